@@ -1,0 +1,75 @@
+/* What every room shares. Host only, no CUDA header: the CPU build never needs a CUDA toolkit.
+
+   Letters, everywhere in this project (index = the lower-case letter, gradient of x = dx):
+     B  sequences in a batch     T  tokens in a sequence    M  tokens in a micro-batch, all sequences (B*T)
+     H  query heads              G  key/value heads         D  head size        C  hidden size
+     F  intermediate size        V  vocabulary size         L  layers
+     S  block size in tokens     N  blocks of a sequence    K  blocks a query attends, its own included */
+#pragma once
+#include <cmath>
+#include <cstddef>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+#include <string>
+
+struct CUstream_st;  // what cudaStream_t points to; declared, never included
+
+enum class Device { cpu, gpu };
+
+/* bf16: the upper half of a float. One rounding (to nearest, ties to even) on the way in, none on the way out. */
+struct bf16 {
+    uint16_t bits = 0;
+
+    bf16() = default;
+    explicit bf16(float f) {
+        uint32_t u;
+        std::memcpy(&u, &f, 4);
+        if ((u & 0x7fffffffu) > 0x7f800000u) {
+            bits = (uint16_t)(u >> 16 | 0x40);  // NaN stays NaN
+        } else {
+            bits = (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
+        }
+    }
+    operator float() const {
+        const uint32_t u = (uint32_t)bits << 16;
+        float f;
+        std::memcpy(&f, &u, 4);
+        return f;
+    }
+};
+
+/* acc_t<E>: what sums over elements E are held in, and what master weights and their gradients are made of. */
+template <class E> struct Acc { using type = E; };
+template <> struct Acc<bf16> { using type = float; };
+template <class E> using acc_t = typename Acc<E>::type;
+
+/* Where and how an op runs. Passed first to every op; there is no other hidden state. */
+struct Ctx {
+    Device device = Device::cpu;
+    CUstream_st* stream = nullptr;  // GPU only; nullptr is the default stream
+    int version = 0;                // kernel version to run; 0 = the best one. Only test/ and bench set it
+    char* workspace = nullptr;      // scratch of the op that runs; asked for with <op>_workspace_bytes
+    size_t workspace_bytes = 0;
+};
+
+/* Wrong input from outside (options, files, data). main() prints it as one line and exits with 1. */
+struct Error : std::runtime_error {
+    using std::runtime_error::runtime_error;
+};
+
+template <class I> constexpr I ceil_div(I a, I b) { return (a + b - 1) / b; }
+template <class I> constexpr I round_up(I a, I b) { return ceil_div(a, b) * b; }
+
+/* A promise between parts of the code. Always on (NDEBUG does not remove it), prints the values, exits 1. */
+#define REQUIRE(cond, ...)                                                                                   \
+    do {                                                                                                     \
+        if (!(cond)) {                                                                                       \
+            std::fprintf(stderr, "%s:%d: %s: need %s: ", __FILE__, __LINE__, __func__, #cond);               \
+            std::fprintf(stderr, __VA_ARGS__);                                                               \
+            std::fprintf(stderr, "\n");                                                                      \
+            std::exit(1);                                                                                    \
+        }                                                                                                    \
+    } while (0)

@@ -1,0 +1,262 @@
+#include "moba/config.h"
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+AttentionShape Config::attention_shape(int layer) const {
+    const LayerKind& kind = layers[layer];
+    return {num_heads, num_kv_heads, head_dim, kind.attention, kind.window,
+            {num_heads, num_kv_heads, head_dim, top_k, gate}};
+}
+
+std::vector<double> Config::rope_frequencies() const {
+    std::vector<double> f;
+    for (int i = 0; i < head_dim / 2; i++) { f.push_back(std::pow(rope_theta, -2.0 * i / head_dim) / rope_factor); }
+    return f;
+}
+
+double Config::sparsity(int T) const {
+    double seen = 0;
+    for (int t = 0; t < T; t++) { seen += std::min(t / block_size, top_k - 1) * (double)block_size + t % block_size + 1; }
+    return 1 - seen / (T * (T + 1.0) / 2);
+}
+
+bool Config::is_plain_llama() const {
+    return key_conv == 0 && std::all_of(layers.begin(), layers.end(), [](const LayerKind& k) {
+               return k.position == Position::rope && k.attention != AttentionKind::window;
+           });
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+static void need(bool ok, const std::string& message) {
+    if (!ok) { throw Error(message); }
+}
+
+static void in_range(const char* name, double value, double lo, double hi) {
+    char text[160];
+    std::snprintf(text, sizeof text, "%s = %g: must be between %g and %g", name, value, lo, hi);
+    need(value >= lo && value <= hi, text);
+}
+
+void validate(const Config& c) {
+    in_range("vocab_size", c.vocab_size, 1, 1 << 24);
+    in_range("hidden_size", c.hidden_size, 1, 1 << 20);
+    in_range("num_layers", c.num_layers, 1, 1024);
+    in_range("num_heads", c.num_heads, 1, 1024);
+    in_range("num_kv_heads", c.num_kv_heads, 1, c.num_heads);
+    in_range("head_dim", c.head_dim, 2, 1024);
+    in_range("intermediate_size", c.intermediate_size, 1, 1 << 22);
+    in_range("max_position_embeddings", c.max_position_embeddings, 1, 1 << 30);
+    in_range("rms_norm_eps", c.rms_norm_eps, 1e-12, 1);
+    in_range("rope_theta", c.rope_theta, 1, 1e12);
+    in_range("rope_factor", c.rope_factor, 1e-3, 1e6);
+    in_range("embedding_std", c.embedding_std, 1e-6, 100);
+    in_range("num_blocks", c.num_blocks, 1, max_levels);
+    in_range("block_size", c.block_size, 16, 1 << 16);
+    in_range("top_k", c.top_k, 1, max_top_k);
+    const auto n = [](int i) { return std::to_string(i); };
+    need(c.num_heads % c.num_kv_heads == 0,
+         "num_heads = " + n(c.num_heads) + ": must be a multiple of num_kv_heads = " + n(c.num_kv_heads));
+    need(c.head_dim % 2 == 0, "head_dim = " + n(c.head_dim) + ": must be even (RoPE turns pairs)");
+    need(c.block_size % 16 == 0, "block_size = " + n(c.block_size) + ": must be a multiple of 16");
+    const int m = c.num_blocks - 1;
+    need((c.block_size >> m) >= 16 && (c.block_size >> m) << m == c.block_size,
+         "num_blocks = " + n(c.num_blocks) + ": block_size = " + n(c.block_size) + " halved " + n(m) +
+             " times must give a whole number of at least 16");
+    need((c.top_k << m) <= max_top_k,
+         "num_blocks = " + n(c.num_blocks) + ": top_k doubled " + n(m) + " times must be at most " + n(max_top_k));
+    need(c.key_conv == 0 || c.key_conv == 3 || c.key_conv == 5, "key_conv = " + n(c.key_conv) + ": must be 0, 3 or 5");
+    need((int)c.layers.size() == c.num_layers, "layers: " + n((int)c.layers.size()) + " kinds for " + n(c.num_layers) + " layers");
+    for (const LayerKind& k : c.layers) {
+        need(k.attention != AttentionKind::window || k.window >= 1, "layers: window:" + n(k.window) + ": must be at least 1 token");
+    }
+    // sizes are kept as size_t, but one tensor must stay addressable
+    need((double)c.vocab_size * c.hidden_size < 1e12 && (double)c.hidden_size * c.intermediate_size < 1e12,
+         "the weights of this model would not fit into any memory");
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+static std::vector<std::string> split(const std::string& text, char at) {
+    std::vector<std::string> parts(1);
+    for (char c : text) {
+        if (c == at) {
+            parts.emplace_back();
+        } else {
+            parts.back() += c;
+        }
+    }
+    return parts;
+}
+
+static LayerKind parse_layer(const std::string& text) {
+    const std::string usage = "layers: '" + text + "': must be full, moba or window:W, then :rope or :none";
+    std::vector<std::string> part = split(text, ':');
+    LayerKind k;
+    size_t next = 1;
+    if (part[0] == "full") {
+        k.attention = AttentionKind::full;
+    } else if (part[0] == "window") {
+        k.attention = AttentionKind::window;
+        need(part.size() >= 2 && !part[1].empty() && part[1].size() <= 9 &&
+                 std::all_of(part[1].begin(), part[1].end(), [](char c) { return c >= '0' && c <= '9'; }),
+             usage);
+        k.window = std::stoi(part[1]);
+        next = 2;
+    } else {
+        need(part[0] == "moba", usage);
+    }
+    if (next < part.size()) {
+        need(part.size() == next + 1 && (part[next] == "rope" || part[next] == "none"), usage);
+        k.position = part[next] == "rope" ? Position::rope : Position::none;
+    }
+    return k;
+}
+
+std::vector<LayerKind> parse_layers(const std::string& pattern, int num_layers) {
+    const std::vector<std::string> parts = split(pattern, ',');
+    std::vector<LayerKind> out;
+    for (int i = 0; i < num_layers; i++) { out.push_back(parse_layer(parts[i % parts.size()])); }
+    for (const std::string& p : parts) { parse_layer(p); }  // also those beyond the last layer
+    return out;
+}
+
+std::string layer_name(const LayerKind& k) {
+    const std::string kind = k.attention == AttentionKind::full   ? "full"
+                             : k.attention == AttentionKind::moba ? "moba"
+                                                                  : "window:" + std::to_string(k.window);
+    return kind + (k.position == Position::rope ? ":rope" : ":none");
+}
+
+static const char* gate_names[] = {"topk", "recent", "sink"};
+
+Gate parse_gate(const std::string& text) {
+    for (int i = 0; i < 3; i++) {
+        if (text == gate_names[i]) { return (Gate)i; }
+    }
+    throw Error("gate = '" + text + "': must be topk, recent or sink");
+}
+std::string gate_name(Gate g) { return gate_names[(int)g]; }
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+json config_to_json(const Config& c) {
+    const bool llama = c.is_plain_llama();
+    json layers = json::array();
+    for (const LayerKind& k : c.layers) { layers.push_back(layer_name(k)); }
+    json rope = {{"rope_theta", c.rope_theta}, {"rope_type", "default"}};
+    json scaling = nullptr;
+    if (c.rope_factor != 1) {
+        rope["rope_type"] = "linear";
+        rope["factor"] = c.rope_factor;
+        scaling = {{"rope_type", "linear"}, {"type", "linear"}, {"factor", c.rope_factor}};
+    }
+    return {{"architectures", {llama ? "LlamaForCausalLM" : "MobaForCausalLM"}},
+            {"model_type", llama ? "llama" : "moba"},
+            {"vocab_size", c.vocab_size},
+            {"hidden_size", c.hidden_size},
+            {"num_hidden_layers", c.num_layers},
+            {"num_attention_heads", c.num_heads},
+            {"num_key_value_heads", c.num_kv_heads},
+            {"head_dim", c.head_dim},
+            {"intermediate_size", c.intermediate_size},
+            {"max_position_embeddings", c.max_position_embeddings},
+            {"rms_norm_eps", c.rms_norm_eps},
+            {"rope_theta", c.rope_theta},
+            {"rope_scaling", scaling},
+            {"rope_parameters", rope},
+            {"tie_word_embeddings", c.tie_word_embeddings},
+            {"hidden_act", "silu"},
+            {"attention_bias", false},
+            {"mlp_bias", false},
+            {"attention_dropout", 0.0},
+            {"torch_dtype", "float32"},
+            {"dtype", "float32"},
+            {"bos_token_id", nullptr},
+            {"eos_token_id", nullptr},
+            {"use_cache", true},
+            {"moba",
+             {{"layers", layers},
+              {"block_size", c.block_size},
+              {"top_k", c.top_k},
+              {"gate", gate_name(c.gate)},
+              {"key_conv", c.key_conv},
+              {"num_blocks", c.num_blocks},
+              {"embedding_std", c.embedding_std}}}};
+}
+
+// A value of j, or throws with the key and the file. `fallback` null: the key is required.
+template <class X> static X value(const json& j, const char* key, const std::string& where, const X* fallback = nullptr) {
+    const auto it = j.find(key);
+    if (it == j.end() || it->is_null()) {
+        need(fallback, where + ": '" + key + "' is missing");
+        return *fallback;
+    }
+    bool fits = false;
+    if constexpr (std::is_same_v<X, bool>) { fits = it->is_boolean(); }
+    if constexpr (std::is_same_v<X, std::string>) { fits = it->is_string(); }
+    if constexpr (std::is_same_v<X, int>) {
+        fits = it->is_number_integer() && it->template get<double>() >= -2147483648.0 && it->template get<double>() <= 2147483647.0;
+    }
+    if constexpr (std::is_same_v<X, double>) { fits = it->is_number(); }
+    need(fits, where + ": '" + key + "' has the wrong type or size: " + it->dump().substr(0, 60));
+    return it->template get<X>();
+}
+template <class X> static X value_or(const json& j, const char* key, const std::string& where, X fallback) {
+    return value<X>(j, key, where, &fallback);
+}
+
+Config config_from_json(const json& j, const std::string& where) {
+    need(j.is_object(), where + ": must be a JSON object");
+    Config c;
+    c.vocab_size = value<int>(j, "vocab_size", where);
+    c.hidden_size = value<int>(j, "hidden_size", where);
+    c.num_layers = value<int>(j, "num_hidden_layers", where);
+    c.num_heads = value<int>(j, "num_attention_heads", where);
+    c.num_kv_heads = value_or(j, "num_key_value_heads", where, c.num_heads);
+    need(c.num_heads >= 1, where + ": num_attention_heads = " + std::to_string(c.num_heads) + ": must be at least 1");
+    c.head_dim = value_or(j, "head_dim", where, c.hidden_size / c.num_heads);
+    c.intermediate_size = value<int>(j, "intermediate_size", where);
+    c.max_position_embeddings = value_or(j, "max_position_embeddings", where, 2048);
+    c.rms_norm_eps = value_or(j, "rms_norm_eps", where, 1e-6);
+    c.tie_word_embeddings = value_or(j, "tie_word_embeddings", where, false);
+    need(value_or(j, "hidden_act", where, std::string("silu")) == "silu", where + ": hidden_act: only silu is known");
+    for (const char* bias : {"attention_bias", "mlp_bias"}) {
+        need(!value_or(j, bias, where, false), where + ": " + bias + ": biases are not supported");
+    }
+    c.rope_theta = value_or(j, "rope_theta", where, 10000.0);
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
+        const auto it = j.find(key);
+        if (it == j.end() || it->is_null()) { continue; }
+        need(it->is_object(), where + ": '" + key + "' must be an object");
+        c.rope_theta = value_or(*it, "rope_theta", where, c.rope_theta);
+        const std::string type =
+            value_or(*it, "rope_type", where, value_or(*it, "type", where, std::string("default")));
+        need(type == "default" || type == "linear", where + ": " + key + ": type '" + type + "' is not supported");
+        if (type == "linear") { c.rope_factor = value<double>(*it, "factor", where); }
+    }
+    const auto m = j.find("moba");
+    if (m == j.end()) {
+        c.layers = parse_layers("full:rope", std::clamp(c.num_layers, 1, 1024));
+    } else {
+        need(m->is_object(), where + ": 'moba' must be an object");
+        const auto layers = m->find("layers");
+        need(layers != m->end() && layers->is_array() && layers->size() <= 1024, where + ": 'moba.layers' must be a list");
+        for (const json& l : *layers) {
+            need(l.is_string(), where + ": 'moba.layers' must hold strings");
+            c.layers.push_back(parse_layer(l.get<std::string>()));
+        }
+        c.block_size = value<int>(*m, "block_size", where);
+        c.top_k = value<int>(*m, "top_k", where);
+        c.gate = parse_gate(value<std::string>(*m, "gate", where));
+        c.key_conv = value_or(*m, "key_conv", where, 0);
+        c.num_blocks = value_or(*m, "num_blocks", where, 1);
+        c.embedding_std = value_or(*m, "embedding_std", where, 0.02);
+    }
+    try {
+        validate(c);
+    } catch (const Error& e) { throw Error(where + ": " + e.what()); }
+    return c;
+}

@@ -1,0 +1,65 @@
+/* What a model is: sizes, the kind of every layer, and how MoBA chooses. Names as in Hugging Face's config.json;
+   what they have no name for lies under one key, `moba`.
+
+   | field             | letter |                       | field      | letter |
+   | hidden_size       | C      |                       | block_size | S      |
+   | num_heads         | H      |                       | top_k      | K      |
+   | num_kv_heads      | G      |                       | vocab_size | V      |
+   | head_dim          | D      |                       | num_layers | L      |
+   | intermediate_size | F      |                       |            |        | */
+#pragma once
+#include "moba/attention.h"
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+enum class Position { rope, none };
+
+struct LayerKind {
+    AttentionKind attention = AttentionKind::moba;
+    Position position = Position::rope;
+    int window = 0;  // tokens, kind window only
+
+    bool operator==(const LayerKind&) const = default;
+};
+
+struct Config {
+    int vocab_size = 0;
+    int hidden_size = 64;
+    int num_layers = 2;
+    int num_heads = 1;
+    int num_kv_heads = 1;
+    int head_dim = 64;
+    int intermediate_size = 128;
+    int max_position_embeddings = 256;  // the length trained for, in tokens; longer runs are allowed
+    double rms_norm_eps = 1e-5;
+    double rope_theta = 10000;
+    double rope_factor = 1;  // linear scaling: positions are divided by it
+    bool tie_word_embeddings = false;
+
+    std::vector<LayerKind> layers;  // one for each layer
+    int block_size = 16;
+    int top_k = 3;
+    Gate gate = Gate::topk;
+    int key_conv = 0;    // taps, in moba and full layers; 0 = none
+    int num_blocks = 1;  // sizes of blocks: key/value head g uses block_size >> (g % num_blocks), top_k << the same
+    double embedding_std = 0.5;  // of the normal distribution that the embedding starts from
+
+    bool has_key_conv(int layer) const { return key_conv > 0 && layers[layer].attention != AttentionKind::window; }
+    AttentionShape attention_shape(int layer) const;
+    std::vector<double> rope_frequencies() const;  // D/2 numbers
+    double sparsity(int T) const;                  // share of causal query-key pairs that moba layers leave out at length T
+    bool is_plain_llama() const;                   // weights and positions are Llama's
+};
+
+/* Throws Error: one line that names the setting, its value and what is allowed. */
+void validate(const Config&);
+
+/* "moba:rope,full:none,window:64:rope", repeated to num_layers; position defaults to rope. */
+std::vector<LayerKind> parse_layers(const std::string& pattern, int num_layers);
+std::string layer_name(const LayerKind&);
+Gate parse_gate(const std::string&);
+std::string gate_name(Gate);
+
+nlohmann::json config_to_json(const Config&);
+Config config_from_json(const nlohmann::json&, const std::string& where);  // where: the file, for messages

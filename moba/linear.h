@@ -1,0 +1,28 @@
+/* Linear: a matrix product with a weight, no bias.
+
+   Source   torch.nn.Linear; weights stored as there, (outputs, inputs)
+   Math     y[m,o]   = sum_i x[m,i] w[o,i]
+            backward:  dx[m,i] = sum_o dy[m,o] w[o,i]     dw[o,i] += sum_m dy[m,o] x[m,i]
+   Shapes   x, dx (M, I) E · w (O, I) E · y (M, O) Out, dy (M, O) E · dw (O, I) acc_t<E>. Nothing may alias.
+            Out is E, or acc_t<E> for logits.
+   Units    -
+   Needs    M, I, O >= 1; workspace of linear_workspace_bytes
+   Error    fp32 against fp64: about sqrt(k) * 2^-24 * |x||w|, k the length of the sum (measured 3e-7 relative to the
+            largest |y| at k = 64, 1e-6 at k = 4096)
+   Cost     2*M*I*O flop each; bound by arithmetic from I, O of about 64 on
+   Order    fixed by the shapes. dw sums rows in up to 32 splits of at least 512 rows, added in order. */
+#pragma once
+#include "moba/base.h"
+
+struct LinearShape {
+    int M, I, O;
+};
+
+template <class E, class Out> void linear_forward_cpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
+/* dx = ..., or dx += ... with add (the three projections that share one input). */
+template <class E>
+void linear_backward_input_cpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
+template <class E>
+void linear_backward_weight_cpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* x, LinearShape);
+
+template <class E> size_t linear_workspace_bytes(LinearShape);

@@ -1,0 +1,61 @@
+/* Memory: one allocation per kind of tensor, then point. No tensor is freed alone.
+
+   An Arena is walked twice over the same list of take() calls: the first walk, before anything is allocated, adds up
+   the sizes (and is what `memory by list` prints); the second hands out pointers. Every tensor starts on a 256-byte
+   boundary and is followed by at least 64 bytes of a known pattern, which guards_intact() finds unchanged unless
+   something wrote past its end. Memory starts zeroed. */
+#pragma once
+#include "moba/base.h"
+#include <vector>
+
+constexpr size_t align_bytes = 256;  // cudaMalloc's own promise; more than any vector load needs
+constexpr size_t guard_bytes = 64;
+
+/* Where memory lives. One table per device; the GPU's is filled in beside its kernels. */
+struct MemoryOps {
+    char* (*allocate)(size_t bytes);  // zeroed; throws Error when there is not enough
+    void (*release)(char*, size_t bytes);
+    void (*zero)(const Ctx&, void* dst, size_t bytes);
+    void (*to_device)(const Ctx&, void* dst, const void* src, size_t bytes);
+    void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits
+};
+
+class Arena {
+public:
+    Arena(std::string list, const MemoryOps* memory) : list_(std::move(list)), memory_(memory) {}
+    ~Arena();
+    Arena(Arena&& other) noexcept;
+    Arena(const Arena&) = delete;
+    Arena& operator=(const Arena&) = delete;
+
+    template <class X> X* take(const std::string& name, size_t count) {
+        return (X*)take_bytes(name, count * sizeof(X));
+    }
+    void allocate();  // after the first walk; the next take() starts the second
+    size_t bytes() const { return total_bytes_; }
+    const std::string& list() const { return list_; }
+    char* base() const { return base_; }
+
+    struct Tensor {
+        std::string name;
+        size_t offset, bytes;
+    };
+    const std::vector<Tensor>& tensors() const { return tensors_; }
+    bool guards_intact(std::string* broken) const;  // CPU memory only; names the first tensor that was overrun
+
+private:
+    void* take_bytes(const std::string& name, size_t bytes);
+    std::string list_;
+    const MemoryOps* memory_;
+    char* base_ = nullptr;
+    size_t total_bytes_ = 0, used_ = 0, next_ = 0;
+    std::vector<Tensor> tensors_;
+};
+
+// "12.3 MiB"
+std::string readable_bytes(size_t bytes);
+
+char* allocate_cpu(size_t bytes);
+void release_cpu(char*, size_t bytes);
+void zero_cpu(const Ctx&, void* dst, size_t bytes);
+void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);

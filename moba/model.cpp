@@ -1,0 +1,311 @@
+/* The model's lists: weights, memory, and what goes in and out. The passes are in model_pass.cpp. */
+#include "moba/model.h"
+#include "moba/philox.h"
+#include <algorithm>
+
+static const size_t logits_budget_bytes = 64 << 20;  // of one chunk of tokens
+
+/* The only list of weights: pointer, name, shape, start, decay. Allocation, gradients, AdamW, checkpoints and tests
+   walk it. Names and shapes are Hugging Face's; the key convolution is ours. */
+template <class X, class F> static void each_param(const Config& c, Params<X>& p, F f) {
+    const int C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim, F_ = c.intermediate_size;
+    p.layers.resize(c.num_layers);
+    f(p.embed, "model.embed_tokens.weight", {c.vocab_size, C}, Init::embedding, true);
+    for (int l = 0; l < c.num_layers; l++) {
+        const std::string at = "model.layers." + std::to_string(l) + ".";
+        LayerParams<X>& w = p.layers[l];
+        f(w.norm1, at + "input_layernorm.weight", {C}, Init::ones, false);
+        f(w.q, at + "self_attn.q_proj.weight", {q, C}, Init::uniform, true);
+        f(w.k, at + "self_attn.k_proj.weight", {kv, C}, Init::uniform, true);
+        f(w.v, at + "self_attn.v_proj.weight", {kv, C}, Init::uniform, true);
+        f(w.o, at + "self_attn.o_proj.weight", {C, q}, Init::uniform, true);
+        if (c.has_key_conv(l)) { f(w.k_conv, at + "self_attn.k_conv.weight", {kv, c.key_conv}, Init::uniform, true); }
+        f(w.norm2, at + "post_attention_layernorm.weight", {C}, Init::ones, false);
+        f(w.gate, at + "mlp.gate_proj.weight", {F_, C}, Init::uniform, true);
+        f(w.up, at + "mlp.up_proj.weight", {F_, C}, Init::uniform, true);
+        f(w.down, at + "mlp.down_proj.weight", {C, F_}, Init::uniform, true);
+    }
+    f(p.norm, "model.norm.weight", {C}, Init::ones, false);
+    if (c.tie_word_embeddings) {
+        p.head = p.embed;
+    } else {
+        f(p.head, "lm_head.weight", {c.vocab_size, C}, Init::uniform, true);
+    }
+}
+
+template <class E>
+Model<E>::Model(Config config, ModelSizes sizes, Device device)
+    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)), memory_(find_memory(device)),
+      weights_("weights", memory_), gradients_("gradients", memory_), moments_("AdamW moments", memory_),
+      activations_("activations", memory_), backward_("activation gradients", memory_), tables_("index tables", memory_),
+      workspace_("workspace", memory_) {
+    REQUIRE(op_ && memory_, "device %d in this build", (int)device);
+    REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d", sizes.max_tokens);
+    validate(config_);
+    ctx_.device = device;
+    Params<E> none;
+    each_param(config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
+        size_t count = 1;
+        for (int n : shape) { count *= n; }
+        params_.push_back({name, shape, init, decay, init == Init::embedding, param_elements_, count});
+        param_elements_ += round_up(count, (size_t)64);
+    });
+    const size_t row = (size_t)config_.vocab_size * sizeof(A);
+    chunk_tokens_ = (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
+    chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
+    seq_capacity_ = sequences_capacity(sizes.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks);
+    workspace_bytes_ = workspace_needed();
+    plan_or_point();
+}
+
+template <class E> template <class X> void Model<E>::point(Params<X>& p, X* base) const {
+    size_t i = 0;
+    each_param(config_, p, [&](X*& pointer, const std::string&, std::vector<int>, Init, bool) {
+        pointer = base ? base + params_[i].begin : nullptr;
+        i++;
+    });
+}
+
+template <class E> size_t Model<E>::workspace_needed() const {
+    const Config& c = config_;
+    const int M = sizes_.max_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    size_t most = 0;
+    const auto need = [&](size_t bytes) { most = std::max(most, bytes); };
+    for (const LinearShape& s : {LinearShape{M, C, q}, {M, C, kv}, {M, q, C}, {M, C, c.intermediate_size},
+                                 {M, c.intermediate_size, C}, {chunk_tokens_, C, c.vocab_size}}) {
+        need(linear_workspace_bytes<E>(s));
+    }
+    if (sizes_.training) {
+        need(norm_workspace_bytes<E>({M, C, 0}));
+        need(grad_norm_workspace_bytes<A>(param_elements_));
+        need(c.key_conv ? key_conv_workspace_bytes<E>({M, kv, c.key_conv}) : 0);
+    }
+    for (int l = 0; l < c.num_layers; l++) {
+        const AttentionShape s = c.attention_shape(l);
+        if (s.kind == AttentionKind::moba) {
+            need(gate_workspace_bytes<E>(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
+        }
+        need(sizes_.attention_version == 1
+                 ? naive_attention_workspace_bytes<E>(M, s)
+                 : attention_workspace_bytes<E>(M, c.block_size, c.num_blocks, s, sizes_.training));
+    }
+    return most;
+}
+
+template <class E> void Model<E>::plan_or_point() {
+    const Config& c = config_;
+    const size_t M = sizes_.max_tokens, C = c.hidden_size, F = c.intermediate_size;
+    const size_t q = (size_t)c.num_heads * c.head_dim, kv = (size_t)c.num_kv_heads * c.head_dim;
+    const bool train = sizes_.training;
+    probes_.clear();
+
+    w_ = weights_.template take<A>("weights", param_elements_);
+    w_low_ = std::is_same_v<A, E> ? nullptr : weights_.template take<E>("weights as the kernels read them", param_elements_);
+    point(weight_, w_low_ ? w_low_ : (E*)w_);
+    if (train) {
+        g_ = gradients_.template take<A>("gradients", param_elements_);
+        m_ = moments_.template take<A>("first moment", param_elements_);
+        v_ = moments_.template take<A>("second moment", param_elements_);
+        point(gradient_, g_);
+    }
+
+    const auto activation = [&](const std::string& name, size_t width) {
+        E* p = activations_.template take<E>(name, M * width);
+        probes_.push_back({name, p, M * width, false});
+        return p;
+    };
+    const auto statistic = [&](const std::string& name, size_t width) {
+        A* p = activations_.template take<A>(name, M * width);
+        probes_.push_back({name, p, M * width, true});
+        return p;
+    };
+    const Sequences none{.num_tokens = 0, .num_seqs = 0, .longest = 0, .num_levels = c.num_blocks, .cu_seqlens = nullptr,
+                         .position = nullptr, .level = {}};
+    state_.resize(c.num_layers);
+    E* x = activation("embedding", C);
+    for (int l = 0; l < c.num_layers; l++) {
+        LayerState& s = state_[l];
+        if (!train && l > 0) {  // inference keeps one layer's tensors
+            s = state_[0];
+            continue;
+        }
+        const std::string at = train ? "layers." + std::to_string(l) + "." : "";
+        bool any_conv = false, any_moba = false;
+        for (int i = l; i < (train ? l + 1 : c.num_layers); i++) {
+            any_conv |= c.has_key_conv(i);
+            any_moba |= c.layers[i].attention == AttentionKind::moba;
+        }
+        s.x = x;
+        s.norm1 = activation(at + "norm1", C);
+        s.rstd1 = statistic(at + "norm1.rstd", 1);
+        s.q = activation(at + "q", q);
+        s.k_raw = activation(at + "k", kv);
+        s.k = any_conv ? activation(at + "k_conv", kv) : s.k_raw;
+        s.v = activation(at + "v", kv);
+        s.routing = {};
+        if (any_moba) {
+            const GateShape gate = c.attention_shape(l).gate;
+            const size_t slots = routing_slots((int)M, none.num_levels, gate);
+            s.routing.chosen = activations_.template take<int>(at + "chosen blocks", slots);
+            s.routing.list = activations_.template take<int>(at + "query lists", slots);
+            s.routing.list_start = activations_.template take<int>(
+                at + "list starts", routing_starts((int)M, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
+        }
+        s.attn = activation(at + "attention", q);
+        s.lse = statistic(at + "attention.lse", c.num_heads);
+        s.mid = train ? activation(at + "after attention", C) : x;
+        s.norm2 = activation(at + "norm2", C);
+        s.rstd2 = statistic(at + "norm2.rstd", 1);
+        s.gate = activation(at + "mlp.gate", F);
+        s.up = activation(at + "mlp.up", F);
+        s.act = activation(at + "mlp.act", F);
+        x = train ? activation(at + "out", C) : x;
+    }
+    final_x_ = x;
+    final_norm_ = activation("final norm", C);
+    final_rstd_ = statistic("final norm.rstd", 1);
+    branch_ = activation("branch", C);
+    logits_ = activations_.template take<A>("logits of a chunk", (size_t)chunk_tokens_ * c.vocab_size);
+    losses_ = statistic("losses", 1);
+
+    if (train) {
+        const auto scratch = [&](const char* name, size_t width) { return backward_.template take<E>(name, M * width); };
+        dx_ = scratch("d residual", C);
+        dbranch_ = sizes_.dropout > 0 ? scratch("d branch", C) : dx_;
+        dnorm_ = scratch("d norm", C);
+        dattn_ = scratch("d attention", q);
+        dq_ = scratch("dq", q);
+        dk_ = scratch("dk", kv);
+        dk_raw_ = c.key_conv ? scratch("dk before convolution", kv) : dk_;
+        dv_ = scratch("dv", kv);
+        dact_ = scratch("d mlp", F);
+        dlogits_ = std::is_same_v<A, E> ? (E*)logits_
+                                        : backward_.template take<E>("d logits", (size_t)chunk_tokens_ * c.vocab_size);
+        norm_ = backward_.template take<A>("gradient norm", 1);
+    }
+
+    tokens_ = tables_.template take<int>("tokens", M);
+    targets_ = tables_.template take<int>("targets", M);
+    correct_ = tables_.template take<int>("correct", M);
+    seq_table_ = tables_.template take<int>("sequences and blocks", seq_capacity_);
+    rope_table_ = tables_.template take<A>("rope angles", rope_table_size(sizes_.max_position, c.head_dim));
+    step_ = tables_.template take<StepState>("step", 1);
+    ranges_ = tables_.template take<ParamRange>("weight ranges", params_.size());
+    ctx_.workspace = workspace_.template take<char>("workspace", workspace_bytes_);
+    ctx_.workspace_bytes = workspace_bytes_;
+}
+
+template <class E> std::vector<typename Model<E>::List> Model<E>::lists() const {
+    std::vector<List> out;
+    for (const Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+        if (a->bytes()) { out.push_back({a->list(), a->bytes()}); }
+    }
+    return out;
+}
+
+template <class E> size_t Model<E>::bytes() const {
+    size_t sum = 0;
+    for (const List& l : lists()) { sum += l.bytes; }
+    return sum;
+}
+
+template <class E> size_t Model<E>::num_parameters() const {
+    size_t sum = 0;
+    for (const ParamInfo& p : params_) { sum += p.count; }
+    return sum;
+}
+
+template <class E> void Model<E>::allocate() {
+    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) { a->allocate(); }
+    plan_or_point();
+    std::vector<A> rope(rope_table_size(sizes_.max_position, config_.head_dim));
+    rope_fill_table(rope.data(), config_.rope_frequencies(), sizes_.max_position);
+    memory_->to_device(ctx_, rope_table_, rope.data(), rope.size() * sizeof(A));
+    set_optimizer({});
+}
+
+template <class E> void Model<E>::set_optimizer(const OptimizerSettings& o) {
+    optimizer_ = o;
+    host_ranges_.clear();
+    for (const ParamInfo& p : params_) {
+        host_ranges_.push_back({p.begin, p.count, p.embedding ? (float)o.embedding_lr_factor : 1.f,
+                                p.decay ? (float)o.weight_decay : 0.f});
+    }
+    memory_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
+}
+
+template <class E> void Model<E>::init_weights(uint64_t seed) {
+    std::vector<A> values;
+    for (size_t i = 0; i < params_.size(); i++) {
+        const ParamInfo& p = params_[i];
+        Rng rng(seed, Purpose::weights, i);
+        values.assign(p.count, A(1));
+        const double bound = 1 / std::sqrt((double)p.shape.back());
+        if (p.init == Init::embedding) {
+            for (A& x : values) { x = A(float(config_.embedding_std * rng.normal())); }
+        } else if (p.init == Init::uniform) {
+            for (A& x : values) { x = A(float(bound * (2 * rng.uniform() - 1))); }
+        }
+        write_param(Kind::weight, p, values);
+    }
+    weights_changed();
+}
+
+template <class E> void Model<E>::read_param(Kind kind, const ParamInfo& p, std::vector<A>& out) const {
+    A* const base[] = {w_, g_, m_, v_};
+    out.resize(p.count);
+    memory_->to_host(ctx_, out.data(), base[(int)kind] + p.begin, p.count * sizeof(A));
+}
+
+template <class E> void Model<E>::write_param(Kind kind, const ParamInfo& p, const std::vector<A>& in) {
+    REQUIRE(in.size() == p.count, "%zu values for %s", in.size(), p.name.c_str());
+    A* const base[] = {w_, g_, m_, v_};
+    memory_->to_device(ctx_, base[(int)kind] + p.begin, in.data(), p.count * sizeof(A));
+}
+
+template <class E> void Model<E>::weights_changed() {
+    if (!w_low_) { return; }
+    std::vector<A> wide(param_elements_);
+    memory_->to_host(ctx_, wide.data(), w_, wide.size() * sizeof(A));
+    std::vector<E> low(wide.begin(), wide.end());
+    memory_->to_device(ctx_, w_low_, low.data(), low.size() * sizeof(E));
+}
+
+template <class X> static bool all_finite(const std::vector<X>& values) {
+    return std::all_of(values.begin(), values.end(), [](X x) { return std::isfinite((double)x); });
+}
+
+template <class E> std::string Model<E>::first_not_finite() const {
+    std::vector<A> wide;
+    std::vector<E> low;
+    for (const Kind kind : {Kind::weight, Kind::gradient}) {
+        for (const ParamInfo& p : params_) {
+            if (kind == Kind::gradient && !g_) { continue; }
+            read_param(kind, p, wide);
+            if (!all_finite(wide)) { return (kind == Kind::weight ? "weight " : "gradient of ") + p.name; }
+        }
+        if (kind == Kind::gradient) { continue; }
+        for (const Probe& p : probes_) {
+            wide.resize(p.wide ? p.count : 0);
+            low.resize(p.wide ? 0 : p.count);
+            if (p.wide) {
+                memory_->to_host(ctx_, wide.data(), p.data, p.count * sizeof(A));
+            } else {
+                memory_->to_host(ctx_, low.data(), p.data, p.count * sizeof(E));
+            }
+            if (!all_finite(wide) || !all_finite(low)) { return "activation " + p.name; }
+        }
+    }
+    return "";
+}
+
+template <class E> bool Model<E>::guards_intact(std::string* broken) const {
+    for (const Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+        if (!a->guards_intact(broken)) { return false; }
+    }
+    return true;
+}
+
+template class Model<double>;
+template class Model<float>;
+template class Model<bf16>;

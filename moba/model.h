@@ -1,0 +1,153 @@
+/* The model: a Llama whose layers attend in full, by MoBA or in a window. One forward pass and one backward pass for
+   every device and element type, written against the ops table.
+
+   Source   Touvron et al. 2023, arXiv:2302.13971; layer kinds: Lu et al. 2025, arXiv:2502.13189, 3.2
+   Math     x = dropout(embed[token])
+            each layer:  x += dropout(o · attention(rope(q · n), rope(conv(k · n)), v · n)),   n = norm(x)
+                         x += dropout(down · swiglu(gate · n, up · n)),                        n = norm(x)
+            logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
+   Use      Model<float> model(config, sizes);        // plans: lists() tells every byte, nothing is allocated yet
+            model.allocate(); model.init_weights(seed);
+            step:  zero_gradients(); for each micro-batch: set_batch(...), forward(), loss(true), backward(); update(...) */
+#pragma once
+#include "moba/config.h"
+#include "moba/memory.h"
+#include "moba/ops.h"
+
+struct ModelSizes {
+    int max_tokens = 0;    // M: of a micro-batch, all sequences
+    int max_seqs = 0;      // sequences in a micro-batch
+    int max_position = 0;  // longest sequence
+    bool training = false;
+    float dropout = 0;
+    int attention_version = 0;  // 0 fast, 1 naive
+};
+
+// Where a weight starts. uniform: between -1/sqrt(inputs) and 1/sqrt(inputs).
+enum class Init { embedding, uniform, ones };
+
+struct ParamInfo {
+    std::string name;
+    std::vector<int> shape;
+    Init init;
+    bool decay;        // weight decay applies
+    bool embedding;       // takes the embedding's learning rate factor
+    size_t begin, count;  // elements, within the one allocation
+};
+
+/* Pointers to all weights, or to their gradients, or moments. */
+template <class X> struct LayerParams {
+    X *norm1, *q, *k, *v, *o, *k_conv, *norm2, *gate, *up, *down;
+};
+template <class X> struct Params {
+    X *embed, *norm, *head;  // head == embed when tied
+    std::vector<LayerParams<X>> layers;
+};
+
+struct OptimizerSettings {
+    double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0, clip = 1;
+    double embedding_lr_factor = 1;
+};
+
+template <class E> class Model {
+public:
+    using A = acc_t<E>;
+
+    Model(Config config, ModelSizes sizes, Device device = Device::cpu);
+
+    struct List {
+        std::string name;
+        size_t bytes;
+    };
+    std::vector<List> lists() const;  // memory by list, before or after allocate()
+    size_t bytes() const;
+    void allocate();
+
+    void init_weights(uint64_t seed);
+    void set_optimizer(const OptimizerSettings&);
+
+    /* tokens and targets: cu_seqlens.back() of them, host memory. */
+    void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens, const StepState&);
+    void forward();
+    void loss(bool with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
+    void backward();                // after loss(true)
+    void zero_gradients();
+    void update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
+    double gradient_norm();         // of the last update(), before clipping
+
+    void read_losses(std::vector<A>& losses, std::vector<int>& correct);  // one for each token of the batch
+    void read_logits(int first, int count, std::vector<A>& logits);      // (count, V) for tokens first..; after forward()
+
+    const Config& config() const { return config_; }
+    const std::vector<ParamInfo>& params() const { return params_; }
+    size_t num_parameters() const;
+    /* One tensor between host and device: weights, gradients or moments. */
+    enum class Kind { weight, gradient, moment1, moment2 };
+    void read_param(Kind, const ParamInfo&, std::vector<A>&) const;
+    void write_param(Kind, const ParamInfo&, const std::vector<A>&);
+    void weights_changed();  // after write_param(weight): refreshes the copy that narrow kernels read
+
+    /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. "" if none. */
+    std::string first_not_finite() const;
+    bool guards_intact(std::string* broken) const;
+
+    // For tests and pictures: what a layer computed in the last forward pass (training only, else of the last layer).
+    struct LayerState {
+        E *x, *norm1, *q, *k_raw, *k, *v, *attn, *mid, *norm2, *gate, *up, *act;
+        A *rstd1, *rstd2, *lse;
+        Routing routing;
+    };
+    const LayerState& layer(int l) const { return state_[l]; }
+    const Sequences& sequences() const { return host_seqs_; }
+
+private:
+    void plan_or_point();  // walked twice: memory.h
+    template <class X> void point(Params<X>& p, X* base) const;
+    size_t workspace_needed() const;
+    Ctx attention_ctx() const;
+    void attention_forward(int l);
+    void attention_backward(int l);
+    void mlp_forward(int l, E* out);
+    void mlp_backward(int l);
+    E* branch_gradient(int layer, DropoutSite);
+    LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
+    NormShape norm_shape() const { return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps}; }
+    DropoutShape dropout(int layer, DropoutSite) const;
+
+    Config config_;
+    ModelSizes sizes_;
+    Ctx ctx_;
+    const Ops<E>* op_;
+    const MemoryOps* memory_;
+    std::vector<ParamInfo> params_;
+    size_t param_elements_ = 0;
+    OptimizerSettings optimizer_;
+    std::vector<ParamRange> host_ranges_;
+
+    Arena weights_, gradients_, moments_, activations_, backward_, tables_, workspace_;
+    A *w_ = nullptr, *g_ = nullptr, *m_ = nullptr, *v_ = nullptr;
+    E* w_low_ = nullptr;
+    Params<E> weight_;
+    Params<A> gradient_;
+    std::vector<LayerState> state_;
+    E *final_x_, *final_norm_, *branch_;
+    A *final_rstd_, *logits_, *losses_;
+    E *dlogits_, *dx_, *dbranch_, *dnorm_, *dattn_, *dq_, *dk_, *dk_raw_, *dv_, *dact_;
+    A* norm_;
+    int *tokens_, *targets_, *correct_, *seq_table_;
+    A* rope_table_;
+    StepState* step_;
+    ParamRange* ranges_;
+    int chunk_tokens_;
+    size_t seq_capacity_, workspace_bytes_;
+
+    struct Probe {  // a tensor that first_not_finite() looks into
+        std::string name;
+        const void* data;
+        size_t count;
+        bool wide;  // acc_t<E>, not E
+    };
+    std::vector<Probe> probes_;
+    std::vector<int> host_seq_table_;
+    Sequences host_seqs_{}, seqs_{};
+};

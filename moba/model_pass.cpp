@@ -1,0 +1,200 @@
+/* The model's passes: forward, loss, backward, update. Written once for every device. */
+#include "moba/model.h"
+#include <algorithm>
+
+template <class E> Ctx Model<E>::attention_ctx() const {
+    Ctx c = ctx_;
+    c.version = sizes_.attention_version;
+    return c;
+}
+
+template <class E> DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
+    return {(size_t)seqs_.num_tokens * config_.hidden_size, sizes_.training ? sizes_.dropout : 0.f, layer, site};
+}
+
+template <class E>
+void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens, const StepState& step) {
+    const int M = cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
+    REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs, "%d tokens in %d sequences, planned for %d in %d", M,
+            num_seqs, sizes_.max_tokens, sizes_.max_seqs);
+    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks, host_seq_table_.data());
+    host_seqs_ = rebase(host_seqs_, host_seqs_.cu_seqlens, host_seq_table_.data());
+    REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
+            sizes_.max_position);
+    REQUIRE(host_seq_table_.size() <= seq_capacity_, "%zu ints of tables", host_seq_table_.size());
+    seqs_ = rebase(host_seqs_, host_seq_table_.data(), seq_table_);
+    memory_->to_device(ctx_, seq_table_, host_seq_table_.data(), host_seq_table_.size() * sizeof(int));
+    memory_->to_device(ctx_, tokens_, tokens, M * sizeof(int));
+    if (targets) { memory_->to_device(ctx_, targets_, targets, M * sizeof(int)); }
+    memory_->to_device(ctx_, step_, &step, sizeof step);
+}
+
+template <class E> void Model<E>::attention_forward(int l) {
+    const Config& c = config_;
+    LayerState& s = state_[l];
+    const LayerParams<E>& w = weight_.layers[l];
+    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    const AttentionShape shape = c.attention_shape(l);
+    op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, w.norm1, norm_shape());
+    op_->linear_forward(ctx_, s.q, s.norm1, w.q, linear(C, q));
+    op_->linear_forward(ctx_, s.k_raw, s.norm1, w.k, linear(C, kv));
+    op_->linear_forward(ctx_, s.v, s.norm1, w.v, linear(C, kv));
+    E* k = c.has_key_conv(l) ? s.k : s.k_raw;
+    if (c.has_key_conv(l)) { op_->key_conv_forward(ctx_, k, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv}); }
+    if (c.layers[l].position == Position::rope) {
+        op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
+        op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
+    }
+    if (shape.kind == AttentionKind::moba) {
+        op_->gate_forward(attention_ctx(), s.routing, s.q, k, seqs_, shape.gate);
+        op_->gate_lists(ctx_, s.routing, seqs_, shape.gate);
+    }
+    op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, k, s.v, s.routing, seqs_, shape);
+    op_->linear_forward(ctx_, branch_, s.attn, w.o, linear(q, C));
+    op_->residual_forward(ctx_, s.mid, s.x, branch_, step_, dropout(l, DropoutSite::attention));
+}
+
+template <class E> void Model<E>::mlp_forward(int l, E* out) {
+    const int C = config_.hidden_size, F = config_.intermediate_size;
+    LayerState& s = state_[l];
+    const LayerParams<E>& w = weight_.layers[l];
+    op_->norm_forward(ctx_, s.norm2, s.rstd2, s.mid, w.norm2, norm_shape());
+    op_->linear_forward(ctx_, s.gate, s.norm2, w.gate, linear(C, F));
+    op_->linear_forward(ctx_, s.up, s.norm2, w.up, linear(C, F));
+    op_->swiglu_forward(ctx_, s.act, s.gate, s.up, (size_t)seqs_.num_tokens * F);
+    op_->linear_forward(ctx_, branch_, s.act, w.down, linear(F, C));
+    op_->residual_forward(ctx_, out, s.mid, branch_, step_, dropout(l, DropoutSite::mlp));
+}
+
+template <class E> void Model<E>::forward() {
+    const Config& c = config_;
+    E* x = state_[0].x;
+    op_->embedding_forward(ctx_, x, tokens_, weight_.embed, {seqs_.num_tokens, c.hidden_size, c.vocab_size});
+    const DropoutShape d = dropout(0, DropoutSite::embedding);
+    if (d.p > 0) { op_->residual_forward(ctx_, x, nullptr, x, step_, d); }
+    for (int l = 0; l < c.num_layers; l++) {
+        attention_forward(l);
+        mlp_forward(l, l + 1 < c.num_layers ? state_[l + 1].x : final_x_);
+    }
+    op_->norm_forward(ctx_, final_norm_, final_rstd_, final_x_, weight_.norm, norm_shape());
+}
+
+// The logits never exist for all tokens at once: a chunk of them, its loss, and at once its share of the gradient.
+template <class E> void Model<E>::loss(bool with_gradient) {
+    REQUIRE(!with_gradient || sizes_.training, "a model planned for training");
+    const int M = seqs_.num_tokens, C = config_.hidden_size, V = config_.vocab_size;
+    for (int m = 0; m < M; m += chunk_tokens_) {
+        const int rows = std::min(chunk_tokens_, M - m);
+        E* hidden = final_norm_ + (size_t)m * C;
+        op_->linear_forward_wide(ctx_, logits_, hidden, weight_.head, {rows, C, V});
+        op_->loss_forward_backward(ctx_, losses_ + m, correct_ + m, with_gradient ? dlogits_ : nullptr, logits_,
+                                   targets_ + m, step_, {rows, V});
+        if (with_gradient) {
+            op_->linear_backward_weight(ctx_, gradient_.head, dlogits_, hidden, {rows, C, V});
+            op_->linear_backward_input(ctx_, dnorm_ + (size_t)m * C, dlogits_, weight_.head, {rows, C, V}, false);
+        }
+    }
+}
+
+// The gradient of what a layer added to the residual stream: the stream's own, behind the dropout.
+template <class E> E* Model<E>::branch_gradient(int layer, DropoutSite site) {
+    const DropoutShape d = dropout(layer, site);
+    if (d.p == 0) { return dx_; }
+    op_->residual_backward(ctx_, dbranch_, dx_, step_, d);
+    return dbranch_;
+}
+
+template <class E> void Model<E>::mlp_backward(int l) {
+    const int C = config_.hidden_size, F = config_.intermediate_size;
+    LayerState& s = state_[l];
+    const LayerParams<E>& w = weight_.layers[l];
+    const LayerParams<A>& dw = gradient_.layers[l];
+    const E* dbranch = branch_gradient(l, DropoutSite::mlp);
+    op_->linear_backward_weight(ctx_, dw.down, dbranch, s.act, linear(F, C));
+    op_->linear_backward_input(ctx_, dact_, dbranch, w.down, linear(F, C), false);
+    op_->swiglu_backward(ctx_, s.gate, s.up, dact_, s.gate, s.up, (size_t)seqs_.num_tokens * F);  // in place
+    op_->linear_backward_weight(ctx_, dw.gate, s.gate, s.norm2, linear(C, F));
+    op_->linear_backward_weight(ctx_, dw.up, s.up, s.norm2, linear(C, F));
+    op_->linear_backward_input(ctx_, dnorm_, s.gate, w.gate, linear(C, F), false);
+    op_->linear_backward_input(ctx_, dnorm_, s.up, w.up, linear(C, F), true);
+    op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.mid, w.norm2, s.rstd2, norm_shape());
+}
+
+template <class E> void Model<E>::attention_backward(int l) {
+    const Config& c = config_;
+    LayerState& s = state_[l];
+    const LayerParams<E>& w = weight_.layers[l];
+    const LayerParams<A>& dw = gradient_.layers[l];
+    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    const E* dbranch = branch_gradient(l, DropoutSite::attention);
+    op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(q, C));
+    op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(q, C), false);
+    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, c.has_key_conv(l) ? s.k : s.k_raw, s.v,
+                            s.lse, s.routing, seqs_, c.attention_shape(l));
+    if (c.layers[l].position == Position::rope) {
+        op_->rope_backward(ctx_, dq_, dq_, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
+        op_->rope_backward(ctx_, dk_, dk_, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
+    }
+    E* dk = dk_;
+    if (c.has_key_conv(l)) {
+        dk = dk_raw_;
+        op_->key_conv_backward(ctx_, dk, dw.k_conv, dk_, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv});
+    }
+    op_->linear_backward_weight(ctx_, dw.q, dq_, s.norm1, linear(C, q));
+    op_->linear_backward_weight(ctx_, dw.k, dk, s.norm1, linear(C, kv));
+    op_->linear_backward_weight(ctx_, dw.v, dv_, s.norm1, linear(C, kv));
+    op_->linear_backward_input(ctx_, dnorm_, dq_, w.q, linear(C, q), false);
+    op_->linear_backward_input(ctx_, dnorm_, dk, w.k, linear(C, kv), true);
+    op_->linear_backward_input(ctx_, dnorm_, dv_, w.v, linear(C, kv), true);
+    op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
+}
+
+template <class E> void Model<E>::backward() {
+    const Config& c = config_;
+    const int M = seqs_.num_tokens;
+    memory_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
+    op_->norm_backward(ctx_, dx_, gradient_.norm, dnorm_, final_x_, weight_.norm, final_rstd_, norm_shape());
+    for (int l = c.num_layers - 1; l >= 0; l--) {
+        mlp_backward(l);
+        attention_backward(l);
+    }
+    op_->embedding_backward(ctx_, gradient_.embed, tokens_, branch_gradient(0, DropoutSite::embedding),
+                            {M, c.hidden_size, c.vocab_size});
+}
+
+template <class E> void Model<E>::zero_gradients() { memory_->zero(ctx_, g_, param_elements_ * sizeof(A)); }
+
+template <class E> void Model<E>::update(const StepState& step) {
+    memory_->to_device(ctx_, step_, &step, sizeof step);
+    op_->grad_norm(ctx_, norm_, g_, param_elements_);
+    op_->adamw(ctx_, w_, w_low_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
+               {param_elements_, optimizer_.beta1, optimizer_.beta2, optimizer_.eps, optimizer_.clip});
+}
+
+template <class E> double Model<E>::gradient_norm() {
+    A norm;
+    memory_->to_host(ctx_, &norm, norm_, sizeof norm);
+    return (double)norm;
+}
+
+template <class E> void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
+    losses.resize(seqs_.num_tokens);
+    correct.resize(seqs_.num_tokens);
+    memory_->to_host(ctx_, losses.data(), losses_, losses.size() * sizeof(A));
+    memory_->to_host(ctx_, correct.data(), correct_, correct.size() * sizeof(int));
+}
+
+template <class E> void Model<E>::read_logits(int first, int count, std::vector<A>& logits) {
+    const int C = config_.hidden_size, V = config_.vocab_size;
+    REQUIRE(first >= 0 && first + count <= seqs_.num_tokens, "tokens %d + %d of %d", first, count, seqs_.num_tokens);
+    logits.resize((size_t)count * V);
+    for (int m = 0; m < count; m += chunk_tokens_) {
+        const int rows = std::min(chunk_tokens_, count - m);
+        op_->linear_forward_wide(ctx_, logits_, final_norm_ + (size_t)(first + m) * C, weight_.head, {rows, C, V});
+        memory_->to_host(ctx_, logits.data() + (size_t)m * V, logits_, (size_t)rows * V * sizeof(A));
+    }
+}
+
+template class Model<double>;
+template class Model<float>;
+template class Model<bf16>;

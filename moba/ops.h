@@ -1,0 +1,45 @@
+/* The list of operations. One row per op and direction; each has one room per device, <op>.cpp and <op>.cu. model.cpp
+   calls through this table, so there is one forward and one backward pass for every device. decltype makes a signature
+   that differs between rooms a compile error; a test finds rows left empty. */
+#pragma once
+#include "moba/adamw.h"
+#include "moba/attention.h"
+#include "moba/dropout.h"
+#include "moba/embedding.h"
+#include "moba/gate.h"
+#include "moba/key_conv.h"
+#include "moba/linear.h"
+#include "moba/loss.h"
+#include "moba/memory.h"
+#include "moba/mlp.h"
+#include "moba/norm.h"
+#include "moba/rope.h"
+
+template <class E> struct Ops {
+    decltype(&embedding_forward_cpu<E>) embedding_forward;
+    decltype(&embedding_backward_cpu<E>) embedding_backward;
+    decltype(&norm_forward_cpu<E>) norm_forward;
+    decltype(&norm_backward_cpu<E>) norm_backward;
+    decltype(&linear_forward_cpu<E, E>) linear_forward;
+    decltype(&linear_forward_cpu<E, acc_t<E>>) linear_forward_wide;  // logits
+    decltype(&linear_backward_input_cpu<E>) linear_backward_input;
+    decltype(&linear_backward_weight_cpu<E>) linear_backward_weight;
+    decltype(&rope_forward_cpu<E>) rope_forward;
+    decltype(&rope_backward_cpu<E>) rope_backward;
+    decltype(&key_conv_forward_cpu<E>) key_conv_forward;
+    decltype(&key_conv_backward_cpu<E>) key_conv_backward;
+    decltype(&gate_forward_cpu<E>) gate_forward;
+    decltype(&gate_lists_cpu) gate_lists;
+    decltype(&attention_forward_cpu<E>) attention_forward;
+    decltype(&attention_backward_cpu<E>) attention_backward;
+    decltype(&swiglu_forward_cpu<E>) swiglu_forward;
+    decltype(&swiglu_backward_cpu<E>) swiglu_backward;
+    decltype(&residual_forward_cpu<E>) residual_forward;
+    decltype(&residual_backward_cpu<E>) residual_backward;
+    decltype(&loss_forward_backward_cpu<E>) loss_forward_backward;
+    decltype(&grad_norm_cpu<acc_t<E>>) grad_norm;
+    decltype(&adamw_cpu<E>) adamw;
+};
+
+template <class E> const Ops<E>* find_ops(Device);  // nullptr when this build has no such device
+const MemoryOps* find_memory(Device);

@@ -1,0 +1,66 @@
+#include "moba/rope.h"
+#include "moba/parallel.h"
+
+// Table: rows 0..1023 hold (cos, sin) of b * f[i], rows 1024.. those of 1024 a * f[i]; a row is D numbers.
+size_t rope_table_size(int max_positions, int D) {
+    return (size_t)(rope_split + ceil_div(max_positions, rope_split)) * D;
+}
+
+template <class A> void rope_fill_table(A* table, const std::vector<double>& f, int max_positions) {
+    const int rows = rope_split + ceil_div(max_positions, rope_split);
+    for (int r = 0; r < rows; r++) {
+        const double t = r < rope_split ? r : (double)(r - rope_split) * rope_split;
+        for (double freq : f) {
+            *table++ = (A)std::cos(t * freq);
+            *table++ = (A)std::sin(t * freq);
+        }
+    }
+}
+
+// sign = +1 forward, -1 backward
+template <class E>
+static void rotate(E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape s, int sign) {
+    using A = acc_t<E>;
+    REQUIRE(s.D % 2 == 0, "D = %d", s.D);
+    const int half = s.D / 2;
+    parallel_ranges(s.M, 64, [&](size_t b, size_t e) {
+        std::vector<A> angle(s.D);
+        for (size_t m = b; m < e; m++) {
+            const A* fine = table + (size_t)(position[m] % rope_split) * s.D;
+            const A* coarse = table + (size_t)(rope_split + position[m] / rope_split) * s.D;
+            A *cosine = angle.data(), *sine = cosine + half;
+            for (int i = 0; i < half; i++) {  // cos(a + b), sin(a + b)
+                const A ca = coarse[2 * i], sa = coarse[2 * i + 1], cb = fine[2 * i], sb = fine[2 * i + 1];
+                cosine[i] = ca * cb - sa * sb;
+                sine[i] = sign * (sa * cb + ca * sb);
+            }
+            for (int h = 0; h < s.H; h++) {
+                const size_t o = (m * s.H + h) * s.D;
+#pragma omp simd
+                for (int i = 0; i < half; i++) {
+                    const A re = A(x[o + i]), im = A(x[o + i + half]);
+                    y[o + i] = E(re * cosine[i] - im * sine[i]);
+                    y[o + i + half] = E(re * sine[i] + im * cosine[i]);
+                }
+            }
+        }
+    });
+}
+
+template <class E>
+void rope_forward_cpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape s) {
+    rotate(y, x, position, table, s, 1);
+}
+template <class E>
+void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape s) {
+    rotate(dx, dy, position, table, s, -1);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void rope_forward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);        \
+    template void rope_backward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+template void rope_fill_table(float*, const std::vector<double>&, int);
+template void rope_fill_table(double*, const std::vector<double>&, int);

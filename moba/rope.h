@@ -1,0 +1,31 @@
+/* RoPE: rotate each query/key pair by an angle that grows with its position.
+
+   Source   Su et al. 2021, arXiv:2104.09864, eq. 34; pairing as in Llama ("half-split")
+   Math     a[t,i]   = t * f[i],  f[i] = theta^(-2i/D) / factor          i in [0, D/2)
+            y[i]     = x[i] cos a - x[i+D/2] sin a
+            y[i+D/2] = x[i] sin a + x[i+D/2] cos a
+            backward: the same rotation by -a (the matrix is orthogonal)
+   Shapes   x, y, dx, dy (M, H, D) E, may alias (in place) · position (M) int · table: rope_table_size numbers
+   Units    angles in radians; position in tokens from the start of its sequence; factor: linear scaling, 1 = none
+   Needs    D even; 0 <= position < the length the table was made for
+   Error    angles come from float64 and a split table (t = 1024 a + b, two rotations), so fp32 stays within
+            4 * 2^-24 * |x| at any length (measured 2e-7 at t = 10^6, where fp32 angles are off by 0.05)
+   Cost     2*M*H*D elements; memory bound. The table is (1024 + T/1024) * D numbers. */
+#pragma once
+#include "moba/base.h"
+#include <vector>
+
+struct RopeShape {
+    int M, H, D;
+};
+
+constexpr int rope_split = 1024;
+
+size_t rope_table_size(int max_positions, int D);
+/* frequencies: D/2 values f[i]. Host memory. */
+template <class A> void rope_fill_table(A* table, const std::vector<double>& frequencies, int max_positions);
+
+template <class E>
+void rope_forward_cpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape);
+template <class E>
+void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape);

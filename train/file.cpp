@@ -1,0 +1,74 @@
+#include "train/file.h"
+#include <cerrno>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
+
+MappedFile::MappedFile(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY);
+    if (fd < 0) { throw_errno(path); }
+    struct stat s;
+    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
+        close(fd);
+        throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
+    }
+    bytes = (size_t)s.st_size;
+    void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED) { throw_errno(path); }
+    const size_t n = bytes;
+    data = std::shared_ptr<const char>((const char*)p, [n](const char* q) { munmap((void*)q, n); });
+}
+
+FileWriter::FileWriter(const std::string& path) : path_(path) {
+    fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd_ < 0) { throw_errno(path); }
+}
+FileWriter::~FileWriter() {
+    if (fd_ >= 0) { close(fd_); }
+}
+void FileWriter::write(const void* data, size_t bytes) {
+    const char* p = (const char*)data;
+    while (bytes > 0) {
+        const ssize_t n = ::write(fd_, p, bytes);
+        if (n < 0 && errno == EINTR) { continue; }
+        if (n <= 0) { throw_errno(path_); }
+        p += n;
+        bytes -= (size_t)n;
+    }
+}
+void FileWriter::finish() {
+    const int fd = fd_;
+    fd_ = -1;
+    if (fsync(fd) != 0) {
+        close(fd);
+        throw_errno(path_);
+    }
+    if (close(fd) != 0) { throw_errno(path_); }
+}
+
+void write_file(const std::string& path, const std::string& text) {
+    FileWriter w(path);
+    w.write(text.data(), text.size());
+    w.finish();
+}
+
+void fsync_folder(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
+    if (fd < 0) { throw_errno(path); }
+    const int failed = fsync(fd);
+    close(fd);
+    if (failed) { throw_errno(path); }
+}
+
+nlohmann::json read_json(const std::string& path) {
+    const MappedFile file(path);
+    if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
+    try {
+        return nlohmann::json::parse(file.data.get(), file.data.get() + file.bytes);
+    } catch (const nlohmann::json::exception& e) { throw Error(path + ": not valid JSON: " + e.what()); }
+}

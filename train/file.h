@@ -1,0 +1,31 @@
+/* Files that are whole or not there: what checkpoints, logs and readers share. */
+#pragma once
+#include "moba/base.h"
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+/* A whole file, mapped read-only. Throws Error: missing, a folder, no permission, empty. */
+struct MappedFile {
+    explicit MappedFile(const std::string& path);
+    std::shared_ptr<const char> data;
+    size_t bytes = 0;
+};
+
+/* Writes piece by piece, then finish() fsyncs. Any failure throws Error with the path and the reason. */
+class FileWriter {
+public:
+    explicit FileWriter(const std::string& path);
+    ~FileWriter();
+    void write(const void* data, size_t bytes);
+    void finish();
+
+private:
+    std::string path_;
+    int fd_;
+};
+
+void write_file(const std::string& path, const std::string& text);
+void fsync_folder(const std::string& path);
+[[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
+nlohmann::json read_json(const std::string& path);
