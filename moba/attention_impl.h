@@ -81,7 +81,7 @@ template <class E> struct RunningSoftmax {
             total += e;
             p[j] = round_to<E>(e);
         }
-        const A factor = fast_exp(top - highest);
+        const A factor = top == A(-INFINITY) ? A(1) : fast_exp(top - highest);
         sum = sum * factor + total;
         top = highest;
         return factor;

@@ -99,6 +99,11 @@ static int visible_keys(const BlockTable& blocks, int n, int j, int t) {
     return std::clamp(std::min(keys, t - blocks.start[n] + 1) - j, 0, tile_keys);
 }
 
+// Rows of a list lie anywhere, so the hardware cannot guess them: ask for the next tile's while this one is worked on.
+template <class E> static void prefetch_row(const E* row, int D) {
+    for (int d = 0; d < D; d += 64 / (int)sizeof(E)) { __builtin_prefetch(row + d); }
+}
+
 template <class E>
 static void forward_item(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w,
                          const BlockScratch<E>& x, const AttentionShape& s, int i, int n, int begin, int end) {
@@ -115,6 +120,9 @@ static void forward_item(const AttentionForward<E>& a, const Group& group, const
         RunningSoftmax<E> softmax[tile_queries];
         for (int r = 0; r < rows; r++) {
             load_row(x.q + r * Dp, a.q + ((size_t)(entry[r] / group.K) * s.H + h) * D, D, scale);
+        }
+        for (int r = rows; r < std::min(2 * tile_queries, end - e0); r++) {
+            prefetch_row(a.q + ((size_t)(entry[r] / group.K) * s.H + h) * D, D);
         }
         std::fill_n(x.sum, rows * Dp, A(0));
         for (int j = 0; j < keys; j += tile_keys) {
@@ -215,6 +223,11 @@ static void backward_block(const AttentionBackward<E>& a, const Group& group, co
                 const size_t from = ((size_t)(entry[r] / group.K) * s.H + h) * D;
                 load_row(x.q + r * Dp, a.q + from, D, scale);
                 load_row(x.dout + r * Dp, a.dout + from, D);
+            }
+            for (int r = rows; r < std::min(2 * tile_queries, end - e0); r++) {
+                const size_t from = ((size_t)(entry[r] / group.K) * s.H + h) * D;
+                prefetch_row(a.q + from, D);
+                prefetch_row(a.dout + from, D);
             }
             for (int j = 0; j < keys; j += tile_keys) {
                 const int wide = std::min(tile_keys, width - j);

@@ -8,7 +8,7 @@
             logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
    Use      Model<float> model(config, sizes);        // plans: lists() tells every byte, nothing is allocated yet
             model.allocate(); model.init_weights(seed);
-            step:  zero_gradients(); for each micro-batch: set_batch(...), forward(), loss(true), backward(); update(...) */
+            step:  zero_gradients(); for each micro-batch: set_batch(...), forward(true), loss(true), backward(); update(...) */
 #pragma once
 #include "moba/config.h"
 #include "moba/memory.h"
@@ -68,7 +68,7 @@ public:
 
     /* tokens and targets: cu_seqlens.back() of them, host memory. */
     void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens, const StepState&);
-    void forward();
+    void forward(bool with_dropout = false);
     void loss(bool with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
     void backward();                // after loss(true)
     void zero_gradients();
@@ -139,6 +139,7 @@ private:
     StepState* step_;
     ParamRange* ranges_;
     int chunk_tokens_;
+    float dropout_ = 0;  // of the pass under way
     size_t seq_capacity_, workspace_bytes_;
 
     struct Probe {  // a tensor that first_not_finite() looks into

@@ -9,7 +9,7 @@ template <class E> Ctx Model<E>::attention_ctx() const {
 }
 
 template <class E> DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
-    return {(size_t)seqs_.num_tokens * config_.hidden_size, sizes_.training ? sizes_.dropout : 0.f, layer, site};
+    return {(size_t)seqs_.num_tokens * config_.hidden_size, dropout_, layer, site};
 }
 
 template <class E>
@@ -66,8 +66,9 @@ template <class E> void Model<E>::mlp_forward(int l, E* out) {
     op_->residual_forward(ctx_, out, s.mid, branch_, step_, dropout(l, DropoutSite::mlp));
 }
 
-template <class E> void Model<E>::forward() {
+template <class E> void Model<E>::forward(bool with_dropout) {
     const Config& c = config_;
+    dropout_ = with_dropout ? sizes_.dropout : 0;
     E* x = state_[0].x;
     op_->embedding_forward(ctx_, x, tokens_, weight_.embed, {seqs_.num_tokens, c.hidden_size, c.vocab_size});
     const DropoutShape d = dropout(0, DropoutSite::embedding);

@@ -1,0 +1,30 @@
+/* Checkpoints: a folder DIR/step-N that is whole or not there.
+
+   config.json         Hugging Face's keys; ours under `moba` (layers, task, origin)
+   model.safetensors   fp32 weights under Hugging Face's names
+   state.safetensors   AdamW's moments (moment1.<name>, moment2.<name>)
+   state.json          step, place in the data, stage, and every option of the run
+   Written as DIR/step-N.tmp, every file and the folder fsynced, renamed; then the symlink DIR/latest is replaced by a
+   rename, and all but the last two checkpoints are deleted. Whenever the process dies, `latest` names a whole one. */
+#pragma once
+#include "moba/model.h"
+#include <nlohmann/json_fwd.hpp>
+
+/* A model folder as read: weights stay in the file until load_weights. */
+struct ModelFolder {
+    std::string path;  // of the checkpoint itself
+    Config config;
+    std::string task;    // JSON, "" when the model was not trained on a task
+    std::string origin;  // JSON
+};
+
+/* `path` is a checkpoint, or a run's folder (then its `latest`). */
+ModelFolder open_model(const std::string& path);
+template <class E> void load_weights(const ModelFolder&, Model<E>&);
+
+template <class E>
+void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& task, const nlohmann::json& origin,
+                     const nlohmann::json& state);
+/* Weights, moments; returns state.json. */
+template <class E> nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);
+nlohmann::json read_state(const ModelFolder&);

@@ -1,0 +1,132 @@
+/* moba: one program. Subcommands, options, errors; the work is elsewhere. */
+#include "train/checkpoint.h"
+#include "train/options.h"
+#include "train/trainer.h"
+#include "train/version.h"
+#include "train/file.h"
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+static void parse(CLI::App& app, std::vector<std::string> words) {
+    std::reverse(words.begin(), words.end());  // CLI11 reads them from the back
+    try {
+        app.parse(std::move(words));
+    } catch (const CLI::CallForHelp&) {
+        std::printf("%s", app.help().c_str());
+        throw;
+    }
+}
+
+// Options of --config FILE.json as words, each known to `app`.
+static std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
+    const json j = read_json(file);
+    if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
+    for (const auto& [key, v] : j.items()) {
+        std::string name = key;
+        std::replace(name.begin(), name.end(), '_', '-');
+        if (name == "config" || name == "resume" || !app.get_option_no_throw("--" + name)) {
+            throw Error(file + ": '" + key + "' is not an option of train");
+        }
+        if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
+    }
+    return option_words(j);
+}
+
+/* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
+   what is learnt. */
+static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
+    static const std::vector<std::string> free = {"out", "device", "save-every", "eval-every", "eval-samples", "log-every"};
+    const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
+    json merged = saved;
+    for (const std::string& name : options_given(given)) {
+        const bool changed = !saved.contains(name) || saved[name] != now[name];
+        if (changed && std::find(free.begin(), free.end(), name) == free.end()) {
+            throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + o.out + " (" +
+                        (saved.contains(name) ? saved[name].dump() : "not set") + "); --resume keeps its settings");
+        }
+        merged[name] = now[name];
+    }
+    std::vector<std::string> words = option_words(merged);
+    words.push_back("--resume");
+    return words;
+}
+
+static int train(const std::vector<std::string>& words) {
+    const char* about = "train a model from scratch";
+    TrainOptions first;
+    CLI::App app(about, "moba train");
+    add_train_options(app, first);
+    parse(app, words);
+    const std::string file = app.get_option("--config")->count() ? app.get_option("--config")->as<std::string>() : "";
+    if (file.empty() && !first.resume) { return run_train(first, option_values(app)); }
+
+    TrainOptions merged;
+    CLI::App with_config(about, "moba train");
+    add_train_options(with_config, merged);
+    std::vector<std::string> all = file.empty() ? std::vector<std::string>{} : config_words(app, file);
+    all.insert(all.end(), words.begin(), words.end());
+    parse(with_config, all);
+    if (!merged.resume) { return run_train(merged, option_values(with_config)); }
+
+    TrainOptions resumed;
+    CLI::App as_before(about, "moba train");
+    add_train_options(as_before, resumed);
+    parse(as_before, resume_words(merged, with_config));
+    return run_train(resumed, option_values(as_before));
+}
+
+template <class Options, class Add, class Run>
+static int command(const char* name, const char* about, const std::vector<std::string>& words, Add add, Run run) {
+    Options o;
+    CLI::App app(about, name);
+    add(app, o);
+    parse(app, words);
+    return run(o);
+}
+
+static const char* usage =
+    "moba: train small transformers with Mixture of Block Attention, compare them with full attention\n"
+    "\n"
+    "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
+    "  moba eval     accuracy by length and depth     moba bench    time attention, a step, every operation\n"
+    "  moba info     what a model folder holds\n"
+    "\n"
+    "  moba <command> --help tells its options; moba --version the version and commit\n";
+
+static int run(std::vector<std::string> words) {
+    const std::string name = words.empty() ? "" : words[0];
+    if (!words.empty()) { words.erase(words.begin()); }
+    if (name == "--version") {
+        std::printf("moba %s (%s)\n", program_version(), program_commit());
+        return 0;
+    }
+    if (name == "--help" || name == "-h") {
+        std::printf("%s", usage);
+        return 0;
+    }
+    if (name == "train") { return train(words); }
+    std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(), usage);
+    return 2;
+}
+
+int main(int argc, char** argv) {
+    try {
+        return run({argv + 1, argv + argc});
+    } catch (const CLI::CallForHelp&) {
+        return 0;
+    } catch (const CLI::ParseError& e) {
+        std::fprintf(stderr, "moba: %s (see --help)\n", e.what());
+        return 2;
+    } catch (const Error& e) {
+        std::fprintf(stderr, "moba: %s\n", e.what());
+        return 1;
+    } catch (const std::bad_alloc&) {
+        std::fprintf(stderr, "moba: out of memory\n");
+        return 1;
+    }
+}

@@ -1,0 +1,83 @@
+/* The options of every command: names, defaults, units, help. CLI11's list of options is the only one: --help, --config,
+   the settings a checkpoint remembers, and --resume's check all walk it. */
+#pragma once
+#include "moba/config.h"
+#include "train/schedule.h"
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+struct ModelOptions {
+    std::string attention = "moba", layers, gate = "topk";
+    int full_layers = 0;
+    Config config;
+    std::string rope_scaling;
+    int num_kv_heads = 0;       // 0 = num_heads
+    int intermediate_size = 0;  // 0 = 2 * hidden_size
+};
+
+struct TrainOptions {
+    std::string task = "needle";
+    int pairs = 4, questions = 0, value_tokens = 1, num_keys = 32, num_values = 32, num_noise = 32;
+    ModelOptions model;
+    int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
+    std::string curriculum;
+    double stage_accuracy = 0.985;
+    double dropout = 0, weight_decay = 0, grad_clip = 1, beta1 = 0.9, beta2 = 0.95, embedding_lr_factor = 1;
+    std::string lr_schedule = "wsd";
+    LrSettings lr;
+    uint64_t seed = 1;
+    int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
+    std::string out = "out", init_from, device = "auto", attention_impl = "fast";
+    bool resume = false;
+
+    nlohmann::json task_settings() const;
+};
+
+struct EvalOptions {
+    std::string model, task, json, attention, device = "auto";
+    std::vector<int> seq_len;
+    int depths = 10, samples = 1000, block_size = 0, top_k = 0, batch_tokens = 16384;
+    uint64_t seed = 1;
+};
+
+struct SampleOptions {
+    std::string model, prompt, attention, device = "auto";
+    std::vector<int> prompt_ids;
+    int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
+    double temperature = 0, top_p = 1, repetition_penalty = 1;
+    uint64_t seed = 1;
+};
+
+struct BenchOptions {
+    std::string what = "attention", attention_impl = "fast", json, op = "all", device = "auto";
+    int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4, repeats = 7;
+    int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
+};
+
+struct InfoOptions {
+    std::string model;
+};
+
+void add_train_options(CLI::App&, TrainOptions&);
+void add_eval_options(CLI::App&, EvalOptions&);
+void add_sample_options(CLI::App&, SampleOptions&);
+void add_bench_options(CLI::App&, BenchOptions&);
+void add_info_options(CLI::App&, InfoOptions&);
+
+/* All options of a command with their values now, by name: {"seq-len": 256, ...}. */
+nlohmann::json option_values(const CLI::App&);
+/* Words for a command line that would give these values. */
+std::vector<std::string> option_words(const nlohmann::json& values);
+/* Names of the options that stood on the command line. */
+std::vector<std::string> options_given(const CLI::App&);
+
+/* The model that these options describe. Throws Error. */
+Config make_config(const TrainOptions&, int vocab_size);
+/* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
+void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
+Device parse_device(const std::string&);

@@ -1,0 +1,27 @@
+/* What a run shows: a live bar on a terminal, plain lines in a pipe. */
+#pragma once
+#include <string>
+
+struct StepReport {
+    int step, total;
+    double loss, accuracy, grad_norm, lr, ms;
+    long tokens;          // of this step
+    double eta_seconds;
+    std::string stage;    // "T=64", "" without a curriculum
+};
+
+class Progress {
+public:
+    explicit Progress(int log_every);
+    void step(const StepReport&);
+    void line(const std::string& text);  // a line of its own: validation, checkpoints
+    void done();                         // leaves the bar
+
+private:
+    bool terminal_, bar_shown_ = false;
+    int log_every_;
+    double last_drawn_ms_ = 0;
+};
+
+std::string readable_seconds(double seconds);  // "2m05s"
+double now_ms();

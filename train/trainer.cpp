@@ -1,0 +1,330 @@
+#include "train/trainer.h"
+#include "moba/matmul.h"
+#include "moba/parallel.h"
+#include "train/batch.h"
+#include "train/checkpoint.h"
+#include "train/file.h"
+#include "train/progress.h"
+#include "train/version.h"
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+static volatile std::sig_atomic_t stop_asked = 0;
+
+static void ask_to_stop(int) {
+    stop_asked = 1;
+    std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends at once
+}
+
+namespace {
+
+// Where a run is. Everything that the next step depends on, apart from weights and moments.
+struct RunState {
+    int step = 0;          // optimizer steps done
+    uint64_t samples = 0;  // training samples drawn
+    size_t stage = 0;
+    int stage_steps = 0;   // done in this stage
+    double accuracy = 0;   // running, within this stage
+};
+
+class Trainer {
+public:
+    Trainer(const TrainOptions& o, const json& options);
+    int run();
+
+private:
+    void resume();
+    void start();
+    void print_settings() const;
+    void step();
+    void validate_model();
+    void save();
+    void log(const json& line);
+    void trim_log() const;
+    int remaining() const;
+    const Stage& stage() const { return stages_[state_.stage]; }
+
+    TrainOptions o_;
+    json options_;
+    std::unique_ptr<Task> task_;
+    std::vector<Stage> stages_;
+    Config config_;
+    std::unique_ptr<Model<float>> model_;
+    RunState state_;
+    Progress progress_;
+    std::ofstream log_;
+    double ms_per_token_ = 0;
+};
+
+Config config_for(const TrainOptions& o, const Task& task) {
+    if (o.init_from.empty()) { return make_config(o, task.vocab_size()); }
+    // The weights decide the sizes; how they attend is an option.
+    const Config loaded = open_model(o.init_from).config;
+    if (loaded.vocab_size != task.vocab_size()) {
+        throw Error("--init-from " + o.init_from + ": its vocabulary has " + std::to_string(loaded.vocab_size) +
+                    " tokens, the " + task.name() + " task needs " + std::to_string(task.vocab_size()));
+    }
+    TrainOptions own = o;
+    Config& c = own.model.config;
+    c.hidden_size = loaded.hidden_size;
+    c.num_layers = loaded.num_layers;
+    c.num_heads = loaded.num_heads;
+    c.tie_word_embeddings = loaded.tie_word_embeddings;
+    c.key_conv = loaded.key_conv;
+    c.rope_theta = loaded.rope_theta;
+    c.rms_norm_eps = loaded.rms_norm_eps;
+    own.model.num_kv_heads = loaded.num_kv_heads;
+    own.model.intermediate_size = loaded.intermediate_size;
+    Config out = make_config(own, loaded.vocab_size);
+    out.head_dim = loaded.head_dim;
+    return out;
+}
+
+Trainer::Trainer(const TrainOptions& o, const json& options)
+    : o_(o), options_(options), task_(make_task(o.task_settings(), "")), stages_(parse_curriculum(o.curriculum)),
+      config_(config_for(o, *task_)), progress_(o.log_every) {
+    o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
+    stages_.push_back({o.seq_len, o.pairs, o.batch_size, o.steps});
+    int max_tokens = 0, max_seqs = 0, max_position = 0;
+    for (const Stage& s : stages_) {
+        if (s.T < task_->shortest(s.pairs) || s.pairs > o.num_keys) {
+            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " + std::to_string(s.pairs) + " of " +
+                        std::to_string(o.num_keys) + " keys with their questions (needs " +
+                        std::to_string(task_->shortest(s.pairs)) + " tokens)");
+        }
+        if ((double)s.T * s.batch > 1 << 30) { throw Error("a micro-batch of more than 2^30 tokens: use --grad-accum"); }
+        max_tokens = std::max(max_tokens, s.T * s.batch);
+        max_seqs = std::max(max_seqs, s.batch);
+        max_position = std::max(max_position, s.T);
+    }
+    model_ = std::make_unique<Model<float>>(
+        config_, ModelSizes{max_tokens, max_seqs, max_position, true, (float)o.dropout, o.attention_impl == "naive" ? 1 : 0},
+        parse_device(o.device));
+}
+
+int Trainer::remaining() const {
+    int n = stage().steps - state_.stage_steps;
+    for (size_t i = state_.stage + 1; i < stages_.size(); i++) { n += stages_[i].steps; }
+    return n;
+}
+
+void Trainer::print_settings() const {
+    std::printf("moba %s (%s), matrix products: %s, %d threads\n", program_version(), program_commit(),
+                std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
+    std::string text;
+    for (const auto& [key, v] : options_.items()) {
+        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
+        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) {
+            text += "\n ";
+        }
+        text += " " + word;
+    }
+    std::printf("settings\n %s\n", text.c_str());
+    std::printf("layers  ");
+    for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
+    std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
+                model_->num_parameters() - model_->params()[0].count);
+    std::printf("memory  ");
+    for (const auto& l : model_->lists()) { std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str()); }
+    std::printf(" in all %s\n", readable_bytes(model_->bytes()).c_str());
+    std::printf("task     %s, chance %.2f%%\n", task_->name().c_str(), 100 * task_->chance());
+    const bool moba = std::any_of(config_.layers.begin(), config_.layers.end(),
+                                  [](const LayerKind& k) { return k.attention == AttentionKind::moba; });
+    if (!moba) { return; }
+    for (const Stage& s : stages_) {
+        const int seen = config_.block_size * config_.top_k;
+        if (seen >= s.T) {
+            std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n", seen, s.T);
+        } else {
+            std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T, 100 * config_.sparsity(s.T));
+        }
+    }
+}
+
+void Trainer::log(const json& line) {
+    log_ << line.dump() << "\n";
+    log_.flush();
+    if (!log_) { throw Error(o_.out + "/log.jsonl: could not be written (disk full?)"); }
+}
+
+// Lines of steps that will be done again are dropped, so that the log reads as if the run had never stopped.
+void Trainer::trim_log() const {
+    const std::string path = o_.out + "/log.jsonl";
+    std::ifstream in(path);
+    std::string line, kept;
+    while (std::getline(in, line)) {
+        const json j = json::parse(line, nullptr, false);
+        if (j.is_object() && j.value("step", 0) <= state_.step) { kept += line + "\n"; }
+    }
+    write_file(path + ".tmp", kept);
+    fs::rename(path + ".tmp", path);
+}
+
+void Trainer::start() {
+    std::error_code error;
+    fs::create_directories(o_.out, error);
+    if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
+    if (fs::exists(o_.out + "/latest") || fs::exists(o_.out + "/log.jsonl")) {
+        throw Error("--out " + o_.out + ": holds a run already; go on with --resume, or name another folder");
+    }
+    model_->allocate();
+    model_->init_weights(o_.seed);
+    if (!o_.init_from.empty()) { load_weights(open_model(o_.init_from), *model_); }
+}
+
+void Trainer::resume() {
+    const ModelFolder folder = open_model(o_.out);
+    model_->allocate();
+    const json s = load_checkpoint(folder, *model_);
+    state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(), s["stage_steps"].get<int>(),
+              s["accuracy"].get<double>()};
+    if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
+    trim_log();
+}
+
+int Trainer::run() {
+    print_settings();
+    if (o_.resume) {
+        resume();
+        std::printf("resumed  %s at step %d\n", o_.out.c_str(), state_.step);
+    } else {
+        start();
+    }
+    std::fflush(stdout);
+    log_.open(o_.out + "/log.jsonl", std::ios::app);
+    if (!log_) { throw_errno(o_.out + "/log.jsonl"); }
+    model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
+    std::signal(SIGINT, ask_to_stop);
+    std::signal(SIGTERM, ask_to_stop);
+    const double begin = now_ms();
+    while (remaining() > 0 && !stop_asked) {
+        step();
+        if (o_.eval_every && (state_.step % o_.eval_every == 0 || remaining() == 0)) { validate_model(); }
+        if (o_.save_every && state_.step % o_.save_every == 0 && remaining() > 0) { save(); }
+    }
+    progress_.done();
+    save();
+    std::printf("%s at step %d after %s; model in %s/latest\n", stop_asked && remaining() > 0 ? "stopped" : "done", state_.step,
+                readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
+    if (remaining() > 0) { std::printf("go on with: moba train --resume --out %s\n", o_.out.c_str()); }
+    return 0;
+}
+
+void Trainer::step() {
+    const double begin = now_ms();
+    const Stage s = stage();
+    std::vector<Batch> batches(o_.grad_accum);
+    int counted = 0;
+    long tokens = 0;
+    Sample sample;
+    for (Batch& b : batches) {
+        for (int i = 0; i < s.batch; i++) {
+            Rng rng(o_.seed, Purpose::train_data, state_.samples++);
+            task_->draw(rng, s.T, s.pairs, sample);
+            b.add(sample);
+        }
+        counted += b.counted();
+        tokens += (long)b.tokens.size();
+    }
+    state_.step++;
+    state_.stage_steps++;
+    const double lr = learning_rate(o_.lr, state_.step, remaining());
+    StepState now{o_.seed, (uint32_t)state_.step, 0, 1.0 / counted, lr};
+    double loss = 0, right = 0;
+    std::vector<float> losses;
+    std::vector<int> correct;
+    model_->zero_gradients();
+    for (const Batch& b : batches) {
+        model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, now);
+        model_->forward(true);
+        model_->loss(true);
+        model_->read_losses(losses, correct);
+        for (float x : losses) { loss += x; }
+        for (int c : correct) { right += c; }
+        if (!std::isfinite(loss)) { break; }
+        model_->backward();
+        now.micro_batch++;
+    }
+    loss /= counted;
+    if (std::isfinite(loss)) { model_->update(now); }
+    const double norm = std::isfinite(loss) ? model_->gradient_norm() : NAN;
+    if (!std::isfinite(loss) || !std::isfinite(norm)) {
+        progress_.done();
+        const std::string bad = model_->first_not_finite();
+        throw Error("step " + std::to_string(state_.step) + ": " + (std::isfinite(loss) ? "gradient norm" : "loss") +
+                    " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
+                    ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
+    }
+    const double share = right / counted, ms = now_ms() - begin;
+    state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
+    ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
+    double tokens_left = 0;
+    for (size_t i = state_.stage; i < stages_.size(); i++) {
+        const int steps = stages_[i].steps - (i == state_.stage ? state_.stage_steps : 0);
+        tokens_left += (double)steps * stages_[i].T * stages_[i].batch * o_.grad_accum;
+    }
+    const std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
+    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, tokens,
+                    tokens_left * ms_per_token_ / 1000, stage_name});
+    log({{"step", state_.step}, {"loss", loss}, {"accuracy", share}, {"grad_norm", norm}, {"lr", lr}, {"ms", ms},
+         {"tokens_per_s", tokens / ms * 1000}, {"seq_len", s.T}, {"tokens", tokens}});
+    const bool last = state_.stage + 1 == stages_.size();
+    if (!last && (state_.accuracy >= o_.stage_accuracy || state_.stage_steps == s.steps)) {
+        const bool learnt = state_.accuracy >= o_.stage_accuracy;
+        state_.stage++;
+        state_.stage_steps = 0;
+        progress_.line("stage T=" + std::to_string(s.T) + (learnt ? " learnt" : " NOT learnt, out of its steps") + " at step " +
+                       std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
+    }
+}
+
+// The same samples every time, at the final length, target anywhere; a stream of their own.
+void Trainer::validate_model() {
+    const Stage& final = stages_.back();
+    double loss = 0;
+    int right = 0, counted = 0;
+    Sample sample;
+    std::vector<float> losses;
+    std::vector<int> correct;
+    for (int done = 0; done < o_.eval_samples;) {
+        Batch b;
+        for (int i = 0; i < final.batch && done < o_.eval_samples; i++, done++) {
+            Rng rng(o_.seed, Purpose::validation_data, done);
+            const double depth = rng.uniform();
+            task_->draw_test(rng, final.T, depth, sample);
+            b.add(sample);
+        }
+        counted += b.counted();
+        model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
+        model_->forward();
+        model_->loss(false);
+        model_->read_losses(losses, correct);
+        for (float x : losses) { loss += x; }
+        for (int c : correct) { right += c; }
+    }
+    loss /= counted;
+    const double accuracy = (double)right / counted;
+    char text[128];
+    std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d tests of %d tokens)", state_.step, loss,
+                  100 * accuracy, o_.eval_samples, final.T);
+    progress_.line(text);
+    log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
+}
+
+void Trainer::save() {
+    const json origin = {{"program", std::string("moba ") + program_version()}, {"commit", program_commit()}, {"seed", o_.seed},
+                         {"step", state_.step}, {"init_from", o_.init_from}};
+    const json state = {{"step", state_.step},   {"samples", state_.samples},   {"stage", state_.stage},
+                        {"stage_steps", state_.stage_steps}, {"accuracy", state_.accuracy}, {"options", options_}};
+    save_checkpoint(o_.out, state_.step, *model_, task_->settings(), origin, state);
+}
+
+}  // namespace
+
+int run_train(const TrainOptions& o, const json& options) { return Trainer(o, options).run(); }
