@@ -1,9 +1,13 @@
 /* moba: one program. Subcommands, options, errors; the work is elsewhere. */
+#include "train/bench.h"
 #include "train/checkpoint.h"
+#include "train/evaluate.h"
+#include "train/file.h"
+#include "train/info.h"
 #include "train/options.h"
+#include "train/sample.h"
 #include "train/trainer.h"
 #include "train/version.h"
-#include "train/file.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -110,6 +114,16 @@ static int run(std::vector<std::string> words) {
         return 0;
     }
     if (name == "train") { return train(words); }
+    if (name == "eval") {
+        return command<EvalOptions>("moba eval", "accuracy by length and depth", words, add_eval_options, run_eval);
+    }
+    if (name == "sample") {
+        return command<SampleOptions>("moba sample", "let a model go on with a prompt", words, add_sample_options, run_sample);
+    }
+    if (name == "bench") {
+        return command<BenchOptions>("moba bench", "time attention, a training step, or every operation", words, add_bench_options, run_bench);
+    }
+    if (name == "info") { return command<InfoOptions>("moba info", "what a model folder holds", words, add_info_options, run_info); }
     std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(), usage);
     return 2;
 }

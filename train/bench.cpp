@@ -1,0 +1,188 @@
+#include "train/bench.h"
+#include "moba/matmul.h"
+#include "moba/model.h"
+#include "moba/parallel.h"
+#include "moba/philox.h"
+#include "train/bench_ops.h"
+#include "train/file.h"
+#include "train/progress.h"
+#include "train/version.h"
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+double median_ms(int repeats, const std::function<void()>& run) {
+    run();
+    std::vector<double> ms;
+    for (int i = 0; i < repeats; i++) {
+        const double begin = now_ms();
+        run();
+        ms.push_back(now_ms() - begin);
+    }
+    std::sort(ms.begin(), ms.end());
+    return ms[ms.size() / 2];
+}
+
+std::vector<float> random_floats(size_t n, uint64_t stream) {
+    std::vector<float> v(n);
+    parallel_ranges(n, 4096, [&](size_t b, size_t e) {
+        Rng rng(stream, Purpose::test, b);
+        for (size_t i = b; i < e; i++) { v[i] = (float)rng.normal(); }
+    });
+    return v;
+}
+
+static json header(const BenchOptions& o) {
+    return {{"bench", o.what}, {"program", program_version()}, {"commit", program_commit()}, {"threads", max_threads()},
+            {"blas", blas_name()}, {"repeats", o.repeats}};
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+struct AttentionTimes {
+    double gate_ms = 0, forward_ms, backward_ms, pairs;
+    double total() const { return gate_ms + forward_ms + backward_ms; }
+};
+
+static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, int version, int repeats) {
+    const int T = o.seq_len, M = o.batch * T, H = o.heads, G = o.kv_heads ? o.kv_heads : H, D = o.head_dim;
+    if (H % G) { throw Error("num-heads must be a multiple of num-kv-heads"); }
+    std::vector<int> cu, table;
+    for (int b = 0; b <= o.batch; b++) { cu.push_back(b * T); }
+    Sequences seqs = build_sequences(table, cu, o.block_size, 1, nullptr);
+    seqs = rebase(seqs, nullptr, table.data());
+    const GateShape gate{H, G, D, o.top_k, Gate::topk};
+    const AttentionShape shape{H, G, D, kind, 0, gate};
+    const size_t nq = (size_t)M * H * D, nk = (size_t)M * G * D;
+    const std::vector<float> q = random_floats(nq, 1), k = random_floats(nk, 2), v = random_floats(nk, 3), dout = random_floats(nq, 4);
+    std::vector<float> out(nq), dq(nq), dk(nk), dv(nk), lse((size_t)H * M);
+    std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size()), start(routing_starts(M, o.batch, o.block_size, 1, gate));
+    const Routing routing{chosen.data(), start.data(), list.data()};
+    std::vector<char> workspace(std::max({gate_workspace_bytes<float>(M, o.batch, o.block_size, 1, gate),
+                                          attention_workspace_bytes<float>(M, o.block_size, 1, shape, true),
+                                          naive_attention_workspace_bytes<float>(M, shape)}));
+    Ctx ctx;
+    ctx.version = version;
+    ctx.workspace = workspace.data();
+    ctx.workspace_bytes = workspace.size();
+    AttentionTimes t;
+    if (kind == AttentionKind::moba) {
+        t.gate_ms = median_ms(repeats, [&] {
+            gate_forward_cpu<float>(ctx, routing, q.data(), k.data(), seqs, gate);
+            gate_lists_cpu(ctx, routing, seqs, gate);
+        });
+    }
+    t.forward_ms = median_ms(repeats, [&] {
+        attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs, shape);
+    });
+    t.backward_ms = median_ms(repeats, [&] {
+        attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(), k.data(), v.data(),
+                                      lse.data(), routing, seqs, shape);
+    });
+    t.pairs = 0;
+    for (int i = 0; i < T; i++) {
+        t.pairs += kind == AttentionKind::moba ? std::min(i / o.block_size, o.top_k - 1) * (double)o.block_size + i % o.block_size + 1 : i + 1;
+    }
+    t.pairs *= (double)o.batch * H;
+    return t;
+}
+
+static json print_attention(const char* name, const AttentionTimes& t, int D) {
+    const double forward = 4 * D * t.pairs / t.forward_ms / 1e6, backward = 10 * D * t.pairs / t.backward_ms / 1e6;
+    std::printf("%-12s %10.2f %10.2f %10.2f %10.2f %10.0f %10.0f\n", name, t.gate_ms, t.forward_ms, t.backward_ms, t.total(), forward,
+                backward);
+    return {{"name", name}, {"gate_ms", t.gate_ms}, {"forward_ms", t.forward_ms}, {"backward_ms", t.backward_ms},
+            {"total_ms", t.total()}, {"forward_gflops", forward}, {"backward_gflops", backward}};
+}
+
+static void bench_attention(const BenchOptions& o, json& result) {
+    std::printf("attention, fp32: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n", o.batch, o.seq_len, o.heads,
+                o.kv_heads ? o.kv_heads : o.heads, o.head_dim, o.block_size, o.top_k, o.repeats);
+    if ((long)o.block_size * o.top_k >= o.seq_len) { std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n"); }
+    std::printf("%-12s %10s %10s %10s %10s %10s %10s\n", "", "gate ms", "fwd ms", "bwd ms", "total ms", "fwd GF/s", "bwd GF/s");
+    const bool naive = o.attention_impl == "naive";
+    const AttentionTimes moba = time_attention(o, AttentionKind::moba, 2, o.repeats);
+    result["rows"].push_back(print_attention("moba", moba, o.head_dim));
+    const AttentionTimes other = naive ? time_attention(o, AttentionKind::moba, 1, 1) : time_attention(o, AttentionKind::full, 2, o.repeats);
+    result["rows"].push_back(print_attention(naive ? "moba naive" : "full", other, o.head_dim));
+    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n", other.forward_ms / (moba.gate_ms + moba.forward_ms),
+                naive ? "its naive version" : "full attention", other.total() / moba.total());
+    result["ratio_forward"] = (other.gate_ms + other.forward_ms) / (moba.gate_ms + moba.forward_ms);
+    result["ratio"] = other.total() / moba.total();
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+static double time_step(const BenchOptions& o, const std::string& attention, double* gflop) {
+    Config c;
+    c.vocab_size = o.vocab;
+    c.hidden_size = o.hidden;
+    c.num_layers = o.layers;
+    c.num_heads = o.heads;
+    c.num_kv_heads = o.kv_heads ? o.kv_heads : o.heads;
+    if (o.hidden % o.heads) { throw Error("hidden-size must be a multiple of num-heads"); }
+    c.head_dim = o.hidden / o.heads;
+    c.intermediate_size = o.intermediate ? o.intermediate : o.hidden * 11 / 4;
+    c.max_position_embeddings = o.seq_len;
+    c.embedding_std = 0.02;
+    c.block_size = o.block_size;
+    c.top_k = o.top_k;
+    c.layers = parse_layers(attention, c.num_layers);
+    const int M = o.batch * o.seq_len;
+    Model<float> model(c, {M, o.batch, o.seq_len, true, 0, o.attention_impl == "naive" ? 1 : 0}, parse_device(o.device));
+    model.allocate();
+    model.init_weights(1);
+    std::vector<int> tokens, cu{0};
+    Rng rng(1, Purpose::test, 0);
+    for (int i = 0; i < M; i++) { tokens.push_back(rng.below(o.vocab)); }
+    for (int b = 1; b <= o.batch; b++) { cu.push_back(b * o.seq_len); }
+    std::vector<int> targets(tokens.begin() + 1, tokens.end());
+    targets.push_back(tokens[0]);
+    StepState step{1, 0, 0, 1.0 / M, 1e-4};
+    double pairs = 0;
+    for (int t = 0; t < o.seq_len; t++) { pairs += t + 1; }
+    if (attention == "moba") { pairs *= 1 - c.sparsity(o.seq_len); }
+    const double weights = (double)model.num_parameters() - model.params()[0].count;
+    *gflop = (6 * weights * M + 14 * (double)c.head_dim * c.num_heads * c.num_layers * o.batch * pairs) / 1e9;
+    return median_ms(o.repeats, [&] {
+        step.step++;
+        model.zero_gradients();
+        model.set_batch(tokens.data(), targets.data(), cu, step);
+        model.forward(true);
+        model.loss(true);
+        model.backward();
+        model.update(step);
+    });
+}
+
+static void bench_step(const BenchOptions& o, json& result) {
+    std::printf("training step, fp32: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n", o.layers, o.hidden, o.heads,
+                o.vocab, o.batch, o.seq_len, o.block_size, o.top_k, o.repeats);
+    std::printf("%-12s %10s %12s %10s\n", "", "ms", "tokens/s", "GFLOP/s");
+    double ms[2];
+    int i = 0;
+    for (const char* attention : {"moba", "full"}) {
+        double gflop;
+        ms[i] = time_step(o, attention, &gflop);
+        const double tokens = o.batch * (double)o.seq_len / ms[i] * 1000;
+        std::printf("%-12s %10.1f %12.0f %10.0f\n", attention, ms[i], tokens, gflop / ms[i] * 1000);
+        result["rows"].push_back({{"name", attention}, {"ms", ms[i]}, {"tokens_per_s", tokens}, {"gflops", gflop / ms[i] * 1000}});
+        i++;
+    }
+    std::printf("a step with moba is %.2fx as fast as with full attention\n", ms[1] / ms[0]);
+    result["ratio"] = ms[1] / ms[0];
+}
+
+int run_bench(const BenchOptions& o) {
+    json result = header(o);
+    if (o.what == "attention") {
+        bench_attention(o, result);
+    } else if (o.what == "step") {
+        bench_step(o, result);
+    } else {
+        bench_ops(o, result);
+    }
+    if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
+    return 0;
+}

@@ -1,0 +1,5 @@
+/* Timing: attention alone, a training step, every operation. Medians over repeated runs after one that does not count. */
+#pragma once
+#include "train/options.h"
+
+int run_bench(const BenchOptions&);
