@@ -71,13 +71,14 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
         {"adamw", 28.0 * C * C, 0,
          [&] { op.adamw(ctx, w, nullptr, m1, m2, dw, norm, &range, 1, &step, {(size_t)C * C, 0.9, 0.95, 1e-8, 1}); }},
     };
+    if (o.op != "all" && std::none_of(all.begin(), all.end(), [&](const OpBench& b) { return b.name.find(o.op) != std::string::npos; })) {
+        throw Error("--op " + o.op + ": no such operation; bench op lists them");
+    }
     std::printf("operations, fp32: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n", o.batch, o.seq_len, C,
                 F, H, D, V, o.repeats);
     std::printf("%-26s %10s %10s %10s\n", "", "ms", "GB/s", "GFLOP/s");
-    bool any = false;
     for (const OpBench& bench : all) {
         if (o.op != "all" && bench.name.find(o.op) == std::string::npos) { continue; }
-        any = true;
         const double ms = median_ms(o.repeats, bench.run), gbs = bench.bytes / ms / 1e6, gflops = bench.flop / ms / 1e6;
         if (bench.flop > 0) {
             std::printf("%-26s %10.3f %10.1f %10.0f\n", bench.name.c_str(), ms, gbs, gflops);
@@ -86,5 +87,4 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
         }
         result["rows"].push_back({{"name", bench.name}, {"ms", ms}, {"gbs", gbs}, {"gflops", gflops}});
     }
-    if (!any) { throw Error("--op " + o.op + ": no such operation; bench op lists them"); }
 }

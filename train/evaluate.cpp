@@ -35,24 +35,24 @@ struct PositionLoss {
 
 class Evaluation {
 public:
-    Evaluation(const EvalOptions& o, Config config, const ModelFolder& folder, const Task& task)
-        : o_(o), config_(std::move(config)), folder_(folder), task_(task) {}
+    // At length T.
+    Evaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task, int T)
+        : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
+          model_(config, {batch_ * T, batch_, T, false, 0, 0}, parse_device(o.device)) {
+        model_.allocate();
+        load_weights(folder, model_);
+    }
 
-    // All depths at length T.
-    std::vector<Tally> run(int T) {
-        const int batch = std::max(1, std::min(o_.samples, o_.batch_tokens / T));
-        Model<float> model(config_, {batch * T, batch, T, false, 0, 0}, parse_device(o_.device));
-        model.allocate();
-        load_weights(folder_, model);
+    std::vector<Tally> run_depths() {
         std::vector<Tally> out;
         for (int d = 0; d < o_.depths; d++) {
             const double depth = o_.depths == 1 ? 0 : (double)d / (o_.depths - 1);
             Tally tally;
             while (tally.samples < o_.samples) {
-                tally.add(batch_of(model, T, d, depth, tally.samples, std::min(batch, o_.samples - tally.samples)));
+                tally.add(run_batch(d, depth, tally.samples, std::min(batch_, o_.samples - tally.samples)));
             }
             out.push_back(tally);
-            if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[KT=%d depth %d/%d", T, d + 1, o_.depths); }
+            if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[KT=%d depth %d/%d", T_, d + 1, o_.depths); }
         }
         if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K"); }
         return out;
@@ -62,21 +62,21 @@ public:
 private:
     // Greedy decoding gets all answer tokens right exactly when each is the likeliest behind the right ones before it,
     // so one pass over the whole sample decides.
-    Tally batch_of(Model<float>& model, int T, int d, double depth, int first, int count) {
+    Tally run_batch(int d, double depth, int first, int count) {
         Batch b;
         Sample sample;
         for (int i = 0; i < count; i++) {
-            const uint64_t index = ((uint64_t)T * 1024 + d) << 24 | (uint64_t)(first + i);
+            const uint64_t index = ((uint64_t)T_ * 1024 + d) << 24 | (uint64_t)(first + i);
             Rng rng(o_.seed, Purpose::eval_data, index);
-            task_.draw_test(rng, T, depth, sample);
+            task_.draw_test(rng, T_, depth, sample);
             b.add(sample);
         }
-        model.set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
-        model.forward();
-        model.loss(false);
+        model_.set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
+        model_.forward();
+        model_.loss(false);
         std::vector<float> losses;
         std::vector<int> correct;
-        model.read_losses(losses, correct);
+        model_.read_losses(losses, correct);
         Tally tally;
         for (int i = 0; i < count; i++) {
             bool all = true;
@@ -94,9 +94,9 @@ private:
     }
 
     const EvalOptions& o_;
-    Config config_;
-    const ModelFolder& folder_;
     const Task& task_;
+    const int T_, batch_;
+    Model<float> model_;
     std::map<int, PositionLoss> position_loss_;
 };
 
@@ -106,6 +106,13 @@ static std::string percent(double share) {
     char text[16];
     std::snprintf(text, sizeof text, "%.1f%%", 100 * share);
     return text;
+}
+
+static void print_header(const EvalOptions& o, const Config& config, const Task& task) {
+    std::printf("%s: %s, %d samples for each length and depth, chance %s, layers", o.model.c_str(), task.name().c_str(), o.samples,
+                percent(task.chance()).c_str());
+    for (const LayerKind& k : config.layers) { std::printf(" %s", layer_name(k).c_str()); }
+    std::printf("\n");
 }
 
 int run_eval(const EvalOptions& o) {
@@ -137,14 +144,11 @@ int run_eval(const EvalOptions& o) {
     for (const LayerKind& k : config.layers) { result["layers"].push_back(layer_name(k)); }
     result["block_size"] = config.block_size;
     result["top_k"] = config.top_k;
-    std::printf("%s: %s, %d samples for each length and depth, chance %s, layers", o.model.c_str(), task->name().c_str(), o.samples,
-                percent(task->chance()).c_str());
-    for (const LayerKind& k : config.layers) { std::printf(" %s", layer_name(k).c_str()); }
-    std::printf("\n");
     std::vector<std::string> summary;
     for (int T : lengths) {
-        Evaluation evaluation(o, config, folder, *task);
-        const std::vector<Tally> depths = evaluation.run(T);
+        Evaluation evaluation(o, config, folder, *task, T);
+        if (map.columns.empty()) { print_header(o, config, *task); }
+        const std::vector<Tally> depths = evaluation.run_depths();
         map.columns.push_back("T=" + std::to_string(T));
         json length = {{"seq_len", T}, {"depths", json::array()}, {"loss_by_position", json::array()}};
         Tally all;

@@ -12,6 +12,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;
@@ -129,6 +130,7 @@ static int run(std::vector<std::string> words) {
 }
 
 int main(int argc, char** argv) {
+    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
     try {
         return run({argv + 1, argv + argc});
     } catch (const CLI::CallForHelp&) {

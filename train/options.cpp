@@ -37,7 +37,6 @@ static void add_model_options(CLI::App& app, ModelOptions& m) {
     auto* layers = add(app, "--layers", m.layers, "PATTERN",
                        "kinds repeated over the layers: full | moba | window:W, then :rope or :none, "
                        "e.g. \"window:64:rope,moba:none\"");
-    layers->excludes(kind)->excludes(last);
     add(app, "--gate", m.gate, "GATE", "how moba layers choose: topk, recent or sink")->check(IsMember({"topk", "recent", "sink"}));
     add(app, "--key-conv", c.key_conv, "TAPS", "key convolution: 0 (none), 3 or 5")->check(IsMember({0, 3, 5}))->group(attention);
     add(app, "--num-blocks", c.num_blocks, "SIZES", "mixed block sizes: head g uses block-size >> (g % m), top-k << the same")
@@ -80,7 +79,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add_model_options(app, o.model);
     add(app, "--dropout", o.dropout, "SHARE", "of embedding and residual branches that is dropped")->check(Range(0.0, 0.99))->group("Model");
 
-    add(app, "--lr", o.lr.peak, "RATE", "peak learning rate")->check(Range(0.0, 100.0))->group(optimizer);
+    add(app, "--lr", o.lr.peak, "RATE", "peak learning rate")->check(Range(0.0, 1e30))->group(optimizer);
     add(app, "--embedding-lr-factor", o.embedding_lr_factor, "FACTOR", "learning rate of the embedding, relative")
         ->check(Range(0.0, 1000.0))->group(optimizer);
     add(app, "--warmup", o.lr.warmup, "STEPS", "linear from 0 to the peak")->check(Range(0, 1 << 30))->group(optimizer);
@@ -206,6 +205,7 @@ std::vector<std::string> option_words(const json& values) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
         std::string text = v.is_string() ? v.get<std::string>() : v.dump();
+        if (text.empty()) { continue; }  // nothing given, as the default
         if (v.is_array()) {
             text.clear();
             for (const json& x : v) { text += (text.empty() ? "" : ",") + (x.is_string() ? x.get<std::string>() : x.dump()); }
@@ -250,6 +250,9 @@ Config make_config(const TrainOptions& o, int vocab_size) {
         }
     }
     if (c.num_layers < 1 || c.num_layers > 1024) { validate(c); }
+    if (!o.model.layers.empty() && (o.model.attention != "moba" || o.model.full_layers)) {
+        throw Error("--layers names the kind of every layer; --attention and --full-layers cannot go with it");
+    }
     c.layers = parse_layers(o.model.layers.empty() ? o.model.attention : o.model.layers, c.num_layers);
     if (o.model.full_layers > c.num_layers) {
         throw Error("full-layers = " + std::to_string(o.model.full_layers) + ": the model has " + std::to_string(c.num_layers) + " layers");

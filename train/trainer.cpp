@@ -83,6 +83,7 @@ Config config_for(const TrainOptions& o, const Task& task) {
     own.model.intermediate_size = loaded.intermediate_size;
     Config out = make_config(own, loaded.vocab_size);
     out.head_dim = loaded.head_dim;
+    if (o.model.rope_scaling.empty()) { out.rope_factor = loaded.rope_factor; }
     return out;
 }
 

@@ -1,0 +1,101 @@
+#!/usr/bin/env bash
+# From nothing to a trained MoBA model. See ./run.sh --help
+set -euo pipefail
+cd "$(dirname "$0")"
+
+usage() {
+    cat <<'TEXT'
+./run.sh           gets what is missing, builds, trains a small MoBA model on the needle task (two minutes on two
+                   cores), evaluates it and shows a sample. A second call goes on where the first one stopped, or
+                   shows the finished model again.
+./run.sh test      gets what the tests need, builds and runs every test, also under the sanitizers
+./run.sh build     gets what is missing and builds build/moba, no more
+./run.sh --help    this text
+
+The model lies in out/needle; delete that folder to train anew. After the build, build/moba --help tells the rest.
+Packages are installed through apt (Debian, Ubuntu); elsewhere you are told what to install.
+TEXT
+}
+
+# What is needed: a probe that succeeds when it is there, the Debian package, what it is for.
+missing=() why=()
+need() {
+    if ! eval "$1" > /dev/null 2>&1; then
+        missing+=("$2")
+        why+=("  $2: $3")
+    fi
+}
+header() { echo "#include <$1>" | ${CXX:-c++} -E -x c++ - -o /dev/null; }
+
+get_packages() {
+    need "command -v ${CXX:-c++} && header vector" g++ "the C++20 compiler"
+    need "command -v cmake" cmake "the build"
+    need "command -v make || command -v ninja" make "the build"
+    need "header CLI/App.hpp" libcli11-dev "CLI11, command line options"
+    need "header nlohmann/json.hpp" nlohmann-json3-dev "nlohmann/json, config and log files"
+    need "ls /usr/include/*/cblas.h /usr/include/openblas*/cblas.h /usr/include/*/openblas*/cblas.h /usr/local/include/cblas.h 2> /dev/null | grep -q . || header cblas.h" \
+        libopenblas-dev "OpenBLAS, matrix products (optional: without it our own loop does them)"
+    if [ "${1:-}" = test ]; then need "header gtest/gtest.h" libgtest-dev "GoogleTest"; fi
+    if [ ${#missing[@]} -eq 0 ]; then return; fi
+    echo "Not found on this machine:"
+    printf '%s\n' "${why[@]}"
+    local sudo=""
+    if [ "$(id -u)" != 0 ]; then sudo=sudo; fi
+    if ! command -v apt-get > /dev/null || { [ -n "$sudo" ] && ! command -v sudo > /dev/null; }; then
+        echo "Install these (the names are Debian's), then run ./run.sh again."
+        exit 1
+    fi
+    echo "Installing: $sudo apt-get install ${missing[*]}"
+    local log
+    log=$(mktemp)
+    if ! { $sudo apt-get update -qq && $sudo env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}"; } > "$log" 2>&1; then
+        cat "$log"
+        echo "The installation failed, see above."
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+build() {
+    if [ ! -x build/moba ]; then echo "Building (a minute on two cores) ..."; fi
+    local log
+    log=$(mktemp)
+    if ! make all > "$log" 2>&1; then
+        cat "$log"
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+case "${1:-}" in
+    "")
+        get_packages
+        build
+        if [ -e out/needle/latest ]; then
+            build/moba train --resume --out out/needle
+        else
+            rm -rf out/needle # a run that was stopped before its first checkpoint
+            build/moba train --config train/needle.json --out out/needle --log-every 50
+        fi
+        echo
+        build/moba eval --model out/needle
+        echo
+        echo "A test it has never seen (k = keys, v = values, n = noise; the last key is the question):"
+        build/moba sample --model out/needle --seed "$RANDOM"
+        ;;
+    build)
+        get_packages
+        build
+        ;;
+    test)
+        get_packages test
+        make test
+        make asan
+        ;;
+    -h | --help | help) usage ;;
+    *)
+        echo "run.sh: no such command: $1" >&2
+        usage >&2
+        exit 2
+        ;;
+esac

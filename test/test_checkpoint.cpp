@@ -1,0 +1,154 @@
+/* Checkpoints: resume is exact, whenever the process dies the last good one remains, and a damaged one is refused. */
+#include "test/check.h"
+#include "test/program.h"
+#include <csignal>
+#include <unistd.h>
+
+namespace {
+
+std::string weights_of(const std::string& run) { return read_text(run + "/latest/model.safetensors"); }
+std::string moments_of(const std::string& run) { return read_text(run + "/latest/state.safetensors"); }
+
+TEST(Checkpoint, ResumeIsExact) {
+    const TempDir dir;
+    const std::string run = std::string(tiny_run) + "--dropout 0.1 --steps 12 --grad-accum 2 --save-every 5 --curriculum 32:4:4:4 --out ";
+    ASSERT_EQ(moba(run + (dir / "whole")).status, 0);
+    // stop at step 7 as Ctrl-C does, go on, and compare bits
+    const Outcome cut = shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " --log-every 1 & p=$!; while [ ! -e " + (dir / "cut/latest") +
+                          " ]; do sleep 0.01; done; kill -INT $p; wait $p)");
+    EXPECT_EQ(cut.status, 0) << cut.out;
+    const Outcome r = moba("train --resume --out " + (dir / "cut"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(weights_of(dir / "whole"), weights_of(dir / "cut"));
+    EXPECT_EQ(moments_of(dir / "whole"), moments_of(dir / "cut"));
+    EXPECT_EQ(lines(read_text(dir / "whole/log.jsonl")), lines(read_text(dir / "cut/log.jsonl"))) << "no step twice";
+}
+
+TEST(Checkpoint, SameSeedSameBitsAnyThreads) {
+    const TempDir dir;
+    const std::string run = std::string(tiny_run) + "--steps 5 --num-heads 2 --num-kv-heads 1 --key-conv 3 --layers moba,full ";
+    for (const char* threads : {"1", "2", "3"}) {
+        ASSERT_EQ(shell(std::string("OMP_NUM_THREADS=") + threads + " " MOBA_PROGRAM " " + run + "--out " + (dir / threads)).status, 0);
+    }
+    EXPECT_EQ(weights_of(dir / "1"), weights_of(dir / "2"));
+    EXPECT_EQ(weights_of(dir / "1"), weights_of(dir / "3"));
+    ASSERT_EQ(moba(run + "--seed 2 --out " + (dir / "other")).status, 0);
+    EXPECT_NE(weights_of(dir / "1"), weights_of(dir / "other"));
+}
+
+TEST(Checkpoint, ResumeRefusesOtherSettings) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 4 --out " + (dir / "run")).status, 0);
+    const Outcome lr = moba("train --resume --lr 0.5 --out " + (dir / "run"));
+    EXPECT_EQ(lr.status, 1);
+    EXPECT_NE(lr.out.find("--lr 0.5 contradicts"), std::string::npos) << lr.out;
+    EXPECT_EQ(moba("train --resume --lr 3e-3 --hidden-size 32 --save-every 2 --device cpu --out " + (dir / "run")).status, 0) << "the same value, and free options";
+}
+
+TEST(Checkpoint, KeepsTheLastTwo) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 7 --save-every 2 --out " + (dir / "run")).status, 0);
+    EXPECT_TRUE(std::filesystem::exists(dir / "run/step-7") && std::filesystem::exists(dir / "run/step-6"));
+    EXPECT_FALSE(std::filesystem::exists(dir / "run/step-4"));
+    EXPECT_EQ(std::filesystem::read_symlink(dir / "run/latest"), "step-7");
+}
+
+// Killed at random moments of a run that saves at every step: what `latest` names is whole, and the end is the same.
+TEST(Checkpoint, KilledWhileSaving) {
+    const TempDir dir;
+    const std::string run = std::string(tiny_run) + "--hidden-size 128 --steps 40 --save-every 1 --out ";
+    ASSERT_EQ(moba(run + (dir / "whole")).status, 0);
+    int kills = 0, between = 0;
+    unsigned random = 12345;
+    std::string command = run + (dir / "cut");
+    while (true) {
+        const pid_t child = fork();
+        if (child == 0) {
+            if (!std::freopen("/dev/null", "w", stdout)) { _exit(3); }
+            execl("/bin/sh", "sh", "-c", ("exec " MOBA_PROGRAM " " + command).c_str(), (char*)nullptr);
+            _exit(4);
+        }
+        random = random * 1664525 + 1013904223;
+        usleep(60000 + random % 200000);
+        const bool killed = kill(child, SIGKILL) == 0;
+        int status;
+        waitpid(child, &status, 0);
+        if (WIFEXITED(status)) {
+            ASSERT_EQ(WEXITSTATUS(status), 0);
+            break;
+        }
+        kills += killed;
+        for (const auto& entry : std::filesystem::directory_iterator(dir / "cut")) { between += entry.path().extension() == ".tmp"; }
+        if (std::filesystem::exists(dir / "cut/latest")) {
+            ASSERT_EQ(moba("info --model " + (dir / "cut")).status, 0);
+            command = "train --resume --out " + (dir / "cut");
+        } else {
+            std::filesystem::remove_all(dir / "cut");
+        }
+        ASSERT_LT(kills, 200) << "the run gets nowhere";
+    }
+    std::printf("  killed %d times, %d of them in the middle of a save\n", kills, between);
+    EXPECT_GE(kills, 2);
+    EXPECT_EQ(weights_of(dir / "whole"), weights_of(dir / "cut"));
+    EXPECT_EQ(moments_of(dir / "whole"), moments_of(dir / "cut"));
+}
+
+// A file-size limit stands for a full disk: the write fails half-way.
+TEST(Checkpoint, FullDiskKeepsTheOneBefore) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 4 --save-every 2 --out " + (dir / "run")).status, 0);
+    const std::string before = weights_of(dir / "run");
+    std::filesystem::create_directories(dir / "full");
+    const Outcome r = shell("ulimit -f 64; " MOBA_PROGRAM " " + std::string(tiny_run) + "--steps 4 --save-every 2 --hidden-size 96 --out " + (dir / "full"));
+    EXPECT_EQ(r.status, 1) << r.out;
+    EXPECT_NE(r.out.find("checkpoint not saved"), std::string::npos) << r.out;
+    for (const auto& entry : std::filesystem::directory_iterator(dir / "full")) {
+        EXPECT_EQ(entry.path().filename().string().rfind("step-", 0), std::string::npos) << "nothing half-written stays";
+    }
+    EXPECT_EQ(before, weights_of(dir / "run"));
+}
+
+TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 2 --out " + (dir / "run")).status, 0);
+    const auto damaged = [&](const std::string& file, const std::string& text, const std::string& command, const std::string& says) {
+        const std::string path = dir / "run/latest/" + file, good = read_text(path);
+        if (text == "<missing>") {
+            std::filesystem::remove(path);
+        } else {
+            write_text(path, text);
+        }
+        const Outcome r = moba_errors(command + (dir / "run"));
+        EXPECT_EQ(r.status, 1) << r.out;
+        EXPECT_NE(r.out.find(says), std::string::npos) << says << "\n" << r.out;
+        EXPECT_EQ(lines(r.out), 1) << r.out;
+        write_text(path, good);
+    };
+    const std::string weights = read_text(dir / "run/latest/model.safetensors"), config = read_text(dir / "run/latest/config.json");
+    const std::string eval = "eval --samples 1 --depths 1 --model ", resume = "train --resume --out ";
+    damaged("model.safetensors", weights.substr(0, weights.size() / 2), eval, "truncated");
+    damaged("model.safetensors", "<missing>", eval, "model.safetensors");
+    damaged("model.safetensors", weights.substr(0, 20), eval, "model.safetensors");
+    std::string nan = weights;
+    const float bad = NAN;
+    std::memcpy(nan.data() + nan.size() - 8, &bad, 4);
+    damaged("model.safetensors", nan, eval, "not finite");
+    damaged("config.json", "<missing>", eval, "holds no model");
+    damaged("config.json", config.substr(0, 30), eval, "not valid JSON");
+    damaged("config.json", "{}", eval, "'vocab_size' is missing");
+    const auto replaced = [&](const std::string& from, const std::string& to) {
+        std::string c = config;
+        c.replace(c.find(from), from.size(), to);
+        return c;
+    };
+    damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": 64"), eval, "shape");
+    damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": -1"), eval, "hidden_size = -1");
+    damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": 1e99"), eval, "'hidden_size' has the wrong type");
+    damaged("config.json", replaced("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000"), eval, "num_layers");
+    damaged("config.json", replaced("\"top_k\": 2", "\"top_k\": 0"), eval, "top_k = 0");
+    damaged("state.json", "{}", resume, "not the state of a training run");
+    damaged("state.json", "<missing>", resume, "state.json");
+    damaged("state.safetensors", "<missing>", resume, "state.safetensors");
+}
+
+}  // namespace

@@ -1,0 +1,137 @@
+/* The program itself: every wrong input gets one clear line and the right exit status, and nothing is lost. */
+#include "test/check.h"
+#include "test/program.h"
+
+namespace {
+
+void expect_refused(const std::string& arguments, int status, const std::string& says) {
+    const Outcome r = moba_errors(arguments);
+    EXPECT_EQ(r.status, status) << arguments << "\n" << r.out;
+    EXPECT_NE(r.out.find(says), std::string::npos) << arguments << " should say '" << says << "':\n" << r.out;
+    EXPECT_EQ(lines(r.out), 1) << arguments << "\n" << r.out;
+}
+
+TEST(Program, WrongUsageExitsWith2) {
+    expect_refused("train --no-such-option 1", 2, "no-such-option");
+    expect_refused("train --steps many", 2, "--steps");
+    expect_refused("train --steps 0", 2, "--steps");
+    expect_refused("train --attention half", 2, "--attention");
+    expect_refused("eval", 2, "--model");
+    expect_refused("bench nothing", 2, "what");
+    expect_refused("sample --model x --prompt a --prompt-ids 1", 2, "--prompt");
+    EXPECT_EQ(moba("").status, 2);
+    EXPECT_EQ(moba("dance").status, 2);
+    EXPECT_EQ(moba("--help").status, 0);
+    EXPECT_EQ(moba("--version").out.rfind("moba ", 0), 0u);
+    for (const char* command : {"train", "eval", "sample", "bench", "info"}) {
+        const Outcome r = moba(std::string(command) + " --help");
+        EXPECT_EQ(r.status, 0);
+        EXPECT_NE(r.out.find("Usage: moba " + std::string(command)), std::string::npos) << r.out;
+    }
+}
+
+TEST(Program, WrongSettingsExitWith1) {
+    const TempDir dir;
+    const std::string out = " --out " + (dir / "run");
+    expect_refused("train --block-size 24" + out, 1, "block_size = 24");
+    expect_refused("train --top-k 0" + out, 1, "top_k = 0");
+    expect_refused("train --top-k 65" + out, 1, "top_k = 65");
+    expect_refused("train --num-heads 3" + out, 1, "num-heads = 3");
+    expect_refused("train --num-heads 4 --num-kv-heads 3" + out, 1, "num_kv_heads = 3");
+    expect_refused("train --layers moba --attention full" + out, 1, "--layers");
+    expect_refused("train --layers moba,half" + out, 1, "'half'");
+    expect_refused("train --layers window" + out, 1, "'window'");
+    expect_refused("train --layers window:0" + out, 1, "window:0");
+    expect_refused("train --full-layers 3" + out, 1, "full-layers = 3");
+    expect_refused("train --rope-scaling yarn:2" + out, 1, "rope-scaling");
+    expect_refused("train --num-blocks 2" + out, 1, "num_blocks = 2");
+    expect_refused("train --pairs 3" + out, 1, "pairs = 3");
+    expect_refused("train --seq-len 8" + out, 1, "8 tokens cannot hold");
+    expect_refused("train --curriculum 1:2:3" + out, 1, "curriculum");
+    expect_refused("train --device gpu" + out, 1, "without CUDA");
+    expect_refused("train --init-from " + (dir / "nowhere") + out, 1, "no such folder");
+    expect_refused("train --resume --out " + (dir / "nowhere"), 1, "no such folder");
+    expect_refused("train --out /proc/run", 1, "/proc/run");
+    expect_refused("eval --model " + dir.path(), 1, "holds no model");
+    EXPECT_FALSE(std::filesystem::exists(dir / "run")) << "nothing is left behind";
+}
+
+TEST(Program, ConfigFile) {
+    const TempDir dir;
+    const std::string file = dir / "c.json";
+    const auto with = [&](const std::string& text) {
+        write_text(file, text);
+        return "train --config " + file + " --out " + (dir / "run");
+    };
+    expect_refused(with("{"), 1, "not valid JSON");
+    expect_refused(with("[1]"), 1, "must be a JSON object");
+    expect_refused(with(R"({"steeps": 3})"), 1, "'steeps' is not an option");
+    expect_refused(with(R"({"steps": {"a": 1}})"), 1, "'steps' has no usable value");
+    expect_refused(with(R"({"steps": "x"})"), 2, "--steps");
+    expect_refused("train --config " + (dir / "none.json"), 1, "none.json");
+    expect_refused("train --config " + dir.path(), 1, "folder");
+    // underscores or hyphens; the command line goes before the file
+    const Outcome r = moba(with(R"({"seq_len": 48, "batch-size": 2, "steps": 3, "hidden-size": 32, "eval-every": 0, "top-k": 2, "tie-word-embeddings": true})") + " --steps 2");
+    EXPECT_EQ(r.status, 0) << r.out;
+    EXPECT_NE(r.out.find("step 2/2"), std::string::npos) << r.out;
+    EXPECT_NE(read_text(dir / "run/latest/config.json").find("\"tie_word_embeddings\": true"), std::string::npos);
+}
+
+TEST(Program, TrainEvalSampleInfo) {
+    const TempDir dir;
+    const Outcome t = moba(std::string(tiny_run) + "--steps 4 --eval-every 2 --eval-samples 8 --out " + (dir / "run"));
+    ASSERT_EQ(t.status, 0) << t.out;
+    for (const char* part : {"settings", "parameters", "memory", "workspace", "chance 12.50%", "step 4/4", "validation at step 4", "done at step 4"}) {
+        EXPECT_NE(t.out.find(part), std::string::npos) << part << "\n" << t.out;
+    }
+    EXPECT_EQ(lines(read_text(dir / "run/log.jsonl")), 4 + 2);
+    const Outcome e = moba("eval --model " + (dir / "run") + " --seq-len 48,64 --depths 2 --samples 20 --json " + (dir / "e.json"));
+    EXPECT_EQ(e.status, 0) << e.out;
+    EXPECT_NE(e.out.find("fewer than 1000"), std::string::npos);
+    for (const char* part : {"\"low\"", "\"loss_by_position\"", "\"depth\"", "\"chance\": 0.125"}) {
+        EXPECT_NE(read_text(dir / "e.json").find(part), std::string::npos) << part;
+    }
+    const Outcome full = moba("eval --attention full --model " + (dir / "run") + " --depths 1 --samples 5");
+    EXPECT_NE(full.out.find("full:rope full:rope"), std::string::npos) << full.out;
+    const Outcome s = moba("sample --model " + (dir / "run/latest") + " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
+    EXPECT_EQ(s.status, 0) << s.out;
+    EXPECT_EQ(s.out, moba("sample --model " + (dir / "run") + " --prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5").out);
+    EXPECT_NE(moba("sample --model " + (dir / "run")).out.find("the answer is"), std::string::npos);
+    const Outcome i = moba("info --model " + (dir / "run"));
+    for (const char* part : {"step-4", "moba:rope", "block_size 16", "LlamaForCausalLM", "seed 1"}) {
+        EXPECT_NE(i.out.find(part), std::string::npos) << part << "\n" << i.out;
+    }
+    expect_refused("sample --model " + (dir / "run") + " --prompt 'k1 x9'", 1, "'x9' is not a token");
+    expect_refused("sample --model " + (dir / "run") + " --prompt-ids 99", 1, "token id 99");
+    expect_refused("eval --model " + (dir / "run") + " --seq-len 4", 1, "--seq-len 4");
+    expect_refused("eval --model " + (dir / "run") + " --top-k 2", 1, "--attention moba");
+    expect_refused("train --out " + (dir / "run"), 1, "holds a run already");
+}
+
+TEST(Program, WarnsWhereMobaIsFull) {
+    const TempDir dir;
+    EXPECT_NE(moba(std::string(tiny_run) + "--steps 1 --top-k 3 --out " + (dir / "run")).out.find("MoBA is full attention"), std::string::npos);
+    EXPECT_EQ(moba(std::string(tiny_run) + "--steps 1 --out " + (dir / "run2")).out.find("MoBA is full attention"), std::string::npos);
+}
+
+TEST(Program, LossThatIsNotFiniteStopsAndKeepsTheCheckpoint) {
+    const TempDir dir;
+    const Outcome r = moba(std::string(tiny_run) + "--steps 20 --lr 1e25 --warmup 0 --save-every 1 --lr-schedule constant --out " + (dir / "run"));
+    EXPECT_EQ(r.status, 1) << r.out;
+    EXPECT_NE(r.out.find("is not finite; first bad tensor: "), std::string::npos) << r.out;
+    EXPECT_EQ(moba("info --model " + (dir / "run")).status, 0) << "the last good checkpoint is whole";
+}
+
+TEST(Program, BenchRuns) {
+    const TempDir dir;
+    const Outcome a = moba("bench attention --seq-len 512 --block-size 32 --num-heads 2 --num-kv-heads 1 --head-dim 16 --repeats 1 --json " + (dir / "a.json"));
+    EXPECT_EQ(a.status, 0) << a.out;
+    EXPECT_NE(a.out.find("as fast as full attention"), std::string::npos);
+    EXPECT_NE(read_text(dir / "a.json").find("\"ratio\""), std::string::npos);
+    EXPECT_NE(moba("bench attention --attention-impl naive --seq-len 256 --block-size 16 --head-dim 16 --repeats 1").out.find("naive version"), std::string::npos);
+    EXPECT_EQ(moba("bench step --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 1 --block-size 16").status, 0);
+    EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
+    expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
+}
+
+}  // namespace
