@@ -4,10 +4,15 @@
 
 static const size_t chunk = 4096;
 
-template <class A> size_t grad_norm_workspace_bytes(size_t n) { return ceil_div(n, chunk) * sizeof(double); }
+template <class A>
+size_t grad_norm_workspace_bytes(size_t n) {
+    return ceil_div(n, chunk) * sizeof(double);
+}
 
-template <class A> void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
-    REQUIRE(grad_norm_workspace_bytes<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+template <class A>
+void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
+    REQUIRE(grad_norm_workspace_bytes<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     double* partial = (double*)ctx.workspace;
     parallel_ranges(n, chunk, [&](size_t b, size_t e) {
         double sum = 0;
@@ -21,8 +26,9 @@ template <class A> void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_
 }
 
 template <class E>
-void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g, const acc_t<E>* norm,
-               const ParamRange* ranges, int num_ranges, const StepState* state, AdamWShape s) {
+void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state,
+               AdamWShape s) {
     using A = acc_t<E>;
     if (!std::isfinite(*norm)) { return; }
     const A scale = s.clip > 0 ? std::min(A(1), A(s.clip) / (*norm + A(1e-6))) : A(1);
@@ -31,7 +37,8 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
     const A correct2 = A(1 / (1 - std::pow(s.beta2, state->step)));
     for (int r = 0; r < num_ranges; r++) {
         const ParamRange& range = ranges[r];
-        REQUIRE(range.begin + range.count <= s.n, "range %d ends at %zu of %zu", r, range.begin + range.count, s.n);
+        REQUIRE(range.begin + range.count <= s.n, "range %d ends at %zu of %zu", r, range.begin + range.count,
+                s.n);
         const A lr = A(state->learning_rate * range.lr_factor), decay = A(range.decay);
         parallel_ranges(range.count, chunk, [&](size_t b, size_t e) {
 #pragma omp simd
@@ -49,8 +56,8 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
 }
 
 #define INSTANTIATE(E)                                                                                       \
-    template void adamw_cpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*, const acc_t<E>*, \
-                            const ParamRange*, int, const StepState*, AdamWShape);
+    template void adamw_cpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*,                \
+                            const acc_t<E>*, const ParamRange*, int, const StepState*, AdamWShape);
 INSTANTIATE(double)
 INSTANTIATE(float)
 INSTANTIATE(bf16)

@@ -27,9 +27,11 @@ struct AdamWShape {
     double beta1, beta2, eps, clip;
 };
 
-template <class A> void grad_norm_cpu(const Ctx&, A* norm, const A* g, size_t n);
+template <class A>
+void grad_norm_cpu(const Ctx&, A* norm, const A* g, size_t n);
 template <class E>
-void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g, const acc_t<E>* norm,
-               const ParamRange* ranges, int num_ranges, const StepState*, AdamWShape);
+void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState*, AdamWShape);
 
-template <class A> size_t grad_norm_workspace_bytes(size_t n);
+template <class A>
+size_t grad_norm_workspace_bytes(size_t n);

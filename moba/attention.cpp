@@ -99,7 +99,8 @@ static void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routi
     });
 }
 
-template <class E> size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape s) {
+template <class E>
+size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape s) {
     return max_threads() * (max_tokens + 2 * (size_t)s.D) * sizeof(acc_t<E>);
 }
 
@@ -110,8 +111,8 @@ size_t attention_workspace_bytes(int max_tokens, int S, int num_levels, Attentio
 }
 
 template <class E>
-void attention_forward_cpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing routing,
-                           const Sequences& seqs, AttentionShape s) {
+void attention_forward_cpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v,
+                           Routing routing, const Sequences& seqs, AttentionShape s) {
     REQUIRE(s.H % s.G == 0, "H = %d, G = %d", s.H, s.G);
     const AttentionForward<E> a{out, lse, q, k, v};
     if (ctx.version == 1) {
@@ -124,8 +125,9 @@ void attention_forward_cpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, co
 }
 
 template <class E>
-void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q, const E* k,
-                            const E* v, const acc_t<E>* lse, Routing routing, const Sequences& seqs, AttentionShape s) {
+void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+                            const E* k, const E* v, const acc_t<E>* lse, Routing routing,
+                            const Sequences& seqs, AttentionShape s) {
     const AttentionBackward<E> a{dq, dk, dv, dout, out, q, k, v, lse};
     if (ctx.version == 1) {
         naive_backward(ctx, a, routing, seqs, s);
@@ -140,7 +142,8 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     template void attention_forward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, Routing,    \
                                         const Sequences&, AttentionShape);                                   \
     template void attention_backward_cpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
-                                         const E*, const acc_t<E>*, Routing, const Sequences&, AttentionShape); \
+                                         const E*, const acc_t<E>*, Routing, const Sequences&,               \
+                                         AttentionShape);                                                    \
     template size_t attention_workspace_bytes<E>(int, int, int, AttentionShape, bool);                       \
     template size_t naive_attention_workspace_bytes<E>(int, AttentionShape);
 INSTANTIATE(double)

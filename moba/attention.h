@@ -36,10 +36,12 @@ template <class E>
 void attention_forward_cpu(const Ctx&, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing,
                            const Sequences&, AttentionShape);
 template <class E>
-void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q, const E* k,
-                            const E* v, const acc_t<E>* lse, Routing, const Sequences&, AttentionShape);
+void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+                            const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
+                            AttentionShape);
 
 /* For the best version; version 1 needs naive_attention_workspace_bytes. */
 template <class E>
 size_t attention_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
-template <class E> size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
+template <class E>
+size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);

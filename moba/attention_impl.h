@@ -6,26 +6,34 @@
 #include "moba/tile.h"
 #include <algorithm>
 
-template <class E> struct AttentionForward {
+template <class E>
+struct AttentionForward {
     E* out;
     acc_t<E>* lse;
     const E *q, *k, *v;
 };
 
-template <class E> struct AttentionBackward {
+template <class E>
+struct AttentionBackward {
     E *dq, *dk, *dv;
     const E *dout, *out, *q, *k, *v;
     const acc_t<E>* lse;
 };
 
 // attention_tiled.cpp: full and window
-template <class E> void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);
-template <class E> void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);
-template <class E> size_t tiled_workspace_bytes(int max_tokens, AttentionShape, bool backward);
+template <class E>
+void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);
+template <class E>
+void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);
+template <class E>
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape, bool backward);
 // attention_moba.cpp
-template <class E> void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);
-template <class E> void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape);
-template <class E> size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
+template <class E>
+void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);
+template <class E>
+void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape);
+template <class E>
+size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
 
 // The first key that query t may see, by sequence and window. It never decreases with t.
 inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
@@ -33,7 +41,8 @@ inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
     return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
 }
 
-template <class E> acc_t<E> dot(const E* a, const E* b, int D) {
+template <class E>
+acc_t<E> dot(const E* a, const E* b, int D) {
     using A = acc_t<E>;
     A sum = 0;
     for (int d = 0; d < D; d++) { sum += A(a[d]) * A(b[d]); }
@@ -45,7 +54,8 @@ template <class E> acc_t<E> dot(const E* a, const E* b, int D) {
 
 inline int padded(int n) { return round_up(n, 16); }
 
-template <class E> void load_row(acc_t<E>* dst, const E* src, int D, acc_t<E> scale = 1) {
+template <class E>
+void load_row(acc_t<E>* dst, const E* src, int D, acc_t<E> scale = 1) {
     for (int d = 0; d < D; d++) { dst[d] = acc_t<E>(src[d]) * scale; }
     std::fill(dst + D, dst + padded(D), acc_t<E>(0));
 }
@@ -60,37 +70,37 @@ void load_transposed(acc_t<E>* dst, int width, const E* src, size_t stride, int 
 }
 
 /* The softmax of a row whose scores come tile by tile: everything summed so far is relative to `top`. */
-template <class E> struct RunningSoftmax {
+template <class E>
+struct RunningSoftmax {
     using A = acc_t<E>;
     A top = -INFINITY, sum = 0;
 
     // p[0..n): scores in, weights e^(score - top) out, rounded to E as they enter the product with v.
     // Returns the factor by which everything accumulated before has to be multiplied.
     A update(A* p, int n) {
-        A highest = top;
-#pragma omp simd reduction(max : highest)
-        for (int j = 0; j < n; j++) { highest = p[j] > highest ? p[j] : highest; }
-        if (highest == A(-INFINITY)) {  // nothing visible so far
+        const A now = std::max(top, highest(p, n));
+        if (now == A(-INFINITY)) {  // nothing visible so far
             std::fill_n(p, n, A(0));
             return 1;
         }
         A total = 0;
 #pragma omp simd reduction(+ : total)
         for (int j = 0; j < n; j++) {
-            const A e = fast_exp(p[j] - highest);
+            const A e = fast_exp(p[j] - now);
             total += e;
             p[j] = round_to<E>(e);
         }
-        const A factor = top == A(-INFINITY) ? A(1) : fast_exp(top - highest);
+        const A factor = top == A(-INFINITY) ? A(1) : fast_exp(top - now);
         sum = sum * factor + total;
-        top = highest;
+        top = now;
         return factor;
     }
     A lse() const { return top + std::log(sum); }
 };
 
 // One row of the backward: scores p and products dp = <dout, v> in; p = e^(score - lse) and ds = p (dp - delta) out.
-template <class E> void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delta, int n) {
+template <class E>
+void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delta, int n) {
     using A = acc_t<E>;
 #pragma omp simd
     for (int j = 0; j < n; j++) {
@@ -115,15 +125,16 @@ void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const Att
 
 // Hands out pieces of a workspace, every one on a cache line.
 class Carver {
-public:
+  public:
     explicit Carver(char* base) : at_(base) {}
-    template <class X> X* take(size_t count) {
+    template <class X>
+    X* take(size_t count) {
         X* p = (X*)at_;
         at_ += round_up(count * sizeof(X), (size_t)64);
         return p;
     }
     size_t bytes(const char* base) const { return at_ - base; }
 
-private:
+  private:
     char* at_;
 };

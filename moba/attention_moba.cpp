@@ -10,12 +10,14 @@ static const int tile_queries = 64, tile_keys = 128;
 static const int item_entries = 1024;  // a longer list is shared by several threads
 
 // Scratch of one thread: one block, and one tile of queries against it.
-template <class E> struct BlockScratch {
+template <class E>
+struct BlockScratch {
     using A = acc_t<E>;
     A *k_t, *v, *k, *dk, *dv;    // (D, width); forward (S, Dp), backward (D, width); (S, Dp) thrice
     A *q, *dout, *p, *ds, *sum;  // tiles of queries
     BlockScratch(Carver& c, int S, int D, bool backward) {
-        const size_t wide = (size_t)round_up(S, tile_keys) * padded(D), queries = (size_t)tile_queries * padded(D);
+        const size_t wide = (size_t)round_up(S, tile_keys) * padded(D),
+                     queries = (size_t)tile_queries * padded(D);
         k_t = c.take<A>(wide);
         v = c.take<A>(wide);
         k = c.take<A>(backward ? wide : 0);
@@ -35,11 +37,12 @@ template <class E> struct BlockScratch {
 };
 
 // The workspace of a call: slots of one group of heads, used by one group after another.
-template <class E> struct MobaWorkspace {
+template <class E>
+struct MobaWorkspace {
     using A = acc_t<E>;
-    E* part;         // (group, M, K, D) partial out, or partial dq
-    A* part_lse;     // (group, M, K)
-    A* delta;        // (H, M), backward only
+    E* part;      // (group, M, K, D) partial out, or partial dq
+    A* part_lse;  // (group, M, K)
+    A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
     MobaWorkspace(Carver& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
@@ -67,8 +70,8 @@ struct Group {
     Routing routing;    // of first_head
 
     Group(int g, Routing r, const Sequences& seqs, const AttentionShape& s)
-        : blocks(seqs.level[s.gate.level(seqs, g * (s.H / s.G))]), g(g), first_head(g * (s.H / s.G)), heads(s.H / s.G),
-          K(s.gate.slots(seqs, first_head)), head_slots((size_t)seqs.num_tokens * K) {
+        : blocks(seqs.level[s.gate.level(seqs, g * (s.H / s.G))]), g(g), first_head(g * (s.H / s.G)),
+          heads(s.H / s.G), K(s.gate.slots(seqs, first_head)), head_slots((size_t)seqs.num_tokens * K) {
         const size_t slot = s.gate.first_slot(seqs, first_head);
         routing = {r.chosen + slot, r.list_start + s.gate.first_start(seqs, first_head), r.list + slot};
     }
@@ -77,7 +80,9 @@ struct Group {
     int list_begin(int i, int n) const { return routing.list_start[(size_t)i * (blocks.num_blocks + 1) + n]; }
     int longest_block() const {
         int longest = 0;
-        for (int n = 0; n < blocks.num_blocks; n++) { longest = std::max(longest, blocks.start[n + 1] - blocks.start[n]); }
+        for (int n = 0; n < blocks.num_blocks; n++) {
+            longest = std::max(longest, blocks.start[n + 1] - blocks.start[n]);
+        }
         return longest;
     }
 };
@@ -88,8 +93,8 @@ static MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const Atten
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
     Carver c(ctx.workspace);
     MobaWorkspace<E> w(c, seqs.num_tokens, S, seqs.num_levels, s, backward);
-    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(ctx.workspace),
-            ctx.workspace_bytes);
+    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu",
+            c.bytes(ctx.workspace), ctx.workspace_bytes);
     return w;
 }
 
@@ -100,19 +105,24 @@ static int visible_keys(const BlockTable& blocks, int n, int j, int t) {
 }
 
 // Rows of a list lie anywhere, so the hardware cannot guess them: ask for the next tile's while this one is worked on.
-template <class E> static void prefetch_row(const E* row, int D) {
+template <class E>
+static void prefetch_row(const E* row, int D) {
     for (int d = 0; d < D; d += 64 / (int)sizeof(E)) { __builtin_prefetch(row + d); }
 }
 
 template <class E>
 static void forward_item(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w,
-                         const BlockScratch<E>& x, const AttentionShape& s, int i, int n, int begin, int end) {
+                         const BlockScratch<E>& x, const AttentionShape& s, int i, int n, int begin,
+                         int end) {
     using A = acc_t<E>;
-    const int D = s.D, Dp = padded(D), start = group.blocks.start[n], keys = group.blocks.start[n + 1] - start;
+    const int D = s.D, Dp = padded(D), start = group.blocks.start[n],
+              keys = group.blocks.start[n + 1] - start;
     const int h = group.first_head + i, width = padded(keys);
     const A scale = 1 / std::sqrt(A(D));
     load_transposed(x.k_t, width, a.k + ((size_t)start * s.G + group.g) * D, (size_t)s.G * D, keys, D);
-    for (int j = 0; j < keys; j++) { load_row(x.v + j * Dp, a.v + ((size_t)(start + j) * s.G + group.g) * D, D); }
+    for (int j = 0; j < keys; j++) {
+        load_row(x.v + j * Dp, a.v + ((size_t)(start + j) * s.G + group.g) * D, D);
+    }
     std::fill(x.v + keys * Dp, x.v + width * Dp, A(0));
     for (int e0 = begin; e0 < end; e0 += tile_queries) {
         const int* entry = group.list(i) + e0;
@@ -173,7 +183,8 @@ static void merge_slots(const AttentionForward<E>& a, const Group& group, const 
 }
 
 template <class E>
-void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs, AttentionShape s) {
+void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
+                  AttentionShape s) {
     const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, false);
     struct Item {
         int head, block, begin, end;
@@ -205,7 +216,8 @@ template <class E>
 static void backward_block(const AttentionBackward<E>& a, const Group& group, const MobaWorkspace<E>& w,
                            const BlockScratch<E>& x, int M, const AttentionShape& s, int n) {
     using A = acc_t<E>;
-    const int D = s.D, Dp = padded(D), start = group.blocks.start[n], keys = group.blocks.start[n + 1] - start;
+    const int D = s.D, Dp = padded(D), start = group.blocks.start[n],
+              keys = group.blocks.start[n + 1] - start;
     const int width = padded(keys);
     const size_t at = ((size_t)start * s.G + group.g) * D, stride = (size_t)s.G * D;
     const A scale = 1 / std::sqrt(A(D));
@@ -259,7 +271,8 @@ static void backward_block(const AttentionBackward<E>& a, const Group& group, co
 }
 
 template <class E>
-void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, const Sequences& seqs, AttentionShape s) {
+void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, const Sequences& seqs,
+                   AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
     const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, true);
@@ -291,7 +304,8 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
 
 #define INSTANTIATE(E)                                                                                       \
     template void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);  \
-    template void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape); \
+    template void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&,                 \
+                                AttentionShape);                                                             \
     template size_t moba_workspace_bytes<E>(int, int, int, AttentionShape, bool);
 INSTANTIATE(double)
 INSTANTIATE(float)

@@ -5,11 +5,12 @@
    are added to without locks; rounds follow one another, so every sum has one order. */
 #include "moba/attention_impl.h"
 
-static const int tile = 128;        // keys, and queries of the backward
+static const int tile = 128;         // keys, and queries of the backward
 static const int tile_queries = 64;  // of the forward
 
 // The keys and values of one head, once per call: what both passes read again and again.
-template <class A> struct Packed {
+template <class A>
+struct Packed {
     A* k_t;  // (tiles, D, tile)
     A* v;    // forward (tiles, tile, Dp); backward: v transposed, as k_t
     A* k;    // (tiles, tile, Dp), backward only
@@ -31,11 +32,12 @@ static void pack_rows(acc_t<E>* dst, const E* src, int heads, int g, int tile_in
 template <class E>
 static void pack_transposed(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
     const int begin = tile_index * tile;
-    load_transposed(dst + (size_t)tile_index * D * tile, tile, src + ((size_t)begin * heads + g) * D, (size_t)heads * D,
-                    std::min(tile, M - begin), D);
+    load_transposed(dst + (size_t)tile_index * D * tile, tile, src + ((size_t)begin * heads + g) * D,
+                    (size_t)heads * D, std::min(tile, M - begin), D);
 }
 
-template <class E> struct TiledScratch {
+template <class E>
+struct TiledScratch {
     using A = acc_t<E>;
     A *q, *dout, *p, *ds, *sum;
     explicit TiledScratch(Carver& c, int D) {
@@ -53,11 +55,12 @@ template <class E> struct TiledScratch {
 };
 
 // The workspace of a call, in the order in which it lies there.
-template <class E> struct TiledWorkspace {
+template <class E>
+struct TiledWorkspace {
     using A = acc_t<E>;
-    Packed<A> packed;           // (G, ...) of the above
-    size_t head_t, head_rows;   // numbers of one head in k_t, and in rows
-    A *delta, *dq, *dk, *dv;    // (H, M), (H, rows), (G, rows) twice
+    Packed<A> packed;          // (G, ...) of the above
+    size_t head_t, head_rows;  // numbers of one head in k_t, and in rows
+    A *delta, *dq, *dk, *dv;   // (H, M), (H, rows), (G, rows) twice
     char* scratch;
 
     TiledWorkspace(Carver& c, int M, const AttentionShape& s, bool backward) {
@@ -75,7 +78,8 @@ template <class E> struct TiledWorkspace {
     }
 };
 
-template <class E> size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
+template <class E>
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
     Carver c(nullptr);
     TiledWorkspace<E> workspace(c, max_tokens, s, backward);
     return c.bytes(nullptr);
@@ -85,8 +89,8 @@ template <class E>
 static TiledWorkspace<E> carve(const Ctx& ctx, int M, const AttentionShape& s, bool backward) {
     Carver c(ctx.workspace);
     TiledWorkspace<E> w(c, M, s, backward);
-    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(ctx.workspace),
-            ctx.workspace_bytes);
+    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu",
+            c.bytes(ctx.workspace), ctx.workspace_bytes);
     return w;
 }
 
@@ -109,12 +113,15 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
         const int t0 = (query_tiles - 1 - (int)(i % query_tiles)) * tile_queries;  // the longest rows first
         const int rows = std::min(tile_queries, M - t0);
         RunningSoftmax<E> softmax[tile_queries];
-        for (int r = 0; r < rows; r++) { load_row(x.q + r * Dp, a.q + ((size_t)(t0 + r) * s.H + h) * D, D, scale); }
+        for (int r = 0; r < rows; r++) {
+            load_row(x.q + r * Dp, a.q + ((size_t)(t0 + r) * s.H + h) * D, D, scale);
+        }
         std::fill_n(x.sum, rows * Dp, A(0));
         for (int j = first_key(seqs, s, t0) / tile; j * tile < t0 + rows; j++) {
             const A* k_t = w.packed.k_t + g * w.head_t + (size_t)j * D * tile;
             const A* v = w.packed.v + g * w.head_rows + (size_t)j * tile * Dp;
-            const int width = std::min(tile, round_up(t0 + rows - j * tile, 16));  // keys that any row can see
+            const int width =
+                std::min(tile, round_up(t0 + rows - j * tile, 16));  // keys that any row can see
             tile_matmul<A>(x.p, tile, x.q, Dp, 1, k_t, tile, rows, width, D);
             for (int r = 0; r < rows; r++) {
                 A* p = x.p + r * tile;
@@ -145,7 +152,8 @@ static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), g = h / (s.H / s.G);
     const A scale = 1 / std::sqrt(A(D));
     const int t0 = i * tile, rows = std::min(tile, M - t0);
-    const size_t transposed = g * w.head_t + (size_t)j * D * tile, keys = g * w.head_rows + (size_t)j * tile * Dp;
+    const size_t transposed = g * w.head_t + (size_t)j * D * tile,
+                 keys = g * w.head_rows + (size_t)j * tile * Dp;
     for (int r = 0; r < rows; r++) {
         const size_t at = ((size_t)(t0 + r) * s.H + h) * D;
         load_row(x.q + r * Dp, a.q + at, D, scale);
@@ -157,7 +165,8 @@ static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>
         A *p = x.p + r * tile, *ds = x.ds + r * tile;
         const int lo = std::clamp(first_key(seqs, s, t0 + r) - j * tile, 0, tile);
         const int hi = std::clamp(t0 + r + 1 - j * tile, lo, tile);
-        softmax_backward_row<E>(p + lo, ds + lo, a.lse[(size_t)h * M + t0 + r], w.delta[(size_t)h * M + t0 + r], hi - lo);
+        softmax_backward_row<E>(p + lo, ds + lo, a.lse[(size_t)h * M + t0 + r],
+                                w.delta[(size_t)h * M + t0 + r], hi - lo);
         for (A* row : {p, ds}) {
             std::fill(row, row + lo, A(0));
             std::fill(row + hi, row + tile, A(0));
@@ -165,7 +174,8 @@ static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>
     }
     tile_matmul<A>(w.dv + keys, Dp, x.p, 1, tile, x.dout, Dp, tile, Dp, rows, true);
     tile_matmul<A>(w.dk + keys, Dp, x.ds, 1, tile, x.q, Dp, tile, Dp, rows, true);
-    tile_matmul<A>(w.dq + h * w.head_rows + (size_t)t0 * Dp, Dp, x.ds, tile, 1, w.packed.k + keys, Dp, rows, Dp, tile, true);
+    tile_matmul<A>(w.dq + h * w.head_rows + (size_t)t0 * Dp, Dp, x.ds, tile, 1, w.packed.k + keys, Dp, rows,
+                   Dp, tile, true);
 }
 
 template <class E>

@@ -42,9 +42,16 @@ struct bf16 {
 };
 
 /* acc_t<E>: what sums over elements E are held in, and what master weights and their gradients are made of. */
-template <class E> struct Acc { using type = E; };
-template <> struct Acc<bf16> { using type = float; };
-template <class E> using acc_t = typename Acc<E>::type;
+template <class E>
+struct Acc {
+    using type = E;
+};
+template <>
+struct Acc<bf16> {
+    using type = float;
+};
+template <class E>
+using acc_t = typename Acc<E>::type;
 
 /* Where and how an op runs. Passed first to every op; there is no other hidden state. */
 struct Ctx {
@@ -60,8 +67,14 @@ struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-template <class I> constexpr I ceil_div(I a, I b) { return (a + b - 1) / b; }
-template <class I> constexpr I round_up(I a, I b) { return ceil_div(a, b) * b; }
+template <class I>
+constexpr I ceil_div(I a, I b) {
+    return (a + b - 1) / b;
+}
+template <class I>
+constexpr I round_up(I a, I b) {
+    return ceil_div(a, b) * b;
+}
 
 /* A promise between parts of the code. Always on (NDEBUG does not remove it), prints the values, exits 1. */
 #define REQUIRE(cond, ...)                                                                                   \

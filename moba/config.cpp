@@ -6,19 +6,23 @@ using nlohmann::json;
 
 AttentionShape Config::attention_shape(int layer) const {
     const LayerKind& kind = layers[layer];
-    return {num_heads, num_kv_heads, head_dim, kind.attention, kind.window,
-            {num_heads, num_kv_heads, head_dim, top_k, gate}};
+    return {num_heads,      num_kv_heads, head_dim,
+            kind.attention, kind.window,  {num_heads, num_kv_heads, head_dim, top_k, gate}};
 }
 
 std::vector<double> Config::rope_frequencies() const {
     std::vector<double> f;
-    for (int i = 0; i < head_dim / 2; i++) { f.push_back(std::pow(rope_theta, -2.0 * i / head_dim) / rope_factor); }
+    for (int i = 0; i < head_dim / 2; i++) {
+        f.push_back(std::pow(rope_theta, -2.0 * i / head_dim) / rope_factor);
+    }
     return f;
 }
 
 double Config::sparsity(int T) const {
     double seen = 0;
-    for (int t = 0; t < T; t++) { seen += std::min(t / block_size, top_k - 1) * (double)block_size + t % block_size + 1; }
+    for (int t = 0; t < T; t++) {
+        seen += std::min(t / block_size, top_k - 1) * (double)block_size + t % block_size + 1;
+    }
     return 1 - seen / (T * (T + 1.0) / 2);
 }
 
@@ -65,12 +69,15 @@ void validate(const Config& c) {
     need((c.block_size >> m) >= 16 && (c.block_size >> m) << m == c.block_size,
          "num_blocks = " + n(c.num_blocks) + ": block_size = " + n(c.block_size) + " halved " + n(m) +
              " times must give a whole number of at least 16");
-    need((c.top_k << m) <= max_top_k,
-         "num_blocks = " + n(c.num_blocks) + ": top_k doubled " + n(m) + " times must be at most " + n(max_top_k));
-    need(c.key_conv == 0 || c.key_conv == 3 || c.key_conv == 5, "key_conv = " + n(c.key_conv) + ": must be 0, 3 or 5");
-    need((int)c.layers.size() == c.num_layers, "layers: " + n((int)c.layers.size()) + " kinds for " + n(c.num_layers) + " layers");
+    need((c.top_k << m) <= max_top_k, "num_blocks = " + n(c.num_blocks) + ": top_k doubled " + n(m) +
+                                          " times must be at most " + n(max_top_k));
+    need(c.key_conv == 0 || c.key_conv == 3 || c.key_conv == 5,
+         "key_conv = " + n(c.key_conv) + ": must be 0, 3 or 5");
+    need((int)c.layers.size() == c.num_layers,
+         "layers: " + n((int)c.layers.size()) + " kinds for " + n(c.num_layers) + " layers");
     for (const LayerKind& k : c.layers) {
-        need(k.attention != AttentionKind::window || k.window >= 1, "layers: window:" + n(k.window) + ": must be at least 1 token");
+        need(k.attention != AttentionKind::window || k.window >= 1,
+             "layers: window:" + n(k.window) + ": must be at least 1 token");
     }
     // sizes are kept as size_t, but one tensor must stay addressable
     need((double)c.vocab_size * c.hidden_size < 1e12 && (double)c.hidden_size * c.intermediate_size < 1e12,
@@ -188,7 +195,8 @@ json config_to_json(const Config& c) {
 }
 
 // A value of j, or throws with the key and the file. `fallback` null: the key is required.
-template <class X> static X value(const json& j, const char* key, const std::string& where, const X* fallback = nullptr) {
+template <class X>
+static X value(const json& j, const char* key, const std::string& where, const X* fallback = nullptr) {
     const auto it = j.find(key);
     if (it == j.end() || it->is_null()) {
         need(fallback, where + ": '" + key + "' is missing");
@@ -198,13 +206,15 @@ template <class X> static X value(const json& j, const char* key, const std::str
     if constexpr (std::is_same_v<X, bool>) { fits = it->is_boolean(); }
     if constexpr (std::is_same_v<X, std::string>) { fits = it->is_string(); }
     if constexpr (std::is_same_v<X, int>) {
-        fits = it->is_number_integer() && it->template get<double>() >= -2147483648.0 && it->template get<double>() <= 2147483647.0;
+        fits = it->is_number_integer() && it->template get<double>() >= -2147483648.0 &&
+               it->template get<double>() <= 2147483647.0;
     }
     if constexpr (std::is_same_v<X, double>) { fits = it->is_number(); }
     need(fits, where + ": '" + key + "' has the wrong type or size: " + it->dump().substr(0, 60));
     return it->template get<X>();
 }
-template <class X> static X value_or(const json& j, const char* key, const std::string& where, X fallback) {
+template <class X>
+static X value_or(const json& j, const char* key, const std::string& where, X fallback) {
     return value<X>(j, key, where, &fallback);
 }
 
@@ -216,13 +226,15 @@ Config config_from_json(const json& j, const std::string& where) {
     c.num_layers = value<int>(j, "num_hidden_layers", where);
     c.num_heads = value<int>(j, "num_attention_heads", where);
     c.num_kv_heads = value_or(j, "num_key_value_heads", where, c.num_heads);
-    need(c.num_heads >= 1, where + ": num_attention_heads = " + std::to_string(c.num_heads) + ": must be at least 1");
+    need(c.num_heads >= 1,
+         where + ": num_attention_heads = " + std::to_string(c.num_heads) + ": must be at least 1");
     c.head_dim = value_or(j, "head_dim", where, c.hidden_size / c.num_heads);
     c.intermediate_size = value<int>(j, "intermediate_size", where);
     c.max_position_embeddings = value_or(j, "max_position_embeddings", where, 2048);
     c.rms_norm_eps = value_or(j, "rms_norm_eps", where, 1e-6);
     c.tie_word_embeddings = value_or(j, "tie_word_embeddings", where, false);
-    need(value_or(j, "hidden_act", where, std::string("silu")) == "silu", where + ": hidden_act: only silu is known");
+    need(value_or(j, "hidden_act", where, std::string("silu")) == "silu",
+         where + ": hidden_act: only silu is known");
     for (const char* bias : {"attention_bias", "mlp_bias"}) {
         need(!value_or(j, bias, where, false), where + ": " + bias + ": biases are not supported");
     }
@@ -234,7 +246,8 @@ Config config_from_json(const json& j, const std::string& where) {
         c.rope_theta = value_or(*it, "rope_theta", where, c.rope_theta);
         const std::string type =
             value_or(*it, "rope_type", where, value_or(*it, "type", where, std::string("default")));
-        need(type == "default" || type == "linear", where + ": " + key + ": type '" + type + "' is not supported");
+        need(type == "default" || type == "linear",
+             where + ": " + key + ": type '" + type + "' is not supported");
         if (type == "linear") { c.rope_factor = value<double>(*it, "factor", where); }
     }
     const auto m = j.find("moba");
@@ -243,7 +256,8 @@ Config config_from_json(const json& j, const std::string& where) {
     } else {
         need(m->is_object(), where + ": 'moba' must be an object");
         const auto layers = m->find("layers");
-        need(layers != m->end() && layers->is_array() && layers->size() <= 1024, where + ": 'moba.layers' must be a list");
+        need(layers != m->end() && layers->is_array() && layers->size() <= 1024,
+             where + ": 'moba.layers' must be a list");
         for (const json& l : *layers) {
             need(l.is_string(), where + ": 'moba.layers' must hold strings");
             c.layers.push_back(parse_layer(l.get<std::string>()));

@@ -41,15 +41,18 @@ struct Config {
     int block_size = 16;
     int top_k = 3;
     Gate gate = Gate::topk;
-    int key_conv = 0;    // taps, in moba and full layers; 0 = none
-    int num_blocks = 1;  // sizes of blocks: key/value head g uses block_size >> (g % num_blocks), top_k << the same
+    int key_conv = 0;  // taps, in moba and full layers; 0 = none
+    int num_blocks =
+        1;  // sizes of blocks: key/value head g uses block_size >> (g % num_blocks), top_k << the same
     double embedding_std = 0.5;  // of the normal distribution that the embedding starts from
 
-    bool has_key_conv(int layer) const { return key_conv > 0 && layers[layer].attention != AttentionKind::window; }
+    bool has_key_conv(int layer) const {
+        return key_conv > 0 && layers[layer].attention != AttentionKind::window;
+    }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers
-    double sparsity(int T) const;                  // share of causal query-key pairs that moba layers leave out at length T
-    bool is_plain_llama() const;                   // weights and positions are Llama's
+    double sparsity(int T) const;  // share of causal query-key pairs that moba layers leave out at length T
+    bool is_plain_llama() const;   // weights and positions are Llama's
 };
 
 /* Throws Error: one line that names the setting, its value and what is allowed. */

@@ -17,7 +17,7 @@
 struct StepState {
     uint64_t seed;
     uint32_t step, micro_batch;
-    double loss_scale;     // 1 / counted targets of the whole optimizer step
+    double loss_scale;  // 1 / counted targets of the whole optimizer step
     double learning_rate;
 };
 
@@ -32,4 +32,5 @@ struct DropoutShape {
 
 template <class E>
 void residual_forward_cpu(const Ctx&, E* y, const E* x, const E* b, const StepState*, DropoutShape);
-template <class E> void residual_backward_cpu(const Ctx&, E* db, const E* dy, const StepState*, DropoutShape);
+template <class E>
+void residual_backward_cpu(const Ctx&, E* db, const E* dy, const StepState*, DropoutShape);

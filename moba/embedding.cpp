@@ -2,7 +2,8 @@
 #include "moba/parallel.h"
 #include <algorithm>
 
-template <class E> void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape s) {
+template <class E>
+void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape s) {
     parallel_ranges(s.M, 256, [&](size_t b, size_t e) {
         for (size_t m = b; m < e; m++) {
             REQUIRE(token[m] >= 0 && token[m] < s.V, "token %d of %zu, V = %d", token[m], m, s.V);

@@ -15,5 +15,7 @@ struct EmbeddingShape {
     int M, C, V;
 };
 
-template <class E> void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape);
-template <class E> void embedding_backward_cpu(const Ctx&, acc_t<E>* dw, const int* token, const E* dy, EmbeddingShape);
+template <class E>
+void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape);
+template <class E>
+void embedding_backward_cpu(const Ctx&, acc_t<E>* dw, const int* token, const E* dy, EmbeddingShape);

@@ -26,18 +26,21 @@ size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateS
 // Columns of the transposed means: all blocks, rounded up so that a tile may read past the last one.
 static int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
 
-template <class A> static size_t thread_bytes(int D) {
+template <class A>
+static size_t thread_bytes(int D) {
     return ((size_t)tile_queries * D + (size_t)tile_queries * tile_blocks) * sizeof(A);
 }
 
-template <class E> size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+template <class E>
+size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
     using A = acc_t<E>;
     const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)));
     return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
 }
 
 /* The best `room` blocks seen so far, by score, then by lower index. Blocks must be offered in ascending order. */
-template <class A> struct Best {
+template <class A>
+struct Best {
     int room = 0, count = 0;
     A score[max_top_k];
     int block[max_top_k];
@@ -74,7 +77,8 @@ static void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
 
 /* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores is q · mean_t. */
 template <class E>
-static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks, GateShape s) {
+static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks,
+                        GateShape s) {
     using A = acc_t<E>;
     parallel_ranges(blocks.num_blocks, 16, [&](size_t b, size_t e) {
         std::vector<A> sum(s.D);
@@ -100,7 +104,9 @@ static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t
         best.room = std::min(K - 1, own - first);
         for (int n = first; n < own; n++) {
             A score = 0;
-            for (int d = 0; d < s.D; d++) { score += A(q[(t * s.H + h) * s.D + d]) * mean_t[d * columns + n]; }
+            for (int d = 0; d < s.D; d++) {
+                score += A(q[(t * s.H + h) * s.D + d]) * mean_t[d * columns + n];
+            }
             best.offer(score, n);
         }
         write_choice(chosen + t * K, K, best.block, best.count, own);
@@ -108,8 +114,8 @@ static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t
 }
 
 template <class E>
-static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns, int h, int K,
-                         const BlockTable& blocks, int M, GateShape s, char* scratch) {
+static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns,
+                         int h, int K, const BlockTable& blocks, int M, GateShape s, char* scratch) {
     using A = acc_t<E>;
     const size_t bytes = round_up(thread_bytes<A>(s.D), (size_t)64);
     REQUIRE(scratch + max_threads() * bytes <= ctx.workspace + ctx.workspace_bytes, "workspace of %zu bytes",
@@ -148,8 +154,8 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>
 template <class E>
 void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
     using A = acc_t<E>;
-    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k, "H = %d, G = %d, K = %d", s.H,
-            s.G, s.K);
+    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
+            "H = %d, G = %d, K = %d", s.H, s.G, s.K);
     const int M = seqs.num_tokens, group = s.H / s.G;
     A* mean_t = (A*)ctx.workspace;
     for (int g = 0; g < s.G; g++) {

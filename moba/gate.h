@@ -33,7 +33,7 @@ struct GateShape {
 
     int level(const Sequences& s, int h) const { return h / (H / G) % s.num_levels; }
     int slots(const Sequences& s, int h) const { return K << level(s, h); }  // K of head h
-    size_t first_slot(const Sequences& s, int h) const {                     // of head h in the (H, M, K) arrays
+    size_t first_slot(const Sequences& s, int h) const {  // of head h in the (H, M, K) arrays
         size_t k = 0;
         for (int i = 0; i < h; i++) { k += slots(s, i); }
         return k * s.num_tokens;
@@ -50,14 +50,16 @@ struct GateShape {
 struct Routing {
     int* chosen;      // (H, M, K) blocks in ascending order, so the own block is last; -1 in slots not used
     int* list_start;  // (H, num_blocks + 1) where each block's list begins within its head's (M, K)
-    int* list;        // (H, M*K) entries grouped by block, ascending; the own block's queries come first in a list
+    int* list;  // (H, M*K) entries grouped by block, ascending; the own block's queries come first in a list
 };
 
-template <class E> void gate_forward_cpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
+template <class E>
+void gate_forward_cpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
 /* Fills list_start and list from chosen. */
 void gate_lists_cpu(const Ctx&, Routing, const Sequences&, GateShape);
 
-template <class E> size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+template <class E>
+size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 /* Elements of chosen (and list), and of list_start, for at most these sizes. */
 size_t routing_slots(int max_tokens, int num_levels, GateShape);
 size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape);

@@ -6,12 +6,14 @@
 static const int chunk_tokens = 256;
 
 // Workspace: du (M, C), then dw of each chunk (C, W)
-template <class E> size_t key_conv_workspace_bytes(KeyConvShape s) {
+template <class E>
+size_t key_conv_workspace_bytes(KeyConvShape s) {
     return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(acc_t<E>);
 }
 
 // The taps as (W, C): the inner loops run over channels.
-template <class E> static std::vector<acc_t<E>> transposed(const E* w, KeyConvShape s) {
+template <class E>
+static std::vector<acc_t<E>> transposed(const E* w, KeyConvShape s) {
     std::vector<acc_t<E>> out((size_t)s.W * s.C);
     for (int c = 0; c < s.C; c++) {
         for (int l = 0; l < s.W; l++) { out[(size_t)l * s.C + c] = acc_t<E>(w[c * s.W + l]); }
@@ -21,7 +23,8 @@ template <class E> static std::vector<acc_t<E>> transposed(const E* w, KeyConvSh
 
 // u[t,:]: only the taps inside the sequence, whose first token has position 0.
 template <class E>
-static void tap_sums(acc_t<E>* u, const E* k, const std::vector<acc_t<E>>& w, const int* position, size_t t, KeyConvShape s) {
+static void tap_sums(acc_t<E>* u, const E* k, const std::vector<acc_t<E>>& w, const int* position, size_t t,
+                     KeyConvShape s) {
     std::fill_n(u, s.C, acc_t<E>(0));
     const int taps = std::min(s.W, position[t] + 1);
     for (int l = 0; l < taps; l++) {
@@ -52,7 +55,8 @@ template <class E>
 void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, const E* k, const E* w,
                            const int* position, KeyConvShape s) {
     using A = acc_t<E>;
-    REQUIRE(key_conv_workspace_bytes<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    REQUIRE(key_conv_workspace_bytes<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     const std::vector<A> taps = transposed(w, s);
     A* du = (A*)ctx.workspace;
     A* partials = du + (size_t)s.M * s.C;  // (chunks, W, C)
@@ -79,7 +83,9 @@ void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     });
     for (int chunk = 0; chunk < chunks; chunk++) {
         for (int c = 0; c < s.C; c++) {
-            for (int l = 0; l < s.W; l++) { dw[c * s.W + l] += partials[((size_t)chunk * s.W + l) * s.C + c]; }
+            for (int l = 0; l < s.W; l++) {
+                dw[c * s.W + l] += partials[((size_t)chunk * s.W + l) * s.C + c];
+            }
         }
     }
     parallel_ranges(s.M, chunk_tokens, [&](size_t b, size_t e) {

@@ -4,7 +4,8 @@
 #include <algorithm>
 
 // Hands out the tiles of a (rows, cols) result, f(row, height, column, width, thread).
-template <class F> static void for_tiles(int rows, int cols, F f) {
+template <class F>
+static void for_tiles(int rows, int cols, F f) {
     const int down = ceil_div(rows, matmul_m), across = ceil_div(cols, matmul_n);
     parallel_for((size_t)down * across, [&](size_t i, int thread) {
         const int r = (int)(i / across) * matmul_m, c = (int)(i % across) * matmul_n;
@@ -12,7 +13,8 @@ template <class F> static void for_tiles(int rows, int cols, F f) {
     });
 }
 
-template <class E> static acc_t<E>* scratch_of(const Ctx& ctx, int thread) {
+template <class E>
+static acc_t<E>* scratch_of(const Ctx& ctx, int thread) {
     return thread_scratch<acc_t<E>>(ctx, matmul_scratch * sizeof(acc_t<E>), thread);
 }
 
@@ -22,24 +24,26 @@ static int weight_splits(LinearShape s) {
     return std::max(1, std::min(32 / tiles, s.M / 512));
 }
 
-template <class E> size_t linear_workspace_bytes(LinearShape s) {
+template <class E>
+size_t linear_workspace_bytes(LinearShape s) {
     const int splits = weight_splits(s);
     const size_t partials = splits > 1 ? (size_t)splits * s.O * s.I : 0;
     return (max_threads() * matmul_scratch + partials) * sizeof(acc_t<E>);
 }
 
-template <class E, class Out> void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearShape s) {
+template <class E, class Out>
+void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearShape s) {
     for_tiles(s.M, s.O, [&](int m, int rows, int o, int cols, int thread) {
-        matmul_tile<E, Out>(y + (size_t)m * s.O + o, s.O, x + (size_t)m * s.I, s.I, 1, w + (size_t)o * s.I, 1, s.I, rows,
-                            cols, s.I, false, scratch_of<E>(ctx, thread));
+        matmul_tile<E, Out>(y + (size_t)m * s.O + o, s.O, x + (size_t)m * s.I, s.I, 1, w + (size_t)o * s.I, 1,
+                            s.I, rows, cols, s.I, false, scratch_of<E>(ctx, thread));
     });
 }
 
 template <class E>
 void linear_backward_input_cpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s, bool add) {
     for_tiles(s.M, s.I, [&](int m, int rows, int i, int cols, int thread) {
-        matmul_tile<E, E>(dx + (size_t)m * s.I + i, s.I, dy + (size_t)m * s.O, s.O, 1, w + i, s.I, 1, rows, cols, s.O, add,
-                          scratch_of<E>(ctx, thread));
+        matmul_tile<E, E>(dx + (size_t)m * s.I + i, s.I, dy + (size_t)m * s.O, s.O, 1, w + i, s.I, 1, rows,
+                          cols, s.O, add, scratch_of<E>(ctx, thread));
     });
 }
 

@@ -18,11 +18,13 @@ struct LinearShape {
     int M, I, O;
 };
 
-template <class E, class Out> void linear_forward_cpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
+template <class E, class Out>
+void linear_forward_cpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
 /* dx = ..., or dx += ... with add (the three projections that share one input). */
 template <class E>
 void linear_backward_input_cpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
 template <class E>
 void linear_backward_weight_cpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* x, LinearShape);
 
-template <class E> size_t linear_workspace_bytes(LinearShape);
+template <class E>
+size_t linear_workspace_bytes(LinearShape);

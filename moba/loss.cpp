@@ -3,8 +3,8 @@
 #include <algorithm>
 
 template <class E>
-void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z, const int* target,
-                               const StepState* state, LossShape s) {
+void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
+                               const int* target, const StepState* state, LossShape s) {
     using A = acc_t<E>;
     parallel_ranges(s.M, 16, [&](size_t b, size_t e) {
         for (size_t m = b; m < e; m++) {
@@ -17,9 +17,7 @@ void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, 
                 continue;
             }
             REQUIRE(target[m] >= 0 && target[m] < s.V, "target %d of %zu, V = %d", target[m], m, s.V);
-            A top = row[0];
-#pragma omp simd reduction(max : top)
-            for (int v = 0; v < s.V; v++) { top = row[v] > top ? row[v] : top; }
+            const A top = highest(row, s.V);
             A sum = 0;
 #pragma omp simd reduction(+ : sum)
             for (int v = 0; v < s.V; v++) { sum += fast_exp(row[v] - top); }

@@ -9,8 +9,8 @@ static const bool single_threaded = (openblas_set_num_threads(1), true);
 
 const char* blas_name() { return "OpenBLAS"; }
 
-static void gemm(float* c, int ldc, const float* a, CBLAS_TRANSPOSE ta, int lda, const float* b, CBLAS_TRANSPOSE tb,
-                 int ldb, int m, int n, int k, bool add) {
+static void gemm(float* c, int ldc, const float* a, CBLAS_TRANSPOSE ta, int lda, const float* b,
+                 CBLAS_TRANSPOSE tb, int ldb, int m, int n, int k, bool add) {
     cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
 }
 static void gemm(double* c, int ldc, const double* a, CBLAS_TRANSPOSE ta, int lda, const double* b,
@@ -32,8 +32,8 @@ static void pack(acc_t<E>* dst, int width, const E* b, size_t br, size_t bc, int
 }
 
 template <class E, class Out>
-static void plain(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc, int m, int n,
-                  int k, bool add, acc_t<E>* scratch) {
+static void plain(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
+                  int m, int n, int k, bool add, acc_t<E>* scratch) {
     using A = acc_t<E>;
     const int width = round_up(n, lanes<A>);
     A* packed = scratch;
@@ -58,8 +58,8 @@ static void plain(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E*
 }
 
 template <class E, class Out>
-void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc, int m, int n,
-                 int k, bool add, acc_t<E>* scratch) {
+void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
+                 int m, int n, int k, bool add, acc_t<E>* scratch) {
     REQUIRE(m <= matmul_m && n <= matmul_n && k >= 1, "m = %d, n = %d, k = %d", m, n, k);
 #ifdef MOBA_BLAS
     if constexpr (std::is_same_v<E, Out> && !std::is_same_v<E, bf16>) {
@@ -72,8 +72,8 @@ void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* 
 }
 
 #define INSTANTIATE(E, Out)                                                                                  \
-    template void matmul_tile(Out*, size_t, const E*, size_t, size_t, const E*, size_t, size_t, int, int, int, bool, \
-                              acc_t<E>*);
+    template void matmul_tile(Out*, size_t, const E*, size_t, size_t, const E*, size_t, size_t, int, int,    \
+                              int, bool, acc_t<E>*);
 INSTANTIATE(double, double)
 INSTANTIATE(float, float)
 INSTANTIATE(bf16, bf16)

@@ -11,11 +11,12 @@
 #include "moba/base.h"
 
 constexpr int matmul_m = 128, matmul_n = 256, matmul_k = 256;
-constexpr size_t matmul_scratch = (size_t)matmul_k * matmul_n + (size_t)matmul_m * matmul_n + (size_t)matmul_m * matmul_k;
+constexpr size_t matmul_scratch =
+    (size_t)matmul_k * matmul_n + (size_t)matmul_m * matmul_n + (size_t)matmul_m * matmul_k;
 
 /* The BLAS this program was built with, or "none". */
 const char* blas_name();
 
 template <class E, class Out>
-void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc, int m, int n,
-                 int k, bool add, acc_t<E>* scratch);
+void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
+                 int m, int n, int k, bool add, acc_t<E>* scratch);

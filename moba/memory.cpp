@@ -9,8 +9,8 @@ Arena::~Arena() {
 }
 
 Arena::Arena(Arena&& o) noexcept
-    : list_(std::move(o.list_)), memory_(o.memory_), base_(o.base_), total_bytes_(o.total_bytes_), used_(o.used_),
-      next_(o.next_), tensors_(std::move(o.tensors_)) {
+    : list_(std::move(o.list_)), memory_(o.memory_), base_(o.base_), total_bytes_(o.total_bytes_),
+      used_(o.used_), next_(o.next_), tensors_(std::move(o.tensors_)) {
     o.base_ = nullptr;
 }
 
@@ -62,8 +62,11 @@ std::string readable_bytes(size_t bytes) {
 }
 
 char* allocate_cpu(size_t bytes) {
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);  // zeroed, page-aligned
-    if (p == MAP_FAILED) { throw Error("out of memory: " + readable_bytes(bytes) + " could not be allocated"); }
+    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+                   0);  // zeroed, page-aligned
+    if (p == MAP_FAILED) {
+        throw Error("out of memory: " + readable_bytes(bytes) + " could not be allocated");
+    }
     return (char*)p;
 }
 void release_cpu(char* p, size_t bytes) { munmap(p, bytes); }

@@ -21,14 +21,15 @@ struct MemoryOps {
 };
 
 class Arena {
-public:
+  public:
     Arena(std::string list, const MemoryOps* memory) : list_(std::move(list)), memory_(memory) {}
     ~Arena();
     Arena(Arena&& other) noexcept;
     Arena(const Arena&) = delete;
     Arena& operator=(const Arena&) = delete;
 
-    template <class X> X* take(const std::string& name, size_t count) {
+    template <class X>
+    X* take(const std::string& name, size_t count) {
         return (X*)take_bytes(name, count * sizeof(X));
     }
     void allocate();  // after the first walk; the next take() starts the second
@@ -41,9 +42,10 @@ public:
         size_t offset, bytes;
     };
     const std::vector<Tensor>& tensors() const { return tensors_; }
-    bool guards_intact(std::string* broken) const;  // CPU memory only; names the first tensor that was overrun
+    bool
+    guards_intact(std::string* broken) const;  // CPU memory only; names the first tensor that was overrun
 
-private:
+  private:
     void* take_bytes(const std::string& name, size_t bytes);
     std::string list_;
     const MemoryOps* memory_;

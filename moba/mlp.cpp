@@ -1,7 +1,8 @@
 #include "moba/mlp.h"
 #include "moba/parallel.h"
 
-template <class E> void swiglu_forward_cpu(const Ctx&, E* y, const E* gate, const E* up, size_t n) {
+template <class E>
+void swiglu_forward_cpu(const Ctx&, E* y, const E* gate, const E* up, size_t n) {
     using A = acc_t<E>;
     parallel_ranges(n, 8192, [&](size_t b, size_t e) {
 #pragma omp simd

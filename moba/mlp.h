@@ -11,6 +11,7 @@
 #pragma once
 #include "moba/base.h"
 
-template <class E> void swiglu_forward_cpu(const Ctx&, E* y, const E* gate, const E* up, size_t n);
+template <class E>
+void swiglu_forward_cpu(const Ctx&, E* y, const E* gate, const E* up, size_t n);
 template <class E>
 void swiglu_backward_cpu(const Ctx&, E* dgate, E* dup, const E* dy, const E* gate, const E* up, size_t n);

@@ -7,8 +7,10 @@ static const size_t logits_budget_bytes = 64 << 20;  // of one chunk of tokens
 
 /* The only list of weights: pointer, name, shape, start, decay. Allocation, gradients, AdamW, checkpoints and tests
    walk it. Names and shapes are Hugging Face's; the key convolution is ours. */
-template <class X, class F> static void each_param(const Config& c, Params<X>& p, F f) {
-    const int C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim, F_ = c.intermediate_size;
+template <class X, class F>
+static void each_param(const Config& c, Params<X>& p, F f) {
+    const int C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim,
+              F_ = c.intermediate_size;
     p.layers.resize(c.num_layers);
     f(p.embed, "model.embed_tokens.weight", {c.vocab_size, C}, Init::embedding, true);
     for (int l = 0; l < c.num_layers; l++) {
@@ -19,7 +21,9 @@ template <class X, class F> static void each_param(const Config& c, Params<X>& p
         f(w.k, at + "self_attn.k_proj.weight", {kv, C}, Init::uniform, true);
         f(w.v, at + "self_attn.v_proj.weight", {kv, C}, Init::uniform, true);
         f(w.o, at + "self_attn.o_proj.weight", {C, q}, Init::uniform, true);
-        if (c.has_key_conv(l)) { f(w.k_conv, at + "self_attn.k_conv.weight", {kv, c.key_conv}, Init::uniform, true); }
+        if (c.has_key_conv(l)) {
+            f(w.k_conv, at + "self_attn.k_conv.weight", {kv, c.key_conv}, Init::uniform, true);
+        }
         f(w.norm2, at + "post_attention_layernorm.weight", {C}, Init::ones, false);
         f(w.gate, at + "mlp.gate_proj.weight", {F_, C}, Init::uniform, true);
         f(w.up, at + "mlp.up_proj.weight", {F_, C}, Init::uniform, true);
@@ -37,28 +41,34 @@ template <class E>
 Model<E>::Model(Config config, ModelSizes sizes, Device device)
     : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)), memory_(find_memory(device)),
       weights_("weights", memory_), gradients_("gradients", memory_), moments_("AdamW moments", memory_),
-      activations_("activations", memory_), backward_("activation gradients", memory_), tables_("index tables", memory_),
-      workspace_("workspace", memory_) {
+      activations_("activations", memory_), backward_("activation gradients", memory_),
+      tables_("index tables", memory_), workspace_("workspace", memory_) {
     REQUIRE(op_ && memory_, "device %d in this build", (int)device);
-    REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d", sizes.max_tokens);
+    REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
+            sizes.max_tokens);
     validate(config_);
     ctx_.device = device;
     Params<E> none;
-    each_param(config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
-        size_t count = 1;
-        for (int n : shape) { count *= n; }
-        params_.push_back({name, shape, init, decay, init == Init::embedding, param_elements_, count});
-        param_elements_ += round_up(count, (size_t)64);
-    });
+    each_param(
+        config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
+            size_t count = 1;
+            for (int n : shape) { count *= n; }
+            params_.push_back({name, shape, init, decay, init == Init::embedding, param_elements_, count});
+            param_elements_ += round_up(count, (size_t)64);
+        });
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
-    chunk_tokens_ = (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
+    chunk_tokens_ =
+        (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
     chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
-    seq_capacity_ = sequences_capacity(sizes.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks);
+    seq_capacity_ =
+        sequences_capacity(sizes.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks);
     workspace_bytes_ = workspace_needed();
     plan_or_point();
 }
 
-template <class E> template <class X> void Model<E>::point(Params<X>& p, X* base) const {
+template <class E>
+template <class X>
+void Model<E>::point(Params<X>& p, X* base) const {
     size_t i = 0;
     each_param(config_, p, [&](X*& pointer, const std::string&, std::vector<int>, Init, bool) {
         pointer = base ? base + params_[i].begin : nullptr;
@@ -66,13 +76,19 @@ template <class E> template <class X> void Model<E>::point(Params<X>& p, X* base
     });
 }
 
-template <class E> size_t Model<E>::workspace_needed() const {
+template <class E>
+size_t Model<E>::workspace_needed() const {
     const Config& c = config_;
-    const int M = sizes_.max_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    const int M = sizes_.max_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
+              kv = c.num_kv_heads * c.head_dim;
     size_t most = 0;
     const auto need = [&](size_t bytes) { most = std::max(most, bytes); };
-    for (const LinearShape& s : {LinearShape{M, C, q}, {M, C, kv}, {M, q, C}, {M, C, c.intermediate_size},
-                                 {M, c.intermediate_size, C}, {chunk_tokens_, C, c.vocab_size}}) {
+    for (const LinearShape& s : {LinearShape{M, C, q},
+                                 {M, C, kv},
+                                 {M, q, C},
+                                 {M, C, c.intermediate_size},
+                                 {M, c.intermediate_size, C},
+                                 {chunk_tokens_, C, c.vocab_size}}) {
         need(linear_workspace_bytes<E>(s));
     }
     if (sizes_.training) {
@@ -92,7 +108,8 @@ template <class E> size_t Model<E>::workspace_needed() const {
     return most;
 }
 
-template <class E> void Model<E>::plan_or_point() {
+template <class E>
+void Model<E>::plan_or_point() {
     const Config& c = config_;
     const size_t M = sizes_.max_tokens, C = c.hidden_size, F = c.intermediate_size;
     const size_t q = (size_t)c.num_heads * c.head_dim, kv = (size_t)c.num_kv_heads * c.head_dim;
@@ -100,7 +117,9 @@ template <class E> void Model<E>::plan_or_point() {
     probes_.clear();
 
     w_ = weights_.template take<A>("weights", param_elements_);
-    w_low_ = std::is_same_v<A, E> ? nullptr : weights_.template take<E>("weights as the kernels read them", param_elements_);
+    w_low_ = std::is_same_v<A, E>
+                 ? nullptr
+                 : weights_.template take<E>("weights as the kernels read them", param_elements_);
     point(weight_, w_low_ ? w_low_ : (E*)w_);
     if (train) {
         g_ = gradients_.template take<A>("gradients", param_elements_);
@@ -119,8 +138,13 @@ template <class E> void Model<E>::plan_or_point() {
         probes_.push_back({name, p, M * width, true});
         return p;
     };
-    const Sequences none{.num_tokens = 0, .num_seqs = 0, .longest = 0, .num_levels = c.num_blocks, .cu_seqlens = nullptr,
-                         .position = nullptr, .level = {}};
+    const Sequences none{.num_tokens = 0,
+                         .num_seqs = 0,
+                         .longest = 0,
+                         .num_levels = c.num_blocks,
+                         .cu_seqlens = nullptr,
+                         .position = nullptr,
+                         .level = {}};
     state_.resize(c.num_layers);
     E* x = activation("embedding", C);
     for (int l = 0; l < c.num_layers; l++) {
@@ -149,7 +173,8 @@ template <class E> void Model<E>::plan_or_point() {
             s.routing.chosen = activations_.template take<int>(at + "chosen blocks", slots);
             s.routing.list = activations_.template take<int>(at + "query lists", slots);
             s.routing.list_start = activations_.template take<int>(
-                at + "list starts", routing_starts((int)M, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
+                at + "list starts",
+                routing_starts((int)M, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
         }
         s.attn = activation(at + "attention", q);
         s.lse = statistic(at + "attention.lse", c.num_heads);
@@ -169,7 +194,9 @@ template <class E> void Model<E>::plan_or_point() {
     losses_ = statistic("losses", 1);
 
     if (train) {
-        const auto scratch = [&](const char* name, size_t width) { return backward_.template take<E>(name, M * width); };
+        const auto scratch = [&](const char* name, size_t width) {
+            return backward_.template take<E>(name, M * width);
+        };
         dx_ = scratch("d residual", C);
         dbranch_ = sizes_.dropout > 0 ? scratch("d branch", C) : dx_;
         dnorm_ = scratch("d norm", C);
@@ -179,8 +206,9 @@ template <class E> void Model<E>::plan_or_point() {
         dk_raw_ = c.key_conv ? scratch("dk before convolution", kv) : dk_;
         dv_ = scratch("dv", kv);
         dact_ = scratch("d mlp", F);
-        dlogits_ = std::is_same_v<A, E> ? (E*)logits_
-                                        : backward_.template take<E>("d logits", (size_t)chunk_tokens_ * c.vocab_size);
+        dlogits_ = std::is_same_v<A, E>
+                       ? (E*)logits_
+                       : backward_.template take<E>("d logits", (size_t)chunk_tokens_ * c.vocab_size);
         norm_ = backward_.template take<A>("gradient norm", 1);
     }
 
@@ -195,28 +223,35 @@ template <class E> void Model<E>::plan_or_point() {
     ctx_.workspace_bytes = workspace_bytes_;
 }
 
-template <class E> std::vector<typename Model<E>::List> Model<E>::lists() const {
+template <class E>
+std::vector<typename Model<E>::List> Model<E>::lists() const {
     std::vector<List> out;
-    for (const Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+    for (const Arena* a :
+         {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
         if (a->bytes()) { out.push_back({a->list(), a->bytes()}); }
     }
     return out;
 }
 
-template <class E> size_t Model<E>::bytes() const {
+template <class E>
+size_t Model<E>::bytes() const {
     size_t sum = 0;
     for (const List& l : lists()) { sum += l.bytes; }
     return sum;
 }
 
-template <class E> size_t Model<E>::num_parameters() const {
+template <class E>
+size_t Model<E>::num_parameters() const {
     size_t sum = 0;
     for (const ParamInfo& p : params_) { sum += p.count; }
     return sum;
 }
 
-template <class E> void Model<E>::allocate() {
-    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) { a->allocate(); }
+template <class E>
+void Model<E>::allocate() {
+    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+        a->allocate();
+    }
     plan_or_point();
     std::vector<A> rope(rope_table_size(sizes_.max_position, config_.head_dim));
     rope_fill_table(rope.data(), config_.rope_frequencies(), sizes_.max_position);
@@ -224,7 +259,8 @@ template <class E> void Model<E>::allocate() {
     set_optimizer({});
 }
 
-template <class E> void Model<E>::set_optimizer(const OptimizerSettings& o) {
+template <class E>
+void Model<E>::set_optimizer(const OptimizerSettings& o) {
     optimizer_ = o;
     host_ranges_.clear();
     for (const ParamInfo& p : params_) {
@@ -234,7 +270,8 @@ template <class E> void Model<E>::set_optimizer(const OptimizerSettings& o) {
     memory_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
 }
 
-template <class E> void Model<E>::init_weights(uint64_t seed) {
+template <class E>
+void Model<E>::init_weights(uint64_t seed) {
     std::vector<A> values;
     for (size_t i = 0; i < params_.size(); i++) {
         const ParamInfo& p = params_[i];
@@ -251,19 +288,22 @@ template <class E> void Model<E>::init_weights(uint64_t seed) {
     weights_changed();
 }
 
-template <class E> void Model<E>::read_param(Kind kind, const ParamInfo& p, std::vector<A>& out) const {
+template <class E>
+void Model<E>::read_param(Kind kind, const ParamInfo& p, std::vector<A>& out) const {
     A* const base[] = {w_, g_, m_, v_};
     out.resize(p.count);
     memory_->to_host(ctx_, out.data(), base[(int)kind] + p.begin, p.count * sizeof(A));
 }
 
-template <class E> void Model<E>::write_param(Kind kind, const ParamInfo& p, const std::vector<A>& in) {
+template <class E>
+void Model<E>::write_param(Kind kind, const ParamInfo& p, const std::vector<A>& in) {
     REQUIRE(in.size() == p.count, "%zu values for %s", in.size(), p.name.c_str());
     A* const base[] = {w_, g_, m_, v_};
     memory_->to_device(ctx_, base[(int)kind] + p.begin, in.data(), p.count * sizeof(A));
 }
 
-template <class E> void Model<E>::weights_changed() {
+template <class E>
+void Model<E>::weights_changed() {
     if (!w_low_) { return; }
     std::vector<A> wide(param_elements_);
     memory_->to_host(ctx_, wide.data(), w_, wide.size() * sizeof(A));
@@ -271,11 +311,13 @@ template <class E> void Model<E>::weights_changed() {
     memory_->to_device(ctx_, w_low_, low.data(), low.size() * sizeof(E));
 }
 
-template <class X> static bool all_finite(const std::vector<X>& values) {
+template <class X>
+static bool all_finite(const std::vector<X>& values) {
     return std::all_of(values.begin(), values.end(), [](X x) { return std::isfinite((double)x); });
 }
 
-template <class E> std::string Model<E>::first_not_finite() const {
+template <class E>
+std::string Model<E>::first_not_finite() const {
     std::vector<A> wide;
     std::vector<E> low;
     for (const Kind kind : {Kind::weight, Kind::gradient}) {
@@ -299,8 +341,10 @@ template <class E> std::string Model<E>::first_not_finite() const {
     return "";
 }
 
-template <class E> bool Model<E>::guards_intact(std::string* broken) const {
-    for (const Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+template <class E>
+bool Model<E>::guards_intact(std::string* broken) const {
+    for (const Arena* a :
+         {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
         if (!a->guards_intact(broken)) { return false; }
     }
     return true;

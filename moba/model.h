@@ -30,16 +30,18 @@ struct ParamInfo {
     std::string name;
     std::vector<int> shape;
     Init init;
-    bool decay;        // weight decay applies
+    bool decay;           // weight decay applies
     bool embedding;       // takes the embedding's learning rate factor
     size_t begin, count;  // elements, within the one allocation
 };
 
 /* Pointers to all weights, or to their gradients, or moments. */
-template <class X> struct LayerParams {
+template <class X>
+struct LayerParams {
     X *norm1, *q, *k, *v, *o, *k_conv, *norm2, *gate, *up, *down;
 };
-template <class X> struct Params {
+template <class X>
+struct Params {
     X *embed, *norm, *head;  // head == embed when tied
     std::vector<LayerParams<X>> layers;
 };
@@ -49,8 +51,9 @@ struct OptimizerSettings {
     double embedding_lr_factor = 1;
 };
 
-template <class E> class Model {
-public:
+template <class E>
+class Model {
+  public:
     using A = acc_t<E>;
 
     Model(Config config, ModelSizes sizes, Device device = Device::cpu);
@@ -67,16 +70,21 @@ public:
     void set_optimizer(const OptimizerSettings&);
 
     /* tokens and targets: cu_seqlens.back() of them, host memory. */
-    void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens, const StepState&);
+    void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
+                   const StepState&);
     void forward(bool with_dropout = false);
-    void loss(bool with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
-    void backward();                // after loss(true)
+    void loss(
+        bool
+            with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
+    void backward();         // after loss(true)
     void zero_gradients();
-    void update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
-    double gradient_norm();         // of the last update(), before clipping
+    void
+    update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
+    double gradient_norm();    // of the last update(), before clipping
 
     void read_losses(std::vector<A>& losses, std::vector<int>& correct);  // one for each token of the batch
-    void read_logits(int first, int count, std::vector<A>& logits);      // (count, V) for tokens first..; after forward()
+    void read_logits(int first, int count,
+                     std::vector<A>& logits);  // (count, V) for tokens first..; after forward()
 
     const Config& config() const { return config_; }
     const std::vector<ParamInfo>& params() const { return params_; }
@@ -100,9 +108,10 @@ public:
     const LayerState& layer(int l) const { return state_[l]; }
     const Sequences& sequences() const { return host_seqs_; }
 
-private:
+  private:
     void plan_or_point();  // walked twice: memory.h
-    template <class X> void point(Params<X>& p, X* base) const;
+    template <class X>
+    void point(Params<X>& p, X* base) const;
     size_t workspace_needed() const;
     Ctx attention_ctx() const;
     void attention_forward(int l);
@@ -111,7 +120,9 @@ private:
     void mlp_backward(int l);
     E* branch_gradient(int layer, DropoutSite);
     LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
-    NormShape norm_shape() const { return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps}; }
+    NormShape norm_shape() const {
+        return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps};
+    }
     DropoutShape dropout(int layer, DropoutSite) const;
 
     Config config_;

@@ -2,22 +2,27 @@
 #include "moba/model.h"
 #include <algorithm>
 
-template <class E> Ctx Model<E>::attention_ctx() const {
+template <class E>
+Ctx Model<E>::attention_ctx() const {
     Ctx c = ctx_;
     c.version = sizes_.attention_version;
     return c;
 }
 
-template <class E> DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
+template <class E>
+DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
     return {(size_t)seqs_.num_tokens * config_.hidden_size, dropout_, layer, site};
 }
 
 template <class E>
-void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens, const StepState& step) {
+void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
+                         const StepState& step) {
     const int M = cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
-    REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs, "%d tokens in %d sequences, planned for %d in %d", M,
-            num_seqs, sizes_.max_tokens, sizes_.max_seqs);
-    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks, host_seq_table_.data());
+    REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs,
+            "%d tokens in %d sequences, planned for %d in %d", M, num_seqs, sizes_.max_tokens,
+            sizes_.max_seqs);
+    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks,
+                                 host_seq_table_.data());
     host_seqs_ = rebase(host_seqs_, host_seqs_.cu_seqlens, host_seq_table_.data());
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
@@ -29,18 +34,22 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     memory_->to_device(ctx_, step_, &step, sizeof step);
 }
 
-template <class E> void Model<E>::attention_forward(int l) {
+template <class E>
+void Model<E>::attention_forward(int l) {
     const Config& c = config_;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
-    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
+              kv = c.num_kv_heads * c.head_dim;
     const AttentionShape shape = c.attention_shape(l);
     op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, w.norm1, norm_shape());
     op_->linear_forward(ctx_, s.q, s.norm1, w.q, linear(C, q));
     op_->linear_forward(ctx_, s.k_raw, s.norm1, w.k, linear(C, kv));
     op_->linear_forward(ctx_, s.v, s.norm1, w.v, linear(C, kv));
     E* k = c.has_key_conv(l) ? s.k : s.k_raw;
-    if (c.has_key_conv(l)) { op_->key_conv_forward(ctx_, k, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv}); }
+    if (c.has_key_conv(l)) {
+        op_->key_conv_forward(ctx_, k, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv});
+    }
     if (c.layers[l].position == Position::rope) {
         op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
         op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
@@ -54,7 +63,8 @@ template <class E> void Model<E>::attention_forward(int l) {
     op_->residual_forward(ctx_, s.mid, s.x, branch_, step_, dropout(l, DropoutSite::attention));
 }
 
-template <class E> void Model<E>::mlp_forward(int l, E* out) {
+template <class E>
+void Model<E>::mlp_forward(int l, E* out) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
@@ -66,7 +76,8 @@ template <class E> void Model<E>::mlp_forward(int l, E* out) {
     op_->residual_forward(ctx_, out, s.mid, branch_, step_, dropout(l, DropoutSite::mlp));
 }
 
-template <class E> void Model<E>::forward(bool with_dropout) {
+template <class E>
+void Model<E>::forward(bool with_dropout) {
     const Config& c = config_;
     dropout_ = with_dropout ? sizes_.dropout : 0;
     E* x = state_[0].x;
@@ -81,31 +92,35 @@ template <class E> void Model<E>::forward(bool with_dropout) {
 }
 
 // The logits never exist for all tokens at once: a chunk of them, its loss, and at once its share of the gradient.
-template <class E> void Model<E>::loss(bool with_gradient) {
+template <class E>
+void Model<E>::loss(bool with_gradient) {
     REQUIRE(!with_gradient || sizes_.training, "a model planned for training");
     const int M = seqs_.num_tokens, C = config_.hidden_size, V = config_.vocab_size;
     for (int m = 0; m < M; m += chunk_tokens_) {
         const int rows = std::min(chunk_tokens_, M - m);
         E* hidden = final_norm_ + (size_t)m * C;
         op_->linear_forward_wide(ctx_, logits_, hidden, weight_.head, {rows, C, V});
-        op_->loss_forward_backward(ctx_, losses_ + m, correct_ + m, with_gradient ? dlogits_ : nullptr, logits_,
-                                   targets_ + m, step_, {rows, V});
+        op_->loss_forward_backward(ctx_, losses_ + m, correct_ + m, with_gradient ? dlogits_ : nullptr,
+                                   logits_, targets_ + m, step_, {rows, V});
         if (with_gradient) {
             op_->linear_backward_weight(ctx_, gradient_.head, dlogits_, hidden, {rows, C, V});
-            op_->linear_backward_input(ctx_, dnorm_ + (size_t)m * C, dlogits_, weight_.head, {rows, C, V}, false);
+            op_->linear_backward_input(ctx_, dnorm_ + (size_t)m * C, dlogits_, weight_.head, {rows, C, V},
+                                       false);
         }
     }
 }
 
 // The gradient of what a layer added to the residual stream: the stream's own, behind the dropout.
-template <class E> E* Model<E>::branch_gradient(int layer, DropoutSite site) {
+template <class E>
+E* Model<E>::branch_gradient(int layer, DropoutSite site) {
     const DropoutShape d = dropout(layer, site);
     if (d.p == 0) { return dx_; }
     op_->residual_backward(ctx_, dbranch_, dx_, step_, d);
     return dbranch_;
 }
 
-template <class E> void Model<E>::mlp_backward(int l) {
+template <class E>
+void Model<E>::mlp_backward(int l) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
@@ -121,17 +136,20 @@ template <class E> void Model<E>::mlp_backward(int l) {
     op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.mid, w.norm2, s.rstd2, norm_shape());
 }
 
-template <class E> void Model<E>::attention_backward(int l) {
+template <class E>
+void Model<E>::attention_backward(int l) {
     const Config& c = config_;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
     const LayerParams<A>& dw = gradient_.layers[l];
-    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
+              kv = c.num_kv_heads * c.head_dim;
     const E* dbranch = branch_gradient(l, DropoutSite::attention);
     op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(q, C));
     op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(q, C), false);
-    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, c.has_key_conv(l) ? s.k : s.k_raw, s.v,
-                            s.lse, s.routing, seqs_, c.attention_shape(l));
+    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q,
+                            c.has_key_conv(l) ? s.k : s.k_raw, s.v, s.lse, s.routing, seqs_,
+                            c.attention_shape(l));
     if (c.layers[l].position == Position::rope) {
         op_->rope_backward(ctx_, dq_, dq_, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
         op_->rope_backward(ctx_, dk_, dk_, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
@@ -139,7 +157,8 @@ template <class E> void Model<E>::attention_backward(int l) {
     E* dk = dk_;
     if (c.has_key_conv(l)) {
         dk = dk_raw_;
-        op_->key_conv_backward(ctx_, dk, dw.k_conv, dk_, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv});
+        op_->key_conv_backward(ctx_, dk, dw.k_conv, dk_, s.k_raw, w.k_conv, seqs_.position,
+                               {M, kv, c.key_conv});
     }
     op_->linear_backward_weight(ctx_, dw.q, dq_, s.norm1, linear(C, q));
     op_->linear_backward_weight(ctx_, dw.k, dk, s.norm1, linear(C, kv));
@@ -150,7 +169,8 @@ template <class E> void Model<E>::attention_backward(int l) {
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 
-template <class E> void Model<E>::backward() {
+template <class E>
+void Model<E>::backward() {
     const Config& c = config_;
     const int M = seqs_.num_tokens;
     memory_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
@@ -163,35 +183,44 @@ template <class E> void Model<E>::backward() {
                             {M, c.hidden_size, c.vocab_size});
 }
 
-template <class E> void Model<E>::zero_gradients() { memory_->zero(ctx_, g_, param_elements_ * sizeof(A)); }
+template <class E>
+void Model<E>::zero_gradients() {
+    memory_->zero(ctx_, g_, param_elements_ * sizeof(A));
+}
 
-template <class E> void Model<E>::update(const StepState& step) {
+template <class E>
+void Model<E>::update(const StepState& step) {
     memory_->to_device(ctx_, step_, &step, sizeof step);
     op_->grad_norm(ctx_, norm_, g_, param_elements_);
     op_->adamw(ctx_, w_, w_low_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
                {param_elements_, optimizer_.beta1, optimizer_.beta2, optimizer_.eps, optimizer_.clip});
 }
 
-template <class E> double Model<E>::gradient_norm() {
+template <class E>
+double Model<E>::gradient_norm() {
     A norm;
     memory_->to_host(ctx_, &norm, norm_, sizeof norm);
     return (double)norm;
 }
 
-template <class E> void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
+template <class E>
+void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
     losses.resize(seqs_.num_tokens);
     correct.resize(seqs_.num_tokens);
     memory_->to_host(ctx_, losses.data(), losses_, losses.size() * sizeof(A));
     memory_->to_host(ctx_, correct.data(), correct_, correct.size() * sizeof(int));
 }
 
-template <class E> void Model<E>::read_logits(int first, int count, std::vector<A>& logits) {
+template <class E>
+void Model<E>::read_logits(int first, int count, std::vector<A>& logits) {
     const int C = config_.hidden_size, V = config_.vocab_size;
-    REQUIRE(first >= 0 && first + count <= seqs_.num_tokens, "tokens %d + %d of %d", first, count, seqs_.num_tokens);
+    REQUIRE(first >= 0 && first + count <= seqs_.num_tokens, "tokens %d + %d of %d", first, count,
+            seqs_.num_tokens);
     logits.resize((size_t)count * V);
     for (int m = 0; m < count; m += chunk_tokens_) {
         const int rows = std::min(chunk_tokens_, count - m);
-        op_->linear_forward_wide(ctx_, logits_, final_norm_ + (size_t)(first + m) * C, weight_.head, {rows, C, V});
+        op_->linear_forward_wide(ctx_, logits_, final_norm_ + (size_t)(first + m) * C, weight_.head,
+                                 {rows, C, V});
         memory_->to_host(ctx_, logits.data() + (size_t)m * V, logits_, (size_t)rows * V * sizeof(A));
     }
 }

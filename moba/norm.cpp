@@ -4,11 +4,13 @@
 
 static const int chunk_rows = 256;
 
-template <class E> size_t norm_workspace_bytes(NormShape s) {
+template <class E>
+size_t norm_workspace_bytes(NormShape s) {
     return (size_t)ceil_div(s.M, chunk_rows) * s.C * sizeof(acc_t<E>);
 }
 
-template <class E> void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape s) {
+template <class E>
+void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape s) {
     using A = acc_t<E>;
     parallel_ranges(s.M, chunk_rows, [&](size_t b, size_t e) {
         for (size_t m = b; m < e; m++) {
@@ -24,8 +26,8 @@ template <class E> void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const
 }
 
 template <class E>
-void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w, const acc_t<E>* rstd,
-                       NormShape s) {
+void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
+                       const acc_t<E>* rstd, NormShape s) {
     using A = acc_t<E>;
     const int chunks = ceil_div(s.M, chunk_rows);
     REQUIRE(norm_workspace_bytes<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
@@ -56,8 +58,8 @@ void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
 
 #define INSTANTIATE(E)                                                                                       \
     template void norm_forward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
-    template void norm_backward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, const acc_t<E>*, \
-                                    NormShape);                                                              \
+    template void norm_backward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
+                                    const acc_t<E>*, NormShape);                                             \
     template size_t norm_workspace_bytes<E>(NormShape);
 INSTANTIATE(double)
 INSTANTIATE(float)

@@ -19,9 +19,11 @@ struct NormShape {
     float eps;
 };
 
-template <class E> void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape);
 template <class E>
-void norm_backward_cpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w, const acc_t<E>* rstd,
-                       NormShape);
+void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape);
+template <class E>
+void norm_backward_cpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
+                       const acc_t<E>* rstd, NormShape);
 
-template <class E> size_t norm_workspace_bytes(NormShape);
+template <class E>
+size_t norm_workspace_bytes(NormShape);

@@ -36,7 +36,10 @@ static const MemoryOps cpu_memory = {
     .to_host = copy_cpu,
 };
 
-template <class E> const Ops<E>* find_ops(Device d) { return d == Device::cpu ? &cpu<E> : nullptr; }
+template <class E>
+const Ops<E>* find_ops(Device d) {
+    return d == Device::cpu ? &cpu<E> : nullptr;
+}
 const MemoryOps* find_memory(Device d) { return d == Device::cpu ? &cpu_memory : nullptr; }
 
 template const Ops<double>* find_ops(Device);

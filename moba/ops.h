@@ -15,7 +15,8 @@
 #include "moba/norm.h"
 #include "moba/rope.h"
 
-template <class E> struct Ops {
+template <class E>
+struct Ops {
     decltype(&embedding_forward_cpu<E>) embedding_forward;
     decltype(&embedding_backward_cpu<E>) embedding_backward;
     decltype(&norm_forward_cpu<E>) norm_forward;
@@ -41,5 +42,6 @@ template <class E> struct Ops {
     decltype(&adamw_cpu<E>) adamw;
 };
 
-template <class E> const Ops<E>* find_ops(Device);  // nullptr when this build has no such device
+template <class E>
+const Ops<E>* find_ops(Device);  // nullptr when this build has no such device
 const MemoryOps* find_memory(Device);

@@ -17,7 +17,8 @@ inline int max_threads() {
 }
 
 // f(i, thread) for i in [0, n); thread in [0, max_threads()) names the scratch that f may use.
-template <class F> void parallel_for(size_t n, F f) {
+template <class F>
+void parallel_for(size_t n, F f) {
 #ifdef _OPENMP
     if (n > 1) {
 #pragma omp parallel for schedule(dynamic)
@@ -29,7 +30,8 @@ template <class F> void parallel_for(size_t n, F f) {
 }
 
 // The same over ranges [begin, end) of at most `grain` elements: for loops whose body is small.
-template <class F> void parallel_ranges(size_t n, size_t grain, F f) {
+template <class F>
+void parallel_ranges(size_t n, size_t grain, F f) {
     parallel_for(ceil_div(n, grain), [&](size_t c, int) {
         const size_t begin = c * grain, end = begin + grain < n ? begin + grain : n;
         f(begin, end);
@@ -37,9 +39,10 @@ template <class F> void parallel_ranges(size_t n, size_t grain, F f) {
 }
 
 // Scratch of one thread inside ctx.workspace.
-template <class X> X* thread_scratch(const Ctx& ctx, size_t bytes_per_thread, int thread) {
-    REQUIRE((thread + 1) * bytes_per_thread <= ctx.workspace_bytes, "%zu bytes for thread %d, workspace has %zu",
-            bytes_per_thread, thread, ctx.workspace_bytes);
+template <class X>
+X* thread_scratch(const Ctx& ctx, size_t bytes_per_thread, int thread) {
+    REQUIRE((thread + 1) * bytes_per_thread <= ctx.workspace_bytes,
+            "%zu bytes for thread %d, workspace has %zu", bytes_per_thread, thread, ctx.workspace_bytes);
     return (X*)(ctx.workspace + thread * bytes_per_thread);
 }
 
@@ -65,5 +68,22 @@ inline float fast_exp(float x) {
 }
 inline double fast_exp(double x) { return std::exp(x); }
 
+// The largest of n >= 1 numbers, in 16 columns because a single running maximum does not vectorise. NaN is passed over.
+template <class A>
+A highest(const A* x, int n) {
+    A column[16];
+    for (int l = 0; l < 16; l++) { column[l] = A(-INFINITY); }
+    int i = 0;
+    for (; i + 16 <= n; i += 16) {
+        for (int l = 0; l < 16; l++) { column[l] = x[i + l] > column[l] ? x[i + l] : column[l]; }
+    }
+    for (; i < n; i++) { column[0] = x[i] > column[0] ? x[i] : column[0]; }
+    for (int l = 1; l < 16; l++) { column[0] = column[l] > column[0] ? column[l] : column[0]; }
+    return column[0];
+}
+
 // round_to<E>(x): what x becomes when it is stored as E and read again.
-template <class E> acc_t<E> round_to(acc_t<E> x) { return acc_t<E>(E(x)); }
+template <class E>
+acc_t<E> round_to(acc_t<E> x) {
+    return acc_t<E>(E(x));
+}

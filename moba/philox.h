@@ -32,7 +32,7 @@ enum class Purpose : uint32_t { weights = 0x10000, train_data, validation_data, 
 
 /* A sequential stream: (seed, purpose, index) names it, e.g. training sample number 17. */
 class Rng {
-public:
+  public:
     Rng(uint64_t seed, Purpose purpose, uint64_t index)
         : seed_(seed), purpose_((uint32_t)purpose), lo_((uint32_t)index), hi_((uint32_t)(index >> 32)) {}
 
@@ -50,12 +50,12 @@ public:
         return (int)(w % (uint32_t)n);
     }
     double uniform() { return (next() + 0.5) / 4294967296.0; }  // (0, 1)
-    double normal() {  // Box-Muller, one of the pair
+    double normal() {                                           // Box-Muller, one of the pair
         const double r = std::sqrt(-2 * std::log(uniform()));
         return r * std::cos(6.283185307179586 * uniform());
     }
 
-private:
+  private:
     uint64_t seed_;
     uint32_t purpose_, lo_, hi_, counter_ = 0;
     Philox4 block_{};

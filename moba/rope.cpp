@@ -6,7 +6,8 @@ size_t rope_table_size(int max_positions, int D) {
     return (size_t)(rope_split + ceil_div(max_positions, rope_split)) * D;
 }
 
-template <class A> void rope_fill_table(A* table, const std::vector<double>& f, int max_positions) {
+template <class A>
+void rope_fill_table(A* table, const std::vector<double>& f, int max_positions) {
     const int rows = rope_split + ceil_div(max_positions, rope_split);
     for (int r = 0; r < rows; r++) {
         const double t = r < rope_split ? r : (double)(r - rope_split) * rope_split;
@@ -52,7 +53,8 @@ void rope_forward_cpu(const Ctx&, E* y, const E* x, const int* position, const a
     rotate(y, x, position, table, s, 1);
 }
 template <class E>
-void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape s) {
+void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table,
+                       RopeShape s) {
     rotate(dx, dy, position, table, s, -1);
 }
 

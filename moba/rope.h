@@ -23,7 +23,8 @@ constexpr int rope_split = 1024;
 
 size_t rope_table_size(int max_positions, int D);
 /* frequencies: D/2 values f[i]. Host memory. */
-template <class A> void rope_fill_table(A* table, const std::vector<double>& frequencies, int max_positions);
+template <class A>
+void rope_fill_table(A* table, const std::vector<double>& frequencies, int max_positions);
 
 template <class E>
 void rope_forward_cpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape);

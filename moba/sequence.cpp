@@ -53,6 +53,8 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, i
 Sequences rebase(Sequences s, const int* from, const int* to) {
     const auto move = [&](const int*& p) { p = to + (p - from); };
     move(s.cu_seqlens), move(s.position);
-    for (int i = 0; i < s.num_levels; i++) { move(s.level[i].start), move(s.level[i].first), move(s.level[i].own); }
+    for (int i = 0; i < s.num_levels; i++) {
+        move(s.level[i].start), move(s.level[i].first), move(s.level[i].own);
+    }
     return s;
 }

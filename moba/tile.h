@@ -19,14 +19,18 @@ constexpr int vector_bytes = 32;
 constexpr int vector_bytes = 16;  // SSE2, NEON
 #endif
 
-template <class A> constexpr int lanes = vector_bytes / (int)sizeof(A);
+template <class A>
+constexpr int lanes = vector_bytes / (int)sizeof(A);
 
 /* A SIMD register of A that loads from any address. */
-template <class A> struct Vector;
-template <> struct Vector<float> {
+template <class A>
+struct Vector;
+template <>
+struct Vector<float> {
     typedef float type __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
 };
-template <> struct Vector<double> {
+template <>
+struct Vector<double> {
     typedef double type __attribute__((vector_size(vector_bytes), aligned(8), may_alias));
 };
 
@@ -38,11 +42,14 @@ template <> struct Vector<double> {
 
 // One block of C: MR rows, NV vectors wide.
 template <class A, int MR, int NV>
-inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k, bool add) {
+inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k,
+                       bool add) {
     using V = typename Vector<A>::type;
     V sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++) {
-        UNROLL for (int j = 0; j < NV; j++) { sum[i][j] = add ? *(const V*)(c + i * ldc + j * lanes<A>) : V{}; }
+        UNROLL for (int j = 0; j < NV; j++) {
+            sum[i][j] = add ? *(const V*)(c + i * ldc + j * lanes<A>) : V{};
+        }
     }
     for (int p = 0; p < k; p++) {
         V row[NV];
@@ -59,17 +66,20 @@ inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const
 
 // A column of C, NV vectors wide: blocks of MR rows, the rest in a block of its own height.
 template <class A, int MR, int NV>
-inline void tile_rows(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m, int k, bool add) {
+inline void tile_rows(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m,
+                      int k, bool add) {
     int i = 0;
-    for (; i + MR <= m; i += MR) { tile_block<A, MR, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, k, add); }
+    for (; i + MR <= m; i += MR) {
+        tile_block<A, MR, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, k, add);
+    }
     if constexpr (MR > 1) {
         if (i < m) { tile_rows<A, MR / 2, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, m - i, k, add); }
     }
 }
 
 template <class A>
-void tile_matmul(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m, int n, int k,
-                 bool add = false) {
+void tile_matmul(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m, int n,
+                 int k, bool add = false) {
     constexpr int MR = vector_bytes == 64 ? 8 : 4, W = lanes<A>;
     int j = 0;
     for (; j + 2 * W <= n; j += 2 * W) { tile_rows<A, MR, 2>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }

@@ -14,7 +14,8 @@
 #endif
 
 // Largest |got - want|; infinite as soon as one of them is not finite.
-template <class X, class Y> double max_abs_error(const X* got, const Y* want, size_t n) {
+template <class X, class Y>
+double max_abs_error(const X* got, const Y* want, size_t n) {
     double worst = 0;
     for (size_t i = 0; i < n; i++) {
         const double d = std::fabs((double)got[i] - (double)want[i]);
@@ -22,15 +23,18 @@ template <class X, class Y> double max_abs_error(const X* got, const Y* want, si
     }
     return worst;
 }
-template <class Y> double max_abs(const Y* x, size_t n) {
+template <class Y>
+double max_abs(const Y* x, size_t n) {
     double most = 0;
     for (size_t i = 0; i < n; i++) { most = std::max(most, std::fabs((double)x[i])); }
     return most;
 }
 // Relative to the largest value of the reference.
-template <class X, class Y> double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
+template <class X, class Y>
+double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
     if (got.size() != want.size()) { return INFINITY; }
-    return max_abs_error(got.data(), want.data(), want.size()) / std::max(max_abs(want.data(), want.size()), 1e-30);
+    return max_abs_error(got.data(), want.data(), want.size()) /
+           std::max(max_abs(want.data(), want.size()), 1e-30);
 }
 
 #define EXPECT_WITHIN(error, tolerance)                                                                      \
@@ -42,8 +46,9 @@ template <class X, class Y> double relative_error(const std::vector<X>& got, con
     } while (0)
 
 // n elements of NaN with a guard behind them. intact() tells whether nobody wrote past the end.
-template <class X> class Guarded {
-public:
+template <class X>
+class Guarded {
+  public:
     explicit Guarded(size_t n) : n_(n), data_(n + 16) {
         for (size_t i = 0; i < n; i++) { data_[i] = X(NAN); }
         std::memset((void*)(data_.data() + n), 0xC5, 16 * sizeof(X));
@@ -59,7 +64,7 @@ public:
         return true;
     }
 
-private:
+  private:
     size_t n_;
     std::vector<X> data_;
 };

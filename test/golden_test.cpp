@@ -18,7 +18,9 @@ static std::vector<std::string> golden_files(const std::string& prefix) {
     std::vector<std::string> out;
     for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
         const std::string name = entry.path().filename().string();
-        if (name.rfind(prefix, 0) == 0 && entry.path().extension() == ".safetensors") { out.push_back(entry.path()); }
+        if (name.rfind(prefix, 0) == 0 && entry.path().extension() == ".safetensors") {
+            out.push_back(entry.path());
+        }
     }
     std::sort(out.begin(), out.end());
     return out;
@@ -29,8 +31,8 @@ static double real(const Safetensors& f, const char* name) { return std::stod(f.
 
 // What a version computed, and how far it is from the file.
 static void report(const std::string& path, const std::string& what, double error, double tolerance) {
-    std::printf("  %-38s %-34s error %.2e  allowed %.0e\n", std::filesystem::path(path).filename().c_str(), what.c_str(),
-                error, tolerance);
+    std::printf("  %-38s %-34s error %.2e  allowed %.0e\n", std::filesystem::path(path).filename().c_str(),
+                what.c_str(), error, tolerance);
     EXPECT_WITHIN(error, tolerance);
 }
 
@@ -58,7 +60,9 @@ static void check_selection(const Safetensors& f, const std::vector<int>& chosen
             const int* mine = chosen.data() + ((size_t)h * M + t) * s.K;
             std::vector<char> marked(width);
             for (int i = 0; i < s.K && mine[i] >= 0; i++) { marked[mine[i] - first] = 1; }
-            if (std::memcmp(marked.data(), selected.data + ((size_t)t * s.H + h) * width, width) == 0) { continue; }
+            if (std::memcmp(marked.data(), selected.data + ((size_t)t * s.H + h) * width, width) == 0) {
+                continue;
+            }
             differing++;
             std::vector<double> score, error;
             for (int n = first; n < own; n++) {
@@ -128,9 +132,10 @@ static void run_attention(const std::string& path, int version) {
     }
     gate_lists_cpu(ctx, routing, seqs, gate);
     Guarded<float> out(q.size()), lse((size_t)H * M), dq(q.size()), dk(k.size()), dv(v.size());
-    attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs, shape);
-    attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(), k.data(),
-                                  v.data(), lse.data(), routing, seqs, shape);
+    attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
+                                 shape);
+    attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
+                                  k.data(), v.data(), lse.data(), routing, seqs, shape);
     const std::string impl = version == 1 ? " naive" : " fast";
     report(path, "out" + impl, relative_error(out.values(), f.floats("out")), 1e-5);
     report(path, "dq" + impl, relative_error(dq.values(), f.floats("dq")), 1e-5);
@@ -163,16 +168,24 @@ static void run_model(const std::string& path) {
     c.top_k = setting(f, "topk");
     c.tie_word_embeddings = f.setting("tied") == "True";
     c.layers = parse_layers("moba", c.num_layers);
-    for (int i = 0; i < setting(f, "full_layers"); i++) { c.layers[c.num_layers - 1 - i].attention = AttentionKind::full; }
+    for (int i = 0; i < setting(f, "full_layers"); i++) {
+        c.layers[c.num_layers - 1 - i].attention = AttentionKind::full;
+    }
     const int B = setting(f, "batch"), T = setting(f, "seq_len");
 
     Model<float> model(c, {.max_tokens = B * T, .max_seqs = B, .max_position = T, .training = true});
     model.allocate();
-    for (const ParamInfo& p : model.params()) { model.write_param(Model<float>::Kind::weight, p, f.floats("param." + p.name)); }
-    model.set_optimizer({.beta1 = real(f, "beta1"), .beta2 = real(f, "beta2"), .eps = real(f, "adam_eps"),
-                         .weight_decay = std::stod(f.setting("weight_decay")), .clip = real(f, "grad_clip")});
+    for (const ParamInfo& p : model.params()) {
+        model.write_param(Model<float>::Kind::weight, p, f.floats("param." + p.name));
+    }
+    model.set_optimizer({.beta1 = real(f, "beta1"),
+                         .beta2 = real(f, "beta2"),
+                         .eps = real(f, "adam_eps"),
+                         .weight_decay = std::stod(f.setting("weight_decay")),
+                         .clip = real(f, "grad_clip")});
     const std::vector<int> tokens = f.ints("tokens"), targets = f.ints("targets");
-    const int counted = (int)std::count_if(targets.begin(), targets.end(), [](int t) { return t != ignored; });
+    const int counted =
+        (int)std::count_if(targets.begin(), targets.end(), [](int t) { return t != ignored; });
     std::vector<int> cu;
     for (int b = 0; b <= B; b++) { cu.push_back(b * T); }
     const std::vector<float> losses = f.floats("losses"), norms = f.floats("grad_norms");

@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 
 struct Outcome {
-    int status;  // exit status; 128 + signal when killed
+    int status;       // exit status; 128 + signal when killed
     std::string out;  // stdout and stderr
 };
 
@@ -25,7 +25,9 @@ inline Outcome shell(const std::string& command) {
     r.status = WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
     return r;
 }
-inline Outcome moba(const std::string& arguments) { return shell(std::string(MOBA_PROGRAM) + " " + arguments); }
+inline Outcome moba(const std::string& arguments) {
+    return shell(std::string(MOBA_PROGRAM) + " " + arguments);
+}
 
 // Only what it says on stderr.
 inline Outcome moba_errors(const std::string& arguments) {
@@ -34,7 +36,7 @@ inline Outcome moba_errors(const std::string& arguments) {
 
 // A folder of its own for each test, gone afterwards.
 class TempDir {
-public:
+  public:
     TempDir() {
         std::string t = (std::filesystem::temp_directory_path() / "moba-test-XXXXXX").string();
         path_ = mkdtemp(t.data());
@@ -43,7 +45,7 @@ public:
     std::string operator/(const std::string& name) const { return path_ + "/" + name; }
     const std::string& path() const { return path_; }
 
-private:
+  private:
     std::string path_;
 };
 
@@ -53,11 +55,13 @@ inline std::string read_text(const std::string& path) {
     s << in.rdbuf();
     return s.str();
 }
-inline void write_text(const std::string& path, const std::string& text) { std::ofstream(path, std::ios::binary) << text; }
+inline void write_text(const std::string& path, const std::string& text) {
+    std::ofstream(path, std::ios::binary) << text;
+}
 
 inline int lines(const std::string& text) { return (int)std::count(text.begin(), text.end(), '\n'); }
 
 // A run of a second: what most tests of the program train.
-inline const char* tiny_run =
-    "train --hidden-size 32 --num-layers 2 --seq-len 48 --batch-size 4 --num-keys 8 --num-values 8 --num-noise 8 "
-    "--block-size 16 --top-k 2 --log-every 1000 --eval-every 0 --warmup 5 ";
+inline const char* tiny_run = "train --hidden-size 32 --num-layers 2 --seq-len 48 --batch-size 4 --num-keys "
+                              "8 --num-values 8 --num-noise 8 "
+                              "--block-size 16 --top-k 2 --log-every 1000 --eval-every 0 --warmup 5 ";

@@ -11,24 +11,32 @@ std::string moments_of(const std::string& run) { return read_text(run + "/latest
 
 TEST(Checkpoint, ResumeIsExact) {
     const TempDir dir;
-    const std::string run = std::string(tiny_run) + "--dropout 0.1 --steps 12 --grad-accum 2 --save-every 5 --curriculum 32:4:4:4 --out ";
+    const std::string run =
+        std::string(tiny_run) +
+        "--dropout 0.1 --steps 12 --grad-accum 2 --save-every 5 --curriculum 32:4:4:4 --out ";
     ASSERT_EQ(moba(run + (dir / "whole")).status, 0);
     // stop at step 7 as Ctrl-C does, go on, and compare bits
-    const Outcome cut = shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " --log-every 1 & p=$!; while [ ! -e " + (dir / "cut/latest") +
-                          " ]; do sleep 0.01; done; kill -INT $p; wait $p)");
+    const Outcome cut =
+        shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " --log-every 1 & p=$!; while [ ! -e " +
+              (dir / "cut/latest") + " ]; do sleep 0.01; done; kill -INT $p; wait $p)");
     EXPECT_EQ(cut.status, 0) << cut.out;
     const Outcome r = moba("train --resume --out " + (dir / "cut"));
     ASSERT_EQ(r.status, 0) << r.out;
     EXPECT_EQ(weights_of(dir / "whole"), weights_of(dir / "cut"));
     EXPECT_EQ(moments_of(dir / "whole"), moments_of(dir / "cut"));
-    EXPECT_EQ(lines(read_text(dir / "whole/log.jsonl")), lines(read_text(dir / "cut/log.jsonl"))) << "no step twice";
+    EXPECT_EQ(lines(read_text(dir / "whole/log.jsonl")), lines(read_text(dir / "cut/log.jsonl")))
+        << "no step twice";
 }
 
 TEST(Checkpoint, SameSeedSameBitsAnyThreads) {
     const TempDir dir;
-    const std::string run = std::string(tiny_run) + "--steps 5 --num-heads 2 --num-kv-heads 1 --key-conv 3 --layers moba,full ";
+    const std::string run =
+        std::string(tiny_run) + "--steps 5 --num-heads 2 --num-kv-heads 1 --key-conv 3 --layers moba,full ";
     for (const char* threads : {"1", "2", "3"}) {
-        ASSERT_EQ(shell(std::string("OMP_NUM_THREADS=") + threads + " " MOBA_PROGRAM " " + run + "--out " + (dir / threads)).status, 0);
+        ASSERT_EQ(shell(std::string("OMP_NUM_THREADS=") + threads + " " MOBA_PROGRAM " " + run + "--out " +
+                        (dir / threads))
+                      .status,
+                  0);
     }
     EXPECT_EQ(weights_of(dir / "1"), weights_of(dir / "2"));
     EXPECT_EQ(weights_of(dir / "1"), weights_of(dir / "3"));
@@ -42,7 +50,11 @@ TEST(Checkpoint, ResumeRefusesOtherSettings) {
     const Outcome lr = moba("train --resume --lr 0.5 --out " + (dir / "run"));
     EXPECT_EQ(lr.status, 1);
     EXPECT_NE(lr.out.find("--lr 0.5 contradicts"), std::string::npos) << lr.out;
-    EXPECT_EQ(moba("train --resume --lr 3e-3 --hidden-size 32 --save-every 2 --device cpu --out " + (dir / "run")).status, 0) << "the same value, and free options";
+    EXPECT_EQ(
+        moba("train --resume --lr 3e-3 --hidden-size 32 --save-every 2 --device cpu --out " + (dir / "run"))
+            .status,
+        0)
+        << "the same value, and free options";
 }
 
 TEST(Checkpoint, KeepsTheLastTwo) {
@@ -78,7 +90,9 @@ TEST(Checkpoint, KilledWhileSaving) {
             break;
         }
         kills += killed;
-        for (const auto& entry : std::filesystem::directory_iterator(dir / "cut")) { between += entry.path().extension() == ".tmp"; }
+        for (const auto& entry : std::filesystem::directory_iterator(dir / "cut")) {
+            between += entry.path().extension() == ".tmp";
+        }
         if (std::filesystem::exists(dir / "cut/latest")) {
             ASSERT_EQ(moba("info --model " + (dir / "cut")).status, 0);
             command = "train --resume --out " + (dir / "cut");
@@ -99,11 +113,13 @@ TEST(Checkpoint, FullDiskKeepsTheOneBefore) {
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 4 --save-every 2 --out " + (dir / "run")).status, 0);
     const std::string before = weights_of(dir / "run");
     std::filesystem::create_directories(dir / "full");
-    const Outcome r = shell("ulimit -f 64; " MOBA_PROGRAM " " + std::string(tiny_run) + "--steps 4 --save-every 2 --hidden-size 96 --out " + (dir / "full"));
+    const Outcome r = shell("ulimit -f 64; " MOBA_PROGRAM " " + std::string(tiny_run) +
+                            "--steps 4 --save-every 2 --hidden-size 96 --out " + (dir / "full"));
     EXPECT_EQ(r.status, 1) << r.out;
     EXPECT_NE(r.out.find("checkpoint not saved"), std::string::npos) << r.out;
     for (const auto& entry : std::filesystem::directory_iterator(dir / "full")) {
-        EXPECT_EQ(entry.path().filename().string().rfind("step-", 0), std::string::npos) << "nothing half-written stays";
+        EXPECT_EQ(entry.path().filename().string().rfind("step-", 0), std::string::npos)
+            << "nothing half-written stays";
     }
     EXPECT_EQ(before, weights_of(dir / "run"));
 }
@@ -111,7 +127,8 @@ TEST(Checkpoint, FullDiskKeepsTheOneBefore) {
 TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
     const TempDir dir;
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 2 --out " + (dir / "run")).status, 0);
-    const auto damaged = [&](const std::string& file, const std::string& text, const std::string& command, const std::string& says) {
+    const auto damaged = [&](const std::string& file, const std::string& text, const std::string& command,
+                             const std::string& says) {
         const std::string path = dir / "run/latest/" + file, good = read_text(path);
         if (text == "<missing>") {
             std::filesystem::remove(path);
@@ -124,7 +141,8 @@ TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
         EXPECT_EQ(lines(r.out), 1) << r.out;
         write_text(path, good);
     };
-    const std::string weights = read_text(dir / "run/latest/model.safetensors"), config = read_text(dir / "run/latest/config.json");
+    const std::string weights = read_text(dir / "run/latest/model.safetensors"),
+                      config = read_text(dir / "run/latest/config.json");
     const std::string eval = "eval --samples 1 --depths 1 --model ", resume = "train --resume --out ";
     damaged("model.safetensors", weights.substr(0, weights.size() / 2), eval, "truncated");
     damaged("model.safetensors", "<missing>", eval, "model.safetensors");
@@ -143,8 +161,10 @@ TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
     };
     damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": 64"), eval, "shape");
     damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": -1"), eval, "hidden_size = -1");
-    damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": 1e99"), eval, "'hidden_size' has the wrong type");
-    damaged("config.json", replaced("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000"), eval, "num_layers");
+    damaged("config.json", replaced("\"hidden_size\": 32", "\"hidden_size\": 1e99"), eval,
+            "'hidden_size' has the wrong type");
+    damaged("config.json", replaced("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 2000000000"), eval,
+            "num_layers");
     damaged("config.json", replaced("\"top_k\": 2", "\"top_k\": 0"), eval, "top_k = 0");
     damaged("state.json", "{}", resume, "not the state of a training run");
     damaged("state.json", "<missing>", resume, "state.json");

@@ -6,7 +6,8 @@
 
 namespace {
 
-const NeedleSettings two_tokens{.pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
+const NeedleSettings two_tokens{
+    .pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
 
 // Looks every question's key up in the context, and answers with what follows it there.
 int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
@@ -70,7 +71,8 @@ TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
         }
     }
     EXPECT_EQ(starts.size(), 55u);  // 0..54: a pair of two tokens within the first 56
-    EXPECT_TRUE(starts.count(15) && starts.count(31) && starts.count(47)) << "key in one block, value in the next";
+    EXPECT_TRUE(starts.count(15) && starts.count(31) && starts.count(47))
+        << "key in one block, value in the next";
 }
 
 TEST(Needle, ContextHoldsDistinctKeysAndDisjointAlphabets) {

@@ -71,21 +71,28 @@ TEST(Program, ConfigFile) {
     expect_refused("train --config " + (dir / "none.json"), 1, "none.json");
     expect_refused("train --config " + dir.path(), 1, "folder");
     // underscores or hyphens; the command line goes before the file
-    const Outcome r = moba(with(R"({"seq_len": 48, "batch-size": 2, "steps": 3, "hidden-size": 32, "eval-every": 0, "top-k": 2, "tie-word-embeddings": true})") + " --steps 2");
+    const Outcome r = moba(
+        with(
+            R"({"seq_len": 48, "batch-size": 2, "steps": 3, "hidden-size": 32, "eval-every": 0, "top-k": 2, "tie-word-embeddings": true})") +
+        " --steps 2");
     EXPECT_EQ(r.status, 0) << r.out;
     EXPECT_NE(r.out.find("step 2/2"), std::string::npos) << r.out;
-    EXPECT_NE(read_text(dir / "run/latest/config.json").find("\"tie_word_embeddings\": true"), std::string::npos);
+    EXPECT_NE(read_text(dir / "run/latest/config.json").find("\"tie_word_embeddings\": true"),
+              std::string::npos);
 }
 
 TEST(Program, TrainEvalSampleInfo) {
     const TempDir dir;
-    const Outcome t = moba(std::string(tiny_run) + "--steps 4 --eval-every 2 --eval-samples 8 --out " + (dir / "run"));
+    const Outcome t =
+        moba(std::string(tiny_run) + "--steps 4 --eval-every 2 --eval-samples 8 --out " + (dir / "run"));
     ASSERT_EQ(t.status, 0) << t.out;
-    for (const char* part : {"settings", "parameters", "memory", "workspace", "chance 12.50%", "step 4/4", "validation at step 4", "done at step 4"}) {
+    for (const char* part : {"settings", "parameters", "memory", "workspace", "chance 12.50%", "step 4/4",
+                             "validation at step 4", "done at step 4"}) {
         EXPECT_NE(t.out.find(part), std::string::npos) << part << "\n" << t.out;
     }
     EXPECT_EQ(lines(read_text(dir / "run/log.jsonl")), 4 + 2);
-    const Outcome e = moba("eval --model " + (dir / "run") + " --seq-len 48,64 --depths 2 --samples 20 --json " + (dir / "e.json"));
+    const Outcome e = moba("eval --model " + (dir / "run") +
+                           " --seq-len 48,64 --depths 2 --samples 20 --json " + (dir / "e.json"));
     EXPECT_EQ(e.status, 0) << e.out;
     EXPECT_NE(e.out.find("fewer than 1000"), std::string::npos);
     for (const char* part : {"\"low\"", "\"loss_by_position\"", "\"depth\"", "\"chance\": 0.125"}) {
@@ -93,9 +100,12 @@ TEST(Program, TrainEvalSampleInfo) {
     }
     const Outcome full = moba("eval --attention full --model " + (dir / "run") + " --depths 1 --samples 5");
     EXPECT_NE(full.out.find("full:rope full:rope"), std::string::npos) << full.out;
-    const Outcome s = moba("sample --model " + (dir / "run/latest") + " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
+    const Outcome s = moba("sample --model " + (dir / "run/latest") +
+                           " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
     EXPECT_EQ(s.status, 0) << s.out;
-    EXPECT_EQ(s.out, moba("sample --model " + (dir / "run") + " --prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5").out);
+    EXPECT_EQ(s.out, moba("sample --model " + (dir / "run") +
+                          " --prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5")
+                         .out);
     EXPECT_NE(moba("sample --model " + (dir / "run")).out.find("the answer is"), std::string::npos);
     const Outcome i = moba("info --model " + (dir / "run"));
     for (const char* part : {"step-4", "moba:rope", "block_size 16", "LlamaForCausalLM", "seed 1"}) {
@@ -110,13 +120,19 @@ TEST(Program, TrainEvalSampleInfo) {
 
 TEST(Program, WarnsWhereMobaIsFull) {
     const TempDir dir;
-    EXPECT_NE(moba(std::string(tiny_run) + "--steps 1 --top-k 3 --out " + (dir / "run")).out.find("MoBA is full attention"), std::string::npos);
-    EXPECT_EQ(moba(std::string(tiny_run) + "--steps 1 --out " + (dir / "run2")).out.find("MoBA is full attention"), std::string::npos);
+    EXPECT_NE(moba(std::string(tiny_run) + "--steps 1 --top-k 3 --out " + (dir / "run"))
+                  .out.find("MoBA is full attention"),
+              std::string::npos);
+    EXPECT_EQ(
+        moba(std::string(tiny_run) + "--steps 1 --out " + (dir / "run2")).out.find("MoBA is full attention"),
+        std::string::npos);
 }
 
 TEST(Program, LossThatIsNotFiniteStopsAndKeepsTheCheckpoint) {
     const TempDir dir;
-    const Outcome r = moba(std::string(tiny_run) + "--steps 20 --lr 1e25 --warmup 0 --save-every 1 --lr-schedule constant --out " + (dir / "run"));
+    const Outcome r =
+        moba(std::string(tiny_run) +
+             "--steps 20 --lr 1e25 --warmup 0 --save-every 1 --lr-schedule constant --out " + (dir / "run"));
     EXPECT_EQ(r.status, 1) << r.out;
     EXPECT_NE(r.out.find("is not finite; first bad tensor: "), std::string::npos) << r.out;
     EXPECT_EQ(moba("info --model " + (dir / "run")).status, 0) << "the last good checkpoint is whole";
@@ -124,12 +140,19 @@ TEST(Program, LossThatIsNotFiniteStopsAndKeepsTheCheckpoint) {
 
 TEST(Program, BenchRuns) {
     const TempDir dir;
-    const Outcome a = moba("bench attention --seq-len 512 --block-size 32 --num-heads 2 --num-kv-heads 1 --head-dim 16 --repeats 1 --json " + (dir / "a.json"));
+    const Outcome a = moba("bench attention --seq-len 512 --block-size 32 --num-heads 2 --num-kv-heads 1 "
+                           "--head-dim 16 --repeats 1 --json " +
+                           (dir / "a.json"));
     EXPECT_EQ(a.status, 0) << a.out;
     EXPECT_NE(a.out.find("as fast as full attention"), std::string::npos);
     EXPECT_NE(read_text(dir / "a.json").find("\"ratio\""), std::string::npos);
-    EXPECT_NE(moba("bench attention --attention-impl naive --seq-len 256 --block-size 16 --head-dim 16 --repeats 1").out.find("naive version"), std::string::npos);
-    EXPECT_EQ(moba("bench step --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 1 --block-size 16").status, 0);
+    EXPECT_NE(
+        moba("bench attention --attention-impl naive --seq-len 256 --block-size 16 --head-dim 16 --repeats 1")
+            .out.find("naive version"),
+        std::string::npos);
+    EXPECT_EQ(
+        moba("bench step --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 1 --block-size 16").status,
+        0);
     EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
 }

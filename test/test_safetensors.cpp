@@ -6,14 +6,16 @@
 namespace {
 
 void write_good(const std::string& path) {
-    write_safetensors(path, {{"a", {2, 3}}, {"b", {4}}}, {{"format", "pt"}}, [](size_t i, std::vector<float>& v) {
-        v.resize(i == 0 ? 6 : 4);
-        for (size_t j = 0; j < v.size(); j++) { v[j] = (float)(10 * i + j); }
-    });
+    write_safetensors(path, {{"a", {2, 3}}, {"b", {4}}}, {{"format", "pt"}},
+                      [](size_t i, std::vector<float>& v) {
+                          v.resize(i == 0 ? 6 : 4);
+                          for (size_t j = 0; j < v.size(); j++) { v[j] = (float)(10 * i + j); }
+                      });
 }
 
 // A file of this header and so many bytes of data.
-void write_raw(const std::string& path, const std::string& header, size_t data_bytes, uint64_t header_bytes = 0) {
+void write_raw(const std::string& path, const std::string& header, size_t data_bytes,
+               uint64_t header_bytes = 0) {
     if (!header_bytes) { header_bytes = header.size(); }
     write_text(path, std::string((const char*)&header_bytes, 8) + header + std::string(data_bytes, '\0'));
 }
@@ -44,10 +46,12 @@ TEST(Safetensors, WhatIsWrittenIsRead) {
 
 TEST(Safetensors, HalfPrecisionIsWidened) {
     const TempDir dir;
-    const std::string header = R"({"h":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]}})";
+    const std::string header =
+        R"({"h":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]}})";
     const uint16_t data[] = {0x3C00, 0xC000, 0x0001, 0x7BFF, 0x3F80, 0xC040};
     const uint64_t n = header.size();
-    write_text(dir / "x", std::string((const char*)&n, 8) + header + std::string((const char*)data, sizeof data));
+    write_text(dir / "x",
+               std::string((const char*)&n, 8) + header + std::string((const char*)data, sizeof data));
     const Safetensors f(dir / "x");
     EXPECT_EQ(f.floats("h"), (std::vector<float>{1, -2, std::ldexp(1.f, -24), 65504}));
     EXPECT_EQ(f.floats("b"), (std::vector<float>{1, -3}));
@@ -68,18 +72,22 @@ TEST(Safetensors, EveryTruncationIsRefused) {
 TEST(Safetensors, LiesAreRefused) {
     const TempDir dir;
     const char* headers[] = {
-        "[]", "{", "null", R"({"a":1})", R"({"a":{"dtype":"F32","shape":[2]}})",
-        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})",                       // too few bytes
-        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",                       // backwards
+        "[]",
+        "{",
+        "null",
+        R"({"a":1})",
+        R"({"a":{"dtype":"F32","shape":[2]}})",
+        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})",  // too few bytes
+        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",  // backwards
         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}})",
-        R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",                      // beyond the file
+        R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",  // beyond the file
         R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})",
-        R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",   // the product overflows
+        R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",  // the product overflows
         R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})",
         R"({"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})",
         R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",  // overlap
-        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",                       // gap
-        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",                       // bytes left over
+        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",  // gap
+        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",  // bytes left over
         R"({"__metadata__":{"x":1},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
     };
     for (const char* h : headers) {

@@ -11,7 +11,8 @@ TEST(Schedule, WarmsUpLinearly) {
 }
 
 TEST(Schedule, WsdFallsOverItsLastSteps) {
-    const LrSettings s{.schedule = LrSchedule::wsd, .peak = 2, .warmup = 0, .min_ratio = 0.1, .decay_steps = 20};
+    const LrSettings s{
+        .schedule = LrSchedule::wsd, .peak = 2, .warmup = 0, .min_ratio = 0.1, .decay_steps = 20};
     EXPECT_DOUBLE_EQ(learning_rate(s, 80, 20), 2);
     EXPECT_DOUBLE_EQ(learning_rate(s, 90, 10), 2 * 0.55);
     EXPECT_DOUBLE_EQ(learning_rate(s, 100, 0), 0.2);
@@ -33,7 +34,8 @@ TEST(Schedule, Curriculum) {
     EXPECT_EQ(stages[1].batch, 64);
     EXPECT_EQ(stages[1].steps, 150);
     EXPECT_TRUE(parse_curriculum("").empty());
-    for (const char* bad : {"32", "32:8:128", "32:8:128:0", "a:b:c:d", "32:8:128:4:5", "32:8:128:4,", "32:8:128:4x", ",,"}) {
+    for (const char* bad :
+         {"32", "32:8:128", "32:8:128:0", "a:b:c:d", "32:8:128:4:5", "32:8:128:4,", "32:8:128:4x", ",,"}) {
         if (std::string(bad) == "32:8:128:4,") { continue; }  // a comma at the end is nothing
         EXPECT_THROW(parse_curriculum(bad), Error) << bad;
     }

@@ -34,8 +34,8 @@ std::vector<float> random_floats(size_t n, uint64_t stream) {
 }
 
 static json header(const BenchOptions& o) {
-    return {{"bench", o.what}, {"program", program_version()}, {"commit", program_commit()}, {"threads", max_threads()},
-            {"blas", blas_name()}, {"repeats", o.repeats}};
+    return {{"bench", o.what},          {"program", program_version()}, {"commit", program_commit()},
+            {"threads", max_threads()}, {"blas", blas_name()},          {"repeats", o.repeats}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -55,9 +55,11 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
     const GateShape gate{H, G, D, o.top_k, Gate::topk};
     const AttentionShape shape{H, G, D, kind, 0, gate};
     const size_t nq = (size_t)M * H * D, nk = (size_t)M * G * D;
-    const std::vector<float> q = random_floats(nq, 1), k = random_floats(nk, 2), v = random_floats(nk, 3), dout = random_floats(nq, 4);
+    const std::vector<float> q = random_floats(nq, 1), k = random_floats(nk, 2), v = random_floats(nk, 3),
+                             dout = random_floats(nq, 4);
     std::vector<float> out(nq), dq(nq), dk(nk), dv(nk), lse((size_t)H * M);
-    std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size()), start(routing_starts(M, o.batch, o.block_size, 1, gate));
+    std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size()),
+        start(routing_starts(M, o.batch, o.block_size, 1, gate));
     const Routing routing{chosen.data(), start.data(), list.data()};
     std::vector<char> workspace(std::max({gate_workspace_bytes<float>(M, o.batch, o.block_size, 1, gate),
                                           attention_workspace_bytes<float>(M, o.block_size, 1, shape, true),
@@ -74,39 +76,54 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
         });
     }
     t.forward_ms = median_ms(repeats, [&] {
-        attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs, shape);
+        attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
+                                     shape);
     });
     t.backward_ms = median_ms(repeats, [&] {
-        attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(), k.data(), v.data(),
-                                      lse.data(), routing, seqs, shape);
+        attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
+                                      k.data(), v.data(), lse.data(), routing, seqs, shape);
     });
     t.pairs = 0;
     for (int i = 0; i < T; i++) {
-        t.pairs += kind == AttentionKind::moba ? std::min(i / o.block_size, o.top_k - 1) * (double)o.block_size + i % o.block_size + 1 : i + 1;
+        t.pairs += kind == AttentionKind::moba
+                       ? std::min(i / o.block_size, o.top_k - 1) * (double)o.block_size + i % o.block_size + 1
+                       : i + 1;
     }
     t.pairs *= (double)o.batch * H;
     return t;
 }
 
 static json print_attention(const char* name, const AttentionTimes& t, int D) {
-    const double forward = 4 * D * t.pairs / t.forward_ms / 1e6, backward = 10 * D * t.pairs / t.backward_ms / 1e6;
-    std::printf("%-12s %10.2f %10.2f %10.2f %10.2f %10.0f %10.0f\n", name, t.gate_ms, t.forward_ms, t.backward_ms, t.total(), forward,
-                backward);
-    return {{"name", name}, {"gate_ms", t.gate_ms}, {"forward_ms", t.forward_ms}, {"backward_ms", t.backward_ms},
-            {"total_ms", t.total()}, {"forward_gflops", forward}, {"backward_gflops", backward}};
+    const double forward = 4 * D * t.pairs / t.forward_ms / 1e6,
+                 backward = 10 * D * t.pairs / t.backward_ms / 1e6;
+    std::printf("%-12s %10.2f %10.2f %10.2f %10.2f %10.0f %10.0f\n", name, t.gate_ms, t.forward_ms,
+                t.backward_ms, t.total(), forward, backward);
+    return {{"name", name},
+            {"gate_ms", t.gate_ms},
+            {"forward_ms", t.forward_ms},
+            {"backward_ms", t.backward_ms},
+            {"total_ms", t.total()},
+            {"forward_gflops", forward},
+            {"backward_gflops", backward}};
 }
 
 static void bench_attention(const BenchOptions& o, json& result) {
-    std::printf("attention, fp32: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n", o.batch, o.seq_len, o.heads,
-                o.kv_heads ? o.kv_heads : o.heads, o.head_dim, o.block_size, o.top_k, o.repeats);
-    if ((long)o.block_size * o.top_k >= o.seq_len) { std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n"); }
-    std::printf("%-12s %10s %10s %10s %10s %10s %10s\n", "", "gate ms", "fwd ms", "bwd ms", "total ms", "fwd GF/s", "bwd GF/s");
+    std::printf("attention, fp32: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n", o.batch,
+                o.seq_len, o.heads, o.kv_heads ? o.kv_heads : o.heads, o.head_dim, o.block_size, o.top_k,
+                o.repeats);
+    if ((long)o.block_size * o.top_k >= o.seq_len) {
+        std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
+    }
+    std::printf("%-12s %10s %10s %10s %10s %10s %10s\n", "", "gate ms", "fwd ms", "bwd ms", "total ms",
+                "fwd GF/s", "bwd GF/s");
     const bool naive = o.attention_impl == "naive";
     const AttentionTimes moba = time_attention(o, AttentionKind::moba, 2, o.repeats);
     result["rows"].push_back(print_attention("moba", moba, o.head_dim));
-    const AttentionTimes other = naive ? time_attention(o, AttentionKind::moba, 1, 1) : time_attention(o, AttentionKind::full, 2, o.repeats);
+    const AttentionTimes other = naive ? time_attention(o, AttentionKind::moba, 1, 1)
+                                       : time_attention(o, AttentionKind::full, 2, o.repeats);
     result["rows"].push_back(print_attention(naive ? "moba naive" : "full", other, o.head_dim));
-    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n", other.forward_ms / (moba.gate_ms + moba.forward_ms),
+    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
+                other.forward_ms / (moba.gate_ms + moba.forward_ms),
                 naive ? "its naive version" : "full attention", other.total() / moba.total());
     result["ratio_forward"] = (other.gate_ms + other.forward_ms) / (moba.gate_ms + moba.forward_ms);
     result["ratio"] = other.total() / moba.total();
@@ -130,7 +147,8 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
     c.top_k = o.top_k;
     c.layers = parse_layers(attention, c.num_layers);
     const int M = o.batch * o.seq_len;
-    Model<float> model(c, {M, o.batch, o.seq_len, true, 0, o.attention_impl == "naive" ? 1 : 0}, parse_device(o.device));
+    Model<float> model(c, {M, o.batch, o.seq_len, true, 0, o.attention_impl == "naive" ? 1 : 0},
+                       parse_device(o.device));
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens, cu{0};
@@ -157,8 +175,8 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
 }
 
 static void bench_step(const BenchOptions& o, json& result) {
-    std::printf("training step, fp32: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n", o.layers, o.hidden, o.heads,
-                o.vocab, o.batch, o.seq_len, o.block_size, o.top_k, o.repeats);
+    std::printf("training step, fp32: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
+                o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size, o.top_k, o.repeats);
     std::printf("%-12s %10s %12s %10s\n", "", "ms", "tokens/s", "GFLOP/s");
     double ms[2];
     int i = 0;
@@ -167,7 +185,8 @@ static void bench_step(const BenchOptions& o, json& result) {
         ms[i] = time_step(o, attention, &gflop);
         const double tokens = o.batch * (double)o.seq_len / ms[i] * 1000;
         std::printf("%-12s %10.1f %12.0f %10.0f\n", attention, ms[i], tokens, gflop / ms[i] * 1000);
-        result["rows"].push_back({{"name", attention}, {"ms", ms[i]}, {"tokens_per_s", tokens}, {"gflops", gflop / ms[i] * 1000}});
+        result["rows"].push_back(
+            {{"name", attention}, {"ms", ms[i]}, {"tokens_per_s", tokens}, {"gflops", gflop / ms[i] * 1000}});
         i++;
     }
     std::printf("a step with moba is %.2fx as fast as with full attention\n", ms[1] / ms[0]);

@@ -24,15 +24,18 @@ struct Operands {
 }  // namespace
 
 void bench_ops(const BenchOptions& o, nlohmann::json& result) {
-    const int M = o.batch * o.seq_len, C = o.hidden, F = o.intermediate ? o.intermediate : C * 11 / 4, V = o.vocab, D = o.head_dim;
+    const int M = o.batch * o.seq_len, C = o.hidden, F = o.intermediate ? o.intermediate : C * 11 / 4,
+              V = o.vocab, D = o.head_dim;
     const int H = o.heads, W = 5;
     const size_t x = (size_t)M * C, f = (size_t)M * F;
     Operands t;
     std::vector<int> tokens(M), position(M), correct(M);
     for (int m = 0; m < M; m++) { tokens[m] = (int)((m * 7919L) % V), position[m] = m % o.seq_len; }
-    float *a = t.make(x), *b = t.make(x), *c = t.make(x), *w = t.make((size_t)std::max(C, F) * C), *dw = t.make((size_t)std::max(C, F) * C);
+    float *a = t.make(x), *b = t.make(x), *c = t.make(x), *w = t.make((size_t)std::max(C, F) * C),
+          *dw = t.make((size_t)std::max(C, F) * C);
     float *g = t.make(f), *u = t.make(f), *y = t.make(f), *rstd = t.make(M), *table = t.make((size_t)V * C);
-    float *q = t.make((size_t)M * H * D), *logits = t.make((size_t)M * V), *losses = t.make(M), *norm = t.make(1);
+    float *q = t.make((size_t)M * H * D), *logits = t.make((size_t)M * V), *losses = t.make(M),
+          *norm = t.make(1);
     float *taps = t.make((size_t)C * W), *m1 = t.make((size_t)C * C), *m2 = t.make((size_t)C * C);
     for (size_t i = 0; i < (size_t)C * C; i++) { m2[i] *= m2[i]; }
     std::vector<float> rope(rope_table_size(o.seq_len, D));
@@ -40,9 +43,10 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
     for (int i = 0; i < D / 2; i++) { frequencies.push_back(std::pow(10000.0, -2.0 * i / D)); }
     rope_fill_table(rope.data(), frequencies, o.seq_len);
     const LinearShape square{M, C, C}, wide{M, C, F};
-    std::vector<char> workspace(std::max({linear_workspace_bytes<float>(square), linear_workspace_bytes<float>(wide),
-                                          norm_workspace_bytes<float>({M, C, 0}), key_conv_workspace_bytes<float>({M, C, W}),
-                                          grad_norm_workspace_bytes<float>(x)}));
+    std::vector<char> workspace(
+        std::max({linear_workspace_bytes<float>(square), linear_workspace_bytes<float>(wide),
+                  norm_workspace_bytes<float>({M, C, 0}), key_conv_workspace_bytes<float>({M, C, W}),
+                  grad_norm_workspace_bytes<float>(x)}));
     Ctx ctx;
     ctx.workspace = workspace.data();
     ctx.workspace_bytes = workspace.size();
@@ -51,35 +55,73 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
     const Ops<float>& op = *find_ops<float>(parse_device(o.device));
     const double mc = 4.0 * x, mf = 4.0 * f, flop = 2.0 * M * C * F;
     const std::vector<OpBench> all = {
-        {"embedding_forward", 2 * mc, 0, [&] { op.embedding_forward(ctx, a, tokens.data(), table, {M, C, V}); }},
-        {"embedding_backward", 2 * mc, 0, [&] { op.embedding_backward(ctx, table, tokens.data(), b, {M, C, V}); }},
-        {"norm_forward", 2 * mc, 0, [&] { op.norm_forward(ctx, a, rstd, b, w, {M, C, 1e-5f}); }},
-        {"norm_backward", 4 * mc, 0, [&] { op.norm_backward(ctx, c, dw, a, b, w, rstd, {M, C, 1e-5f}); }},
+        {"embedding_forward", 2 * mc, 0,
+         [&] {
+             op.embedding_forward(ctx, a, tokens.data(), table, {M, C, V});
+         }},
+        {"embedding_backward", 2 * mc, 0,
+         [&] {
+             op.embedding_backward(ctx, table, tokens.data(), b, {M, C, V});
+         }},
+        {"norm_forward", 2 * mc, 0,
+         [&] {
+             op.norm_forward(ctx, a, rstd, b, w, {M, C, 1e-5f});
+         }},
+        {"norm_backward", 4 * mc, 0,
+         [&] {
+             op.norm_backward(ctx, c, dw, a, b, w, rstd, {M, C, 1e-5f});
+         }},
         {"linear_forward", mc + mf, flop, [&] { op.linear_forward(ctx, g, a, w, wide); }},
-        {"linear_backward_input", mc + mf, flop, [&] { op.linear_backward_input(ctx, a, g, w, wide, false); }},
+        {"linear_backward_input", mc + mf, flop,
+         [&] { op.linear_backward_input(ctx, a, g, w, wide, false); }},
         {"linear_backward_weight", mc + mf, flop, [&] { op.linear_backward_weight(ctx, dw, g, a, wide); }},
-        {"rope_forward", 8.0 * M * H * D, 0, [&] { op.rope_forward(ctx, q, q, position.data(), rope.data(), {M, H, D}); }},
-        {"key_conv_forward", 2 * mc, 0, [&] { op.key_conv_forward(ctx, a, b, taps, position.data(), {M, C, W}); }},
-        {"key_conv_backward", 3 * mc, 0, [&] { op.key_conv_backward(ctx, a, dw, c, b, taps, position.data(), {M, C, W}); }},
+        {"rope_forward", 8.0 * M * H * D, 0,
+         [&] {
+             op.rope_forward(ctx, q, q, position.data(), rope.data(), {M, H, D});
+         }},
+        {"key_conv_forward", 2 * mc, 0,
+         [&] {
+             op.key_conv_forward(ctx, a, b, taps, position.data(), {M, C, W});
+         }},
+        {"key_conv_backward", 3 * mc, 0,
+         [&] {
+             op.key_conv_backward(ctx, a, dw, c, b, taps, position.data(), {M, C, W});
+         }},
         {"swiglu_forward", 3 * mf, 0, [&] { op.swiglu_forward(ctx, y, g, u, f); }},
         {"swiglu_backward", 5 * mf, 0, [&] { op.swiglu_backward(ctx, g, u, y, g, u, f); }},
-        {"residual_forward", 3 * mc, 0, [&] { op.residual_forward(ctx, a, b, c, &step, {x, 0, 0, DropoutSite::mlp}); }},
-        {"residual_forward_dropout", 3 * mc, 0, [&] { op.residual_forward(ctx, a, b, c, &step, {x, 0.1f, 0, DropoutSite::mlp}); }},
+        {"residual_forward", 3 * mc, 0,
+         [&] {
+             op.residual_forward(ctx, a, b, c, &step, {x, 0, 0, DropoutSite::mlp});
+         }},
+        {"residual_forward_dropout", 3 * mc, 0,
+         [&] {
+             op.residual_forward(ctx, a, b, c, &step, {x, 0.1f, 0, DropoutSite::mlp});
+         }},
         {"loss_forward_backward", 12.0 * M * V, 0,
-         [&] { op.loss_forward_backward(ctx, losses, correct.data(), logits, logits, tokens.data(), &step, {M, V}); }},
+         [&] {
+             op.loss_forward_backward(ctx, losses, correct.data(), logits, logits, tokens.data(), &step,
+                                      {M, V});
+         }},
         {"grad_norm", 4.0 * x, 0, [&] { op.grad_norm(ctx, norm, a, x); }},
         {"adamw", 28.0 * C * C, 0,
-         [&] { op.adamw(ctx, w, nullptr, m1, m2, dw, norm, &range, 1, &step, {(size_t)C * C, 0.9, 0.95, 1e-8, 1}); }},
+         [&] {
+             op.adamw(ctx, w, nullptr, m1, m2, dw, norm, &range, 1, &step,
+                      {(size_t)C * C, 0.9, 0.95, 1e-8, 1});
+         }},
     };
-    if (o.op != "all" && std::none_of(all.begin(), all.end(), [&](const OpBench& b) { return b.name.find(o.op) != std::string::npos; })) {
+    if (o.op != "all" && std::none_of(all.begin(), all.end(), [&](const OpBench& b) {
+            return b.name.find(o.op) != std::string::npos;
+        })) {
         throw Error("--op " + o.op + ": no such operation; bench op lists them");
     }
-    std::printf("operations, fp32: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n", o.batch, o.seq_len, C,
-                F, H, D, V, o.repeats);
+    std::printf(
+        "operations, fp32: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n",
+        o.batch, o.seq_len, C, F, H, D, V, o.repeats);
     std::printf("%-26s %10s %10s %10s\n", "", "ms", "GB/s", "GFLOP/s");
     for (const OpBench& bench : all) {
         if (o.op != "all" && bench.name.find(o.op) == std::string::npos) { continue; }
-        const double ms = median_ms(o.repeats, bench.run), gbs = bench.bytes / ms / 1e6, gflops = bench.flop / ms / 1e6;
+        const double ms = median_ms(o.repeats, bench.run), gbs = bench.bytes / ms / 1e6,
+                     gflops = bench.flop / ms / 1e6;
         if (bench.flop > 0) {
             std::printf("%-26s %10.3f %10.1f %10.0f\n", bench.name.c_str(), ms, gbs, gflops);
         } else {

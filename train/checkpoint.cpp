@@ -47,17 +47,20 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     }
     const std::vector<float> values = file.floats(name);
     for (float x : values) {
-        if (!std::isfinite(x)) { throw Error(file.path() + ": tensor '" + name + "' holds a value that is not finite"); }
+        if (!std::isfinite(x)) {
+            throw Error(file.path() + ": tensor '" + name + "' holds a value that is not finite");
+        }
     }
     model.write_param(kind, p, {values.begin(), values.end()});
 }
 
-template <class E> void load_weights(const ModelFolder& folder, Model<E>& model) {
+template <class E>
+void load_weights(const ModelFolder& folder, Model<E>& model) {
     const Safetensors file(folder.path + weights_file);
-    for (const auto& [name, view] : file.tensors()) {
-        const auto known = [&](const ParamInfo& p) { return p.name == name; };
+    for (const auto& entry : file.tensors()) {
+        const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
         if (std::none_of(model.params().begin(), model.params().end(), known)) {
-            throw Error(file.path() + ": tensor '" + name + "' is not part of this model");
+            throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
         }
     }
     for (const ParamInfo& p : model.params()) { load_tensor(file, p.name, model, p, Model<E>::Kind::weight); }
@@ -71,13 +74,15 @@ json read_state(const ModelFolder& folder) {
         return j.contains(key) && j[key].is_number_integer() && j[key].get<double>() >= 0;
     };
     if (!j.is_object() || !whole("step") || !whole("samples") || !whole("stage") || !whole("stage_steps") ||
-        !j.contains("accuracy") || !j["accuracy"].is_number() || !j.contains("options") || !j["options"].is_object()) {
+        !j.contains("accuracy") || !j["accuracy"].is_number() || !j.contains("options") ||
+        !j["options"].is_object()) {
         throw Error(file + ": not the state of a training run");
     }
     return j;
 }
 
-template <class E> json load_checkpoint(const ModelFolder& folder, Model<E>& model) {
+template <class E>
+json load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     json state = read_state(folder);
     load_weights(folder, model);
     const Safetensors file(folder.path + moments_file);
@@ -104,12 +109,15 @@ static void remove_unfinished(const std::string& dir) {
     if (!fs::exists(dir)) { return; }
     for (const auto& entry : fs::directory_iterator(dir)) {
         const std::string name = entry.path().filename();
-        if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".tmp") { fs::remove_all(entry.path()); }
+        if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".tmp") {
+            fs::remove_all(entry.path());
+        }
     }
 }
 
 template <class E>
-static void write_weights(const std::string& path, Model<E>& model, std::vector<std::pair<std::string, typename Model<E>::Kind>> kinds) {
+static void write_weights(const std::string& path, Model<E>& model,
+                          std::vector<std::pair<std::string, typename Model<E>::Kind>> kinds) {
     std::vector<TensorSpec> specs;
     for (const auto& [prefix, kind] : kinds) {
         for (const ParamInfo& p : model.params()) { specs.push_back({prefix + p.name, p.shape}); }
@@ -123,11 +131,14 @@ static void write_weights(const std::string& path, Model<E>& model, std::vector<
 }
 
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& task, const json& origin, const json& state) {
+void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& task, const json& origin,
+                     const json& state) {
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
     std::error_code none;
-    if (fs::read_symlink(dir + "/latest", none) == name) { return; }  // resumed, and stopped before the next step
+    if (fs::read_symlink(dir + "/latest", none) == name) {
+        return;
+    }  // resumed, and stopped before the next step
     try {
         remove_unfinished(dir);
         fs::create_directories(tmp);
@@ -147,7 +158,9 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         fs::rename(link, dir + "/latest");
         fsync_folder(dir);
         const std::vector<int> steps = saved_steps(dir);
-        for (size_t i = 0; i + 2 < steps.size(); i++) { fs::remove_all(dir + "/step-" + std::to_string(steps[i])); }
+        for (size_t i = 0; i + 2 < steps.size(); i++) {
+            fs::remove_all(dir + "/step-" + std::to_string(steps[i]));
+        }
     } catch (const fs::filesystem_error& e) {
         throw Error("checkpoint " + final + ": " + e.code().message());
     } catch (const Error& e) {
@@ -159,6 +172,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
 
 #define INSTANTIATE(E)                                                                                       \
     template void load_weights(const ModelFolder&, Model<E>&);                                               \
-    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const json&, const json&); \
+    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const json&,              \
+                                  const json&);                                                              \
     template json load_checkpoint(const ModelFolder&, Model<E>&);
 INSTANTIATE(float)

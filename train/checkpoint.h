@@ -20,11 +20,13 @@ struct ModelFolder {
 
 /* `path` is a checkpoint, or a run's folder (then its `latest`). */
 ModelFolder open_model(const std::string& path);
-template <class E> void load_weights(const ModelFolder&, Model<E>&);
+template <class E>
+void load_weights(const ModelFolder&, Model<E>&);
 
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& task, const nlohmann::json& origin,
-                     const nlohmann::json& state);
+void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& task,
+                     const nlohmann::json& origin, const nlohmann::json& state);
 /* Weights, moments; returns state.json. */
-template <class E> nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);
+template <class E>
+nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);
 nlohmann::json read_state(const ModelFolder&);

@@ -24,7 +24,11 @@ struct Tally {
     void add(const Tally& o) { right += o.right, samples += o.samples; }
     json to_json() const {
         const Interval i = wilson(right, samples);
-        return {{"accuracy", (double)right / samples}, {"low", i.low}, {"high", i.high}, {"right", right}, {"samples", samples}};
+        return {{"accuracy", (double)right / samples},
+                {"low", i.low},
+                {"high", i.high},
+                {"right", right},
+                {"samples", samples}};
     }
 };
 
@@ -34,7 +38,7 @@ struct PositionLoss {
 };
 
 class Evaluation {
-public:
+  public:
     // At length T.
     Evaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task, int T)
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
@@ -52,14 +56,16 @@ public:
                 tally.add(run_batch(d, depth, tally.samples, std::min(batch_, o_.samples - tally.samples)));
             }
             out.push_back(tally);
-            if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[KT=%d depth %d/%d", T_, d + 1, o_.depths); }
+            if (isatty(STDERR_FILENO)) {
+                std::fprintf(stderr, "\r\033[KT=%d depth %d/%d", T_, d + 1, o_.depths);
+            }
         }
         if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K"); }
         return out;
     }
     const std::map<int, PositionLoss>& position_loss() const { return position_loss_; }
 
-private:
+  private:
     // Greedy decoding gets all answer tokens right exactly when each is the likeliest behind the right ones before it,
     // so one pass over the whole sample decides.
     Tally run_batch(int d, double depth, int first, int count) {
@@ -109,8 +115,8 @@ static std::string percent(double share) {
 }
 
 static void print_header(const EvalOptions& o, const Config& config, const Task& task) {
-    std::printf("%s: %s, %d samples for each length and depth, chance %s, layers", o.model.c_str(), task.name().c_str(), o.samples,
-                percent(task.chance()).c_str());
+    std::printf("%s: %s, %d samples for each length and depth, chance %s, layers", o.model.c_str(),
+                task.name().c_str(), o.samples, percent(task.chance()).c_str());
     for (const LayerKind& k : config.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\n");
 }
@@ -119,28 +125,37 @@ int run_eval(const EvalOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     swap_attention(config, o.attention, o.block_size, o.top_k);
-    if (folder.task.empty() && o.task.empty()) { throw Error(folder.path + ": was not trained on a task; name one with --task"); }
+    if (folder.task.empty() && o.task.empty()) {
+        throw Error(folder.path + ": was not trained on a task; name one with --task");
+    }
     const json settings = folder.task.empty() ? json{{"name", o.task}} : json::parse(folder.task);
     const std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
     if (!o.task.empty() && o.task != task->name()) {
         throw Error("--task " + o.task + ": the model was trained on " + task->name());
     }
     if (task->vocab_size() != config.vocab_size) {
-        throw Error(folder.path + ": vocabulary of " + std::to_string(config.vocab_size) + " tokens, the " + task->name() +
-                    " task has " + std::to_string(task->vocab_size()));
+        throw Error(folder.path + ": vocabulary of " + std::to_string(config.vocab_size) + " tokens, the " +
+                    task->name() + " task has " + std::to_string(task->vocab_size()));
     }
     std::vector<int> lengths = o.seq_len;
     if (lengths.empty()) { lengths.push_back(config.max_position_embeddings); }
     std::sort(lengths.begin(), lengths.end());
     const int shortest = task->shortest(settings.value("pairs", 4));
     if (lengths[0] < shortest) {
-        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " + std::to_string(shortest) + " tokens");
+        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " +
+                    std::to_string(shortest) + " tokens");
     }
 
     const double begin = now_ms();
     HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(o.depths)};
-    for (int d = 0; d < o.depths; d++) { map.rows.push_back(percent(o.depths == 1 ? 0 : (double)d / (o.depths - 1))); }
-    json result = {{"model", o.model}, {"task", settings}, {"seed", o.seed}, {"chance", task->chance()}, {"lengths", json::array()}};
+    for (int d = 0; d < o.depths; d++) {
+        map.rows.push_back(percent(o.depths == 1 ? 0 : (double)d / (o.depths - 1)));
+    }
+    json result = {{"model", o.model},
+                   {"task", settings},
+                   {"seed", o.seed},
+                   {"chance", task->chance()},
+                   {"lengths", json::array()}};
     for (const LayerKind& k : config.layers) { result["layers"].push_back(layer_name(k)); }
     result["block_size"] = config.block_size;
     result["top_k"] = config.top_k;
@@ -164,16 +179,19 @@ int run_eval(const EvalOptions& o) {
         double loss = 0;
         int count = 0;
         for (const auto& [position, p] : evaluation.position_loss()) {
-            length["loss_by_position"].push_back({{"position", position}, {"loss", p.sum / p.count}, {"count", p.count}});
+            length["loss_by_position"].push_back(
+                {{"position", position}, {"loss", p.sum / p.count}, {"count", p.count}});
             loss += p.sum;
             count += p.count;
         }
         const Interval i = wilson(all.right, all.samples);
         char text[200];
-        std::snprintf(text, sizeof text, "T=%-7d accuracy %s, 95%% interval %s to %s (%d of %d), loss %.4f at positions %d to %d", T,
-                      percent((double)all.right / all.samples).c_str(), percent(i.low).c_str(), percent(i.high).c_str(), all.right,
-                      all.samples, loss / count, evaluation.position_loss().begin()->first,
-                      evaluation.position_loss().rbegin()->first);
+        std::snprintf(
+            text, sizeof text,
+            "T=%-7d accuracy %s, 95%% interval %s to %s (%d of %d), loss %.4f at positions %d to %d", T,
+            percent((double)all.right / all.samples).c_str(), percent(i.low).c_str(), percent(i.high).c_str(),
+            all.right, all.samples, loss / count, evaluation.position_loss().begin()->first,
+            evaluation.position_loss().rbegin()->first);
         summary.push_back(text);
         const bool moba = std::any_of(config.layers.begin(), config.layers.end(),
                                       [](const LayerKind& k) { return k.attention == AttentionKind::moba; });

@@ -14,7 +14,8 @@ MappedFile::MappedFile(const std::string& path) {
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
         close(fd);
-        throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
+        throw Error(path +
+                    (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
     }
     bytes = (size_t)s.st_size;
     void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);

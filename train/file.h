@@ -14,13 +14,13 @@ struct MappedFile {
 
 /* Writes piece by piece, then finish() fsyncs. Any failure throws Error with the path and the reason. */
 class FileWriter {
-public:
+  public:
     explicit FileWriter(const std::string& path);
     ~FileWriter();
     void write(const void* data, size_t bytes);
     void finish();
 
-private:
+  private:
     std::string path_;
     int fd_;
 };

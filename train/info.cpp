@@ -23,18 +23,22 @@ int run_info(const InfoOptions& o) {
     const Config& c = folder.config;
     const Model<float> model(c, {1, 1, 1, false, 0, 0});
     std::printf("%s\n", std::filesystem::canonical(folder.path).c_str());
-    std::printf("sizes    hidden %d, layers %d, heads %d (kv %d) of %d, intermediate %d, vocabulary %d, %s output\n", c.hidden_size,
-                c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, c.intermediate_size, c.vocab_size,
-                c.tie_word_embeddings ? "tied" : "untied");
+    std::printf(
+        "sizes    hidden %d, layers %d, heads %d (kv %d) of %d, intermediate %d, vocabulary %d, %s output\n",
+        c.hidden_size, c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, c.intermediate_size,
+        c.vocab_size, c.tie_word_embeddings ? "tied" : "untied");
     std::printf("weights  %zu parameters, %zu without the embedding, %s in fp32\n", model.num_parameters(),
-                model.num_parameters() - model.params()[0].count, readable_bytes(4 * model.num_parameters()).c_str());
+                model.num_parameters() - model.params()[0].count,
+                readable_bytes(4 * model.num_parameters()).c_str());
     std::printf("layers  ");
     for (const LayerKind& k : c.layers) { std::printf(" %s", layer_name(k).c_str()); }
-    std::printf("\nmoba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size, c.top_k,
-                gate_name(c.gate).c_str(), c.key_conv, c.num_blocks);
-    std::printf("rope     theta %g, factor %g, trained for %d tokens\n", c.rope_theta, c.rope_factor, c.max_position_embeddings);
-    std::printf("format   %s\n", c.is_plain_llama() ? "LlamaForCausalLM: weights and positions are plain Llama"
-                                                    : "MobaForCausalLM: only this program computes it");
+    std::printf("\nmoba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
+                c.top_k, gate_name(c.gate).c_str(), c.key_conv, c.num_blocks);
+    std::printf("rope     theta %g, factor %g, trained for %d tokens\n", c.rope_theta, c.rope_factor,
+                c.max_position_embeddings);
+    std::printf("format   %s\n", c.is_plain_llama()
+                                     ? "LlamaForCausalLM: weights and positions are plain Llama"
+                                     : "MobaForCausalLM: only this program computes it");
     if (!folder.task.empty()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
     if (!folder.origin.empty()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;

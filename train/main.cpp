@@ -45,14 +45,16 @@ static std::vector<std::string> config_words(const CLI::App& app, const std::str
 /* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
    what is learnt. */
 static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
-    static const std::vector<std::string> free = {"out", "device", "save-every", "eval-every", "eval-samples", "log-every"};
+    static const std::vector<std::string> free = {"out",        "device",       "save-every",
+                                                  "eval-every", "eval-samples", "log-every"};
     const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
     json merged = saved;
     for (const std::string& name : options_given(given)) {
         const bool changed = !saved.contains(name) || saved[name] != now[name];
         if (changed && std::find(free.begin(), free.end(), name) == free.end()) {
             throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + o.out + " (" +
-                        (saved.contains(name) ? saved[name].dump() : "not set") + "); --resume keeps its settings");
+                        (saved.contains(name) ? saved[name].dump() : "not set") +
+                        "); --resume keeps its settings");
         }
         merged[name] = now[name];
     }
@@ -67,7 +69,8 @@ static int train(const std::vector<std::string>& words) {
     CLI::App app(about, "moba train");
     add_train_options(app, first);
     parse(app, words);
-    const std::string file = app.get_option("--config")->count() ? app.get_option("--config")->as<std::string>() : "";
+    const std::string file =
+        app.get_option("--config")->count() ? app.get_option("--config")->as<std::string>() : "";
     if (file.empty() && !first.resume) { return run_train(first, option_values(app)); }
 
     TrainOptions merged;
@@ -86,7 +89,8 @@ static int train(const std::vector<std::string>& words) {
 }
 
 template <class Options, class Add, class Run>
-static int command(const char* name, const char* about, const std::vector<std::string>& words, Add add, Run run) {
+static int command(const char* name, const char* about, const std::vector<std::string>& words, Add add,
+                   Run run) {
     Options o;
     CLI::App app(about, name);
     add(app, o);
@@ -116,16 +120,23 @@ static int run(std::vector<std::string> words) {
     }
     if (name == "train") { return train(words); }
     if (name == "eval") {
-        return command<EvalOptions>("moba eval", "accuracy by length and depth", words, add_eval_options, run_eval);
+        return command<EvalOptions>("moba eval", "accuracy by length and depth", words, add_eval_options,
+                                    run_eval);
     }
     if (name == "sample") {
-        return command<SampleOptions>("moba sample", "let a model go on with a prompt", words, add_sample_options, run_sample);
+        return command<SampleOptions>("moba sample", "let a model go on with a prompt", words,
+                                      add_sample_options, run_sample);
     }
     if (name == "bench") {
-        return command<BenchOptions>("moba bench", "time attention, a training step, or every operation", words, add_bench_options, run_bench);
+        return command<BenchOptions>("moba bench", "time attention, a training step, or every operation",
+                                     words, add_bench_options, run_bench);
     }
-    if (name == "info") { return command<InfoOptions>("moba info", "what a model folder holds", words, add_info_options, run_info); }
-    std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(), usage);
+    if (name == "info") {
+        return command<InfoOptions>("moba info", "what a model folder holds", words, add_info_options,
+                                    run_info);
+    }
+    std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(),
+                 usage);
     return 2;
 }
 
@@ -133,9 +144,7 @@ int main(int argc, char** argv) {
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
     try {
         return run({argv + 1, argv + argc});
-    } catch (const CLI::CallForHelp&) {
-        return 0;
-    } catch (const CLI::ParseError& e) {
+    } catch (const CLI::CallForHelp&) { return 0; } catch (const CLI::ParseError& e) {
         std::fprintf(stderr, "moba: %s (see --help)\n", e.what());
         return 2;
     } catch (const Error& e) {

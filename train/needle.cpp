@@ -22,8 +22,9 @@ double NeedleTask::chance() const { return std::pow(1.0 / s_.num_values, s_.valu
 int NeedleTask::shortest(int pairs) const { return (pairs + questions(pairs)) * (1 + s_.value_tokens); }
 
 nlohmann::json NeedleTask::settings() const {
-    return {{"name", "needle"},           {"pairs", s_.pairs},           {"questions", s_.questions},
-            {"value-tokens", s_.value_tokens}, {"num-keys", s_.num_keys}, {"num-values", s_.num_values},
+    return {{"name", "needle"},          {"pairs", s_.pairs},
+            {"questions", s_.questions}, {"value-tokens", s_.value_tokens},
+            {"num-keys", s_.num_keys},   {"num-values", s_.num_values},
             {"num-noise", s_.num_noise}};
 }
 
@@ -46,7 +47,9 @@ std::vector<NeedleTask::Pair> NeedleTask::draw_pairs(Rng& rng, int count) const 
     std::vector<Pair> pairs;
     for (int key : draw_distinct(rng, s_.num_keys, count)) {
         pairs.push_back({key, {}});
-        for (int i = 0; i < s_.value_tokens; i++) { pairs.back().value.push_back(s_.num_keys + rng.below(s_.num_values)); }
+        for (int i = 0; i < s_.value_tokens; i++) {
+            pairs.back().value.push_back(s_.num_keys + rng.below(s_.num_values));
+        }
     }
     return pairs;
 }

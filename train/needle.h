@@ -16,7 +16,7 @@ struct NeedleSettings {
 };
 
 class NeedleTask : public Task {
-public:
+  public:
     NeedleTask(const NeedleSettings&, const std::string& where);
     std::string name() const override { return "needle"; }
     int vocab_size() const override { return s_.num_keys + s_.num_values + s_.num_noise; }
@@ -27,7 +27,7 @@ public:
     void draw(Rng&, int T, int pairs, Sample&) const override;
     void draw_test(Rng&, int T, double depth, Sample&) const override;
 
-private:
+  private:
     struct Pair {
         int key;
         std::vector<int> value;

@@ -19,115 +19,183 @@ static void start(CLI::App& app) {
 
 // An option with its unit in place of CLI11's type name.
 template <class X>
-static CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit, const std::string& help) {
+static CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit,
+                        const std::string& help) {
     return app.add_option(name, value, help)->type_name(unit);
 }
 
 static void add_device(CLI::App& app, std::string& device) {
-    add(app, "--device", device, "NAME", "cpu, gpu, or auto: a GPU where there is one")->check(IsMember({"cpu", "gpu", "auto"}));
+    add(app, "--device", device, "NAME", "cpu, gpu, or auto: a GPU where there is one")
+        ->check(IsMember({"cpu", "gpu", "auto"}));
 }
 
 static void add_model_options(CLI::App& app, ModelOptions& m) {
     Config& c = m.config;
     const std::string attention = "Attention", model = "Model";
-    auto* kind = add(app, "--attention", m.attention, "KIND", "moba or full, in every layer")->check(IsMember({"moba", "full"}));
+    auto* kind = add(app, "--attention", m.attention, "KIND", "moba or full, in every layer")
+                     ->check(IsMember({"moba", "full"}));
     add(app, "--block-size", c.block_size, "TOKENS", "S, a multiple of 16")->group(attention);
     add(app, "--top-k", c.top_k, "BLOCKS", "K, blocks a query attends, its own included")->group(attention);
-    auto* last = add(app, "--full-layers", m.full_layers, "LAYERS", "the last n layers use full attention")->check(Range(0, 1024));
+    auto* last = add(app, "--full-layers", m.full_layers, "LAYERS", "the last n layers use full attention")
+                     ->check(Range(0, 1024));
     auto* layers = add(app, "--layers", m.layers, "PATTERN",
                        "kinds repeated over the layers: full | moba | window:W, then :rope or :none, "
                        "e.g. \"window:64:rope,moba:none\"");
-    add(app, "--gate", m.gate, "GATE", "how moba layers choose: topk, recent or sink")->check(IsMember({"topk", "recent", "sink"}));
-    add(app, "--key-conv", c.key_conv, "TAPS", "key convolution: 0 (none), 3 or 5")->check(IsMember({0, 3, 5}))->group(attention);
-    add(app, "--num-blocks", c.num_blocks, "SIZES", "mixed block sizes: head g uses block-size >> (g % m), top-k << the same")
+    add(app, "--gate", m.gate, "GATE", "how moba layers choose: topk, recent or sink")
+        ->check(IsMember({"topk", "recent", "sink"}));
+    add(app, "--key-conv", c.key_conv, "TAPS", "key convolution: 0 (none), 3 or 5")
+        ->check(IsMember({0, 3, 5}))
+        ->group(attention);
+    add(app, "--num-blocks", c.num_blocks, "SIZES",
+        "mixed block sizes: head g uses block-size >> (g % m), top-k << the same")
         ->group(attention);
     for (auto* o : {kind, last, layers, app.get_option("--gate")}) { o->group(attention); }
 
     add(app, "--hidden-size", c.hidden_size, "CHANNELS", "C")->group(model);
     add(app, "--num-layers", c.num_layers, "LAYERS", "L")->group(model);
-    add(app, "--num-heads", c.num_heads, "HEADS", "H, query heads; a head has hidden-size / num-heads channels")->group(model);
+    add(app, "--num-heads", c.num_heads, "HEADS",
+        "H, query heads; a head has hidden-size / num-heads channels")
+        ->group(model);
     add(app, "--num-kv-heads", m.num_kv_heads, "HEADS", "G, key/value heads; 0 = num-heads")->group(model);
-    add(app, "--intermediate-size", m.intermediate_size, "CHANNELS", "F, width of the MLP; 0 = 2 x hidden-size")->group(model);
+    add(app, "--intermediate-size", m.intermediate_size, "CHANNELS",
+        "F, width of the MLP; 0 = 2 x hidden-size")
+        ->group(model);
     add(app, "--rope-theta", c.rope_theta, "BASE", "base of the RoPE frequencies")->group(model);
-    add(app, "--rope-scaling", m.rope_scaling, "linear:F", "positions divided by F; empty = none")->group(model);
-    app.add_flag("--tie-word-embeddings", c.tie_word_embeddings, "the output layer is the embedding")->group(model);
-    add(app, "--embedding-std", c.embedding_std, "STD", "of the normal distribution the embedding starts from")->group(model);
+    add(app, "--rope-scaling", m.rope_scaling, "linear:F", "positions divided by F; empty = none")
+        ->group(model);
+    app.add_flag("--tie-word-embeddings", c.tie_word_embeddings, "the output layer is the embedding")
+        ->group(model);
+    add(app, "--embedding-std", c.embedding_std, "STD",
+        "of the normal distribution the embedding starts from")
+        ->group(model);
 }
 
 void add_train_options(CLI::App& app, TrainOptions& o) {
     start(app);
-    app.add_option("--config", "options from a JSON file, e.g. {\"seq-len\": 256}; the command line goes before it")
+    app.add_option("--config",
+                   "options from a JSON file, e.g. {\"seq-len\": 256}; the command line goes before it")
         ->type_name("FILE");
     const std::string task = "Task", batch = "Batch and length", optimizer = "Optimizer", run = "Run";
     add(app, "--task", o.task, "NAME", "what to learn: needle")->check(IsMember(task_names()))->group(task);
-    add(app, "--pairs", o.pairs, "PAIRS", "key-value pairs in a sample: the target and its decoys")->group(task);
-    add(app, "--questions", o.questions, "QUESTIONS", "asked in a training sample, with replacement; 0 = as many as pairs")->group(task);
+    add(app, "--pairs", o.pairs, "PAIRS", "key-value pairs in a sample: the target and its decoys")
+        ->group(task);
+    add(app, "--questions", o.questions, "QUESTIONS",
+        "asked in a training sample, with replacement; 0 = as many as pairs")
+        ->group(task);
     add(app, "--value-tokens", o.value_tokens, "TOKENS", "of an answer")->group(task);
     add(app, "--num-keys", o.num_keys, "TOKENS", "alphabet of keys")->group(task);
     add(app, "--num-values", o.num_values, "TOKENS", "alphabet of values")->group(task);
     add(app, "--num-noise", o.num_noise, "TOKENS", "alphabet of noise")->group(task);
 
-    add(app, "--seq-len", o.seq_len, "TOKENS", "T, length of a sample")->check(Range(1, 1 << 24))->group(batch);
-    add(app, "--batch-size", o.batch_size, "SAMPLES", "B, in a micro-batch")->check(Range(1, 1 << 20))->group(batch);
-    add(app, "--grad-accum", o.grad_accum, "BATCHES", "micro-batches of one optimizer step")->check(Range(1, 1 << 16))->group(batch);
-    add(app, "--steps", o.steps, "STEPS", "optimizer steps (with a curriculum: of its last stage)")->check(Range(1, 1 << 30))->group(batch);
-    add(app, "--curriculum", o.curriculum, "STAGES", "shorter stages first, T:pairs:batch:steps each, e.g. \"32:8:128:300,64:4:64:150\"")
+    add(app, "--seq-len", o.seq_len, "TOKENS", "T, length of a sample")
+        ->check(Range(1, 1 << 24))
         ->group(batch);
-    add(app, "--stage-accuracy", o.stage_accuracy, "SHARE", "a stage ends early when the running accuracy passes this")
-        ->check(Range(0.0, 1.0))->group(batch);
+    add(app, "--batch-size", o.batch_size, "SAMPLES", "B, in a micro-batch")
+        ->check(Range(1, 1 << 20))
+        ->group(batch);
+    add(app, "--grad-accum", o.grad_accum, "BATCHES", "micro-batches of one optimizer step")
+        ->check(Range(1, 1 << 16))
+        ->group(batch);
+    add(app, "--steps", o.steps, "STEPS", "optimizer steps (with a curriculum: of its last stage)")
+        ->check(Range(1, 1 << 30))
+        ->group(batch);
+    add(app, "--curriculum", o.curriculum, "STAGES",
+        "shorter stages first, T:pairs:batch:steps each, e.g. \"32:8:128:300,64:4:64:150\"")
+        ->group(batch);
+    add(app, "--stage-accuracy", o.stage_accuracy, "SHARE",
+        "a stage ends early when the running accuracy passes this")
+        ->check(Range(0.0, 1.0))
+        ->group(batch);
 
     add_model_options(app, o.model);
-    add(app, "--dropout", o.dropout, "SHARE", "of embedding and residual branches that is dropped")->check(Range(0.0, 0.99))->group("Model");
+    add(app, "--dropout", o.dropout, "SHARE", "of embedding and residual branches that is dropped")
+        ->check(Range(0.0, 0.99))
+        ->group("Model");
 
     add(app, "--lr", o.lr.peak, "RATE", "peak learning rate")->check(Range(0.0, 1e30))->group(optimizer);
-    add(app, "--embedding-lr-factor", o.embedding_lr_factor, "FACTOR", "learning rate of the embedding, relative")
-        ->check(Range(0.0, 1000.0))->group(optimizer);
-    add(app, "--warmup", o.lr.warmup, "STEPS", "linear from 0 to the peak")->check(Range(0, 1 << 30))->group(optimizer);
-    add(app, "--lr-schedule", o.lr_schedule, "NAME", "after the warm-up: cosine, wsd (constant, then linear down) or constant")
-        ->check(IsMember({"cosine", "wsd", "constant"}))->group(optimizer);
-    add(app, "--lr-decay-steps", o.lr.decay_steps, "STEPS", "wsd: length of the way down; 0 = a fifth of all steps")
-        ->check(Range(0, 1 << 30))->group(optimizer);
-    add(app, "--min-lr-ratio", o.lr.min_ratio, "SHARE", "of the peak, at the end of cosine and wsd")->check(Range(0.0, 1.0))->group(optimizer);
-    add(app, "--weight-decay", o.weight_decay, "RATE", "of matrices, scaled by the learning rate")->check(Range(0.0, 100.0))->group(optimizer);
-    add(app, "--grad-clip", o.grad_clip, "NORM", "global gradient norm is cut to this; 0 = never")->check(Range(0.0, 1e9))->group(optimizer);
+    add(app, "--embedding-lr-factor", o.embedding_lr_factor, "FACTOR",
+        "learning rate of the embedding, relative")
+        ->check(Range(0.0, 1000.0))
+        ->group(optimizer);
+    add(app, "--warmup", o.lr.warmup, "STEPS", "linear from 0 to the peak")
+        ->check(Range(0, 1 << 30))
+        ->group(optimizer);
+    add(app, "--lr-schedule", o.lr_schedule, "NAME",
+        "after the warm-up: cosine, wsd (constant, then linear down) or constant")
+        ->check(IsMember({"cosine", "wsd", "constant"}))
+        ->group(optimizer);
+    add(app, "--lr-decay-steps", o.lr.decay_steps, "STEPS",
+        "wsd: length of the way down; 0 = a fifth of all steps")
+        ->check(Range(0, 1 << 30))
+        ->group(optimizer);
+    add(app, "--min-lr-ratio", o.lr.min_ratio, "SHARE", "of the peak, at the end of cosine and wsd")
+        ->check(Range(0.0, 1.0))
+        ->group(optimizer);
+    add(app, "--weight-decay", o.weight_decay, "RATE", "of matrices, scaled by the learning rate")
+        ->check(Range(0.0, 100.0))
+        ->group(optimizer);
+    add(app, "--grad-clip", o.grad_clip, "NORM", "global gradient norm is cut to this; 0 = never")
+        ->check(Range(0.0, 1e9))
+        ->group(optimizer);
     add(app, "--beta1", o.beta1, "RATE", "AdamW")->check(Range(0.0, 0.999999))->group(optimizer);
     add(app, "--beta2", o.beta2, "RATE", "AdamW")->check(Range(0.0, 0.999999))->group(optimizer);
 
     add(app, "--seed", o.seed, "NUMBER", "of weights, data and dropout")->group(run);
-    add(app, "--eval-every", o.eval_every, "STEPS", "validation; 0 = never")->check(Range(0, 1 << 30))->group(run);
-    add(app, "--eval-samples", o.eval_samples, "SAMPLES", "of a validation")->check(Range(1, 1 << 24))->group(run);
-    add(app, "--save-every", o.save_every, "STEPS", "checkpoint; 0 = only at the end")->check(Range(0, 1 << 30))->group(run);
-    add(app, "--log-every", o.log_every, "STEPS", "a line in a pipe; log.jsonl has every step")->check(Range(1, 1 << 30))->group(run);
+    add(app, "--eval-every", o.eval_every, "STEPS", "validation; 0 = never")
+        ->check(Range(0, 1 << 30))
+        ->group(run);
+    add(app, "--eval-samples", o.eval_samples, "SAMPLES", "of a validation")
+        ->check(Range(1, 1 << 24))
+        ->group(run);
+    add(app, "--save-every", o.save_every, "STEPS", "checkpoint; 0 = only at the end")
+        ->check(Range(0, 1 << 30))
+        ->group(run);
+    add(app, "--log-every", o.log_every, "STEPS", "a line in a pipe; log.jsonl has every step")
+        ->check(Range(1, 1 << 30))
+        ->group(run);
     add(app, "--out", o.out, "DIR", "checkpoints and log.jsonl")->group(run);
     app.add_flag("--resume", o.resume, "go on with the run in --out, with its settings")->group(run);
-    add(app, "--init-from", o.init_from, "DIR", "start from the weights of this model; its sizes are taken over")->group(run);
-    add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")->check(IsMember({"fast", "naive"}))->group(run);
+    add(app, "--init-from", o.init_from, "DIR",
+        "start from the weights of this model; its sizes are taken over")
+        ->group(run);
+    add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")
+        ->check(IsMember({"fast", "naive"}))
+        ->group(run);
     add_device(app, o.device);
     app.get_option("--device")->group(run);
 }
 
 static CLI::Option* add_model_path(CLI::App& app, std::string& path) {
-    return add(app, "--model", path, "DIR", "a run's folder (its latest checkpoint) or a checkpoint")->required();
+    return add(app, "--model", path, "DIR", "a run's folder (its latest checkpoint) or a checkpoint")
+        ->required();
 }
 
 static void add_swap(CLI::App& app, std::string& attention, int& block_size, int& top_k) {
-    add(app, "--attention", attention, "KIND", "swap the moba and full layers of the model to this kind; they share all weights")
+    add(app, "--attention", attention, "KIND",
+        "swap the moba and full layers of the model to this kind; they share all weights")
         ->check(IsMember({"moba", "full"}));
-    add(app, "--block-size", block_size, "TOKENS", "S for --attention moba; 0 = the model's")->check(Range(0, 1 << 16));
-    add(app, "--top-k", top_k, "BLOCKS", "K for --attention moba; 0 = the model's")->check(Range(0, max_top_k));
+    add(app, "--block-size", block_size, "TOKENS", "S for --attention moba; 0 = the model's")
+        ->check(Range(0, 1 << 16));
+    add(app, "--top-k", top_k, "BLOCKS", "K for --attention moba; 0 = the model's")
+        ->check(Range(0, max_top_k));
 }
 
 void add_eval_options(CLI::App& app, EvalOptions& o) {
     start(app);
     add_model_path(app, o.model);
-    add(app, "--task", o.task, "NAME", "empty: the task the model was trained on")->check(IsMember(task_names()) | IsMember({""}));
+    add(app, "--task", o.task, "NAME", "empty: the task the model was trained on")
+        ->check(IsMember(task_names()) | IsMember({""}));
     add(app, "--seq-len", o.seq_len, "TOKENS,...", "lengths to test; empty: the length trained")
-        ->delimiter(',')->check(Range(1, 1 << 24))->take_all();
-    add(app, "--depths", o.depths, "DEPTHS", "places of the target, from the start to the end")->check(Range(1, 1000));
+        ->delimiter(',')
+        ->check(Range(1, 1 << 24))
+        ->take_all();
+    add(app, "--depths", o.depths, "DEPTHS", "places of the target, from the start to the end")
+        ->check(Range(1, 1000));
     add(app, "--samples", o.samples, "SAMPLES", "for each length and depth")->check(Range(1, 1 << 24));
     add(app, "--seed", o.seed, "NUMBER", "of the samples; its stream is not the training's");
     add_swap(app, o.attention, o.block_size, o.top_k);
-    add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")->check(Range(1, 1 << 28));
+    add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
+        ->check(Range(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device);
 }
@@ -135,13 +203,23 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
 void add_sample_options(CLI::App& app, SampleOptions& o) {
     start(app);
     add_model_path(app, o.model);
-    auto* text = add(app, "--prompt", o.prompt, "TEXT", "token names of the task, e.g. \"k3 v5 n1 k3\"; empty: a test of the task, drawn by --seed");
-    add(app, "--prompt-ids", o.prompt_ids, "ID,...", "the prompt as token ids")->delimiter(',')->take_all()->excludes(text);
-    add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS", "0: as many as the task's answer has, else 32")->check(Range(0, 1 << 24));
+    auto* text =
+        add(app, "--prompt", o.prompt, "TEXT",
+            "token names of the task, e.g. \"k3 v5 n1 k3\"; empty: a test of the task, drawn by --seed");
+    add(app, "--prompt-ids", o.prompt_ids, "ID,...", "the prompt as token ids")
+        ->delimiter(',')
+        ->take_all()
+        ->excludes(text);
+    add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS", "0: as many as the task's answer has, else 32")
+        ->check(Range(0, 1 << 24));
     add(app, "--temperature", o.temperature, "T", "0: greedy")->check(Range(0.0, 1000.0));
-    add(app, "--sample-top-k", o.top_k, "TOKENS", "draw among the k likeliest; 0 = all")->check(Range(0, 1 << 24));
-    add(app, "--sample-top-p", o.top_p, "SHARE", "draw among the fewest tokens that hold this probability")->check(Range(0.0, 1.0));
-    add(app, "--repetition-penalty", o.repetition_penalty, "FACTOR", "on the logits of tokens already there; 1 = none")->check(Range(0.01, 100.0));
+    add(app, "--sample-top-k", o.top_k, "TOKENS", "draw among the k likeliest; 0 = all")
+        ->check(Range(0, 1 << 24));
+    add(app, "--sample-top-p", o.top_p, "SHARE", "draw among the fewest tokens that hold this probability")
+        ->check(Range(0.0, 1.0));
+    add(app, "--repetition-penalty", o.repetition_penalty, "FACTOR",
+        "on the logits of tokens already there; 1 = none")
+        ->check(Range(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "of the draws");
     add_swap(app, o.attention, o.block_size, o.moba_top_k);
     add_device(app, o.device);
@@ -149,7 +227,8 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
 
 void add_bench_options(CLI::App& app, BenchOptions& o) {
     start(app);
-    add(app, "what", o.what, "WHAT", "attention: MoBA against full; step: a training step; op: every operation")
+    add(app, "what", o.what, "WHAT",
+        "attention: MoBA against full; step: a training step; op: every operation")
         ->check(IsMember({"attention", "step", "op"}));
     add(app, "--op", o.op, "NAME", "only this operation (bench op)");
     add(app, "--seq-len", o.seq_len, "TOKENS", "T")->check(Range(1, 1 << 24));
@@ -160,11 +239,14 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--block-size", o.block_size, "TOKENS", "S")->check(Range(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "K")->check(Range(1, max_top_k));
     add(app, "--hidden-size", o.hidden, "CHANNELS", "C (step, op)")->check(Range(1, 1 << 16));
-    add(app, "--intermediate-size", o.intermediate, "CHANNELS", "F (step, op); 0 = 11/4 x hidden-size")->check(Range(0, 1 << 18));
+    add(app, "--intermediate-size", o.intermediate, "CHANNELS", "F (step, op); 0 = 11/4 x hidden-size")
+        ->check(Range(0, 1 << 18));
     add(app, "--num-layers", o.layers, "LAYERS", "L (step)")->check(Range(1, 1024));
     add(app, "--vocab-size", o.vocab, "TOKENS", "V (step, op)")->check(Range(1, 1 << 24));
-    add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")->check(IsMember({"fast", "naive"}));
-    add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")->check(Range(1, 100000));
+    add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")
+        ->check(IsMember({"fast", "naive"}));
+    add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
+        ->check(Range(1, 100000));
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device);
 }
@@ -208,7 +290,9 @@ std::vector<std::string> option_words(const json& values) {
         if (text.empty()) { continue; }  // nothing given, as the default
         if (v.is_array()) {
             text.clear();
-            for (const json& x : v) { text += (text.empty() ? "" : ",") + (x.is_string() ? x.get<std::string>() : x.dump()); }
+            for (const json& x : v) {
+                text += (text.empty() ? "" : ",") + (x.is_string() ? x.get<std::string>() : x.dump());
+            }
         }
         words.push_back("--" + name + "=" + text);
     }
@@ -218,7 +302,9 @@ std::vector<std::string> option_words(const json& values) {
 std::vector<std::string> options_given(const CLI::App& app) {
     std::vector<std::string> out;
     for (const CLI::Option* o : app.get_options()) {
-        if (o->count() > 0 && !o->get_lnames().empty() && kept(o->get_lnames()[0])) { out.push_back(o->get_lnames()[0]); }
+        if (o->count() > 0 && !o->get_lnames().empty() && kept(o->get_lnames()[0])) {
+            out.push_back(o->get_lnames()[0]);
+        }
     }
     return out;
 }
@@ -226,8 +312,10 @@ std::vector<std::string> options_given(const CLI::App& app) {
 // ---------------------------------------------------------------------------------------------------------------------
 
 json TrainOptions::task_settings() const {
-    return {{"name", task},           {"pairs", pairs},           {"questions", questions}, {"value-tokens", value_tokens},
-            {"num-keys", num_keys}, {"num-values", num_values}, {"num-noise", num_noise}};
+    return {{"name", task},           {"pairs", pairs},
+            {"questions", questions}, {"value-tokens", value_tokens},
+            {"num-keys", num_keys},   {"num-values", num_values},
+            {"num-noise", num_noise}};
 }
 
 Config make_config(const TrainOptions& o, int vocab_size) {
@@ -236,8 +324,8 @@ Config make_config(const TrainOptions& o, int vocab_size) {
     c.num_kv_heads = o.model.num_kv_heads ? o.model.num_kv_heads : c.num_heads;
     c.intermediate_size = o.model.intermediate_size ? o.model.intermediate_size : 2 * c.hidden_size;
     if (c.num_heads < 1 || c.hidden_size % c.num_heads != 0) {
-        throw Error("hidden-size = " + std::to_string(c.hidden_size) + ": must be a multiple of num-heads = " +
-                    std::to_string(c.num_heads));
+        throw Error("hidden-size = " + std::to_string(c.hidden_size) +
+                    ": must be a multiple of num-heads = " + std::to_string(c.num_heads));
     }
     c.head_dim = c.hidden_size / c.num_heads;
     c.max_position_embeddings = o.seq_len;
@@ -251,28 +339,37 @@ Config make_config(const TrainOptions& o, int vocab_size) {
     }
     if (c.num_layers < 1 || c.num_layers > 1024) { validate(c); }
     if (!o.model.layers.empty() && (o.model.attention != "moba" || o.model.full_layers)) {
-        throw Error("--layers names the kind of every layer; --attention and --full-layers cannot go with it");
+        throw Error(
+            "--layers names the kind of every layer; --attention and --full-layers cannot go with it");
     }
     c.layers = parse_layers(o.model.layers.empty() ? o.model.attention : o.model.layers, c.num_layers);
     if (o.model.full_layers > c.num_layers) {
-        throw Error("full-layers = " + std::to_string(o.model.full_layers) + ": the model has " + std::to_string(c.num_layers) + " layers");
+        throw Error("full-layers = " + std::to_string(o.model.full_layers) + ": the model has " +
+                    std::to_string(c.num_layers) + " layers");
     }
-    for (int i = 0; i < o.model.full_layers; i++) { c.layers[c.num_layers - 1 - i].attention = AttentionKind::full; }
+    for (int i = 0; i < o.model.full_layers; i++) {
+        c.layers[c.num_layers - 1 - i].attention = AttentionKind::full;
+    }
     validate(c);
     return c;
 }
 
 void swap_attention(Config& c, const std::string& attention, int block_size, int top_k) {
-    if ((block_size || top_k) && attention != "moba") { throw Error("--block-size and --top-k go with --attention moba"); }
+    if ((block_size || top_k) && attention != "moba") {
+        throw Error("--block-size and --top-k go with --attention moba");
+    }
     if (attention.empty()) { return; }
     const bool moba = attention == "moba";
     bool trained = false;
     for (LayerKind& k : c.layers) {
         trained |= k.attention == AttentionKind::moba;
-        if (k.attention != AttentionKind::window) { k.attention = moba ? AttentionKind::moba : AttentionKind::full; }
+        if (k.attention != AttentionKind::window) {
+            k.attention = moba ? AttentionKind::moba : AttentionKind::full;
+        }
     }
     if (moba && !trained && (!block_size || !top_k)) {
-        throw Error("--attention moba: the model was trained with full attention only, so --block-size and --top-k must be given");
+        throw Error("--attention moba: the model was trained with full attention only, so --block-size and "
+                    "--top-k must be given");
     }
     if (block_size) { c.block_size = block_size; }
     if (top_k) { c.top_k = top_k; }
@@ -280,6 +377,8 @@ void swap_attention(Config& c, const std::string& attention, int block_size, int
 }
 
 Device parse_device(const std::string& name) {
-    if (name == "gpu" && !find_memory(Device::gpu)) { throw Error("--device gpu: this program was built without CUDA; use --device cpu"); }
+    if (name == "gpu" && !find_memory(Device::gpu)) {
+        throw Error("--device gpu: this program was built without CUDA; use --device cpu");
+    }
     return name != "cpu" && find_memory(Device::gpu) ? Device::gpu : Device::cpu;
 }

@@ -55,7 +55,8 @@ struct SampleOptions {
 
 struct BenchOptions {
     std::string what = "attention", attention_impl = "fast", json, op = "all", device = "auto";
-    int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4, repeats = 7;
+    int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4,
+        repeats = 7;
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
 };
 

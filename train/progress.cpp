@@ -30,9 +30,10 @@ void Progress::step(const StepReport& r) {
     if (terminal_ && r.step != r.total && now_ms() - last_drawn_ms_ < 50) { return; }
     last_drawn_ms_ = now_ms();
     char text[256];
-    std::snprintf(text, sizeof text, "step %d/%d%s%s  loss %.4f  acc %5.1f%%  norm %.2f  lr %.2e  %.0f ms  %.1fk tok/s  ETA %s", r.step,
-                  r.total, r.stage.empty() ? "" : " ", r.stage.c_str(), r.loss, 100 * r.accuracy, r.grad_norm, r.lr, r.ms,
-                  r.tokens / r.ms, readable_seconds(r.eta_seconds).c_str());
+    std::snprintf(text, sizeof text,
+                  "step %d/%d%s%s  loss %.4f  acc %5.1f%%  norm %.2f  lr %.2e  %.0f ms  %.1fk tok/s  ETA %s",
+                  r.step, r.total, r.stage.empty() ? "" : " ", r.stage.c_str(), r.loss, 100 * r.accuracy,
+                  r.grad_norm, r.lr, r.ms, r.tokens / r.ms, readable_seconds(r.eta_seconds).c_str());
     if (!terminal_) {
         std::printf("%s\n", text);
         std::fflush(stdout);

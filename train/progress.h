@@ -5,19 +5,19 @@
 struct StepReport {
     int step, total;
     double loss, accuracy, grad_norm, lr, ms;
-    long tokens;          // of this step
+    long tokens;  // of this step
     double eta_seconds;
-    std::string stage;    // "T=64", "" without a curriculum
+    std::string stage;  // "T=64", "" without a curriculum
 };
 
 class Progress {
-public:
+  public:
     explicit Progress(int log_every);
     void step(const StepReport&);
     void line(const std::string& text);  // a line of its own: validation, checkpoints
     void done();                         // leaves the bar
 
-private:
+  private:
     bool terminal_, bar_shown_ = false;
     int log_every_;
     double last_drawn_ms_ = 0;

@@ -5,9 +5,9 @@
 using nlohmann::json;
 
 static size_t dtype_bytes(const std::string& dtype) {
-    static const std::map<std::string, size_t> bytes = {{"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2}, {"I64", 8},
-                                                        {"I32", 4}, {"I16", 2}, {"I8", 1},   {"U8", 1},   {"BOOL", 1},
-                                                        {"U16", 2}, {"U32", 4}, {"U64", 8}};
+    static const std::map<std::string, size_t> bytes = {
+        {"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
+        {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"U16", 2},  {"U32", 4}, {"U64", 8}};
     const auto it = bytes.find(dtype);
     return it == bytes.end() ? 0 : it->second;
 }
@@ -26,7 +26,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
     need(file_.bytes >= 8, path + ": too short for a safetensors file");
     uint64_t header_bytes;
     std::memcpy(&header_bytes, file_.data.get(), 8);
-    need(header_bytes <= file_.bytes - 8 && header_bytes <= 100000000, path + ": truncated, or not a safetensors file");
+    need(header_bytes <= file_.bytes - 8 && header_bytes <= 100000000,
+         path + ": truncated, or not a safetensors file");
     const char* header = file_.data.get() + 8;
     const char* data = header + header_bytes;
     const size_t data_bytes = file_.bytes - 8 - header_bytes;
@@ -49,7 +50,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
         const auto is_size = [](const json& v) { return v.is_number_unsigned(); };
         need(t.is_object() && t.contains("dtype") && t.contains("shape") && t.contains("data_offsets") &&
                  t["dtype"].is_string() && t["shape"].is_array() && t["data_offsets"].is_array() &&
-                 t["data_offsets"].size() == 2 && std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
+                 t["data_offsets"].size() == 2 &&
+                 std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
                  std::all_of(t["data_offsets"].begin(), t["data_offsets"].end(), is_size),
              where + ": malformed entry");
         TensorView view{t["dtype"].get<std::string>(), {}, nullptr, 0};
@@ -59,7 +61,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
         need(bytes > 0, where + ": unknown type '" + view.dtype + "'");
         for (const json& d : t["shape"]) {
             view.shape.push_back(d.get<size_t>());
-            need(view.shape.back() == 0 || bytes <= data_bytes / view.shape.back() + 1, where + ": shape larger than the file");
+            need(view.shape.back() == 0 || bytes <= data_bytes / view.shape.back() + 1,
+                 where + ": shape larger than the file");
             bytes *= view.shape.back();
         }
         need(bytes == end - begin, where + ": its shape needs " + std::to_string(bytes) + " bytes, it has " +
@@ -72,7 +75,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
     std::sort(spans.begin(), spans.end());
     size_t at = 0;
     for (const auto& [begin, end] : spans) {
-        need(begin == at, path + ": tensors overlap or leave a gap at byte " + std::to_string(at) + " of the data");
+        need(begin == at,
+             path + ": tensors overlap or leave a gap at byte " + std::to_string(at) + " of the data");
         at = end;
     }
     need(at == data_bytes, path + ": " + std::to_string(data_bytes - at) + " bytes behind the last tensor");
@@ -94,7 +98,8 @@ static float half_to_float(uint16_t h) {
     const int exponent = h >> 10 & 31, mantissa = h & 1023;
     const float sign = h >> 15 ? -1.f : 1.f;
     if (exponent == 31) { return mantissa ? NAN : sign * INFINITY; }
-    return sign * (exponent ? std::ldexp(1024.f + mantissa, exponent - 25) : std::ldexp((float)mantissa, -24));
+    return sign *
+           (exponent ? std::ldexp(1024.f + mantissa, exponent - 25) : std::ldexp((float)mantissa, -24));
 }
 
 std::vector<float> Safetensors::floats(const std::string& name) const {
@@ -104,7 +109,8 @@ std::vector<float> Safetensors::floats(const std::string& name) const {
         std::memcpy(out.data(), t.data, t.bytes);
         return out;
     }
-    need(t.dtype == "F16" || t.dtype == "BF16", path_ + ": tensor '" + name + "' is " + t.dtype + ", need F32, F16 or BF16");
+    need(t.dtype == "F16" || t.dtype == "BF16",
+         path_ + ": tensor '" + name + "' is " + t.dtype + ", need F32, F16 or BF16");
     for (size_t i = 0; i < out.size(); i++) {
         bf16 x;
         std::memcpy(&x.bits, t.data + 2 * i, 2);
@@ -132,7 +138,8 @@ void write_safetensors(const std::string& path, const std::vector<TensorSpec>& t
         size_t count = 1;
         for (int d : t.shape) { count *= d; }
         counts.push_back(count);
-        header[t.name] = {{"dtype", "F32"}, {"shape", t.shape}, {"data_offsets", {offset, offset + 4 * count}}};
+        header[t.name] = {
+            {"dtype", "F32"}, {"shape", t.shape}, {"data_offsets", {offset, offset + 4 * count}}};
         offset += 4 * count;
     }
     std::string text = header.dump();

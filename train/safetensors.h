@@ -19,7 +19,7 @@ struct TensorView {
 };
 
 class Safetensors {
-public:
+  public:
     explicit Safetensors(const std::string& path);  // memory-mapped
 
     const std::string& path() const { return path_; }
@@ -27,11 +27,11 @@ public:
     const std::map<std::string, std::string>& metadata() const { return metadata_; }
     bool has(const std::string& name) const { return tensors_.count(name) > 0; }
     const TensorView& at(const std::string& name) const;
-    std::vector<float> floats(const std::string& name) const;  // F32, F16 or BF16
-    std::vector<int> ints(const std::string& name) const;      // I32
+    std::vector<float> floats(const std::string& name) const;   // F32, F16 or BF16
+    std::vector<int> ints(const std::string& name) const;       // I32
     const std::string& setting(const std::string& name) const;  // of the metadata
 
-private:
+  private:
     std::string path_;
     MappedFile file_;
     std::map<std::string, TensorView> tensors_;

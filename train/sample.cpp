@@ -11,7 +11,8 @@ using nlohmann::json;
 
 int choose_token(std::vector<float> logits, const std::vector<int>& tokens, const Sampling& s, Rng& rng) {
     for (int id : std::set<int>(tokens.begin(), tokens.end())) {
-        logits[id] = (float)(logits[id] > 0 ? logits[id] / s.repetition_penalty : logits[id] * s.repetition_penalty);
+        logits[id] =
+            (float)(logits[id] > 0 ? logits[id] / s.repetition_penalty : logits[id] * s.repetition_penalty);
     }
     std::vector<int> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
@@ -53,7 +54,8 @@ int run_sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     swap_attention(config, o.attention, o.block_size, o.moba_top_k);
-    const std::unique_ptr<Task> task = folder.task.empty() ? nullptr : make_task(json::parse(folder.task), folder.path + ": ");
+    const std::unique_ptr<Task> task =
+        folder.task.empty() ? nullptr : make_task(json::parse(folder.task), folder.path + ": ");
     std::vector<int> tokens = o.prompt_ids, answer;
     if (tokens.empty() && !o.prompt.empty()) { tokens = parse_prompt(o.prompt, task.get()); }
     if (tokens.empty()) {
@@ -62,13 +64,16 @@ int run_sample(const SampleOptions& o) {
         Rng rng(o.seed, Purpose::eval_data, 0);
         const double depth = rng.uniform();
         task->draw_test(rng, config.max_position_embeddings, depth, test);
-        const size_t asked = std::find_if(test.targets.begin(), test.targets.end(), [](int t) { return t != ignored; }) - test.targets.begin();
+        const size_t asked =
+            std::find_if(test.targets.begin(), test.targets.end(), [](int t) { return t != ignored; }) -
+            test.targets.begin();
         tokens.assign(test.tokens.begin(), test.tokens.begin() + asked + 1);
         answer.assign(test.tokens.begin() + asked + 1, test.tokens.end());
     }
     for (int id : tokens) {
         if (id < 0 || id >= config.vocab_size) {
-            throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " + std::to_string(config.vocab_size - 1));
+            throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +
+                        std::to_string(config.vocab_size - 1));
         }
     }
     const int count = o.max_new_tokens ? o.max_new_tokens : !answer.empty() ? (int)answer.size() : 32;
@@ -93,7 +98,8 @@ int run_sample(const SampleOptions& o) {
         std::fflush(stdout);
     }
     if (!answer.empty()) {
-        std::printf("   (the answer is %s: %s)", token_text(*task, answer.data(), answer.size()).c_str(), right ? "right" : "wrong");
+        std::printf("   (the answer is %s: %s)", token_text(*task, answer.data(), answer.size()).c_str(),
+                    right ? "right" : "wrong");
     }
     std::printf("\n");
     return 0;

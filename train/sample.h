@@ -8,7 +8,8 @@ struct Sampling {
     double temperature = 0;  // 0: the likeliest token
     int top_k = 0;           // 0: all
     double top_p = 1;
-    double repetition_penalty = 1;  // logits of tokens already there: divided by it if positive, multiplied if negative
+    double repetition_penalty =
+        1;  // logits of tokens already there: divided by it if positive, multiplied if negative
 };
 
 /* The next token, from the logits behind `tokens`. */

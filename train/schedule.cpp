@@ -30,9 +30,10 @@ std::vector<Stage> parse_curriculum(const std::string& text) {
     while (std::getline(in, part, ',')) {
         Stage s;
         char rest;
-        if (std::sscanf(part.c_str(), "%d:%d:%d:%d%c", &s.T, &s.pairs, &s.batch, &s.steps, &rest) != 4 || s.T < 1 ||
-            s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 || s.batch > 1 << 20) {
-            throw Error("curriculum: '" + part + "': must be T:pairs:batch:steps, four numbers from 1, e.g. 64:4:64:150");
+        if (std::sscanf(part.c_str(), "%d:%d:%d:%d%c", &s.T, &s.pairs, &s.batch, &s.steps, &rest) != 4 ||
+            s.T < 1 || s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 || s.batch > 1 << 20) {
+            throw Error("curriculum: '" + part +
+                        "': must be T:pairs:batch:steps, four numbers from 1, e.g. 64:4:64:150");
         }
         out.push_back(s);
     }

@@ -23,9 +23,10 @@ std::unique_ptr<Task> make_task(const json& j, const std::string& where) {
     if (name == "needle") {
         const NeedleSettings d;
         return std::make_unique<NeedleTask>(
-            NeedleSettings{number(j, "pairs", d.pairs, where), number(j, "questions", d.questions, where),
-                           number(j, "value-tokens", d.value_tokens, where), number(j, "num-keys", d.num_keys, where),
-                           number(j, "num-values", d.num_values, where), number(j, "num-noise", d.num_noise, where)},
+            NeedleSettings{
+                number(j, "pairs", d.pairs, where), number(j, "questions", d.questions, where),
+                number(j, "value-tokens", d.value_tokens, where), number(j, "num-keys", d.num_keys, where),
+                number(j, "num-values", d.num_values, where), number(j, "num-noise", d.num_noise, where)},
             where);
     }
     throw Error(where + "task '" + name + "' is not known: needle");
@@ -35,8 +36,8 @@ int Task::token_id(const std::string& name) const {
     for (int id = 0; id < vocab_size(); id++) {
         if (token_name(id) == name) { return id; }
     }
-    throw Error("'" + name + "' is not a token of the " + this->name() + " task (tokens are " + token_name(0) + " to " +
-                token_name(vocab_size() - 1) + ")");
+    throw Error("'" + name + "' is not a token of the " + this->name() + " task (tokens are " +
+                token_name(0) + " to " + token_name(vocab_size() - 1) + ")");
 }
 
 std::string token_text(const Task& task, const int* tokens, size_t count) {

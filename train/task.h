@@ -14,13 +14,13 @@ struct Sample {
 };
 
 class Task {
-public:
+  public:
     virtual ~Task() = default;
     virtual std::string name() const = 0;
     virtual int vocab_size() const = 0;
-    virtual double chance() const = 0;              // that one guess at the answer is right
-    virtual int shortest(int pairs) const = 0;      // tokens that a training sample needs
-    virtual nlohmann::json settings() const = 0;    // what make_task() needs to make it again
+    virtual double chance() const = 0;            // that one guess at the answer is right
+    virtual int shortest(int pairs) const = 0;    // tokens that a training sample needs
+    virtual nlohmann::json settings() const = 0;  // what make_task() needs to make it again
     virtual std::string token_name(int id) const = 0;
 
     /* A training sample of T tokens with this many pairs. */

@@ -29,16 +29,16 @@ struct RunState {
     int step = 0;          // optimizer steps done
     uint64_t samples = 0;  // training samples drawn
     size_t stage = 0;
-    int stage_steps = 0;   // done in this stage
-    double accuracy = 0;   // running, within this stage
+    int stage_steps = 0;  // done in this stage
+    double accuracy = 0;  // running, within this stage
 };
 
 class Trainer {
-public:
+  public:
     Trainer(const TrainOptions& o, const json& options);
     int run();
 
-private:
+  private:
     void resume();
     void start();
     void print_settings() const;
@@ -67,8 +67,9 @@ Config config_for(const TrainOptions& o, const Task& task) {
     // The weights decide the sizes; how they attend is an option.
     const Config loaded = open_model(o.init_from).config;
     if (loaded.vocab_size != task.vocab_size()) {
-        throw Error("--init-from " + o.init_from + ": its vocabulary has " + std::to_string(loaded.vocab_size) +
-                    " tokens, the " + task.name() + " task needs " + std::to_string(task.vocab_size()));
+        throw Error("--init-from " + o.init_from + ": its vocabulary has " +
+                    std::to_string(loaded.vocab_size) + " tokens, the " + task.name() + " task needs " +
+                    std::to_string(task.vocab_size()));
     }
     TrainOptions own = o;
     Config& c = own.model.config;
@@ -88,25 +89,29 @@ Config config_for(const TrainOptions& o, const Task& task) {
 }
 
 Trainer::Trainer(const TrainOptions& o, const json& options)
-    : o_(o), options_(options), task_(make_task(o.task_settings(), "")), stages_(parse_curriculum(o.curriculum)),
-      config_(config_for(o, *task_)), progress_(o.log_every) {
+    : o_(o), options_(options), task_(make_task(o.task_settings(), "")),
+      stages_(parse_curriculum(o.curriculum)), config_(config_for(o, *task_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
     stages_.push_back({o.seq_len, o.pairs, o.batch_size, o.steps});
     int max_tokens = 0, max_seqs = 0, max_position = 0;
     for (const Stage& s : stages_) {
         if (s.T < task_->shortest(s.pairs) || s.pairs > o.num_keys) {
-            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " + std::to_string(s.pairs) + " of " +
-                        std::to_string(o.num_keys) + " keys with their questions (needs " +
-                        std::to_string(task_->shortest(s.pairs)) + " tokens)");
+            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " +
+                        std::to_string(s.pairs) + " of " + std::to_string(o.num_keys) +
+                        " keys with their questions (needs " + std::to_string(task_->shortest(s.pairs)) +
+                        " tokens)");
         }
-        if ((double)s.T * s.batch > 1 << 30) { throw Error("a micro-batch of more than 2^30 tokens: use --grad-accum"); }
+        if ((double)s.T * s.batch > 1 << 30) {
+            throw Error("a micro-batch of more than 2^30 tokens: use --grad-accum");
+        }
         max_tokens = std::max(max_tokens, s.T * s.batch);
         max_seqs = std::max(max_seqs, s.batch);
         max_position = std::max(max_position, s.T);
     }
-    model_ = std::make_unique<Model<float>>(
-        config_, ModelSizes{max_tokens, max_seqs, max_position, true, (float)o.dropout, o.attention_impl == "naive" ? 1 : 0},
-        parse_device(o.device));
+    model_ = std::make_unique<Model<float>>(config_,
+                                            ModelSizes{max_tokens, max_seqs, max_position, true,
+                                                       (float)o.dropout, o.attention_impl == "naive" ? 1 : 0},
+                                            parse_device(o.device));
 }
 
 int Trainer::remaining() const {
@@ -121,9 +126,7 @@ void Trainer::print_settings() const {
     std::string text;
     for (const auto& [key, v] : options_.items()) {
         const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
-        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) {
-            text += "\n ";
-        }
+        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
         text += " " + word;
     }
     std::printf("settings\n %s\n", text.c_str());
@@ -132,7 +135,9 @@ void Trainer::print_settings() const {
     std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
                 model_->num_parameters() - model_->params()[0].count);
     std::printf("memory  ");
-    for (const auto& l : model_->lists()) { std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str()); }
+    for (const auto& l : model_->lists()) {
+        std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
+    }
     std::printf(" in all %s\n", readable_bytes(model_->bytes()).c_str());
     std::printf("task     %s, chance %.2f%%\n", task_->name().c_str(), 100 * task_->chance());
     const bool moba = std::any_of(config_.layers.begin(), config_.layers.end(),
@@ -141,9 +146,11 @@ void Trainer::print_settings() const {
     for (const Stage& s : stages_) {
         const int seen = config_.block_size * config_.top_k;
         if (seen >= s.T) {
-            std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n", seen, s.T);
+            std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
+                        seen, s.T);
         } else {
-            std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T, 100 * config_.sparsity(s.T));
+            std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
+                        100 * config_.sparsity(s.T));
         }
     }
 }
@@ -183,8 +190,8 @@ void Trainer::resume() {
     const ModelFolder folder = open_model(o_.out);
     model_->allocate();
     const json s = load_checkpoint(folder, *model_);
-    state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(), s["stage_steps"].get<int>(),
-              s["accuracy"].get<double>()};
+    state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(),
+              s["stage_steps"].get<int>(), s["accuracy"].get<double>()};
     if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
     trim_log();
 }
@@ -211,7 +218,8 @@ int Trainer::run() {
     }
     progress_.done();
     save();
-    std::printf("%s at step %d after %s; model in %s/latest\n", stop_asked && remaining() > 0 ? "stopped" : "done", state_.step,
+    std::printf("%s at step %d after %s; model in %s/latest\n",
+                stop_asked && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
     if (remaining() > 0) { std::printf("go on with: moba train --resume --out %s\n", o_.out.c_str()); }
     return 0;
@@ -258,7 +266,8 @@ void Trainer::step() {
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
         progress_.done();
         const std::string bad = model_->first_not_finite();
-        throw Error("step " + std::to_string(state_.step) + ": " + (std::isfinite(loss) ? "gradient norm" : "loss") +
+        throw Error("step " + std::to_string(state_.step) + ": " +
+                    (std::isfinite(loss) ? "gradient norm" : "loss") +
                     " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
                     ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
     }
@@ -273,14 +282,22 @@ void Trainer::step() {
     const std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
     progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, tokens,
                     tokens_left * ms_per_token_ / 1000, stage_name});
-    log({{"step", state_.step}, {"loss", loss}, {"accuracy", share}, {"grad_norm", norm}, {"lr", lr}, {"ms", ms},
-         {"tokens_per_s", tokens / ms * 1000}, {"seq_len", s.T}, {"tokens", tokens}});
+    log({{"step", state_.step},
+         {"loss", loss},
+         {"accuracy", share},
+         {"grad_norm", norm},
+         {"lr", lr},
+         {"ms", ms},
+         {"tokens_per_s", tokens / ms * 1000},
+         {"seq_len", s.T},
+         {"tokens", tokens}});
     const bool last = state_.stage + 1 == stages_.size();
     if (!last && (state_.accuracy >= o_.stage_accuracy || state_.stage_steps == s.steps)) {
         const bool learnt = state_.accuracy >= o_.stage_accuracy;
         state_.stage++;
         state_.stage_steps = 0;
-        progress_.line("stage T=" + std::to_string(s.T) + (learnt ? " learnt" : " NOT learnt, out of its steps") + " at step " +
+        progress_.line("stage T=" + std::to_string(s.T) +
+                       (learnt ? " learnt" : " NOT learnt, out of its steps") + " at step " +
                        std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
     }
 }
@@ -312,17 +329,22 @@ void Trainer::validate_model() {
     loss /= counted;
     const double accuracy = (double)right / counted;
     char text[128];
-    std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d tests of %d tokens)", state_.step, loss,
-                  100 * accuracy, o_.eval_samples, final.T);
+    std::snprintf(text, sizeof text,
+                  "validation at step %d: loss %.4f, accuracy %.1f%% (%d tests of %d tokens)", state_.step,
+                  loss, 100 * accuracy, o_.eval_samples, final.T);
     progress_.line(text);
     log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
 
 void Trainer::save() {
-    const json origin = {{"program", std::string("moba ") + program_version()}, {"commit", program_commit()}, {"seed", o_.seed},
-                         {"step", state_.step}, {"init_from", o_.init_from}};
-    const json state = {{"step", state_.step},   {"samples", state_.samples},   {"stage", state_.stage},
-                        {"stage_steps", state_.stage_steps}, {"accuracy", state_.accuracy}, {"options", options_}};
+    const json origin = {{"program", std::string("moba ") + program_version()},
+                         {"commit", program_commit()},
+                         {"seed", o_.seed},
+                         {"step", state_.step},
+                         {"init_from", o_.init_from}};
+    const json state = {{"step", state_.step},         {"samples", state_.samples},
+                        {"stage", state_.stage},       {"stage_steps", state_.stage_steps},
+                        {"accuracy", state_.accuracy}, {"options", options_}};
     save_checkpoint(o_.out, state_.step, *model_, task_->settings(), origin, state);
 }
 
