@@ -63,8 +63,13 @@ void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* 
     REQUIRE(m <= matmul_m && n <= matmul_n && k >= 1, "m = %d, n = %d, k = %d", m, n, k);
 #ifdef MOBA_BLAS
     if constexpr (std::is_same_v<E, Out> && !std::is_same_v<E, bf16>) {
-        gemm(c, (int)ldc, a, ac == 1 ? CblasNoTrans : CblasTrans, (int)(ac == 1 ? ar : ac), b,
-             bc == 1 ? CblasNoTrans : CblasTrans, (int)(bc == 1 ? br : bc), m, n, k, add);
+        // As it lies, or transposed; a single row or column is both, and the BLAS wants a stride that would hold more.
+        const bool a_plain = ac == 1 && (ar >= (size_t)k || m == 1),
+                   b_plain = bc == 1 && (br >= (size_t)n || k == 1);
+        const int lda = a_plain ? std::max((int)ar, k) : std::max((int)ac, m);
+        const int ldb = b_plain ? std::max((int)br, n) : std::max((int)bc, k);
+        gemm(c, std::max((int)ldc, n), a, a_plain ? CblasNoTrans : CblasTrans, lda, b,
+             b_plain ? CblasNoTrans : CblasTrans, ldb, m, n, k, add);
         return;
     }
 #endif

@@ -1,0 +1,89 @@
+#include "moba/mlp.h"
+#include "test/cases.h"
+
+namespace {
+
+template <class E>
+struct Result {
+    std::vector<E> y, dgate, dup;
+};
+
+template <class E, class In>
+Result<E> run(size_t n, double scale = 3) {
+    const auto gate = as<E>(draw<In>(n, 1, scale)), up = as<E>(draw<In>(n, 2)), dy = as<E>(draw<In>(n, 3));
+    Guarded<E> y(n), dgate(n), dup(n);
+    swiglu_forward_cpu<E>({}, y.data(), gate.data(), up.data(), n);
+    swiglu_backward_cpu<E>({}, dgate.data(), dup.data(), dy.data(), gate.data(), up.data(), n);
+    EXPECT_TRUE(y.intact() && dgate.intact() && dup.intact());
+    return {y.values(), dgate.values(), dup.values()};
+}
+
+TEST(Swiglu, ForwardIsTheEquation) {
+    for (size_t n : {1, 15, 17, 8193}) {
+        const auto gate = draw<double>(n, 1, 3), up = draw<double>(n, 2);
+        std::vector<double> want(n);
+        for (size_t i = 0; i < n; i++) { want[i] = gate[i] / (1 + std::exp(-gate[i])) * up[i]; }
+        expect_error("swiglu y fp64", relative_error(run<double, double>(n).y, want), 1e-15);
+    }
+}
+
+TEST(Swiglu, Gradient) {
+    const size_t n = 50;
+    auto gate = draw<double>(n, 1, 3), up = draw<double>(n, 2);
+    const auto dy = draw<double>(n, 3);
+    const Result<double> got = run<double, double>(n);
+    const auto f = [&] {
+        std::vector<double> y(n);
+        swiglu_forward_cpu<double>({}, y.data(), gate.data(), up.data(), n);
+        return inner(y, dy);
+    };
+    expect_error("swiglu dgate gradient", gradient_error(gate, got.dgate, f), gradient_tolerance);
+    expect_error("swiglu dup gradient", gradient_error(up, got.dup, f), gradient_tolerance);
+}
+
+template <class E>
+void expect_close_to_double() {
+    for (size_t n : {1, 16, 8191, 20001}) {
+        const Result<E> got = run<E, E>(n);
+        const Result<double> want = run<double, E>(n);
+        const std::string name = std::string("swiglu ") + type_name<E>() + " ";
+        expect_error(name + "y", relative_error(got.y, want.y), allowed<E>(3e-7, 4e-3));
+        expect_error(name + "dgate", relative_error(got.dgate, want.dgate), allowed<E>(5e-7, 4e-3));
+        expect_error(name + "dup", relative_error(got.dup, want.dup), allowed<E>(3e-7, 4e-3));
+    }
+}
+TEST(Swiglu, Fp32IsCloseToDouble) { expect_close_to_double<float>(); }
+TEST(Swiglu, Bf16IsCloseToDouble) { expect_close_to_double<bf16>(); }
+
+// The two ends of the exponential: 0 on the left, the input itself on the right, never NaN.
+TEST(Swiglu, LargeGates) {
+    for_all_types([](auto zero) {
+        using E = decltype(zero);
+        const std::vector<E> gate{E(-1e30f), E(-100.f), E(-88.f), E(0.f), E(88.f), E(1e30f)},
+            one(gate.size(), E(1.f));
+        std::vector<E> y(gate.size()), dgate(y), dup(y);
+        swiglu_forward_cpu<E>({}, y.data(), gate.data(), one.data(), y.size());
+        swiglu_backward_cpu<E>({}, dgate.data(), dup.data(), one.data(), gate.data(), one.data(), y.size());
+        for (size_t i = 0; i < y.size(); i++) {
+            const double want = (double)gate[i] > 0 ? (double)gate[i] : 0, slope = want > 0 ? 1
+                                                                                   : i == 3 ? 0.5
+                                                                                            : 0;
+            EXPECT_NEAR((double)y[i], want, 1e-6 * std::fabs((double)gate[i])) << (double)gate[i];
+            EXPECT_NEAR((double)dup[i], want, 1e-6 * std::fabs((double)gate[i])) << (double)gate[i];
+            EXPECT_NEAR((double)dgate[i], slope, 1e-6) << (double)gate[i];
+        }
+    });
+}
+
+// The model overwrites gate and up with their gradients.
+TEST(Swiglu, BackwardInPlace) {
+    const size_t n = 9001;
+    auto gate = draw<float>(n, 1, 3), up = draw<float>(n, 2);
+    const auto dy = draw<float>(n, 3);
+    swiglu_backward_cpu<float>({}, gate.data(), up.data(), dy.data(), gate.data(), up.data(), n);
+    const Result<float> want = run<float, float>(n);
+    EXPECT_EQ(gate, want.dgate);
+    EXPECT_EQ(up, want.dup);
+}
+
+}  // namespace
