@@ -123,18 +123,19 @@ void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const Att
     });
 }
 
-// Hands out pieces of a workspace, every one on a cache line.
+// Hands out pieces of a workspace, every one on a cache line. Without a base it only adds up.
 class Carver {
   public:
-    explicit Carver(char* base) : at_(base) {}
+    explicit Carver(char* base) : base_(base) {}
     template <class X>
     X* take(size_t count) {
-        X* p = (X*)at_;
-        at_ += round_up(count * sizeof(X), (size_t)64);
-        return p;
+        char* p = base_ ? base_ + used_ : nullptr;
+        used_ += round_up(count * sizeof(X), (size_t)64);
+        return (X*)p;
     }
-    size_t bytes(const char* base) const { return at_ - base; }
+    size_t bytes() const { return used_; }
 
   private:
-    char* at_;
+    char* base_;
+    size_t used_ = 0;
 };

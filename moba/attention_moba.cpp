@@ -32,7 +32,7 @@ struct BlockScratch {
     static size_t bytes(int S, int D, bool backward) {
         Carver c(nullptr);
         BlockScratch scratch(c, S, D, backward);
-        return c.bytes(nullptr);
+        return c.bytes();
     }
 };
 
@@ -59,7 +59,7 @@ template <class E>
 size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
     Carver c(nullptr);
     MobaWorkspace<E> workspace(c, max_tokens, S, num_levels, s, backward);
-    return c.bytes(nullptr);
+    return c.bytes();
 }
 
 // One key/value head's blocks, and the lists of its group of query heads.
@@ -93,8 +93,8 @@ static MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const Atten
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
     Carver c(ctx.workspace);
     MobaWorkspace<E> w(c, seqs.num_tokens, S, seqs.num_levels, s, backward);
-    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu",
-            c.bytes(ctx.workspace), ctx.workspace_bytes);
+    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
+            ctx.workspace_bytes);
     return w;
 }
 

@@ -50,7 +50,7 @@ struct TiledScratch {
     static size_t bytes(int D) {
         Carver c(nullptr);
         TiledScratch scratch(c, D);
-        return c.bytes(nullptr);
+        return c.bytes();
     }
 };
 
@@ -82,15 +82,15 @@ template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
     Carver c(nullptr);
     TiledWorkspace<E> workspace(c, max_tokens, s, backward);
-    return c.bytes(nullptr);
+    return c.bytes();
 }
 
 template <class E>
 static TiledWorkspace<E> carve(const Ctx& ctx, int M, const AttentionShape& s, bool backward) {
     Carver c(ctx.workspace);
     TiledWorkspace<E> w(c, M, s, backward);
-    REQUIRE(c.bytes(ctx.workspace) <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu",
-            c.bytes(ctx.workspace), ctx.workspace_bytes);
+    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
+            ctx.workspace_bytes);
     return w;
 }
 

@@ -21,9 +21,7 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs,
             "%d tokens in %d sequences, planned for %d in %d", M, num_seqs, sizes_.max_tokens,
             sizes_.max_seqs);
-    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks,
-                                 host_seq_table_.data());
-    host_seqs_ = rebase(host_seqs_, host_seqs_.cu_seqlens, host_seq_table_.data());
+    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks);
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
     REQUIRE(host_seq_table_.size() <= seq_capacity_, "%zu ints of tables", host_seq_table_.size());

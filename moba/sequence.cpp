@@ -13,20 +13,19 @@ size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_
     return n;
 }
 
-Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size, int num_levels,
-                          const int* base) {
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size, int num_levels) {
     REQUIRE(cu.size() >= 2 && cu[0] == 0, "%zu entries in cu_seqlens", cu.size());
     REQUIRE(num_levels >= 1 && num_levels <= max_levels, "%d levels", num_levels);
     const int M = cu.back(), num_seqs = (int)cu.size() - 1;
     table = cu;
-    const size_t position_at = table.size();
     int longest = 0;
     for (int s = 0; s < num_seqs; s++) {
         REQUIRE(cu[s + 1] > cu[s], "sequence %d to hold a token", s);
         longest = std::max(longest, cu[s + 1] - cu[s]);
         for (int t = cu[s]; t < cu[s + 1]; t++) { table.push_back(t - cu[s]); }
     }
-    Sequences out{M, num_seqs, longest, num_levels, base, base + position_at, {}};
+    size_t level_at[max_levels];
+    int blocks[max_levels];
     for (int i = 0; i < num_levels; i++) {
         const int S = block_size >> i;
         REQUIRE(S >= 1, "block size %d >> %d", block_size, i);
@@ -41,11 +40,15 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, i
                 own[t] = (int)start.size() - 1;
             }
         }
-        const int n = (int)start.size();
+        blocks[i] = (int)start.size();
+        level_at[i] = table.size();
         start.push_back(M);
-        const int* at = base + table.size();
-        out.level[i] = {n, at, at + n + 1, at + 2 * n + 1};
         for (const auto& part : {start, first, own}) { table.insert(table.end(), part.begin(), part.end()); }
+    }
+    Sequences out{M, num_seqs, longest, num_levels, table.data(), table.data() + cu.size(), {}};
+    for (int i = 0; i < num_levels; i++) {
+        const int* start = table.data() + level_at[i];
+        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1};
     }
     return out;
 }

@@ -78,8 +78,7 @@ struct Batch {
 
     Batch(const std::vector<int>& lengths, int S, int levels = 1) {
         for (int n : lengths) { cu.push_back(cu.back() + n); }
-        table.resize(sequences_capacity(cu.back(), (int)lengths.size(), S, levels));
-        seqs = build_sequences(table, cu, S, levels, table.data());
+        seqs = build_sequences(table, cu, S, levels);
     }
     Batch(const Batch&) = delete;
     Batch& operator=(const Batch&) = delete;

@@ -103,8 +103,8 @@ static void run_attention(const std::string& path, int version) {
     const std::vector<float> q = f.floats("q"), k = f.floats("k"), v = f.floats("v"), dout = f.floats("dout");
     const std::vector<int> cu = f.ints("cu_seqlens");
     const int M = cu.back();
-    std::vector<int> table(sequences_capacity(M, (int)cu.size() - 1, S, 1));
-    const Sequences seqs = build_sequences(table, cu, S, 1, table.data());
+    std::vector<int> table;
+    const Sequences seqs = build_sequences(table, cu, S, 1);
     const GateShape gate{H, G, D, K, Gate::topk};
     const AttentionShape shape{H, G, D, AttentionKind::moba, 0, gate};
     const size_t bytes = std::max({gate_workspace_bytes<float>(M, (int)cu.size() - 1, S, 1, gate),

@@ -96,7 +96,7 @@ TEST(SequencesDeathTest, BadCuts) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     std::vector<int> table(100);
     const auto build = [&](const std::vector<int>& cu, int S, int levels) {
-        build_sequences(table, cu, S, levels, table.data());
+        build_sequences(table, cu, S, levels);
     };
     EXPECT_EXIT(build({0}, 16, 1), testing::ExitedWithCode(1), "1 entries");
     EXPECT_EXIT(build({1, 3}, 16, 1), testing::ExitedWithCode(1), "cu_seqlens");

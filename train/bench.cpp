@@ -50,8 +50,7 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
     if (H % G) { throw Error("num-heads must be a multiple of num-kv-heads"); }
     std::vector<int> cu, table;
     for (int b = 0; b <= o.batch; b++) { cu.push_back(b * T); }
-    Sequences seqs = build_sequences(table, cu, o.block_size, 1, nullptr);
-    seqs = rebase(seqs, nullptr, table.data());
+    const Sequences seqs = build_sequences(table, cu, o.block_size, 1);
     const GateShape gate{H, G, D, o.top_k, Gate::topk};
     const AttentionShape shape{H, G, D, kind, 0, gate};
     const size_t nq = (size_t)M * H * D, nk = (size_t)M * G * D;
