@@ -7,8 +7,7 @@
             Out is E, or acc_t<E> for logits.
    Units    -
    Needs    M, I, O >= 1; workspace of linear_workspace_bytes
-   Error    fp32 against fp64: about sqrt(k) * 2^-24 * |x||w|, k the length of the sum (measured 3e-7 relative to the
-            largest |y| at k = 64, 1e-6 at k = 4096)
+   Error    fp32 against fp64: about sqrt(k) * 2^-24 relative to the largest value, k the length of the sum (measured 6e-7)
    Cost     2*M*I*O flop each; bound by arithmetic from I, O of about 64 on
    Order    fixed by the shapes. dw sums rows in up to 32 splits of at least 512 rows, added in order. */
 #pragma once

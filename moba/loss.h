@@ -6,7 +6,7 @@
             lowest index of equals) is the target · dz (M, V) E, may be null (no gradient) and may alias z
    Units    nats; scale = 1 / counted targets of the whole optimizer step, from StepState
    Needs    target in [0, V) or ignored
-   Error    fp32 against fp64: 2^-22 of |loss| + log V (measured 4e-7)
+   Error    fp32 against fp64: 2^-23 of |loss| + log V (measured 5e-8), dz 1.3e-6 relative (3e-7)
    Cost     2 reads and 1 write of M*V logits; memory bound
    Order    a row is summed in order of v */
 #pragma once

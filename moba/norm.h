@@ -8,7 +8,7 @@
             dx already holds the gradient that flows past the norm (residual); y may alias x, dx aliases nothing
    Units    eps in squared units of x
    Needs    C >= 1; workspace of norm_workspace_bytes for the backward
-   Error    fp32 against fp64: 4 * 2^-24 relative to the largest |y| (measured 2e-7)
+   Error    fp32 against fp64: relative to the largest value: y and dx 4e-7, dw 1.2e-6 (measured 1.8e-7, 3.6e-7)
    Cost     forward 2*M*C elements, backward 4*M*C; memory bound
    Order    dw: partial sums over 256 rows, added in order */
 #pragma once

@@ -1,7 +1,8 @@
 /* What the unit tests share: random inputs, packed batches, a workspace that shows misuse, finite differences, and bits
    that must not depend on the thread count.
 
-   Tolerances were measured: MOBA_SHOW_ERRORS=1 prints every error beside what is allowed, about twice as much. */
+   Tolerances were measured: MOBA_SHOW_ERRORS=1 prints every error beside what is allowed, about twice the worst of 12
+   other seeds, of a build without vectors and of one without optimisation. One rounding to bf16 is at most 2^-8. */
 #pragma once
 #include "moba/parallel.h"
 #include "moba/philox.h"
@@ -151,7 +152,7 @@ double gradient_error(std::vector<double>& x, const std::vector<double>& dx, F f
     }
     return worst / std::max(max_abs(dx.data(), dx.size()), 1e-30);
 }
-const double gradient_tolerance = 1e-9;  // measured: 1e-11 to 2.5e-10, the error of the differences
+const double gradient_tolerance = 4e-9;  // measured: 1e-11 to 2e-9, the error of the differences
 
 // ---- threads ----
 

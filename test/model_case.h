@@ -98,7 +98,9 @@ inline void expect_intact(const auto& model) {
 inline std::vector<std::pair<Config, float>> variety() {
     std::vector<std::pair<Config, float>> out;
     out.push_back({small("moba,full"), 0.f});
-    out.push_back({small("window:7:rope,moba:none", 3), 0.f});
+    Config window = small("window:7:rope,moba:none", 3);
+    window.key_conv = 5;  // not in the first layer
+    out.push_back({window, 0.f});
     Config conv = small("moba,full:none,window:5");  // key convolution with GQA; two sizes of blocks
     conv.key_conv = 3, conv.num_heads = 4, conv.num_kv_heads = 2, conv.num_blocks = 2, conv.block_size = 32;
     conv.num_layers = 3, conv.layers = parse_layers("moba,full:none,window:5", 3);

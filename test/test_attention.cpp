@@ -88,7 +88,7 @@ TEST(Attention, NaiveIsTheEquation) {
         }
         const Result<double> got = run<double, double>(c, 1);
         const std::string name = std::string("attention naive fp64 ") + (c.scale > 1 ? "large " : "");
-        expect_error(name + "out", relative_error(got.out, out), c.scale > 1 ? 2e-13 : 1e-15);
+        expect_error(name + "out", relative_error(got.out, out), c.scale > 1 ? 2e-13 : 1.5e-15);
         expect_error(name + "lse", relative_error(got.lse, lse), 1e-15);
     }
 }
@@ -127,15 +127,15 @@ void expect_close(int version) {
         const Result<E> got = run<E, E>(c, version);
         const Result<double> want = run<double, E>(c, 1);
         // a score of thousands is off by thousands of roundings, and with it its exponential
-        const double more = c.scale > 1 ? 120 : 1;
+        const double more = c.scale > 1 ? 250 : 1;
         const std::string name = std::string("attention ") + (version == 1 ? "naive " : "fast ") +
                                  type_name<E>() + (c.scale > 1 ? " large" : "");
-        const double low = c.scale > 1 ? 1.6e-2 : 8e-3, low_d = 1.6e-2;
-        expect_error(name + " out", error_of(got.out, want.out), allowed<E>(8e-7 * more, low));
-        expect_error(name + " lse", error_of(got.lse, want.lse), allowed<E>(4e-7, 4e-7));
-        expect_error(name + " dq", error_of(got.dq, want.dq), allowed<E>(2.8e-6 * more, low_d));
-        expect_error(name + " dk", error_of(got.dk, want.dk), allowed<E>(2.8e-6 * more, low_d));
-        expect_error(name + " dv", error_of(got.dv, want.dv), allowed<E>(2.8e-6 * more, low));
+        const double low = 1.1e-2, low_d = c.scale > 1 ? 8e-2 : 2.4e-2;
+        expect_error(name + " out", error_of(got.out, want.out), allowed<E>(1.2e-6 * more, low));
+        expect_error(name + " lse", error_of(got.lse, want.lse), allowed<E>(6e-7, 6e-7));
+        expect_error(name + " dq", error_of(got.dq, want.dq), allowed<E>(3.6e-6 * more, low_d));
+        expect_error(name + " dk", error_of(got.dk, want.dk), allowed<E>(3.6e-6 * more, low_d));
+        expect_error(name + " dv", error_of(got.dv, want.dv), allowed<E>(3.6e-6 * more, low));
     }
 }
 /* Where bf16 rounds, version 1: the weights p and ds as they enter a product, and each output once. Version 2 rounds

@@ -6,11 +6,11 @@ namespace {
 using namespace attention_case;
 
 void expect_equal(const char* what, const Result<double>& a, const Result<double>& b) {
-    expect_error(std::string(what) + " out", error_of(a.out, b.out), 3e-15);
-    expect_error(std::string(what) + " lse", error_of(a.lse, b.lse), 3e-15);
-    expect_error(std::string(what) + " dq", error_of(a.dq, b.dq), 3e-15);
-    expect_error(std::string(what) + " dk", error_of(a.dk, b.dk), 3e-15);
-    expect_error(std::string(what) + " dv", error_of(a.dv, b.dv), 3e-15);
+    expect_error(std::string(what) + " out", error_of(a.out, b.out), 6e-15);
+    expect_error(std::string(what) + " lse", error_of(a.lse, b.lse), 6e-15);
+    expect_error(std::string(what) + " dq", error_of(a.dq, b.dq), 6e-15);
+    expect_error(std::string(what) + " dk", error_of(a.dk, b.dk), 6e-15);
+    expect_error(std::string(what) + " dv", error_of(a.dv, b.dv), 6e-15);
 }
 
 TEST(Attention, Identities) {
@@ -30,7 +30,7 @@ TEST(Attention, Identities) {
         const Result<double> self = at({lengths, 2, 2, 6, window, 1});
         expect_error("window 1 out", error_of(self.out, draw<double>(self.out.size(), 3)), 1e-15);
         expect_error("window 1 dv", error_of(self.dv, draw<double>(self.out.size(), 4)), 2e-15);
-        expect_error("window 1 dq", max_abs(self.dq.data(), self.dq.size()), 3e-15);
+        expect_error("window 1 dq", max_abs(self.dq.data(), self.dq.size()), 6e-15);
     }
 }
 
@@ -44,10 +44,10 @@ TEST(Attention, PackedEqualsAlone) {
         const auto begins = [](const std::vector<double>& x, const std::vector<double>& y) {
             return error_of(std::vector<double>(x.begin(), x.begin() + y.size()), y);
         };
-        expect_error("packed out", begins(a.out, b.out), 3e-15);
-        expect_error("packed dq", begins(a.dq, b.dq), 3e-15);
-        expect_error("packed dk", begins(a.dk, b.dk), 3e-15);
-        expect_error("packed dv", begins(a.dv, b.dv), 3e-15);
+        expect_error("packed out", begins(a.out, b.out), 6e-15);
+        expect_error("packed dq", begins(a.dq, b.dq), 6e-15);
+        expect_error("packed dk", begins(a.dk, b.dk), 6e-15);
+        expect_error("packed dv", begins(a.dv, b.dv), 6e-15);
     }
 }
 
@@ -56,7 +56,7 @@ TEST(Attention, EveryQueryChoosesBlockZero) {
     const Case c{{2100}, 2, 1, 2, moba, 0, 16, 2, 1, Gate::sink};
     const Result<double> want = run<double, double>(c, 1);
     expect_equal("block 0 for all", run<double, double>(c, 2), want);
-    expect_error("block 0 for all fp32 dk", error_of((run<float, double>(c, 2).dk), want.dk), 2e-6);
+    expect_error("block 0 for all fp32 dk", error_of((run<float, double>(c, 2).dk), want.dk), 4e-6);
 }
 
 TEST(Attention, SameBitsOnThreads) {

