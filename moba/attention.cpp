@@ -33,7 +33,8 @@ static void naive_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing
         const E* q = a.q + ((size_t)t * s.H + h) * s.D;
         A top = -INFINITY, total = 0;
         for (int j = t - seqs.position[t]; j <= t; j++) {
-            p[j] = visible(t, j) ? dot(q, a.k + ((size_t)j * s.G + g) * s.D, s.D) * scale : A(-INFINITY);
+            p[j] = dot(q, a.k + ((size_t)j * s.G + g) * s.D, s.D) * scale;
+            if (!visible(t, j)) { p[j] = -INFINITY; }
             top = std::max(top, p[j]);
         }
         for (int j = t - seqs.position[t]; j <= t; j++) { total += std::exp(p[j] - top); }
