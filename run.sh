@@ -30,7 +30,7 @@ header() { echo "#include <$1>" | ${CXX:-c++} -E -x c++ - -o /dev/null; }
 get_packages() {
     need "command -v ${CXX:-c++} && header vector" g++ "the C++20 compiler"
     need "command -v cmake" cmake "the build"
-    need "command -v make || command -v ninja" make "the build"
+    need "command -v make" make "the build"
     need "header CLI/App.hpp" libcli11-dev "CLI11, command line options"
     need "header nlohmann/json.hpp" nlohmann-json3-dev "nlohmann/json, config and log files"
     need "ls /usr/include/*/cblas.h /usr/include/openblas*/cblas.h /usr/include/*/openblas*/cblas.h /usr/local/include/cblas.h 2> /dev/null | grep -q . || header cblas.h" \

@@ -193,6 +193,7 @@ static void bench_step(const BenchOptions& o, json& result) {
 }
 
 int run_bench(const BenchOptions& o) {
+    if (!o.json.empty()) { write_file(o.json, ""); }  // a path that cannot be written fails now, not after the work
     json result = header(o);
     if (o.what == "attention") {
         bench_attention(o, result);

@@ -146,6 +146,7 @@ int run_eval(const EvalOptions& o) {
                     std::to_string(shortest) + " tokens");
     }
 
+    if (!o.json.empty()) { write_file(o.json, ""); }  // a path that cannot be written fails now, not after the work
     const double begin = now_ms();
     HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(o.depths)};
     for (int d = 0; d < o.depths; d++) {
