@@ -90,7 +90,7 @@ TEST(FastExp, IsCloseToExp) {
         const double want = std::exp((double)(float)x);
         worst = std::max(worst, std::fabs((double)fast_exp((float)x) / want - 1));
     }
-    expect_error("fast_exp, relative", worst, 2.5e-7);
+    expect_error("fast_exp, relative", worst, 2.6e-7);  // every float: 2.31e-7, without FMA 2.54e-7
     EXPECT_EQ(fast_exp(0.f), 1.f);
     EXPECT_EQ(fast_exp(-87.5f), 0.f);
     EXPECT_EQ(fast_exp(-1e30f), 0.f);
@@ -109,8 +109,8 @@ TEST(FastExp, VectorsEqualScalars) {
     for (size_t i = 0; i < x.size(); i++) { y[i] = fast_exp(x[i]); }
     for (size_t i = 0; i < x.size(); i++) {
         volatile float alone = x[i];
-        ASSERT_NEAR(y[i] / std::exp((double)alone), 1, 2.5e-7) << alone;
-        ASSERT_NEAR(fast_exp(alone) / y[i], 1, 2.5e-7) << alone;
+        ASSERT_NEAR(y[i] / std::exp((double)alone), 1, 2.6e-7) << alone;
+        ASSERT_NEAR(fast_exp(alone) / y[i], 1, 2.6e-7) << alone;
     }
 }
 
