@@ -2,6 +2,7 @@
 #   make          the program: build/moba
 #   make test     builds and runs every test
 #   make asan     the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
+#   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
 #   make bench    times attention, a training step and every operation
 #   make format   clang-format over all sources
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
@@ -20,15 +21,22 @@ asan:
 	cmake --build build/asan -j $(JOBS)
 	cd build/asan && ctest --output-on-failure --no-tests=error
 
+# SECONDS_EACH=3600 for the long one; needs clang
+SECONDS_EACH ?= 60
+fuzz:
+	cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=clang++ -DMOBA_FUZZ=ON -DMOBA_SANITIZE=address,undefined -DMOBA_BLAS=OFF
+	cmake --build build/fuzz -j $(JOBS)
+	test/fuzz/run.sh build/fuzz/test $(SECONDS_EACH)
+
 bench: all
 	build/moba bench attention --seq-len 16384
 	build/moba bench step --seq-len 1024 --batch-size 4 --block-size 64
 	build/moba bench op --seq-len 1024 --batch-size 4
 
 format:
-	clang-format -i moba/*.h moba/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp
+	clang-format -i moba/*.h moba/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
 
 clean:
 	rm -rf build
 
-.PHONY: all test asan bench format clean
+.PHONY: all test asan fuzz bench format clean

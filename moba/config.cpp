@@ -13,7 +13,17 @@ AttentionShape Config::attention_shape(int layer) const {
 std::vector<double> Config::rope_frequencies() const {
     std::vector<double> f;
     for (int i = 0; i < head_dim / 2; i++) {
-        f.push_back(std::pow(rope_theta, -2.0 * i / head_dim) / rope_factor);
+        f.push_back(std::pow(rope_theta, -2.0 * i / head_dim));
+    }
+    const RopeScaling& r = rope_scaling;
+    const double low = r.low_freq_factor, high = r.high_freq_factor;
+    for (double& x : f) {
+        double keep = r.type == RopeType::none;  // share of the frequency that is not divided
+        if (r.type == RopeType::llama3) {
+            const double waves = r.original_max_position_embeddings * x / (2 * M_PI);  // within the original length
+            keep = std::clamp((waves - low) / (high - low), 0.0, 1.0);
+        }
+        x = keep * x + (1 - keep) * x / r.factor;
     }
     return f;
 }
@@ -55,7 +65,13 @@ void validate(const Config& c) {
     in_range("max_position_embeddings", c.max_position_embeddings, 1, 1 << 30);
     in_range("rms_norm_eps", c.rms_norm_eps, 1e-12, 1);
     in_range("rope_theta", c.rope_theta, 1, 1e12);
-    in_range("rope_factor", c.rope_factor, 1e-3, 1e6);
+    const RopeScaling& r = c.rope_scaling;
+    in_range("rope_scaling factor", r.factor, 1e-3, 1e6);
+    in_range("rope_scaling original_max_position_embeddings", r.original_max_position_embeddings, 1, 1 << 30);
+    in_range("rope_scaling low_freq_factor", r.low_freq_factor, 1e-3, 1e6);
+    in_range("rope_scaling high_freq_factor", r.high_freq_factor, 1e-3, 1e6);
+    need(r.high_freq_factor > r.low_freq_factor,
+         "rope_scaling: high_freq_factor must be greater than low_freq_factor");
     in_range("embedding_std", c.embedding_std, 1e-6, 100);
     in_range("num_blocks", c.num_blocks, 1, max_levels);
     in_range("block_size", c.block_size, 16, 1 << 16);
@@ -137,6 +153,35 @@ std::string layer_name(const LayerKind& k) {
     return kind + (k.position == Position::rope ? ":rope" : ":none");
 }
 
+static const char* rope_names[] = {"default", "linear", "llama3"};
+
+RopeScaling parse_rope_scaling(const std::string& text) {
+    RopeScaling r;
+    char rest;
+    if (text.empty()) { return r; }
+    if (std::sscanf(text.c_str(), "linear:%lf%c", &r.factor, &rest) == 1) {
+        r.type = RopeType::linear;
+    } else if (std::sscanf(text.c_str(), "llama3:%lf:%lf:%lf:%d%c", &r.factor, &r.low_freq_factor,
+                           &r.high_freq_factor, &r.original_max_position_embeddings, &rest) == 4) {
+        r.type = RopeType::llama3;
+    } else {
+        throw Error("rope-scaling = '" + text +
+                    "': must be linear:F or llama3:F:LOW:HIGH:ORIGINAL, e.g. linear:4 or llama3:8:1:4:8192");
+    }
+    return r;
+}
+
+std::string rope_scaling_name(const RopeScaling& r) {
+    char text[100] = "";
+    if (r.type == RopeType::linear) {
+        std::snprintf(text, sizeof text, "linear:%g", r.factor);
+    } else if (r.type == RopeType::llama3) {
+        std::snprintf(text, sizeof text, "llama3:%g:%g:%g:%d", r.factor, r.low_freq_factor, r.high_freq_factor,
+                      r.original_max_position_embeddings);
+    }
+    return text;
+}
+
 static const char* gate_names[] = {"topk", "recent", "sink"};
 
 Gate parse_gate(const std::string& text) {
@@ -153,13 +198,17 @@ json config_to_json(const Config& c) {
     const bool llama = c.is_plain_llama();
     json layers = json::array();
     for (const LayerKind& k : c.layers) { layers.push_back(layer_name(k)); }
-    json rope = {{"rope_theta", c.rope_theta}, {"rope_type", "default"}};
-    json scaling = nullptr;
-    if (c.rope_factor != 1) {
-        rope["rope_type"] = "linear";
-        rope["factor"] = c.rope_factor;
-        scaling = {{"rope_type", "linear"}, {"type", "linear"}, {"factor", c.rope_factor}};
+    const RopeScaling& r = c.rope_scaling;
+    json scaling = {{"rope_type", rope_names[(int)r.type]}};
+    if (r.type != RopeType::none) { scaling["factor"] = r.factor; }
+    if (r.type == RopeType::llama3) {
+        scaling["low_freq_factor"] = r.low_freq_factor;
+        scaling["high_freq_factor"] = r.high_freq_factor;
+        scaling["original_max_position_embeddings"] = r.original_max_position_embeddings;
     }
+    json rope = scaling;  // the same twice: transformers 5 reads rope_parameters, older ones rope_theta and rope_scaling
+    rope["rope_theta"] = c.rope_theta;
+    if (r.type == RopeType::none) { scaling = nullptr; }
     return {{"architectures", {llama ? "LlamaForCausalLM" : "MobaForCausalLM"}},
             {"model_type", llama ? "llama" : "moba"},
             {"vocab_size", c.vocab_size},
@@ -220,6 +269,17 @@ static X value_or(const json& j, const char* key, const std::string& where, X fa
 
 Config config_from_json(const json& j, const std::string& where) {
     need(j.is_object(), where + ": must be a JSON object");
+    const std::string type = value_or(j, "model_type", where, std::string("llama"));
+    need(type == "llama" || type == "moba",
+         where + ": model_type '" + type.substr(0, 60) + "' is not supported, only llama and moba");
+    need(type == "llama" || j.contains("moba"), where + ": 'moba' is missing");
+    if (const auto a = j.find("architectures"); a != j.end() && a->is_array()) {
+        for (const json& name : *a) {
+            need(name == "LlamaForCausalLM" || name == "MobaForCausalLM",
+                 where + ": architecture " + name.dump().substr(0, 60) +
+                     " is not supported, only LlamaForCausalLM and MobaForCausalLM");
+        }
+    }
     Config c;
     c.vocab_size = value<int>(j, "vocab_size", where);
     c.hidden_size = value<int>(j, "hidden_size", where);
@@ -246,9 +306,19 @@ Config config_from_json(const json& j, const std::string& where) {
         c.rope_theta = value_or(*it, "rope_theta", where, c.rope_theta);
         const std::string type =
             value_or(*it, "rope_type", where, value_or(*it, "type", where, std::string("default")));
-        need(type == "default" || type == "linear",
-             where + ": " + key + ": type '" + type + "' is not supported");
-        if (type == "linear") { c.rope_factor = value<double>(*it, "factor", where); }
+        RopeScaling& r = c.rope_scaling;
+        const auto known = std::find(std::begin(rope_names), std::end(rope_names), type);
+        need(known != std::end(rope_names), where + ": " + key + ": type '" + type +
+                                                "' is not supported (known are default, linear and llama3)");
+        need(value_or(*it, "partial_rotary_factor", where, 1.0) == 1.0,
+             where + ": partial_rotary_factor is not supported");
+        r.type = (RopeType)(known - std::begin(rope_names));
+        if (r.type != RopeType::none) { r.factor = value<double>(*it, "factor", where); }
+        if (r.type == RopeType::llama3) {
+            r.low_freq_factor = value<double>(*it, "low_freq_factor", where);
+            r.high_freq_factor = value<double>(*it, "high_freq_factor", where);
+            r.original_max_position_embeddings = value<int>(*it, "original_max_position_embeddings", where);
+        }
     }
     const auto m = j.find("moba");
     if (m == j.end()) {

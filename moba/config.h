@@ -13,6 +13,8 @@
 #include <string>
 #include <vector>
 
+constexpr int max_key_conv = 5;  // taps
+
 enum class Position { rope, none };
 
 struct LayerKind {
@@ -21,6 +23,18 @@ struct LayerKind {
     int window = 0;  // tokens, kind window only
 
     bool operator==(const LayerKind&) const = default;
+};
+
+/* How positions beyond the length first trained for are squeezed in, in Hugging Face's terms.
+   linear: all frequencies divided by factor. llama3 (Llama 3.1): waves longer than original / low_freq_factor divided by factor,
+   those shorter than original / high_freq_factor kept, a smooth passage between. */
+enum class RopeType { none, linear, llama3 };
+struct RopeScaling {
+    RopeType type = RopeType::none;
+    double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
+    int original_max_position_embeddings = 8192;
+
+    bool operator==(const RopeScaling&) const = default;
 };
 
 struct Config {
@@ -34,7 +48,7 @@ struct Config {
     int max_position_embeddings = 256;  // the length trained for, in tokens; longer runs are allowed
     double rms_norm_eps = 1e-5;
     double rope_theta = 10000;
-    double rope_factor = 1;  // linear scaling: positions are divided by it
+    RopeScaling rope_scaling;
     bool tie_word_embeddings = false;
 
     std::vector<LayerKind> layers;  // one for each layer
@@ -61,6 +75,9 @@ void validate(const Config&);
 /* "moba:rope,full:none,window:64:rope", repeated to num_layers; position defaults to rope. */
 std::vector<LayerKind> parse_layers(const std::string& pattern, int num_layers);
 std::string layer_name(const LayerKind&);
+/* "", "linear:F" or "llama3:F:LOW:HIGH:ORIGINAL"; Throws Error. */
+RopeScaling parse_rope_scaling(const std::string&);
+std::string rope_scaling_name(const RopeScaling&);
 Gate parse_gate(const std::string&);
 std::string gate_name(Gate);
 

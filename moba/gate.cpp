@@ -1,4 +1,4 @@
-#include "moba/gate.h"
+#include "moba/gate_impl.h"
 #include "moba/parallel.h"
 #include "moba/tile.h"
 #include <algorithm>
@@ -23,9 +23,6 @@ size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateS
     return g.first_start(s, g.H);
 }
 
-// Columns of the transposed means: all blocks, rounded up so that a tile may read past the last one.
-static int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
-
 template <class A>
 static size_t thread_bytes(int D) {
     return ((size_t)tile_queries * D + (size_t)tile_queries * tile_blocks) * sizeof(A);
@@ -38,58 +35,15 @@ size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels,
     return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
 }
 
-/* The best `room` blocks seen so far, by score, then by lower index. Blocks must be offered in ascending order. */
-template <class A>
-struct Best {
-    int room = 0, count = 0;
-    A score[max_top_k];
-    int block[max_top_k];
-
-    void offer(A s, int n) {
-        if (!(s == s)) { s = -INFINITY; }
-        if (count == room && (room == 0 || !(s > score[count - 1]))) { return; }
-        int at = count < room ? count++ : count - 1;
-        for (; at > 0 && s > score[at - 1]; at--) {
-            score[at] = score[at - 1];
-            block[at] = block[at - 1];
-        }
-        score[at] = s;
-        block[at] = n;
-    }
-};
-
-// Writes a query's slots: its past blocks in ascending order, its own block, then -1.
-static void write_choice(int* chosen, int K, int* past, int num_past, int own) {
-    std::sort(past, past + num_past);
-    std::copy_n(past, num_past, chosen);
-    chosen[num_past] = own;
-    std::fill(chosen + num_past + 1, chosen + K, -1);
-}
-
-// recent and sink look at no key
-static void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
-    const int room = std::min(K - 1, own - first);
-    int past[max_top_k];
-    for (int i = 0; i < room; i++) { past[i] = own - room + i; }
-    if (gate == Gate::sink && room > 0) { past[0] = first; }
-    write_choice(chosen, K, past, room, own);
-}
-
 /* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores is q · mean_t. */
 template <class E>
 static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks,
                         GateShape s) {
-    using A = acc_t<E>;
     parallel_ranges(blocks.num_blocks, 16, [&](size_t b, size_t e) {
-        std::vector<A> sum(s.D);
         for (size_t n = b; n < e; n++) {
-            std::fill(sum.begin(), sum.end(), A(0));
-            for (int t = blocks.start[n]; t < blocks.start[n + 1]; t++) {
-                const E* row = k + ((size_t)t * s.G + g) * s.D;
-                for (int d = 0; d < s.D; d++) { sum[d] += A(row[d]); }
-            }
-            const A count = (A)(blocks.start[n + 1] - blocks.start[n]);
-            for (int d = 0; d < s.D; d++) { mean_t[d * columns + n] = round_to<E>(sum[d] / count); }
+            const int t = blocks.start[n];
+            block_mean(mean_t + n, columns, k + ((size_t)t * s.G + g) * s.D, (size_t)s.G * s.D,
+                       blocks.start[n + 1] - t, s.D);
         }
     });
 }

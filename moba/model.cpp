@@ -42,12 +42,15 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)), memory_(find_memory(device)),
       weights_("weights", memory_), gradients_("gradients", memory_), moments_("AdamW moments", memory_),
       activations_("activations", memory_), backward_("activation gradients", memory_),
+      kept_("key and value cache", memory_),
       tables_("index tables", memory_), workspace_("workspace", memory_) {
     REQUIRE(op_ && memory_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
     validate(config_);
     ctx_.device = device;
+    decode_layers_ = config_.layers;
+    if (sizes_.cache_tokens) { sizes_.max_tokens = std::max(sizes_.max_tokens, config_.key_conv); }
     Params<E> none;
     each_param(
         config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
@@ -60,8 +63,9 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     chunk_tokens_ =
         (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
     chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
-    seq_capacity_ =
-        sequences_capacity(sizes.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks);
+    seq_capacity_ = std::max<size_t>(
+        1 + max_key_conv,
+        sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks));
     workspace_bytes_ = workspace_needed();
     plan_or_point();
 }
@@ -100,6 +104,11 @@ size_t Model<E>::workspace_needed() const {
         const AttentionShape s = c.attention_shape(l);
         if (s.kind == AttentionKind::moba) {
             need(gate_workspace_bytes<E>(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
+        }
+        for (AttentionKind kind : {s.kind, AttentionKind::full, AttentionKind::moba}) {
+            AttentionShape decoding = s;
+            decoding.kind = kind;
+            need(sizes_.cache_tokens ? decode_workspace_bytes<E>(cache_shape(), decoding) : 0);
         }
         need(sizes_.attention_version == 1
                  ? naive_attention_workspace_bytes<E>(M, s)
@@ -193,6 +202,15 @@ void Model<E>::plan_or_point() {
     logits_ = activations_.template take<A>("logits of a chunk", (size_t)chunk_tokens_ * c.vocab_size);
     losses_ = statistic("losses", 1);
 
+    cache_.assign(sizes_.cache_tokens ? c.num_layers : 0, {});
+    for (int l = 0; l < (int)cache_.size(); l++) {
+        const std::string at = "layers." + std::to_string(l) + ".";
+        const size_t rows = (size_t)sizes_.cache_tokens * kv;
+        cache_[l].k = kept_.template take<E>(at + "keys", rows);
+        cache_[l].v = kept_.template take<E>(at + "values", rows);
+        cache_[l].k_raw = c.has_key_conv(l) ? kept_.template take<E>(at + "keys before convolution", rows) : nullptr;
+        cache_[l].means = kept_.template take<A>(at + "block means", cache_shape().first_mean(c.num_kv_heads));
+    }
     if (train) {
         const auto scratch = [&](const char* name, size_t width) {
             return backward_.template take<E>(name, M * width);
@@ -213,6 +231,7 @@ void Model<E>::plan_or_point() {
     }
 
     tokens_ = tables_.template take<int>("tokens", M);
+    counted_rows_ = tables_.template take<int>("counted tokens", M);
     targets_ = tables_.template take<int>("targets", M);
     correct_ = tables_.template take<int>("correct", M);
     seq_table_ = tables_.template take<int>("sequences and blocks", seq_capacity_);
@@ -227,7 +246,7 @@ template <class E>
 std::vector<typename Model<E>::List> Model<E>::lists() const {
     std::vector<List> out;
     for (const Arena* a :
-         {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+         {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
         if (a->bytes()) { out.push_back({a->list(), a->bytes()}); }
     }
     return out;
@@ -249,7 +268,7 @@ size_t Model<E>::num_parameters() const {
 
 template <class E>
 void Model<E>::allocate() {
-    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
         a->allocate();
     }
     plan_or_point();
@@ -344,7 +363,7 @@ std::string Model<E>::first_not_finite() const {
 template <class E>
 bool Model<E>::guards_intact(std::string* broken) const {
     for (const Arena* a :
-         {&weights_, &gradients_, &moments_, &activations_, &backward_, &tables_, &workspace_}) {
+         {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
         if (!a->guards_intact(broken)) { return false; }
     }
     return true;

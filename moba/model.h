@@ -6,6 +6,8 @@
             each layer:  x += dropout(o · attention(rope(q · n), rope(conv(k · n)), v · n)),   n = norm(x)
                          x += dropout(down · swiglu(gate · n, up · n)),                        n = norm(x)
             logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
+   Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token; read_logits
+            after either
    Use      Model<float> model(config, sizes);        // plans: lists() tells every byte, nothing is allocated yet
             model.allocate(); model.init_weights(seed);
             step:  zero_gradients(); for each micro-batch: set_batch(...), forward(true), loss(true), backward(); update(...) */
@@ -21,6 +23,7 @@ struct ModelSizes {
     bool training = false;
     float dropout = 0;
     int attention_version = 0;  // 0 fast, 1 naive
+    int cache_tokens = 0;       // kept for decode(): the longest a sequence may become
 };
 
 // Where a weight starts. uniform: between -1/sqrt(inputs) and 1/sqrt(inputs).
@@ -77,12 +80,15 @@ class Model {
         bool
             with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
     void backward();         // after loss(true)
+    void decode(int token);  // one more token behind those of forward() and decode()
+    void decode_attention(AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
     void zero_gradients();
     void
     update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
     double gradient_norm();    // of the last update(), before clipping
 
-    void read_losses(std::vector<A>& losses, std::vector<int>& correct);  // one for each token of the batch
+    void read_losses(std::vector<A>& losses,
+                     std::vector<int>& correct);  // one for each token of the batch, 0 where no target counts
     void read_logits(int first, int count,
                      std::vector<A>& logits);  // (count, V) for tokens first..; after forward()
 
@@ -115,6 +121,12 @@ class Model {
     size_t workspace_needed() const;
     Ctx attention_ctx() const;
     void attention_forward(int l);
+    E* convolve_keys(int l);
+    void cache(int l, const E* k);
+    void layers_forward();
+    CacheShape cache_shape() const {
+        return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size, config_.num_blocks};
+    }
     void attention_backward(int l);
     void mlp_forward(int l, E* out);
     void mlp_backward(int l);
@@ -135,17 +147,25 @@ class Model {
     OptimizerSettings optimizer_;
     std::vector<ParamRange> host_ranges_;
 
-    Arena weights_, gradients_, moments_, activations_, backward_, tables_, workspace_;
+    Arena weights_, gradients_, moments_, activations_, backward_, kept_, tables_, workspace_;
     A *w_ = nullptr, *g_ = nullptr, *m_ = nullptr, *v_ = nullptr;
     E* w_low_ = nullptr;
     Params<E> weight_;
     Params<A> gradient_;
     std::vector<LayerState> state_;
+    struct Cache {  // of a layer: keys before and after convolution, values, means of blocks
+        E *k_raw, *k, *v;
+        A* means;
+    };
+    std::vector<Cache> cache_;
+    std::vector<LayerKind> decode_layers_;
+    int cached_ = 0;         // tokens in the cache
+    bool decoding_ = false;  // the pass under way is decode()'s
     E *final_x_, *final_norm_, *branch_;
     A *final_rstd_, *logits_, *losses_;
     E *dlogits_, *dx_, *dbranch_, *dnorm_, *dattn_, *dq_, *dk_, *dk_raw_, *dv_, *dact_;
     A* norm_;
-    int *tokens_, *targets_, *correct_, *seq_table_;
+    int *tokens_, *counted_rows_, *targets_, *correct_, *seq_table_;
     A* rope_table_;
     StepState* step_;
     ParamRange* ranges_;
@@ -160,6 +180,6 @@ class Model {
         bool wide;  // acc_t<E>, not E
     };
     std::vector<Probe> probes_;
-    std::vector<int> host_seq_table_;
+    std::vector<int> host_seq_table_, counted_;  // counted_: tokens of the batch that have a target
     Sequences host_seqs_{}, seqs_{};
 };

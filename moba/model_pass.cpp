@@ -21,6 +21,8 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs,
             "%d tokens in %d sequences, planned for %d in %d", M, num_seqs, sizes_.max_tokens,
             sizes_.max_seqs);
+    REQUIRE(!sizes_.cache_tokens || (num_seqs == 1 && M <= sizes_.cache_tokens),
+            "%d tokens in %d sequences for a cache of %d", M, num_seqs, sizes_.cache_tokens);
     host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks);
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
@@ -28,7 +30,15 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     seqs_ = rebase(host_seqs_, host_seq_table_.data(), seq_table_);
     memory_->to_device(ctx_, seq_table_, host_seq_table_.data(), host_seq_table_.size() * sizeof(int));
     memory_->to_device(ctx_, tokens_, tokens, M * sizeof(int));
-    if (targets) { memory_->to_device(ctx_, targets_, targets, M * sizeof(int)); }
+    counted_.clear();
+    std::vector<int> wanted;
+    for (int m = 0; targets && m < M; m++) {
+        if (targets[m] == ignored) { continue; }
+        counted_.push_back(m);
+        wanted.push_back(targets[m]);
+    }
+    memory_->to_device(ctx_, counted_rows_, counted_.data(), counted_.size() * sizeof(int));
+    memory_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     memory_->to_device(ctx_, step_, &step, sizeof step);
 }
 
@@ -39,26 +49,57 @@ void Model<E>::attention_forward(int l) {
     const LayerParams<E>& w = weight_.layers[l];
     const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
               kv = c.num_kv_heads * c.head_dim;
-    const AttentionShape shape = c.attention_shape(l);
     op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, w.norm1, norm_shape());
     op_->linear_forward(ctx_, s.q, s.norm1, w.q, linear(C, q));
     op_->linear_forward(ctx_, s.k_raw, s.norm1, w.k, linear(C, kv));
     op_->linear_forward(ctx_, s.v, s.norm1, w.v, linear(C, kv));
-    E* k = c.has_key_conv(l) ? s.k : s.k_raw;
-    if (c.has_key_conv(l)) {
-        op_->key_conv_forward(ctx_, k, s.k_raw, w.k_conv, seqs_.position, {M, kv, c.key_conv});
-    }
+    E* k = c.has_key_conv(l) ? convolve_keys(l) : s.k_raw;
     if (c.layers[l].position == Position::rope) {
         op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
         op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
     }
-    if (shape.kind == AttentionKind::moba) {
-        op_->gate_forward(attention_ctx(), s.routing, s.q, k, seqs_, shape.gate);
-        op_->gate_lists(ctx_, s.routing, seqs_, shape.gate);
+    if (!cache_.empty()) { cache(l, k); }
+    if (decoding_) {
+        AttentionShape shape = c.attention_shape(l);
+        shape.kind = decode_layers_[l].attention;
+        op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, cached_ + 1,
+                              cache_shape(), shape);
+    } else {
+        const AttentionShape shape = c.attention_shape(l);
+        if (shape.kind == AttentionKind::moba) {
+            op_->gate_forward(attention_ctx(), s.routing, s.q, k, seqs_, shape.gate);
+            op_->gate_lists(ctx_, s.routing, seqs_, shape.gate);
+        }
+        op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, k, s.v, s.routing, seqs_, shape);
     }
-    op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, k, s.v, s.routing, seqs_, shape);
     op_->linear_forward(ctx_, branch_, s.attn, w.o, linear(q, C));
     op_->residual_forward(ctx_, s.mid, s.x, branch_, step_, dropout(l, DropoutSite::attention));
+}
+
+// The keys of this pass behind the convolution. decode() has one new key: its result is the last row of the few that the
+// taps reach.
+template <class E>
+E* Model<E>::convolve_keys(int l) {
+    const LayerState& s = state_[l];
+    const int kv = config_.num_kv_heads * config_.head_dim, taps = config_.key_conv;
+    if (!cache_.empty()) { op_->cache_rows(ctx_, cache_[l].k_raw, s.k_raw, cached_, seqs_.num_tokens, kv); }
+    if (!decoding_) {
+        op_->key_conv_forward(ctx_, s.k, s.k_raw, weight_.layers[l].k_conv, seqs_.position,
+                              {seqs_.num_tokens, kv, taps});
+        return s.k;
+    }
+    const int rows = std::min(taps, cached_ + 1), first = cached_ + 1 - rows;
+    op_->key_conv_forward(ctx_, s.k, cache_[l].k_raw + (size_t)first * kv, weight_.layers[l].k_conv,
+                          seq_table_ + 1, {rows, kv, taps});
+    return s.k + (size_t)(rows - 1) * kv;
+}
+
+template <class E>
+void Model<E>::cache(int l, const E* k) {
+    const int kv = config_.num_kv_heads * config_.head_dim, M = seqs_.num_tokens;
+    op_->cache_rows(ctx_, cache_[l].k, k, cached_, M, kv);
+    op_->cache_rows(ctx_, cache_[l].v, state_[l].v, cached_, M, kv);
+    op_->cache_means(ctx_, cache_[l].means, cache_[l].k, cached_, M, cache_shape());
 }
 
 template <class E>
@@ -76,8 +117,42 @@ void Model<E>::mlp_forward(int l, E* out) {
 
 template <class E>
 void Model<E>::forward(bool with_dropout) {
-    const Config& c = config_;
     dropout_ = with_dropout ? sizes_.dropout : 0;
+    cached_ = 0;
+    decoding_ = false;
+    layers_forward();
+    cached_ = seqs_.num_tokens;
+}
+
+template <class E>
+void Model<E>::decode(int token) {
+    REQUIRE(cached_ > 0 && cached_ < sizes_.cache_tokens, "%d tokens in a cache of %d", cached_, sizes_.cache_tokens);
+    REQUIRE(cached_ < sizes_.max_position, "token %d, planned for %d", cached_, sizes_.max_position);
+    // The table: this token's position; behind it those that a convolution over the last keys counts with.
+    int table[1 + max_key_conv] = {cached_};
+    for (int i = 0; i < max_key_conv; i++) { table[1 + i] = i; }
+    memory_->to_device(ctx_, seq_table_, table, sizeof table);
+    memory_->to_device(ctx_, tokens_, &token, sizeof token);
+    seqs_ = {};
+    seqs_.num_tokens = 1;
+    seqs_.position = seq_table_;
+    dropout_ = 0;
+    decoding_ = true;
+    layers_forward();
+    decoding_ = false;
+    cached_++;
+}
+
+template <class E>
+void Model<E>::decode_attention(AttentionKind kind) {
+    for (LayerKind& k : decode_layers_) {
+        if (k.attention != AttentionKind::window) { k.attention = kind; }
+    }
+}
+
+template <class E>
+void Model<E>::layers_forward() {
+    const Config& c = config_;
     E* x = state_[0].x;
     op_->embedding_forward(ctx_, x, tokens_, weight_.embed, {seqs_.num_tokens, c.hidden_size, c.vocab_size});
     const DropoutShape d = dropout(0, DropoutSite::embedding);
@@ -89,23 +164,30 @@ void Model<E>::forward(bool with_dropout) {
     op_->norm_forward(ctx_, final_norm_, final_rstd_, final_x_, weight_.norm, norm_shape());
 }
 
-// The logits never exist for all tokens at once: a chunk of them, its loss, and at once its share of the gradient.
+// Only tokens with a target have logits, and never all at once: a chunk of them, its loss, and at once its share of the
+// gradient. branch_ and dx_ are free between the passes: they hold the rows of these tokens.
 template <class E>
 void Model<E>::loss(bool with_gradient) {
     REQUIRE(!with_gradient || sizes_.training, "a model planned for training");
-    const int M = seqs_.num_tokens, C = config_.hidden_size, V = config_.vocab_size;
-    for (int m = 0; m < M; m += chunk_tokens_) {
-        const int rows = std::min(chunk_tokens_, M - m);
-        E* hidden = final_norm_ + (size_t)m * C;
-        op_->linear_forward_wide(ctx_, logits_, hidden, weight_.head, {rows, C, V});
+    const int M = seqs_.num_tokens, R = (int)counted_.size(), C = config_.hidden_size, V = config_.vocab_size;
+    const RowsShape rows_shape{R, M, C};
+    const bool all = R == M;
+    const E* hidden = all ? final_norm_ : branch_;
+    E* dhidden = all ? dnorm_ : dx_;
+    if (!all) { op_->gather_rows(ctx_, branch_, final_norm_, counted_rows_, rows_shape); }
+    for (int m = 0; m < R; m += chunk_tokens_) {
+        const int rows = std::min(chunk_tokens_, R - m);
+        const E* x = hidden + (size_t)m * C;
+        op_->linear_forward_wide(ctx_, logits_, x, weight_.head, {rows, C, V});
         op_->loss_forward_backward(ctx_, losses_ + m, correct_ + m, with_gradient ? dlogits_ : nullptr,
                                    logits_, targets_ + m, step_, {rows, V});
         if (with_gradient) {
-            op_->linear_backward_weight(ctx_, gradient_.head, dlogits_, hidden, {rows, C, V});
-            op_->linear_backward_input(ctx_, dnorm_ + (size_t)m * C, dlogits_, weight_.head, {rows, C, V},
+            op_->linear_backward_weight(ctx_, gradient_.head, dlogits_, x, {rows, C, V});
+            op_->linear_backward_input(ctx_, dhidden + (size_t)m * C, dlogits_, weight_.head, {rows, C, V},
                                        false);
         }
     }
+    if (with_gradient && !all) { op_->scatter_rows(ctx_, dnorm_, dx_, counted_rows_, rows_shape); }
 }
 
 // The gradient of what a layer added to the residual stream: the stream's own, behind the dropout.
@@ -203,10 +285,17 @@ double Model<E>::gradient_norm() {
 
 template <class E>
 void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
-    losses.resize(seqs_.num_tokens);
-    correct.resize(seqs_.num_tokens);
-    memory_->to_host(ctx_, losses.data(), losses_, losses.size() * sizeof(A));
-    memory_->to_host(ctx_, correct.data(), correct_, correct.size() * sizeof(int));
+    const size_t R = counted_.size();
+    std::vector<A> loss(R);
+    std::vector<int> right(R);
+    memory_->to_host(ctx_, loss.data(), losses_, R * sizeof(A));
+    memory_->to_host(ctx_, right.data(), correct_, R * sizeof(int));
+    losses.assign(seqs_.num_tokens, A(0));
+    correct.assign(seqs_.num_tokens, 0);
+    for (size_t i = 0; i < R; i++) {
+        losses[counted_[i]] = loss[i];
+        correct[counted_[i]] = right[i];
+    }
 }
 
 template <class E>

@@ -4,6 +4,7 @@
 #pragma once
 #include "moba/adamw.h"
 #include "moba/attention.h"
+#include "moba/decode.h"
 #include "moba/dropout.h"
 #include "moba/embedding.h"
 #include "moba/gate.h"
@@ -14,6 +15,7 @@
 #include "moba/mlp.h"
 #include "moba/norm.h"
 #include "moba/rope.h"
+#include "moba/rows.h"
 
 template <class E>
 struct Ops {
@@ -33,10 +35,15 @@ struct Ops {
     decltype(&gate_lists_cpu) gate_lists;
     decltype(&attention_forward_cpu<E>) attention_forward;
     decltype(&attention_backward_cpu<E>) attention_backward;
+    decltype(&cache_rows_cpu<E>) cache_rows;
+    decltype(&cache_means_cpu<E>) cache_means;
+    decltype(&decode_attention_cpu<E>) decode_attention;
     decltype(&swiglu_forward_cpu<E>) swiglu_forward;
     decltype(&swiglu_backward_cpu<E>) swiglu_backward;
     decltype(&residual_forward_cpu<E>) residual_forward;
     decltype(&residual_backward_cpu<E>) residual_backward;
+    decltype(&gather_rows_cpu<E>) gather_rows;
+    decltype(&scatter_rows_cpu<E>) scatter_rows;
     decltype(&loss_forward_backward_cpu<E>) loss_forward_backward;
     decltype(&grad_norm_cpu<acc_t<E>>) grad_norm;
     decltype(&adamw_cpu<E>) adamw;

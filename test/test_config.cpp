@@ -49,7 +49,7 @@ TEST(Config, RefusesWhatIsOutOfRange) {
         {"rms_norm_eps = nan", [](Config& c) { c.rms_norm_eps = NAN; }},
         {"rms_norm_eps = 0", [](Config& c) { c.rms_norm_eps = 0; }},
         {"rope_theta = inf", [](Config& c) { c.rope_theta = INFINITY; }},
-        {"rope_factor = 0", [](Config& c) { c.rope_factor = 0; }},
+        {"rope_scaling factor = 0", [](Config& c) { c.rope_scaling.factor = 0; }},
         {"embedding_std = 0", [](Config& c) { c.embedding_std = 0; }},
         {"block_size = 8", [](Config& c) { c.block_size = 8; }},
         {"block_size = 24: must be a multiple of 16", [](Config& c) { c.block_size = 24; }},
@@ -103,7 +103,7 @@ TEST(Config, JsonBothWays) {
     c.layers = parse_layers("window:48:none,moba", 2);
     c.block_size = 64, c.top_k = 5, c.gate = Gate::sink, c.key_conv = 5, c.num_blocks = 2,
     c.embedding_std = 0.25;
-    c.rope_theta = 123456.5, c.rope_factor = 4, c.rms_norm_eps = 1e-6, c.tie_word_embeddings = true;
+    c.rope_theta = 123456.5, c.rope_scaling = {RopeType::linear, 4}, c.rms_norm_eps = 1e-6, c.tie_word_embeddings = true;
     c.head_dim = 24, c.hidden_size = 100, c.intermediate_size = 77, c.max_position_embeddings = 12345;
     const json j = config_to_json(c);
     const json text = json::parse(j.dump());  // through text, as a file
@@ -111,11 +111,28 @@ TEST(Config, JsonBothWays) {
     EXPECT_EQ(config_to_json(back), j);
     EXPECT_EQ(back.layers, c.layers);
     EXPECT_EQ(back.top_k, 5);
-    EXPECT_EQ(back.rope_factor, 4);
+    EXPECT_EQ(back.rope_scaling, c.rope_scaling);
     EXPECT_EQ(back.rope_theta, 123456.5);
     EXPECT_TRUE(back.tie_word_embeddings);
     EXPECT_EQ(j["model_type"], "moba");
     EXPECT_EQ(config_to_json(small())["model_type"], "llama");
+}
+
+// The frequencies of Llama 3.1 as transformers 5 computes them (theta 500000, D = 128, factor 8, 1, 4, 8192).
+TEST(Config, Llama3Frequencies) {
+    Config c = small();
+    c.head_dim = 128, c.rope_theta = 500000, c.rope_scaling = parse_rope_scaling("llama3:8:1:4:8192");
+    const std::vector<double> f = c.rope_frequencies();
+    const double plain[] = {1, std::pow(500000, -2.0 * 20 / 128)};
+    EXPECT_DOUBLE_EQ(f[0], plain[0]) << "short waves are kept";
+    EXPECT_DOUBLE_EQ(f[20], plain[1]);
+    EXPECT_DOUBLE_EQ(f[63], std::pow(500000, -2.0 * 63 / 128) / 8) << "long ones divided";
+    const double x = std::pow(500000, -2.0 * 30 / 128), waves = 8192 * x / (2 * M_PI), keep = (waves - 1) / 3;
+    EXPECT_TRUE(keep > 0 && keep < 1);
+    EXPECT_DOUBLE_EQ(f[30], keep * x + (1 - keep) * x / 8);
+    EXPECT_EQ(rope_scaling_name(c.rope_scaling), "llama3:8:1:4:8192");
+    EXPECT_EQ(config_from_json(config_to_json(c), "x").rope_scaling, c.rope_scaling);
+    EXPECT_THROW(parse_rope_scaling("llama3:8"), Error);
 }
 
 // A Llama of someone else: no key `moba`, several keys left out.
@@ -126,7 +143,7 @@ TEST(Config, ReadsLlama) {
     const Config c = config_from_json(j, "x.json");
     EXPECT_EQ(c.num_kv_heads, 4);
     EXPECT_EQ(c.head_dim, 16);
-    EXPECT_EQ(c.rope_factor, 2);
+    EXPECT_EQ(c.rope_scaling.factor, 2);
     EXPECT_EQ(c.layers, parse_layers("full:rope", 3));
     EXPECT_TRUE(c.is_plain_llama());
 }
@@ -146,7 +163,18 @@ TEST(Config, RefusesBadJson) {
         {"'tie_word_embeddings' has the wrong type", {{"tie_word_embeddings", 1}}},
         {"hidden_act", {{"hidden_act", "gelu"}}},
         {"attention_bias", {{"attention_bias", true}}},
-        {"type 'llama3' is not supported", {{"rope_parameters", {{"rope_type", "llama3"}}}}},
+        {"type 'yarn' is not supported", {{"rope_parameters", {{"rope_type", "yarn"}}}}},
+        {"'low_freq_factor' is missing", {{"rope_parameters", {{"rope_type", "llama3"}, {"factor", 8}}}}},
+        {"high_freq_factor must be greater",
+         {{"rope_parameters",
+           {{"rope_type", "llama3"},
+            {"factor", 8},
+            {"low_freq_factor", 4},
+            {"high_freq_factor", 4},
+            {"original_max_position_embeddings", 8192}}}}},
+        {"partial_rotary_factor", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}},
+        {"model_type 'mistral' is not supported", {{"model_type", "mistral"}}},
+        {"architecture \"QwenForCausalLM\" is not supported", {{"architectures", {"QwenForCausalLM"}}}},
         {"'rope_parameters' must be an object", {{"rope_parameters", 3}}},
         {"'factor' is missing", {{"rope_parameters", {{"rope_type", "linear"}}}}},
         {"'moba' must be an object", {{"moba", 1}}},

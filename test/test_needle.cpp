@@ -1,12 +1,12 @@
 /* The needle task: whoever looks the key up is always right, whoever guesses is right by chance, and pairs lie anywhere. */
 #include "test/check.h"
-#include "train/needle.h"
+#include "train/task.h"
 #include <map>
 #include <set>
 
 namespace {
 
-const NeedleSettings two_tokens{
+const TaskSettings two_tokens{
     .pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
 
 // Looks every question's key up in the context, and answers with what follows it there.
@@ -27,8 +27,10 @@ int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
 }
 
 TEST(Needle, OracleIsAlwaysRight) {
-    for (const NeedleSettings& settings : {NeedleSettings{}, two_tokens}) {
-        const NeedleTask task(settings, "");
+    for (const TaskSettings& given : {TaskSettings{}, two_tokens}) {
+        const auto made = make_task(given, "");
+        const Task& task = *made;
+        const TaskSettings& settings = task.settings();
         Sample s;
         for (int i = 0; i < 2000; i++) {
             Rng rng(1, Purpose::test, i);
@@ -45,7 +47,8 @@ TEST(Needle, OracleIsAlwaysRight) {
 }
 
 TEST(Needle, ConstantGuessIsChance) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     Sample s;
     int right = 0, asked = 0;
     for (int i = 0; i < 20000; i++) {
@@ -56,11 +59,12 @@ TEST(Needle, ConstantGuessIsChance) {
     }
     EXPECT_EQ(asked, 20000);
     EXPECT_NEAR((double)right / asked, task.chance(), 4 * std::sqrt(task.chance() / asked));
-    EXPECT_DOUBLE_EQ(NeedleTask(two_tokens, "").chance(), 1.0 / 64);
+    EXPECT_DOUBLE_EQ(make_task(two_tokens, "")->chance(), 1.0 / 64);
 }
 
 TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     std::set<int> starts;
     Sample s;
     for (int i = 0; i < 4000; i++) {
@@ -76,7 +80,8 @@ TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
 }
 
 TEST(Needle, ContextHoldsDistinctKeysAndDisjointAlphabets) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     Sample s;
     for (int i = 0; i < 500; i++) {
         Rng rng(4, Purpose::test, i);
@@ -99,7 +104,8 @@ TEST(Needle, ContextHoldsDistinctKeysAndDisjointAlphabets) {
 }
 
 TEST(Needle, DepthPlacesTheTarget) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     Sample s;
     for (double depth : {0.0, 0.25, 0.5, 1.0}) {
         double off = 0;
@@ -115,7 +121,8 @@ TEST(Needle, DepthPlacesTheTarget) {
 }
 
 TEST(Needle, SameSeedSameSamplesOtherSeedOthers) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     Sample a, b, c;
     Rng r1(9, Purpose::train_data, 3), r2(9, Purpose::train_data, 3), r3(9, Purpose::eval_data, 3);
     task.draw(r1, 64, 4, a);
@@ -126,11 +133,12 @@ TEST(Needle, SameSeedSameSamplesOtherSeedOthers) {
 }
 
 TEST(Needle, TokensHaveNames) {
-    const NeedleTask task({}, "");
+    const auto made = make_task({}, "");
+    const Task& task = *made;
     for (int id = 0; id < task.vocab_size(); id++) { EXPECT_EQ(task.token_id(task.token_name(id)), id); }
     EXPECT_THROW(task.token_id("k99"), Error);
-    EXPECT_THROW(NeedleTask({.pairs = 3}, ""), Error) << "a target needs three decoys";
-    EXPECT_THROW(NeedleTask({.pairs = 40}, ""), Error) << "more pairs than keys";
+    EXPECT_THROW(make_task({.pairs = 3}, ""), Error) << "a target needs three decoys";
+    EXPECT_THROW(make_task({.pairs = 40}, ""), Error) << "more pairs than keys";
 }
 
 }  // namespace

@@ -120,7 +120,7 @@ TEST(Rope, ConfigFrequencies) {
     Config c;
     c.head_dim = 80;
     c.rope_theta = theta;
-    c.rope_factor = 2.5;
+    c.rope_scaling = {RopeType::linear, 2.5};
     EXPECT_EQ(c.rope_frequencies(), frequencies(80, 2.5));
 }
 

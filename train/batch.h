@@ -10,6 +10,16 @@ struct Batch {
         targets.insert(targets.end(), s.targets.begin(), s.targets.end());
         cu_seqlens.push_back((int)tokens.size());
     }
+    /* A window of text, each token the target of the one before. The end token is the last target of its document and
+       the first input of the next one, which is a sequence of its own: documents never attend to each other. */
+    void add_text(const std::vector<int>& ids, int end_token) {
+        for (size_t i = 0; i + 1 < ids.size(); i++) {
+            if (i > 0 && ids[i] == end_token) { cu_seqlens.push_back((int)tokens.size()); }
+            tokens.push_back(ids[i]);
+            targets.push_back(ids[i + 1]);
+        }
+        cu_seqlens.push_back((int)tokens.size());
+    }
     int counted() const {
         int n = 0;
         for (int t : targets) { n += t != ignored; }

@@ -4,13 +4,16 @@
 #include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <set>
 #include <unistd.h>
 
 namespace fs = std::filesystem;
 using nlohmann::json;
 
 static const char* weights_file = "/model.safetensors";
+static const char* index_file = "/model.safetensors.index.json";
 static const char* moments_file = "/state.safetensors";
+static const char* tokenizer_file = "/tokenizer.json";
 
 ModelFolder open_model(const std::string& path) {
     ModelFolder out;
@@ -29,9 +32,67 @@ ModelFolder open_model(const std::string& path) {
     if (const auto m = j.find("moba"); m != j.end()) {
         if (m->contains("task")) { out.task = (*m)["task"].dump(); }
         if (m->contains("origin")) { out.origin = (*m)["origin"].dump(); }
+        if (m->contains("data")) { out.data = (*m)["data"].dump(); }
+        if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
+    }
+    if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
+        out.tokenizer = out.path + tokenizer_file;
+    }
+    if (const auto end = j.find("eos_token_id"); end != j.end()) {  // one id, or a list of them
+        const json& first = end->is_array() && !end->empty() ? (*end)[0] : *end;
+        if (first.is_number_unsigned() && first.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
+            out.end_token = first.get<int>();
+        }
     }
     return out;
 }
+
+namespace {
+
+/* The weights of a folder: model.safetensors, or the shards that model.safetensors.index.json names. */
+class Weights {
+  public:
+    explicit Weights(const std::string& folder) {
+        std::error_code ignore;
+        const std::string index = folder + index_file;
+        if (fs::exists(folder + weights_file, ignore) || !fs::exists(index, ignore)) {
+            files_.emplace_back(folder + weights_file);
+            return;
+        }
+        const json j = read_json(index);
+        const auto map = j.is_object() ? j.find("weight_map") : j.end();
+        if (map == j.end() || !map->is_object()) { throw Error(index + ": 'weight_map' is missing"); }
+        std::set<std::string> names;
+        for (const auto& [tensor, file] : map->items()) {
+            if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
+                throw Error(index + ": tensor '" + tensor + "' is not in a file of this folder");
+            }
+            names.insert(file.get<std::string>());
+        }
+        for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
+        if (files_.empty()) { throw Error(index + ": names no file"); }
+        for (const Safetensors& f : files_) {
+            for (const auto& entry : f.tensors()) {
+                if (!seen_.insert(entry.first).second) {
+                    throw Error(f.path() + ": tensor '" + entry.first + "' is in another file too");
+                }
+            }
+        }
+    }
+    const std::vector<Safetensors>& files() const { return files_; }
+    const Safetensors& with(const std::string& tensor) const {
+        for (const Safetensors& f : files_) {
+            if (f.has(tensor)) { return f; }
+        }
+        return files_[0];  // whose at() says what is missing
+    }
+
+  private:
+    std::vector<Safetensors> files_;
+    std::set<std::string> seen_;
+};
+
+}  // namespace
 
 // One tensor of a file into the model; its shape must be the model's and its values finite.
 template <class E>
@@ -54,16 +115,28 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     model.write_param(kind, p, {values.begin(), values.end()});
 }
 
+// Tensors of a Llama folder that are not weights of ours: tables that older files store, the output layer that is tied.
+static bool passed_over(const std::string& name, const Config& c) {
+    const std::string table = "rotary_emb.inv_freq";
+    return (name.size() > table.size() && name.compare(name.size() - table.size(), table.size(), table) == 0) ||
+           (c.tie_word_embeddings && name == "lm_head.weight");
+}
+
 template <class E>
 void load_weights(const ModelFolder& folder, Model<E>& model) {
-    const Safetensors file(folder.path + weights_file);
-    for (const auto& entry : file.tensors()) {
-        const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
-        if (std::none_of(model.params().begin(), model.params().end(), known)) {
-            throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
+    const Weights weights(folder.path);
+    for (const Safetensors& file : weights.files()) {
+        for (const auto& entry : file.tensors()) {
+            const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
+            if (std::none_of(model.params().begin(), model.params().end(), known) &&
+                !passed_over(entry.first, model.config())) {
+                throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
+            }
         }
     }
-    for (const ParamInfo& p : model.params()) { load_tensor(file, p.name, model, p, Model<E>::Kind::weight); }
+    for (const ParamInfo& p : model.params()) {
+        load_tensor(weights.with(p.name), p.name, model, p, Model<E>::Kind::weight);
+    }
     model.weights_changed();
 }
 
@@ -71,11 +144,12 @@ json read_state(const ModelFolder& folder) {
     const std::string file = folder.path + "/state.json";
     json j = read_json(file);
     const auto whole = [&](const char* key) {
-        return j.contains(key) && j[key].is_number_integer() && j[key].get<double>() >= 0;
+        return j.contains(key) && j[key].is_number_unsigned() && j[key].get<double>() <= 1e15;
     };
-    if (!j.is_object() || !whole("step") || !whole("samples") || !whole("stage") || !whole("stage_steps") ||
+    const auto count = [&](const char* key) { return whole(key) && j[key].get<uint64_t>() <= 1 << 30; };
+    if (!j.is_object() || !count("step") || !whole("samples") || !count("stage") || !count("stage_steps") ||
         !j.contains("accuracy") || !j["accuracy"].is_number() || !j.contains("options") ||
-        !j["options"].is_object()) {
+        !j["options"].is_object() || !whole("data_tokens")) {
         throw Error(file + ": not the state of a training run");
     }
     return j;
@@ -131,8 +205,8 @@ static void write_weights(const std::string& path, Model<E>& model,
 }
 
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& task, const json& origin,
-                     const json& state) {
+void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& about,
+                     const std::string& tokenizer, const json& state) {
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
     std::error_code none;
@@ -143,8 +217,15 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         remove_unfinished(dir);
         fs::create_directories(tmp);
         json config = config_to_json(model.config());
-        config["moba"]["task"] = task;
-        config["moba"]["origin"] = origin;
+        config["moba"].update(about);
+        if (about.contains("end_token")) {
+            config["eos_token_id"] = about["end_token"];
+            config["moba"].erase("end_token");
+        }
+        if (!tokenizer.empty()) {
+            const MappedFile file(tokenizer);
+            write_file(tmp + tokenizer_file, std::string(file.data.get(), file.bytes));
+        }
         write_file(tmp + "/config.json", config.dump(2) + "\n");
         write_file(tmp + "/state.json", state.dump(2) + "\n");
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
@@ -172,7 +253,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
 
 #define INSTANTIATE(E)                                                                                       \
     template void load_weights(const ModelFolder&, Model<E>&);                                               \
-    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const json&,              \
-                                  const json&);                                                              \
+    template void save_checkpoint(const std::string&, int, Model<E>&, const json&,                           \
+                                  const std::string&, const json&);                                          \
     template json load_checkpoint(const ModelFolder&, Model<E>&);
 INSTANTIATE(float)

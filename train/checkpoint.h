@@ -1,7 +1,8 @@
 /* Checkpoints: a folder DIR/step-N that is whole or not there.
 
-   config.json         Hugging Face's keys; ours under `moba` (layers, task, origin)
+   config.json         Hugging Face's keys; ours under `moba` (layers, task or data, origin)
    model.safetensors   fp32 weights under Hugging Face's names
+   tokenizer.json      of the data, where it has one
    state.safetensors   AdamW's moments (moment1.<name>, moment2.<name>)
    state.json          step, place in the data, stage, and every option of the run
    Written as DIR/step-N.tmp, every file and the folder fsynced, renamed; then the symlink DIR/latest is replaced by a
@@ -14,18 +15,20 @@
 struct ModelFolder {
     std::string path;  // of the checkpoint itself
     Config config;
-    std::string task;    // JSON, "" when the model was not trained on a task
-    std::string origin;  // JSON
+    std::string task, data;  // JSON: what it was trained on; "" where it was not, or elsewhere
+    std::string origin;      // JSON
+    std::string tokenizer;   // "bytes", the path of a tokenizer.json, or ""
+    int end_token = -1;      // between documents; -1 = not told
 };
 
-/* `path` is a checkpoint, or a run's folder (then its `latest`). */
+/* `path` is a checkpoint, a run's folder (then its `latest`), or a Llama of Hugging Face's, in one file or in shards. */
 ModelFolder open_model(const std::string& path);
 template <class E>
 void load_weights(const ModelFolder&, Model<E>&);
 
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& task,
-                     const nlohmann::json& origin, const nlohmann::json& state);
+void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& about,
+                     const std::string& tokenizer_file, const nlohmann::json& state);
 /* Weights, moments; returns state.json. */
 template <class E>
 nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);

@@ -1,4 +1,4 @@
-/* Evaluation: how often every answer token is right, by length and depth, and the loss by position. */
+/* Evaluation. Tasks: how often every answer token is right, by length and depth. Text: loss. Both: loss by position. */
 #pragma once
 #include "train/options.h"
 
@@ -6,6 +6,6 @@
 struct Interval {
     double low, high;
 };
-Interval wilson(int right, int n);
+Interval wilson(long right, long n);
 
 int run_eval(const EvalOptions&);

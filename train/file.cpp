@@ -66,10 +66,23 @@ void fsync_folder(const std::string& path) {
     if (failed) { throw_errno(path); }
 }
 
+// Nothing we read is nested deeper; an attack may be, and what walks JSON recursively would run out of stack.
+static const int deepest_json = 32;
+
+nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {
+    const auto check = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+        if (depth > deepest_json) { throw Error(where + ": JSON nested too deep"); }
+        return true;
+    };
+    try {
+        return nlohmann::json::parse(text, text + bytes, check);
+    } catch (const nlohmann::json::exception& e) {
+        throw Error(where + ": not valid JSON: " + e.what());
+    }
+}
+
 nlohmann::json read_json(const std::string& path) {
     const MappedFile file(path);
     if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
-    try {
-        return nlohmann::json::parse(file.data.get(), file.data.get() + file.bytes);
-    } catch (const nlohmann::json::exception& e) { throw Error(path + ": not valid JSON: " + e.what()); }
+    return parse_json(file.data.get(), file.bytes, path);
 }

@@ -29,3 +29,4 @@ void write_file(const std::string& path, const std::string& text);
 void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);
+nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where);

@@ -34,12 +34,15 @@ int run_info(const InfoOptions& o) {
     for (const LayerKind& k : c.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\nmoba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
                 c.top_k, gate_name(c.gate).c_str(), c.key_conv, c.num_blocks);
-    std::printf("rope     theta %g, factor %g, trained for %d tokens\n", c.rope_theta, c.rope_factor,
-                c.max_position_embeddings);
+    const std::string scaling = rope_scaling_name(c.rope_scaling);
+    std::printf("rope     theta %g, scaling %s, trained for %d tokens\n", c.rope_theta,
+                scaling.empty() ? "none" : scaling.c_str(), c.max_position_embeddings);
     std::printf("format   %s\n", c.is_plain_llama()
                                      ? "LlamaForCausalLM: weights and positions are plain Llama"
                                      : "MobaForCausalLM: only this program computes it");
     if (!folder.task.empty()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
+    if (!folder.data.empty()) { std::printf("text     %s\n", plain(folder.data).c_str()); }
+    if (!folder.tokenizer.empty()) { std::printf("tokens   %s\n", folder.tokenizer.c_str()); }
     if (!folder.origin.empty()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;
 }

@@ -28,21 +28,6 @@ static void parse(CLI::App& app, std::vector<std::string> words) {
     }
 }
 
-// Options of --config FILE.json as words, each known to `app`.
-static std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
-    const json j = read_json(file);
-    if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
-    for (const auto& [key, v] : j.items()) {
-        std::string name = key;
-        std::replace(name.begin(), name.end(), '_', '-');
-        if (name == "config" || name == "resume" || !app.get_option_no_throw("--" + name)) {
-            throw Error(file + ": '" + key + "' is not an option of train");
-        }
-        if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
-    }
-    return option_words(j);
-}
-
 /* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
    what is learnt. */
 static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
@@ -151,6 +136,14 @@ static void wait_asleep(char** argv) {
     execv("/proc/self/exe", argv);  // comes back only where there is no /proc: then threads spin
 }
 
+// Names and text from hostile files end up in messages: nothing in them may be a control character.
+static std::string one_line(std::string text) {
+    for (char& c : text) {
+        if ((unsigned char)c < 32 || c == 127) { c = '?'; }
+    }
+    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
+}
+
 int main(int argc, char** argv) {
     wait_asleep(argv);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
@@ -160,7 +153,7 @@ int main(int argc, char** argv) {
         std::fprintf(stderr, "moba: %s (see --help)\n", e.what());
         return 2;
     } catch (const Error& e) {
-        std::fprintf(stderr, "moba: %s\n", e.what());
+        std::fprintf(stderr, "moba: %s\n", one_line(e.what()).c_str());
         return 1;
     } catch (const std::bad_alloc&) {
         std::fprintf(stderr, "moba: out of memory\n");

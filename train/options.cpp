@@ -1,5 +1,6 @@
 #include "train/options.h"
 #include "moba/ops.h"
+#include "train/file.h"
 #include "train/task.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -29,6 +30,13 @@ static void add_device(CLI::App& app, std::string& device) {
         ->check(IsMember({"cpu", "gpu", "auto"}));
 }
 
+static CLI::Validator task_or_empty() { return IsMember(task_names()) | IsMember({""}); }
+
+static CLI::Option* add_files(CLI::App& app, const char* name, std::vector<std::string>& files,
+                              const std::string& help) {
+    return add(app, name, files, "FILE,...", help)->delimiter(',')->take_all();
+}
+
 static void add_model_options(CLI::App& app, ModelOptions& m) {
     Config& c = m.config;
     const std::string attention = "Attention", model = "Model";
@@ -54,14 +62,16 @@ static void add_model_options(CLI::App& app, ModelOptions& m) {
     add(app, "--hidden-size", c.hidden_size, "CHANNELS", "C")->group(model);
     add(app, "--num-layers", c.num_layers, "LAYERS", "L")->group(model);
     add(app, "--num-heads", c.num_heads, "HEADS",
-        "H, query heads; a head has hidden-size / num-heads channels")
+        "H, query heads")
         ->group(model);
+    add(app, "--head-dim", m.head_dim, "CHANNELS", "D, of a head; 0 = hidden-size / num-heads")->group(model);
     add(app, "--num-kv-heads", m.num_kv_heads, "HEADS", "G, key/value heads; 0 = num-heads")->group(model);
     add(app, "--intermediate-size", m.intermediate_size, "CHANNELS",
         "F, width of the MLP; 0 = 2 x hidden-size")
         ->group(model);
     add(app, "--rope-theta", c.rope_theta, "BASE", "base of the RoPE frequencies")->group(model);
-    add(app, "--rope-scaling", m.rope_scaling, "linear:F", "positions divided by F; empty = none")
+    add(app, "--rope-scaling", m.rope_scaling, "TYPE:...",
+        "linear:F (positions divided by F) or llama3:F:LOW:HIGH:ORIGINAL; empty = none")
         ->group(model);
     app.add_flag("--tie-word-embeddings", c.tie_word_embeddings, "the output layer is the embedding")
         ->group(model);
@@ -75,17 +85,31 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     app.add_option("--config",
                    "options from a JSON file, e.g. {\"seq-len\": 256}; the command line goes before it")
         ->type_name("FILE");
-    const std::string task = "Task", batch = "Batch and length", optimizer = "Optimizer", run = "Run";
-    add(app, "--task", o.task, "NAME", "what to learn: needle")->check(IsMember(task_names()))->group(task);
-    add(app, "--pairs", o.pairs, "PAIRS", "key-value pairs in a sample: the target and its decoys")
+    const std::string task = "Task or text", batch = "Batch and length", optimizer = "Optimizer", run = "Run";
+    add(app, "--task", o.task.name, "NAME",
+        "what to learn: needle, mqar, induction, copying, tracking; empty: needle, or the text of --data")
+        ->check(task_or_empty())
         ->group(task);
-    add(app, "--questions", o.questions, "QUESTIONS",
-        "asked in a training sample, with replacement; 0 = as many as pairs")
+    add(app, "--pairs", o.task.pairs, "PAIRS",
+        "things to remember: pairs of needle (the target and its decoys) and mqar, tokens to copy, chains; "
+        "0, here and below = the task's own (README)")
         ->group(task);
-    add(app, "--value-tokens", o.value_tokens, "TOKENS", "of an answer")->group(task);
-    add(app, "--num-keys", o.num_keys, "TOKENS", "alphabet of keys")->group(task);
-    add(app, "--num-values", o.num_values, "TOKENS", "alphabet of values")->group(task);
-    add(app, "--num-noise", o.num_noise, "TOKENS", "alphabet of noise")->group(task);
+    add(app, "--questions", o.task.questions, "QUESTIONS",
+        "asked in a training sample of needle and tracking, with replacement; 0 = as many as pairs")
+        ->group(task);
+    add(app, "--value-tokens", o.task.value_tokens, "TOKENS", "of an answer (needle)")->group(task);
+    add(app, "--hops", o.task.hops, "HOPS", "assignments behind the first of a chain (tracking)")
+        ->group(task);
+    add(app, "--num-keys", o.task.num_keys, "TOKENS", "alphabet of keys")->group(task);
+    add(app, "--num-values", o.task.num_values, "TOKENS", "alphabet of values")->group(task);
+    add(app, "--num-noise", o.task.num_noise, "TOKENS", "alphabet of noise")->group(task);
+    add_files(app, "--data", o.data,
+              "learn from text instead: plain files, read as bytes, or .bin shards (data/README.md)")
+        ->group(task);
+    add_files(app, "--val-data", o.val_data, "text to validate with; empty: the end of --data")->group(task);
+    add(app, "--val-share", o.val_share, "SHARE", "of --data, from its end, to validate with")
+        ->check(Range(0.0, 0.9))
+        ->group(task);
 
     add(app, "--seq-len", o.seq_len, "TOKENS", "T, length of a sample")
         ->check(Range(1, 1 << 24))
@@ -98,6 +122,9 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->group(batch);
     add(app, "--steps", o.steps, "STEPS", "optimizer steps (with a curriculum: of its last stage)")
         ->check(Range(1, 1 << 30))
+        ->group(batch);
+    add(app, "--epochs", o.epochs, "EPOCHS", "of --data, instead of --steps; 0 = --steps counts")
+        ->check(Range(0.0, 1e6))
         ->group(batch);
     add(app, "--curriculum", o.curriculum, "STAGES",
         "shorter stages first, T:pairs:batch:steps each, e.g. \"32:8:128:300,64:4:64:150\"")
@@ -144,8 +171,8 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add(app, "--eval-every", o.eval_every, "STEPS", "validation; 0 = never")
         ->check(Range(0, 1 << 30))
         ->group(run);
-    add(app, "--eval-samples", o.eval_samples, "SAMPLES", "of a validation")
-        ->check(Range(1, 1 << 24))
+    add(app, "--eval-samples", o.eval_samples, "SAMPLES", "of a validation (text: windows); 0 = 1000, or the whole text")
+        ->check(Range(0, 1 << 24))
         ->group(run);
     add(app, "--save-every", o.save_every, "STEPS", "checkpoint; 0 = only at the end")
         ->check(Range(0, 1 << 30))
@@ -184,7 +211,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     start(app);
     add_model_path(app, o.model);
     add(app, "--task", o.task, "NAME", "empty: the task the model was trained on")
-        ->check(IsMember(task_names()) | IsMember({""}));
+        ->check(task_or_empty());
+    add_files(app, "--data", o.data, "loss on this text; empty: what the model was validated with, or its task");
     add(app, "--seq-len", o.seq_len, "TOKENS,...", "lengths to test; empty: the length trained")
         ->delimiter(',')
         ->check(Range(1, 1 << 24))
@@ -192,6 +220,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add(app, "--depths", o.depths, "DEPTHS", "places of the target, from the start to the end")
         ->check(Range(1, 1000));
     add(app, "--samples", o.samples, "SAMPLES", "for each length and depth")->check(Range(1, 1 << 24));
+    add(app, "--windows", o.windows, "WINDOWS", "of a text, evenly over it; 0 = all")->check(Range(0, 1 << 30));
     add(app, "--seed", o.seed, "NUMBER", "of the samples; its stream is not the training's");
     add_swap(app, o.attention, o.block_size, o.top_k);
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
@@ -205,7 +234,8 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
     add_model_path(app, o.model);
     auto* text =
         add(app, "--prompt", o.prompt, "TEXT",
-            "token names of the task, e.g. \"k3 v5 n1 k3\"; empty: a test of the task, drawn by --seed");
+            "text, or token names of the task, e.g. \"k3 v5 n1 k3\"; empty: a new document, or a test of the "
+            "task, drawn by --seed");
     add(app, "--prompt-ids", o.prompt_ids, "ID,...", "the prompt as token ids")
         ->delimiter(',')
         ->take_all()
@@ -222,6 +252,12 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         ->check(Range(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "of the draws");
     add_swap(app, o.attention, o.block_size, o.moba_top_k);
+    auto* decode = add(app, "--decode-attention", o.decode_attention, "KIND",
+                       "how new tokens attend, the prompt as --attention says; empty: as the prompt")
+                       ->check(IsMember({"moba", "full"}));
+    app.add_flag("--no-cache", o.no_cache, "compute the whole context for every token (the same tokens, slowly)")
+        ->excludes(decode);
+    add(app, "--logits", o.logits, "FILE", "the prompt's logits, (tokens, vocabulary), as safetensors");
     add_device(app, o.device);
 }
 
@@ -272,6 +308,7 @@ json option_values(const CLI::App& app) {
         const std::string name = o->get_lnames().empty() ? "" : o->get_lnames()[0];
         if (name.empty() || !kept(name)) { continue; }
         std::string text = o->get_default_str();
+        if (text == "[]") { text.clear(); }  // no files
         if (o->count() > 0) {
             text.clear();
             for (const std::string& r : o->reduced_results()) { text += (text.empty() ? "" : ",") + r; }
@@ -299,6 +336,20 @@ std::vector<std::string> option_words(const json& values) {
     return words;
 }
 
+std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
+    const json j = read_json(file);
+    if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
+    for (const auto& [key, v] : j.items()) {
+        std::string name = key;
+        std::replace(name.begin(), name.end(), '_', '-');
+        if (name == "config" || name == "resume" || !app.get_option_no_throw("--" + name)) {
+            throw Error(file + ": '" + key + "' is not an option of train");
+        }
+        if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
+    }
+    return option_words(j);
+}
+
 std::vector<std::string> options_given(const CLI::App& app) {
     std::vector<std::string> out;
     for (const CLI::Option* o : app.get_options()) {
@@ -311,32 +362,19 @@ std::vector<std::string> options_given(const CLI::App& app) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-json TrainOptions::task_settings() const {
-    return {{"name", task},           {"pairs", pairs},
-            {"questions", questions}, {"value-tokens", value_tokens},
-            {"num-keys", num_keys},   {"num-values", num_values},
-            {"num-noise", num_noise}};
-}
-
 Config make_config(const TrainOptions& o, int vocab_size) {
     Config c = o.model.config;
     c.vocab_size = vocab_size;
     c.num_kv_heads = o.model.num_kv_heads ? o.model.num_kv_heads : c.num_heads;
     c.intermediate_size = o.model.intermediate_size ? o.model.intermediate_size : 2 * c.hidden_size;
-    if (c.num_heads < 1 || c.hidden_size % c.num_heads != 0) {
+    if (o.model.head_dim == 0 && (c.num_heads < 1 || c.hidden_size % c.num_heads != 0)) {
         throw Error("hidden-size = " + std::to_string(c.hidden_size) +
                     ": must be a multiple of num-heads = " + std::to_string(c.num_heads));
     }
-    c.head_dim = c.hidden_size / c.num_heads;
+    c.head_dim = o.model.head_dim ? o.model.head_dim : c.hidden_size / c.num_heads;
     c.max_position_embeddings = o.seq_len;
     c.gate = parse_gate(o.model.gate);
-    const std::string& scaling = o.model.rope_scaling;
-    if (!scaling.empty()) {
-        char rest;
-        if (std::sscanf(scaling.c_str(), "linear:%lf%c", &c.rope_factor, &rest) != 1) {
-            throw Error("rope-scaling = '" + scaling + "': must be linear:F, e.g. linear:4");
-        }
-    }
+    if (!o.model.rope_scaling.empty()) { c.rope_scaling = parse_rope_scaling(o.model.rope_scaling); }
     if (c.num_layers < 1 || c.num_layers > 1024) { validate(c); }
     if (!o.model.layers.empty() && (o.model.attention != "moba" || o.model.full_layers)) {
         throw Error(

@@ -3,6 +3,7 @@
 #pragma once
 #include "moba/config.h"
 #include "train/schedule.h"
+#include "train/task.h"
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -17,12 +18,14 @@ struct ModelOptions {
     Config config;
     std::string rope_scaling;
     int num_kv_heads = 0;       // 0 = num_heads
+    int head_dim = 0;           // 0 = hidden_size / num_heads
     int intermediate_size = 0;  // 0 = 2 * hidden_size
 };
 
 struct TrainOptions {
-    std::string task = "needle";
-    int pairs = 4, questions = 0, value_tokens = 1, num_keys = 32, num_values = 32, num_noise = 32;
+    TaskSettings task{.name = ""};  // "": needle, or none with data
+    std::vector<std::string> data, val_data;
+    double val_share = 0.1, epochs = 0;
     ModelOptions model;
     int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
     std::string curriculum;
@@ -34,19 +37,19 @@ struct TrainOptions {
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
     std::string out = "out", init_from, device = "auto", attention_impl = "fast";
     bool resume = false;
-
-    nlohmann::json task_settings() const;
 };
 
 struct EvalOptions {
     std::string model, task, json, attention, device = "auto";
+    std::vector<std::string> data;
     std::vector<int> seq_len;
-    int depths = 10, samples = 1000, block_size = 0, top_k = 0, batch_tokens = 16384;
+    int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
 };
 
 struct SampleOptions {
-    std::string model, prompt, attention, device = "auto";
+    std::string model, prompt, attention, decode_attention, logits, device = "auto";
+    bool no_cache = false;
     std::vector<int> prompt_ids;
     int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
     double temperature = 0, top_p = 1, repetition_penalty = 1;
@@ -74,6 +77,8 @@ void add_info_options(CLI::App&, InfoOptions&);
 nlohmann::json option_values(const CLI::App&);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
+/* Options of --config FILE.json as words, each known to the command. Throws Error. */
+std::vector<std::string> config_words(const CLI::App&, const std::string& file);
 /* Names of the options that stood on the command line. */
 std::vector<std::string> options_given(const CLI::App&);
 

@@ -31,10 +31,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
     const char* header = file_.data.get() + 8;
     const char* data = header + header_bytes;
     const size_t data_bytes = file_.bytes - 8 - header_bytes;
-    json j;
-    try {
-        j = json::parse(header, data);
-    } catch (const json::exception& e) { throw Error(path + ": header is not valid JSON: " + e.what()); }
+    const json j = parse_json(header, header_bytes, path + ": header");
     need(j.is_object(), path + ": header is not a JSON object");
     std::vector<std::pair<size_t, size_t>> spans;
     for (const auto& [name, t] : j.items()) {

@@ -1,6 +1,9 @@
 #include "train/sample.h"
 #include "train/checkpoint.h"
+#include "train/progress.h"
+#include "train/safetensors.h"
 #include "train/task.h"
+#include "train/tokenizer.h"
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
@@ -10,14 +13,16 @@
 using nlohmann::json;
 
 int choose_token(std::vector<float> logits, const std::vector<int>& tokens, const Sampling& s, Rng& rng) {
-    for (int id : std::set<int>(tokens.begin(), tokens.end())) {
-        logits[id] =
-            (float)(logits[id] > 0 ? logits[id] / s.repetition_penalty : logits[id] * s.repetition_penalty);
+    if (s.repetition_penalty != 1) {
+        for (int id : std::set<int>(tokens.begin(), tokens.end())) {
+            logits[id] = (float)(logits[id] > 0 ? logits[id] / s.repetition_penalty
+                                                : logits[id] * s.repetition_penalty);
+        }
     }
+    if (s.temperature == 0) { return (int)(std::max_element(logits.begin(), logits.end()) - logits.begin()); }
     std::vector<int> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-    if (s.temperature == 0) { return order[0]; }
     size_t room = s.top_k > 0 ? std::min<size_t>(s.top_k, order.size()) : order.size();
     std::vector<double> weight;
     double total = 0;
@@ -41,66 +46,154 @@ int choose_token(std::vector<float> logits, const std::vector<int>& tokens, cons
     return order[room - 1];
 }
 
-static std::vector<int> parse_prompt(const std::string& text, const Task* task) {
-    if (!task) { throw Error("--prompt: the model has no task whose tokens have names; use --prompt-ids"); }
-    std::vector<int> ids;
-    std::stringstream in(text);
-    std::string word;
-    while (in >> word) { ids.push_back(task->token_id(word)); }
-    return ids;
-}
+namespace {
 
-int run_sample(const SampleOptions& o) {
-    const ModelFolder folder = open_model(o.model);
-    Config config = folder.config;
-    swap_attention(config, o.attention, o.block_size, o.moba_top_k);
-    const std::unique_ptr<Task> task =
-        folder.task.empty() ? nullptr : make_task(json::parse(folder.task), folder.path + ": ");
-    std::vector<int> tokens = o.prompt_ids, answer;
-    if (tokens.empty() && !o.prompt.empty()) { tokens = parse_prompt(o.prompt, task.get()); }
-    if (tokens.empty()) {
-        if (!task) { throw Error("sample: no prompt; use --prompt-ids"); }
+/* How a model's tokens are read and written: names of its task, text of its tokenizer, or plain ids. */
+class Speech {
+  public:
+    explicit Speech(const ModelFolder& folder) {
+        if (!folder.task.empty()) {
+            task = make_task(task_from_json(json::parse(folder.task), folder.path + ": "), folder.path + ": ");
+        } else if (!folder.tokenizer.empty()) {
+            tokenizer_ = std::make_unique<Tokenizer>(folder.tokenizer);
+        }
+    }
+    std::vector<int> parse(const std::string& text) const {
+        if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
+        if (tokenizer_) {
+            throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
+                        "data/prepare_text.py --encode prints");
+        }
+        if (!task) { throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids"); }
+        std::vector<int> ids;
+        std::stringstream in(text);
+        for (std::string word; in >> word;) { ids.push_back(task->token_id(word)); }
+        return ids;
+    }
+    // A token as it comes, behind others or as the first.
+    std::string write(int id, bool first) const {
+        if (tokenizer_) { return tokenizer_->text(id); }
+        const bool named = task && id < task->vocab_size();
+        return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
+    }
+    std::string write(const std::vector<int>& ids) const {
+        std::string out;
+        for (int id : ids) { out += write(id, out.empty()); }
+        return out;
+    }
+    std::unique_ptr<Task> task;
+
+  private:
+    std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+// What the model is to go on with, and what a test wants to hear.
+struct Prompt {
+    std::vector<int> tokens, answer;
+    int shown = 0;  // tokens before this one are not printed
+};
+
+Prompt make_prompt(const SampleOptions& o, const ModelFolder& folder, const Speech& speech) {
+    Prompt p;
+    p.tokens = o.prompt_ids;
+    if (p.tokens.empty() && !o.prompt.empty()) { p.tokens = speech.parse(o.prompt); }
+    if (p.tokens.empty() && speech.task) {
         Sample test;
         Rng rng(o.seed, Purpose::eval_data, 0);
         const double depth = rng.uniform();
-        task->draw_test(rng, config.max_position_embeddings, depth, test);
-        const size_t asked =
-            std::find_if(test.targets.begin(), test.targets.end(), [](int t) { return t != ignored; }) -
-            test.targets.begin();
-        tokens.assign(test.tokens.begin(), test.tokens.begin() + asked + 1);
-        answer.assign(test.tokens.begin() + asked + 1, test.tokens.end());
+        speech.task->draw_test(rng, folder.config.max_position_embeddings, depth, test);
+        size_t asked = 0;
+        while (test.targets[asked] == ignored) { asked++; }
+        p.tokens.assign(test.tokens.begin(), test.tokens.begin() + asked + 1);
+        for (; test.targets[asked] != ignored; asked++) { p.answer.push_back(test.targets[asked]); }
+    } else if (p.tokens.empty() && folder.end_token >= 0) {
+        p.tokens = {folder.end_token};  // a new document
+        p.shown = 1;
     }
-    for (int id : tokens) {
-        if (id < 0 || id >= config.vocab_size) {
+    if (p.tokens.empty()) { throw Error("sample: no prompt; use --prompt or --prompt-ids"); }
+    for (int id : p.tokens) {
+        if (id < 0 || id >= folder.config.vocab_size) {
             throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +
-                        std::to_string(config.vocab_size - 1));
+                        std::to_string(folder.config.vocab_size - 1));
         }
     }
-    const int count = o.max_new_tokens ? o.max_new_tokens : !answer.empty() ? (int)answer.size() : 32;
-    const int longest = (int)tokens.size() + count;
-    Model<float> model(config, {longest, 1, longest, false, 0, 0}, parse_device(o.device));
+    return p;
+}
+
+void write_logits(const std::string& path, Model<float>& model, int tokens) {
+    const int V = model.config().vocab_size;
+    write_safetensors(path, {{"logits", {tokens, V}}}, {},
+                      [&](size_t, std::vector<float>& out) { model.read_logits(0, tokens, out); });
+}
+
+void print_speed(const char* what, int tokens, double ms) {
+    if (tokens > 0) {
+        std::fprintf(stderr, "%s %d tokens in %.2f s, %.0f tokens/s\n", what, tokens, ms / 1000,
+                     tokens / ms * 1000);
+    }
+}
+
+}  // namespace
+
+int run_sample(const SampleOptions& o) {
+    const ModelFolder folder = open_model(o.model);
+    Config config = folder.config, decode = folder.config;
+    swap_attention(decode, o.decode_attention.empty() ? o.attention : o.decode_attention, o.block_size, o.moba_top_k);
+    swap_attention(config, o.attention, o.attention == "moba" ? o.block_size : 0,
+                   o.attention == "moba" ? o.moba_top_k : 0);
+    config.block_size = decode.block_size;
+    config.top_k = decode.top_k;
+    const Speech speech(folder);
+    Prompt prompt = make_prompt(o, folder, speech);
+    std::vector<int>& tokens = prompt.tokens;
+    const int given = (int)tokens.size();
+    const int count = o.max_new_tokens ? o.max_new_tokens : !prompt.answer.empty() ? (int)prompt.answer.size() : 32;
+    const int longest = given + count;
+    Model<float> model(config,
+                       {.max_tokens = o.no_cache ? longest : given,
+                        .max_seqs = 1,
+                        .max_position = longest,
+                        .cache_tokens = o.no_cache ? 0 : longest},
+                       parse_device(o.device));
     model.allocate();
     load_weights(folder, model);
-    const auto name = [&](int id) { return task ? task->token_name(id) : std::to_string(id); };
-    if (!answer.empty()) { std::printf("%s\n-> ", token_text(*task, tokens.data(), tokens.size()).c_str()); }
+    if (!o.decode_attention.empty()) {
+        model.decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
+    }
+    std::printf("%s%s", speech.write({tokens.begin() + prompt.shown, tokens.end()}).c_str(),
+                speech.task ? "\n-> " : "");
+    std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
     const Sampling how{o.temperature, o.top_k, o.top_p, o.repetition_penalty};
-    bool right = true;
     std::vector<float> logits;
+    double begin = now_ms(), prefill = 0;
     for (int i = 0; i < count; i++) {
-        model.set_batch(tokens.data(), nullptr, {0, (int)tokens.size()}, {});
-        model.forward();
-        model.read_logits((int)tokens.size() - 1, 1, logits);
-        const int next = choose_token(logits, tokens, how, rng);
-        right &= i < (int)answer.size() && next == answer[i];
-        tokens.push_back(next);
-        std::printf("%s%s", i ? " " : "", name(next).c_str());
+        if (i == 0 || o.no_cache) {
+            model.set_batch(tokens.data(), nullptr, {0, (int)tokens.size()}, {});
+            model.forward();
+            if (i == 0 && !o.logits.empty()) { write_logits(o.logits, model, given); }
+            model.read_logits((int)tokens.size() - 1, 1, logits);
+        } else {
+            model.decode(tokens.back());
+            model.read_logits(0, 1, logits);
+        }
+        if (i == 0) {
+            prefill = now_ms() - begin;
+            begin = now_ms();
+        }
+        tokens.push_back(choose_token(logits, tokens, how, rng));
+        if (tokens.back() == folder.end_token) { break; }
+        std::printf("%s", speech.write(tokens.back(), i == 0 && speech.task).c_str());
         std::fflush(stdout);
     }
-    if (!answer.empty()) {
-        std::printf("   (the answer is %s: %s)", token_text(*task, answer.data(), answer.size()).c_str(),
-                    right ? "right" : "wrong");
+    const double ms = now_ms() - begin;
+    if (!prompt.answer.empty()) {
+        const bool right = std::equal(prompt.answer.begin(), prompt.answer.end(), tokens.begin() + given, tokens.end());
+        std::printf("   (the answer is %s: %s)", speech.write(prompt.answer).c_str(), right ? "right" : "wrong");
     }
     std::printf("\n");
+    std::fflush(stdout);
+    print_speed("prompt:", given, prefill);
+    print_speed("generated:", (int)tokens.size() - given - 1, ms);
     return 0;
 }

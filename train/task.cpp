@@ -1,43 +1,85 @@
 #include "train/task.h"
-#include "train/needle.h"
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;
 
-std::vector<std::string> task_names() { return {"needle"}; }
+static const struct {
+    const char* name;
+    TaskMaker make;
+} tasks[] = {{"needle", make_needle},
+             {"mqar", make_mqar},
+             {"induction", make_induction},
+             {"copying", make_copying},
+             {"tracking", make_tracking}};
 
-static int number(const json& j, const char* key, int fallback, const std::string& where) {
-    const auto it = j.find(key);
-    if (it == j.end()) { return fallback; }
-    if (!it->is_number_integer() || std::fabs(it->get<double>()) > 1e9) {
-        throw Error(where + "task '" + key + "' must be a whole number");
-    }
-    return it->get<int>();
+std::vector<std::string> task_names() {
+    std::vector<std::string> names;
+    for (const auto& t : tasks) { names.push_back(t.name); }
+    return names;
 }
 
-std::unique_ptr<Task> make_task(const json& j, const std::string& where) {
+std::unique_ptr<Task> make_task(const TaskSettings& s, const std::string& where) {
+    std::string known;
+    for (const auto& t : tasks) {
+        if (s.name == t.name) { return t.make(s, where + t.name + " "); }
+        known += known.empty() ? t.name : std::string(", ") + t.name;
+    }
+    throw Error(where + "task '" + s.name + "' is not known; known are " + known);
+}
+
+// The only list of a task's numbers.
+template <class Settings, class F>
+static void each_number(Settings& s, F f) {
+    f("pairs", s.pairs);
+    f("questions", s.questions);
+    f("value-tokens", s.value_tokens);
+    f("hops", s.hops);
+    f("num-keys", s.num_keys);
+    f("num-values", s.num_values);
+    f("num-noise", s.num_noise);
+}
+
+json task_to_json(const TaskSettings& s) {
+    json j = {{"name", s.name}};
+    each_number(s, [&](const char* key, int n) { j[key] = n; });
+    return j;
+}
+
+TaskSettings task_from_json(const json& j, const std::string& where) {
     if (!j.is_object() || !j.contains("name") || !j["name"].is_string()) {
         throw Error(where + "no task is named");
     }
-    const std::string name = j["name"].get<std::string>();
-    if (name == "needle") {
-        const NeedleSettings d;
-        return std::make_unique<NeedleTask>(
-            NeedleSettings{
-                number(j, "pairs", d.pairs, where), number(j, "questions", d.questions, where),
-                number(j, "value-tokens", d.value_tokens, where), number(j, "num-keys", d.num_keys, where),
-                number(j, "num-values", d.num_values, where), number(j, "num-noise", d.num_noise, where)},
-            where);
+    TaskSettings s;
+    s.name = j["name"].get<std::string>();
+    each_number(s, [&](const char* key, int& n) {
+        const auto it = j.find(key);
+        if (it == j.end()) { return; }
+        if (!it->is_number_integer() || std::fabs(it->get<double>()) > 1e9) {
+            throw Error(where + "task '" + key + "' must be a whole number");
+        }
+        n = it->get<int>();
+    });
+    return s;
+}
+
+std::string Task::token_name(int id) const {
+    const struct {
+        char letter;
+        int size;
+    } alphabets[] = {{'k', s_.num_keys}, {'v', s_.num_values}, {'n', s_.num_noise}};
+    for (const auto& a : alphabets) {
+        if (id < a.size) { return a.letter + std::to_string(id); }
+        id -= a.size;
     }
-    throw Error(where + "task '" + name + "' is not known: needle");
+    return marks_[id];
 }
 
 int Task::token_id(const std::string& name) const {
     for (int id = 0; id < vocab_size(); id++) {
         if (token_name(id) == name) { return id; }
     }
-    throw Error("'" + name + "' is not a token of the " + this->name() + " task (tokens are " +
-                token_name(0) + " to " + token_name(vocab_size() - 1) + ")");
+    throw Error("'" + name + "' is not a token of the " + s_.name + " task (tokens are " + token_name(0) +
+                " to " + token_name(vocab_size() - 1) + ")");
 }
 
 std::string token_text(const Task& task, const int* tokens, size_t count) {
@@ -47,4 +89,35 @@ std::string token_text(const Task& task, const int* tokens, size_t count) {
         out += task.token_name(tokens[i]);
     }
     return out;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+int checked(const char* option, int value, int fallback, int lo, int hi, const std::string& where) {
+    if (value == 0) { value = fallback; }
+    if (value < lo || value > hi) {
+        throw Error(where + option + " = " + std::to_string(value) + ": must be between " +
+                    std::to_string(lo) + " and " + std::to_string(hi));
+    }
+    return value;
+}
+
+std::vector<int> draw_distinct(Rng& rng, int n, int count) {
+    std::vector<int> all(n);
+    for (int i = 0; i < n; i++) { all[i] = i; }
+    for (int i = 0; i < count; i++) { std::swap(all[i], all[i + rng.below(n - i)]); }
+    all.resize(count);
+    return all;
+}
+
+void add_tokens(Sample& s, const std::vector<int>& tokens) {
+    s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
+    s.targets.resize(s.tokens.size(), ignored);
+}
+
+void add_answer(Sample& s, const std::vector<int>& tokens) {
+    for (int t : tokens) {
+        s.targets.back() = t;
+        add_tokens(s, {t});
+    }
 }

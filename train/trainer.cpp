@@ -1,8 +1,8 @@
 #include "train/trainer.h"
 #include "moba/matmul.h"
 #include "moba/parallel.h"
-#include "train/batch.h"
 #include "train/checkpoint.h"
+#include "train/data.h"
 #include "train/file.h"
 #include "train/progress.h"
 #include "train/version.h"
@@ -52,7 +52,7 @@ class Trainer {
 
     TrainOptions o_;
     json options_;
-    std::unique_ptr<Task> task_;
+    std::unique_ptr<Data> data_;
     std::vector<Stage> stages_;
     Config config_;
     std::unique_ptr<Model<float>> model_;
@@ -62,14 +62,14 @@ class Trainer {
     double ms_per_token_ = 0;
 };
 
-Config config_for(const TrainOptions& o, const Task& task) {
-    if (o.init_from.empty()) { return make_config(o, task.vocab_size()); }
+Config config_for(const TrainOptions& o, const Data& data) {
+    if (o.init_from.empty()) { return make_config(o, data.vocab_size()); }
     // The weights decide the sizes; how they attend is an option.
     const Config loaded = open_model(o.init_from).config;
-    if (loaded.vocab_size != task.vocab_size()) {
+    if (loaded.vocab_size < data.vocab_size()) {
         throw Error("--init-from " + o.init_from + ": its vocabulary has " +
-                    std::to_string(loaded.vocab_size) + " tokens, the " + task.name() + " task needs " +
-                    std::to_string(task.vocab_size()));
+                    std::to_string(loaded.vocab_size) + " tokens, the data needs " +
+                    std::to_string(data.vocab_size()));
     }
     TrainOptions own = o;
     Config& c = own.model.config;
@@ -80,37 +80,44 @@ Config config_for(const TrainOptions& o, const Task& task) {
     c.key_conv = loaded.key_conv;
     c.rope_theta = loaded.rope_theta;
     c.rms_norm_eps = loaded.rms_norm_eps;
+    if (o.model.rope_scaling.empty()) { c.rope_scaling = loaded.rope_scaling; }
     own.model.num_kv_heads = loaded.num_kv_heads;
+    own.model.head_dim = loaded.head_dim;
     own.model.intermediate_size = loaded.intermediate_size;
-    Config out = make_config(own, loaded.vocab_size);
-    out.head_dim = loaded.head_dim;
-    if (o.model.rope_scaling.empty()) { out.rope_factor = loaded.rope_factor; }
-    return out;
+    return make_config(own, loaded.vocab_size);
+}
+
+// The steps that the data is gone through so often.
+int steps_for(const TrainOptions& o, const Data& data) {
+    const double samples = o.epochs * (double)data.samples_per_epoch(o.seq_len);
+    const double steps = std::ceil(samples / ((double)o.batch_size * o.grad_accum));
+    if (steps > 1 << 30) { throw Error("--epochs: more than 2^30 steps"); }
+    return (int)std::max(1.0, steps);
 }
 
 Trainer::Trainer(const TrainOptions& o, const json& options)
-    : o_(o), options_(options), task_(make_task(o.task_settings(), "")),
-      stages_(parse_curriculum(o.curriculum)), config_(config_for(o, *task_)), progress_(o.log_every) {
+    : o_(o), options_(options), data_(open_data(o)), stages_(parse_curriculum(o.curriculum)),
+      config_(config_for(o, *data_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
-    stages_.push_back({o.seq_len, o.pairs, o.batch_size, o.steps});
+    stages_.push_back({o.seq_len, o.task.pairs, o.batch_size, o.steps});
     int max_tokens = 0, max_seqs = 0, max_position = 0;
     for (const Stage& s : stages_) {
-        if (s.T < task_->shortest(s.pairs) || s.pairs > o.num_keys) {
-            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " +
-                        std::to_string(s.pairs) + " of " + std::to_string(o.num_keys) +
-                        " keys with their questions (needs " + std::to_string(task_->shortest(s.pairs)) +
-                        " tokens)");
-        }
+        data_->check(s);
         if ((double)s.T * s.batch > 1 << 30) {
             throw Error("a micro-batch of more than 2^30 tokens: use --grad-accum");
         }
         max_tokens = std::max(max_tokens, s.T * s.batch);
-        max_seqs = std::max(max_seqs, s.batch);
+        max_seqs = std::max(max_seqs, data_->max_sequences(s));
         max_position = std::max(max_position, s.T);
     }
+    if (o.epochs > 0) { stages_.back().steps = steps_for(o, *data_); }
     model_ = std::make_unique<Model<float>>(config_,
-                                            ModelSizes{max_tokens, max_seqs, max_position, true,
-                                                       (float)o.dropout, o.attention_impl == "naive" ? 1 : 0},
+                                            ModelSizes{.max_tokens = max_tokens,
+                                                       .max_seqs = max_seqs,
+                                                       .max_position = max_position,
+                                                       .training = true,
+                                                       .dropout = (float)o.dropout,
+                                                       .attention_version = o.attention_impl == "naive" ? 1 : 0},
                                             parse_device(o.device));
 }
 
@@ -139,7 +146,7 @@ void Trainer::print_settings() const {
         std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
     }
     std::printf(" in all %s\n", readable_bytes(model_->bytes()).c_str());
-    std::printf("task     %s, chance %.2f%%\n", task_->name().c_str(), 100 * task_->chance());
+    std::printf("data     %s\n", data_->about().c_str());
     const bool moba = std::any_of(config_.layers.begin(), config_.layers.end(),
                                   [](const LayerKind& k) { return k.attention == AttentionKind::moba; });
     if (!moba) { return; }
@@ -193,6 +200,10 @@ void Trainer::resume() {
     state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(),
               s["stage_steps"].get<int>(), s["accuracy"].get<double>()};
     if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
+    if (s.value("data_tokens", (size_t)0) != data_->fingerprint()) {
+        throw Error(folder.path + "/state.json: the data was " + s["data_tokens"].dump() +
+                    " tokens long when the run began, it is " + std::to_string(data_->fingerprint()) + " now");
+    }
     trim_log();
 }
 
@@ -231,13 +242,8 @@ void Trainer::step() {
     std::vector<Batch> batches(o_.grad_accum);
     int counted = 0;
     long tokens = 0;
-    Sample sample;
     for (Batch& b : batches) {
-        for (int i = 0; i < s.batch; i++) {
-            Rng rng(o_.seed, Purpose::train_data, state_.samples++);
-            task_->draw(rng, s.T, s.pairs, sample);
-            b.add(sample);
-        }
+        for (int i = 0; i < s.batch; i++) { data_->add_sample(state_.samples++, s, b); }
         counted += b.counted();
         tokens += (long)b.tokens.size();
     }
@@ -279,7 +285,12 @@ void Trainer::step() {
         const int steps = stages_[i].steps - (i == state_.stage ? state_.stage_steps : 0);
         tokens_left += (double)steps * stages_[i].T * stages_[i].batch * o_.grad_accum;
     }
-    const std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
+    std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
+    if (const uint64_t epoch = data_->samples_per_epoch(s.T)) {
+        char text[32];
+        std::snprintf(text, sizeof text, "epoch %.2f", (double)state_.samples / (double)epoch);
+        stage_name = text;
+    }
     progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, tokens,
                     tokens_left * ms_per_token_ / 1000, stage_name});
     log({{"step", state_.step},
@@ -302,21 +313,18 @@ void Trainer::step() {
     }
 }
 
-// The same samples every time, at the final length, target anywhere; a stream of their own.
+// The same samples every time, at the final length.
 void Trainer::validate_model() {
     const Stage& final = stages_.back();
+    const int samples = data_->num_validation(final.T);
     double loss = 0;
-    int right = 0, counted = 0;
-    Sample sample;
+    long right = 0, counted = 0;
     std::vector<float> losses;
     std::vector<int> correct;
-    for (int done = 0; done < o_.eval_samples;) {
+    for (int done = 0; done < samples;) {
         Batch b;
-        for (int i = 0; i < final.batch && done < o_.eval_samples; i++, done++) {
-            Rng rng(o_.seed, Purpose::validation_data, done);
-            const double depth = rng.uniform();
-            task_->draw_test(rng, final.T, depth, sample);
-            b.add(sample);
+        for (int i = 0; i < final.batch && done < samples; i++) {
+            data_->add_validation(done++, final.T, b);
         }
         counted += b.counted();
         model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
@@ -326,12 +334,12 @@ void Trainer::validate_model() {
         for (float x : losses) { loss += x; }
         for (int c : correct) { right += c; }
     }
-    loss /= counted;
-    const double accuracy = (double)right / counted;
-    char text[128];
+    loss /= (double)counted;
+    const double accuracy = (double)right / (double)counted;
+    char text[160];
     std::snprintf(text, sizeof text,
-                  "validation at step %d: loss %.4f, accuracy %.1f%% (%d tests of %d tokens)", state_.step,
-                  loss, 100 * accuracy, o_.eval_samples, final.T);
+                  "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)", state_.step, loss,
+                  100 * accuracy, samples, data_->validation_name().c_str(), final.T);
     progress_.line(text);
     log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
@@ -344,8 +352,11 @@ void Trainer::save() {
                          {"init_from", o_.init_from}};
     const json state = {{"step", state_.step},         {"samples", state_.samples},
                         {"stage", state_.stage},       {"stage_steps", state_.stage_steps},
-                        {"accuracy", state_.accuracy}, {"options", options_}};
-    save_checkpoint(o_.out, state_.step, *model_, task_->settings(), origin, state);
+                        {"accuracy", state_.accuracy}, {"data_tokens", data_->fingerprint()},
+                        {"options", options_}};
+    json about = data_->origin();
+    about["origin"] = origin;
+    save_checkpoint(o_.out, state_.step, *model_, about, data_->tokenizer_file(), state);
 }
 
 }  // namespace

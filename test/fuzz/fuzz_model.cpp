@@ -1,0 +1,15 @@
+// A model folder: config.json, and a plan of the model it describes.
+#include "moba/model.h"
+#include "test/fuzz/fuzz.h"
+#include "train/checkpoint.h"
+#include "train/task.h"
+#include <nlohmann/json.hpp>
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    fuzz_file("config.json", data, size);
+    return refuses_or_reads([] {
+        const ModelFolder folder = open_model(fuzz_folder());
+        const Model<float> model(folder.config, {.max_tokens = 64, .max_seqs = 2, .max_position = 64, .training = true});
+        if (!folder.task.empty()) { make_task(task_from_json(nlohmann::json::parse(folder.task), ""), ""); }
+    });
+}

@@ -1,0 +1,24 @@
+// --config FILE.json, as far as the model it describes and the task it names.
+#include "test/fuzz/fuzz.h"
+#include "train/options.h"
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    const std::string path = fuzz_file("options.json", data, size);
+    return refuses_or_reads([&] {
+        TrainOptions o;
+        CLI::App app;
+        add_train_options(app, o);
+        std::vector<std::string> words = config_words(app, path);
+        std::reverse(words.begin(), words.end());
+        try {
+            app.parse(words);
+        } catch (const CLI::ParseError&) { return; }
+        make_config(o, 100);
+        parse_curriculum(o.curriculum);
+        if (!o.task.name.empty()) { make_task(o.task, ""); }
+    });
+}

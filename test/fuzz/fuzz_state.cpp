@@ -1,0 +1,14 @@
+// state.json of a run that is to go on.
+#include "test/fuzz/fuzz.h"
+#include "train/checkpoint.h"
+#include "train/options.h"
+#include <nlohmann/json.hpp>
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+    fuzz_file("state.json", data, size);
+    return refuses_or_reads([] {
+        ModelFolder folder;
+        folder.path = fuzz_folder();
+        option_words(read_state(folder)["options"]);
+    });
+}
