@@ -156,6 +156,9 @@ TEST(Program, BenchRuns) {
     EXPECT_EQ(
         moba("bench step --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 1 --block-size 16").status,
         0);
+    EXPECT_NE(moba("bench decode --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 2 --block-size 16 --top-k 2")
+                  .out.find("decoding with moba is"),
+              std::string::npos);
     EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
 }

@@ -130,7 +130,7 @@ static void bench_attention(const BenchOptions& o, json& result) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-static double time_step(const BenchOptions& o, const std::string& attention, double* gflop) {
+static Config bench_config(const BenchOptions& o, const std::string& attention) {
     Config c;
     c.vocab_size = o.vocab;
     c.hidden_size = o.hidden;
@@ -145,8 +145,18 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
     c.block_size = o.block_size;
     c.top_k = o.top_k;
     c.layers = parse_layers(attention, c.num_layers);
+    return c;
+}
+
+static double time_step(const BenchOptions& o, const std::string& attention, double* gflop) {
+    const Config c = bench_config(o, attention);
     const int M = o.batch * o.seq_len;
-    Model<float> model(c, {M, o.batch, o.seq_len, true, 0, o.attention_impl == "naive" ? 1 : 0},
+    Model<float> model(c,
+                       {.max_tokens = M,
+                        .max_seqs = o.batch,
+                        .max_position = o.seq_len,
+                        .training = true,
+                        .attention_version = o.attention_impl == "naive" ? 1 : 0},
                        parse_device(o.device));
     model.allocate();
     model.init_weights(1);
@@ -192,6 +202,41 @@ static void bench_step(const BenchOptions& o, json& result) {
     result["ratio"] = ms[1] / ms[0];
 }
 
+// One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
+static void bench_decode(const BenchOptions& o, json& result) {
+    const Config c = bench_config(o, "moba");
+    std::printf("decoding, fp32: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n", o.layers,
+                o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len, o.block_size, o.top_k, o.repeats);
+    const int longest = o.seq_len + 2 * (o.repeats + 1);
+    Model<float> model(
+        c, {.max_tokens = o.seq_len, .max_seqs = 1, .max_position = longest, .cache_tokens = longest},
+        parse_device(o.device));
+    model.allocate();
+    model.init_weights(1);
+    std::vector<int> tokens;
+    Rng rng(1, Purpose::test, 0);
+    for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
+    model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
+    model.forward();
+    std::printf("%-12s %10s %12s\n", "", "ms", "tokens/s");
+    double ms[2];
+    int i = 0;
+    std::vector<float> logits;
+    for (const AttentionKind kind : {AttentionKind::moba, AttentionKind::full}) {
+        const char* name = kind == AttentionKind::moba ? "moba" : "full";
+        model.decode_attention(kind);
+        ms[i] = median_ms(o.repeats, [&] {
+            model.decode(tokens[0]);
+            model.read_logits(0, 1, logits);
+        });
+        std::printf("%-12s %10.3f %12.0f\n", name, ms[i], 1000 / ms[i]);
+        result["rows"].push_back({{"name", name}, {"ms", ms[i]}, {"tokens_per_s", 1000 / ms[i]}});
+        i++;
+    }
+    std::printf("decoding with moba is %.1fx as fast as with full attention\n", ms[1] / ms[0]);
+    result["ratio"] = ms[1] / ms[0];
+}
+
 int run_bench(const BenchOptions& o) {
     if (!o.json.empty()) { write_file(o.json, ""); }  // a path that cannot be written fails now, not after the work
     json result = header(o);
@@ -199,6 +244,8 @@ int run_bench(const BenchOptions& o) {
         bench_attention(o, result);
     } else if (o.what == "step") {
         bench_step(o, result);
+    } else if (o.what == "decode") {
+        bench_decode(o, result);
     } else {
         bench_ops(o, result);
     }

@@ -264,8 +264,9 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
 void add_bench_options(CLI::App& app, BenchOptions& o) {
     start(app);
     add(app, "what", o.what, "WHAT",
-        "attention: MoBA against full; step: a training step; op: every operation")
-        ->check(IsMember({"attention", "step", "op"}));
+        "attention: MoBA against full; step: a training step; decode: a token behind --seq-len others; op: every "
+        "operation")
+        ->check(IsMember({"attention", "step", "decode", "op"}));
     add(app, "--op", o.op, "NAME", "only this operation (bench op)");
     add(app, "--seq-len", o.seq_len, "TOKENS", "T")->check(Range(1, 1 << 24));
     add(app, "--batch-size", o.batch, "SEQUENCES", "B")->check(Range(1, 1 << 16));
@@ -274,11 +275,11 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--head-dim", o.head_dim, "CHANNELS", "D (attention, op)")->check(Range(2, 1024));
     add(app, "--block-size", o.block_size, "TOKENS", "S")->check(Range(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "K")->check(Range(1, max_top_k));
-    add(app, "--hidden-size", o.hidden, "CHANNELS", "C (step, op)")->check(Range(1, 1 << 16));
-    add(app, "--intermediate-size", o.intermediate, "CHANNELS", "F (step, op); 0 = 11/4 x hidden-size")
+    add(app, "--hidden-size", o.hidden, "CHANNELS", "C (step, decode, op)")->check(Range(1, 1 << 16));
+    add(app, "--intermediate-size", o.intermediate, "CHANNELS", "F (step, decode, op); 0 = 11/4 x hidden-size")
         ->check(Range(0, 1 << 18));
-    add(app, "--num-layers", o.layers, "LAYERS", "L (step)")->check(Range(1, 1024));
-    add(app, "--vocab-size", o.vocab, "TOKENS", "V (step, op)")->check(Range(1, 1 << 24));
+    add(app, "--num-layers", o.layers, "LAYERS", "L (step, decode)")->check(Range(1, 1024));
+    add(app, "--vocab-size", o.vocab, "TOKENS", "V (step, decode, op)")->check(Range(1, 1 << 24));
     add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")
         ->check(IsMember({"fast", "naive"}));
     add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
