@@ -2,7 +2,8 @@
 """Both ways with Hugging Face's transformers, which is the judge: its Llamas give the same logits and the same greedy text here, and
 models trained here give the same there.
 
-    test/transformers_test.py PROGRAM          exit status 77 (SKIPPED) where transformers is not installed
+    test/transformers_test.py PROGRAM            exit status 77 (SKIPPED) where transformers is not installed
+    test/transformers_test.py --fixtures DIR     writes test/huggingface/: small Llamas and their logits, which unit_test reads
 """
 import json
 import os
@@ -12,7 +13,7 @@ import tempfile
 
 try:
     import torch
-    from safetensors.torch import load_file
+    from safetensors.torch import load_file, save_file
     from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 except ImportError as e:
     print(f"SKIPPED: {e}")
@@ -133,6 +134,29 @@ def our_models_there(tmp):
         check("key convolution fails loudly there", True, str(e).split("\n")[0][:80])
 
 
+def write_fixtures(root):
+    for name, shard, dtype, config in [
+            ("llama2_f32", "5GB", torch.float32, {"num_key_value_heads": 2}),
+            ("gqa_tied_bf16", "5GB", torch.bfloat16, {"num_key_value_heads": 1, "tie_word_embeddings": True}),
+            ("llama3_f16_shards", "2KB", torch.float16, {"num_key_value_heads": 1, "head_dim": 12, "rope_scaling": {
+                "rope_type": "llama3", "rope_theta": 10000.0, "factor": 8.0, "low_freq_factor": 1.0,
+                "high_freq_factor": 4.0, "original_max_position_embeddings": 16}}),
+            ("linear_f32", "5GB", torch.float32, {"num_key_value_heads": 2, "rope_scaling": {
+                "rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0}})]:
+        torch.manual_seed(1)
+        small = dict(vocab_size=23, hidden_size=16, intermediate_size=20, num_hidden_layers=2, num_attention_heads=2)
+        folder = f"{root}/{name}"
+        LlamaForCausalLM(ours(small, **config)).to(dtype).save_pretrained(folder, max_shard_size=shard)
+        os.remove(f"{folder}/generation_config.json")
+        ids = torch.randint(0, 23, (1, 40))
+        with torch.no_grad():
+            logits = LlamaForCausalLM.from_pretrained(folder, dtype=dtype).float()(ids).logits[0]
+        save_file({"ids": ids[0].to(torch.int32), "logits": logits}, f"{folder}/expected.safetensors")
+
+
+if sys.argv[1] == "--fixtures":
+    write_fixtures(sys.argv[2])
+    sys.exit(0)
 with tempfile.TemporaryDirectory() as tmp:
     their_models_here(tmp)
     our_models_there(tmp)

@@ -158,5 +158,8 @@ int main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         std::fprintf(stderr, "moba: out of memory\n");
         return 1;
+    } catch (const std::exception& e) {  // e.g. a file name that is not UTF-8, which JSON cannot hold
+        std::fprintf(stderr, "moba: %s\n", one_line(e.what()).c_str());
+        return 1;
     }
 }

@@ -7,12 +7,12 @@
 
 /* A folder of this process, in memory where there is such a place. */
 inline std::string fuzz_folder() {
-    static const std::string folder = [] {
+    static const std::string& folder = *[] {  // never destroyed: atexit needs it
         const std::string root = std::filesystem::exists("/dev/shm") ? "/dev/shm" : "/tmp";
         const std::string f = root + "/moba-fuzz-" + std::to_string(getpid());
         std::filesystem::create_directories(f);
         std::atexit([] { std::filesystem::remove_all(fuzz_folder()); });
-        return f;
+        return new std::string(f);
     }();
     return folder;
 }
