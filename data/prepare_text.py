@@ -128,12 +128,14 @@ def main():
                 ids.append(tokenizer.end_token)
                 ids.extend(tokenizer.encode(document))
                 count += 1
-            sources.append({"file": os.path.basename(path), "sha256": sha256(path)})
+            name = os.fsencode(os.path.basename(path)).decode("utf-8", "replace")
+            sources.append({"file": name, "sha256": sha256(path)})
     except OSError as e:
         fail(f"{e.filename}: {e.strerror}")
     if not count:
         fail("no text in these files")
     ids.append(tokenizer.end_token)
+    tokenizer.vocab_size = max(tokenizer.vocab_size, max(ids) + 1)  # a vocabulary may have gaps
     cut = len(ids) - int(o.val_share * len(ids))
 
     tmp = f"{o.out.rstrip('/')}.tmp{os.getpid()}"

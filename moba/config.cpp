@@ -12,15 +12,14 @@ AttentionShape Config::attention_shape(int layer) const {
 
 std::vector<double> Config::rope_frequencies() const {
     std::vector<double> f;
-    for (int i = 0; i < head_dim / 2; i++) {
-        f.push_back(std::pow(rope_theta, -2.0 * i / head_dim));
-    }
+    for (int i = 0; i < head_dim / 2; i++) { f.push_back(std::pow(rope_theta, -2.0 * i / head_dim)); }
     const RopeScaling& r = rope_scaling;
     const double low = r.low_freq_factor, high = r.high_freq_factor;
     for (double& x : f) {
         double keep = r.type == RopeType::none;  // share of the frequency that is not divided
         if (r.type == RopeType::llama3) {
-            const double waves = r.original_max_position_embeddings * x / (2 * M_PI);  // within the original length
+            const double waves =
+                r.original_max_position_embeddings * x / (2 * M_PI);  // within the original length
             keep = std::clamp((waves - low) / (high - low), 0.0, 1.0);
         }
         x = keep * x + (1 - keep) * x / r.factor;
@@ -161,7 +160,7 @@ RopeScaling parse_rope_scaling(const std::string& text) {
     if (text.empty()) { return r; }
     if (std::sscanf(text.c_str(), "linear:%lf%c", &r.factor, &rest) == 1) {
         r.type = RopeType::linear;
-    } else if (std::sscanf(text.c_str(), "llama3:%lf:%lf:%lf:%d%c", &r.factor, &r.low_freq_factor,
+    } else if (std::sscanf(text.c_str(), "llama3:%lf:%lf:%lf:%9d%c", &r.factor, &r.low_freq_factor,
                            &r.high_freq_factor, &r.original_max_position_embeddings, &rest) == 4) {
         r.type = RopeType::llama3;
     } else {
@@ -176,8 +175,8 @@ std::string rope_scaling_name(const RopeScaling& r) {
     if (r.type == RopeType::linear) {
         std::snprintf(text, sizeof text, "linear:%g", r.factor);
     } else if (r.type == RopeType::llama3) {
-        std::snprintf(text, sizeof text, "llama3:%g:%g:%g:%d", r.factor, r.low_freq_factor, r.high_freq_factor,
-                      r.original_max_position_embeddings);
+        std::snprintf(text, sizeof text, "llama3:%g:%g:%g:%d", r.factor, r.low_freq_factor,
+                      r.high_freq_factor, r.original_max_position_embeddings);
     }
     return text;
 }
@@ -206,7 +205,8 @@ json config_to_json(const Config& c) {
         scaling["high_freq_factor"] = r.high_freq_factor;
         scaling["original_max_position_embeddings"] = r.original_max_position_embeddings;
     }
-    json rope = scaling;  // the same twice: transformers 5 reads rope_parameters, older ones rope_theta and rope_scaling
+    json rope =
+        scaling;  // the same twice: transformers 5 reads rope_parameters, older ones rope_theta and rope_scaling
     rope["rope_theta"] = c.rope_theta;
     if (r.type == RopeType::none) { scaling = nullptr; }
     return {{"architectures", {llama ? "LlamaForCausalLM" : "MobaForCausalLM"}},
@@ -330,11 +330,15 @@ Config config_from_json(const json& j, const std::string& where) {
              where + ": 'moba.layers' must be a list");
         for (const json& l : *layers) {
             need(l.is_string(), where + ": 'moba.layers' must hold strings");
-            c.layers.push_back(parse_layer(l.get<std::string>()));
+            try {
+                c.layers.push_back(parse_layer(l.get<std::string>()));
+            } catch (const Error& e) { throw Error(where + ": " + e.what()); }
         }
         c.block_size = value<int>(*m, "block_size", where);
         c.top_k = value<int>(*m, "top_k", where);
-        c.gate = parse_gate(value<std::string>(*m, "gate", where));
+        try {
+            c.gate = parse_gate(value_or(*m, "gate", where, std::string("topk")));
+        } catch (const Error& e) { throw Error(where + ": " + e.what()); }
         c.key_conv = value_or(*m, "key_conv", where, 0);
         c.num_blocks = value_or(*m, "num_blocks", where, 1);
         c.embedding_std = value_or(*m, "embedding_std", where, 0.02);

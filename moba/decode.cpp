@@ -79,7 +79,8 @@ int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<
         std::vector<A> row(s.D);
         for (int d = 0; d < s.D; d++) { row[d] = A(q[d]); }
         if (own > 0) {
-            tile_matmul<A>(scores, columns, row.data(), s.D, 1, mean, columns, 1, round_up(own, lanes<A>), s.D);
+            tile_matmul<A>(scores, columns, row.data(), s.D, 1, mean, columns, 1, round_up(own, lanes<A>),
+                           s.D);
         }
         Best<A> best;
         best.room = std::min(K - 1, own);
@@ -123,10 +124,11 @@ template <class E>
 void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
                           const acc_t<E>* means, int length, CacheShape c, AttentionShape s) {
     using A = acc_t<E>;
-    REQUIRE(length >= 1 && length <= c.capacity && s.H % s.G == 0, "length = %d of %d, H = %d, G = %d", length,
-            c.capacity, s.H, s.G);
+    REQUIRE(length >= 1 && length <= c.capacity && s.H % s.G == 0, "length = %d of %d, H = %d, G = %d",
+            length, c.capacity, s.H, s.G);
     const Scratch<E> w(ctx.workspace, c, s);
-    REQUIRE(w.bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes, w.bytes);
+    REQUIRE(w.bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes,
+            w.bytes);
     const int group = s.H / s.G, D = s.D;
     const size_t row = (size_t)s.G * D;
     parallel_for(s.H, [&](size_t h, int) {
@@ -134,8 +136,9 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         const int g = (int)h / group;
         if (s.kind == AttentionKind::moba) {
             const int level = g % c.num_levels;
-            w.num_pieces[h] = moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g), c.columns(g),
-                                             length, c.block_size(g), s.gate.K << level, s);
+            w.num_pieces[h] =
+                moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g),
+                               c.columns(g), length, c.block_size(g), s.gate.K << level, s);
             return;
         }
         int count = 0, t = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;

@@ -74,4 +74,6 @@ void release_cpu(char* p, size_t bytes) { munmap(p, bytes); }
 void zero_cpu(const Ctx&, void* dst, size_t bytes) {
     parallel_ranges(bytes, 1 << 20, [&](size_t b, size_t e) { std::memset((char*)dst + b, 0, e - b); });
 }
-void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes) { std::memcpy(dst, src, bytes); }
+void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes) {
+    if (bytes) { std::memcpy(dst, src, bytes); }
+}

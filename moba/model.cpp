@@ -42,8 +42,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)), memory_(find_memory(device)),
       weights_("weights", memory_), gradients_("gradients", memory_), moments_("AdamW moments", memory_),
       activations_("activations", memory_), backward_("activation gradients", memory_),
-      kept_("key and value cache", memory_),
-      tables_("index tables", memory_), workspace_("workspace", memory_) {
+      kept_("key and value cache", memory_), tables_("index tables", memory_),
+      workspace_("workspace", memory_) {
     REQUIRE(op_ && memory_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
@@ -63,9 +63,9 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     chunk_tokens_ =
         (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
     chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
-    seq_capacity_ = std::max<size_t>(
-        1 + max_key_conv,
-        sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks));
+    seq_capacity_ =
+        std::max<size_t>(1 + max_key_conv, sequences_capacity(sizes_.max_tokens, sizes.max_seqs,
+                                                              config_.block_size, config_.num_blocks));
     workspace_bytes_ = workspace_needed();
     plan_or_point();
 }
@@ -208,8 +208,10 @@ void Model<E>::plan_or_point() {
         const size_t rows = (size_t)sizes_.cache_tokens * kv;
         cache_[l].k = kept_.template take<E>(at + "keys", rows);
         cache_[l].v = kept_.template take<E>(at + "values", rows);
-        cache_[l].k_raw = c.has_key_conv(l) ? kept_.template take<E>(at + "keys before convolution", rows) : nullptr;
-        cache_[l].means = kept_.template take<A>(at + "block means", cache_shape().first_mean(c.num_kv_heads));
+        cache_[l].k_raw =
+            c.has_key_conv(l) ? kept_.template take<E>(at + "keys before convolution", rows) : nullptr;
+        cache_[l].means =
+            kept_.template take<A>(at + "block means", cache_shape().first_mean(c.num_kv_heads));
     }
     if (train) {
         const auto scratch = [&](const char* name, size_t width) {
@@ -268,7 +270,8 @@ size_t Model<E>::num_parameters() const {
 
 template <class E>
 void Model<E>::allocate() {
-    for (Arena* a : {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
+    for (Arena* a :
+         {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
         a->allocate();
     }
     plan_or_point();

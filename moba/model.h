@@ -81,7 +81,8 @@ class Model {
             with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
     void backward();         // after loss(true)
     void decode(int token);  // one more token behind those of forward() and decode()
-    void decode_attention(AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
+    void decode_attention(
+        AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
     void zero_gradients();
     void
     update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
@@ -125,7 +126,8 @@ class Model {
     void cache(int l, const E* k);
     void layers_forward();
     CacheShape cache_shape() const {
-        return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size, config_.num_blocks};
+        return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size,
+                config_.num_blocks};
     }
     void attention_backward(int l);
     void mlp_forward(int l, E* out);

@@ -126,7 +126,8 @@ void Model<E>::forward(bool with_dropout) {
 
 template <class E>
 void Model<E>::decode(int token) {
-    REQUIRE(cached_ > 0 && cached_ < sizes_.cache_tokens, "%d tokens in a cache of %d", cached_, sizes_.cache_tokens);
+    REQUIRE(cached_ > 0 && cached_ < sizes_.cache_tokens, "%d tokens in a cache of %d", cached_,
+            sizes_.cache_tokens);
     REQUIRE(cached_ < sizes_.max_position, "token %d, planned for %d", cached_, sizes_.max_position);
     // The table: this token's position; behind it those that a convolution over the last keys counts with.
     int table[1 + max_key_conv] = {cached_};

@@ -28,7 +28,16 @@ inline Philox4 philox(uint64_t key, uint32_t c0, uint32_t c1, uint32_t c2, uint3
 }
 
 /* What a stream of numbers is for. Streams of different purposes never share a counter under one seed. */
-enum class Purpose : uint32_t { weights = 0x10000, train_data, validation_data, eval_data, sampling, test, epoch_start, epoch_order };
+enum class Purpose : uint32_t {
+    weights = 0x10000,
+    train_data,
+    validation_data,
+    eval_data,
+    sampling,
+    test,
+    epoch_start,
+    epoch_order
+};
 
 /* A sequential stream: (seed, purpose, index) names it, e.g. training sample number 17. */
 class Rng {

@@ -13,7 +13,8 @@ size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_
     return n;
 }
 
-Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size, int num_levels) {
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size,
+                          int num_levels) {
     REQUIRE(cu.size() >= 2 && cu[0] == 0, "%zu entries in cu_seqlens", cu.size());
     REQUIRE(num_levels >= 1 && num_levels <= max_levels, "%d levels", num_levels);
     const int M = cu.back(), num_seqs = (int)cu.size() - 1;

@@ -32,6 +32,7 @@ size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_
 int max_blocks(int max_tokens, int max_seqs, int block_size);
 
 /* Fills `table` for these sequences; the result points into it. */
-Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu_seqlens, int block_size, int num_levels);
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu_seqlens, int block_size,
+                          int num_levels);
 /* The same sequences seen from another copy of the table. */
 Sequences rebase(Sequences s, const int* from, const int* to);

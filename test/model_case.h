@@ -106,7 +106,8 @@ inline std::vector<std::pair<Config, float>> variety() {
     conv.num_layers = 3, conv.layers = parse_layers("moba,full:none,window:5", 3);
     out.push_back({conv, 0.f});
     Config tied = small("moba");
-    tied.tie_word_embeddings = true, tied.gate = Gate::sink, tied.top_k = 3, tied.rope_scaling = {RopeType::linear, 2};
+    tied.tie_word_embeddings = true, tied.gate = Gate::sink, tied.top_k = 3,
+    tied.rope_scaling = {RopeType::linear, 2};
     out.push_back({tied, 0.f});
     Config dropped = small("moba,full");
     dropped.key_conv = 5;

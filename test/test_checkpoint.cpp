@@ -18,7 +18,7 @@ TEST(Checkpoint, ResumeIsExact) {
     // stop at step 7 as Ctrl-C does, go on, and compare bits
     const Outcome cut =
         shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " --log-every 1 & p=$!; while [ ! -e " +
-              (dir / "cut/latest") + " ]; do sleep 0.01; done; kill -INT $p; wait $p)");
+              (dir / "cut/latest") + " ] && kill -0 $p; do sleep 0.01; done; kill -INT $p; wait $p)");
     EXPECT_EQ(cut.status, 0) << cut.out;
     const Outcome r = moba("train --resume --out " + (dir / "cut"));
     ASSERT_EQ(r.status, 0) << r.out;

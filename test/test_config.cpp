@@ -103,7 +103,8 @@ TEST(Config, JsonBothWays) {
     c.layers = parse_layers("window:48:none,moba", 2);
     c.block_size = 64, c.top_k = 5, c.gate = Gate::sink, c.key_conv = 5, c.num_blocks = 2,
     c.embedding_std = 0.25;
-    c.rope_theta = 123456.5, c.rope_scaling = {RopeType::linear, 4}, c.rms_norm_eps = 1e-6, c.tie_word_embeddings = true;
+    c.rope_theta = 123456.5, c.rope_scaling = {RopeType::linear, 4}, c.rms_norm_eps = 1e-6,
+    c.tie_word_embeddings = true;
     c.head_dim = 24, c.hidden_size = 100, c.intermediate_size = 77, c.max_position_embeddings = 12345;
     const json j = config_to_json(c);
     const json text = json::parse(j.dump());  // through text, as a file
@@ -172,7 +173,8 @@ TEST(Config, RefusesBadJson) {
             {"low_freq_factor", 4},
             {"high_freq_factor", 4},
             {"original_max_position_embeddings", 8192}}}}},
-        {"partial_rotary_factor", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}},
+        {"partial_rotary_factor",
+         {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.5}}}}},
         {"model_type 'mistral' is not supported", {{"model_type", "mistral"}}},
         {"architecture \"QwenForCausalLM\" is not supported", {{"architectures", {"QwenForCausalLM"}}}},
         {"'rope_parameters' must be an object", {{"rope_parameters", 3}}},

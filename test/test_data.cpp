@@ -55,7 +55,8 @@ TEST(TokenFiles, LlmcFormats) {
     EXPECT_EQ(all_tokens(llama), (std::vector<int>{128000, 100000, 1}));
     EXPECT_EQ(llama.vocabulary().size, 128256);
     // tokens.json goes before what is known of the format
-    write_text(dir / "tokens.json", R"({"vocab_size": 60000, "end_token": 3, "tokenizer": "t/tokenizer.json"})");
+    write_text(dir / "tokens.json",
+               R"({"vocab_size": 60000, "end_token": 3, "tokenizer": "t/tokenizer.json"})");
     const TokenFiles named({dir / "a.bin"});
     EXPECT_EQ(named.vocabulary().size, 60000);
     EXPECT_EQ(named.vocabulary().tokenizer, dir / "t/tokenizer.json");
@@ -63,7 +64,8 @@ TEST(TokenFiles, LlmcFormats) {
 
 TEST(TokenFiles, LiesAreRefusedInOneLine) {
     const TempDir dir;
-    const auto says = [&](const std::string& content, const std::string& part, const std::string& name = "x.bin") {
+    const auto says = [&](const std::string& content, const std::string& part,
+                          const std::string& name = "x.bin") {
         write_text(dir / name, content);
         const std::string text = refusal({dir / name});
         EXPECT_NE(text.find(part), std::string::npos) << text;
@@ -192,8 +194,9 @@ TEST(Windows, DocumentsAreSequencesOfTheirOwn) {
 
 // ---- the program ----
 
-const char* tiny_text = "train --hidden-size 32 --num-layers 2 --seq-len 32 --batch-size 4 --block-size 16 --top-k 1 "
-                        "--log-every 1000 --warmup 5 --eval-every 0 ";
+const char* tiny_text =
+    "train --hidden-size 32 --num-layers 2 --seq-len 32 --batch-size 4 --block-size 16 --top-k 1 "
+    "--log-every 1000 --warmup 5 --eval-every 0 ";
 
 std::string sentences(int n) {
     std::string text;
@@ -206,7 +209,9 @@ TEST(TextProgram, TrainEvalSample) {
     write_text(dir / "a.txt", sentences(120));
     write_text(dir / "b.txt", sentences(80));
     const std::string files = "--data " + (dir / "a.txt") + " " + (dir / "b.txt");
-    const Outcome t = moba(std::string(tiny_text) + "--epochs 12 --lr 1e-2 --eval-every 1000 --eval-samples 0 --out " + (dir / "run") + " " + files);
+    const Outcome t =
+        moba(std::string(tiny_text) + "--epochs 12 --lr 1e-2 --eval-every 1000 --eval-samples 0 --out " +
+             (dir / "run") + " " + files);
     ASSERT_EQ(t.status, 0) << t.out;
     EXPECT_NE(t.out.find("vocabulary 257"), std::string::npos) << t.out;
     EXPECT_NE(t.out.find("epoch 12.0"), std::string::npos) << t.out;
@@ -218,7 +223,9 @@ TEST(TextProgram, TrainEvalSample) {
     EXPECT_NE(e.out.find(loss), std::string::npos) << loss << "\n" << e.out;
     EXPECT_NE(e.out.find("bits per byte"), std::string::npos);
     EXPECT_NE(read_text(dir / "e.json").find("loss_by_position"), std::string::npos);
-    EXPECT_EQ(moba("eval --seq-len 16,64 --windows 3 --data " + (dir / "b.txt") + " --model " + (dir / "run")).status, 0);
+    EXPECT_EQ(moba("eval --seq-len 16,64 --windows 3 --data " + (dir / "b.txt") + " --model " + (dir / "run"))
+                  .status,
+              0);
     // it has learnt the sentence; without the cache the same words
     const std::string sample = "sample --max-new-tokens 18 --prompt 'the cat 7 sat' --model " + (dir / "run");
     const std::string said = shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out;
@@ -230,17 +237,53 @@ TEST(TextProgram, TrainEvalSample) {
 TEST(TextProgram, ResumeIsExact) {
     const TempDir dir;
     write_text(dir / "a.txt", sentences(60));
-    const std::string run = std::string(tiny_text) + "--steps 60 --save-every 1 --data " + (dir / "a.txt") + " --out ";
+    const std::string run =
+        std::string(tiny_text) + "--steps 60 --save-every 1 --data " + (dir / "a.txt") + " --out ";
     ASSERT_EQ(moba(run + (dir / "whole")).status, 0);
-    const Outcome cut = shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " & p=$!; while [ ! -e " + (dir / "cut/latest") +
-                              " ]; do sleep 0.01; done; kill -9 $p; wait $p)");
+    const Outcome cut =
+        shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " & p=$!; while [ ! -e " + (dir / "cut/latest") +
+              " ] && kill -0 $p; do sleep 0.01; done; kill -9 $p; wait $p)");
     EXPECT_NE(cut.status, 0) << "it was not killed in time";
     ASSERT_EQ(moba("train --resume --out " + (dir / "cut")).status, 0);
-    EXPECT_EQ(read_text(dir / "whole/latest/model.safetensors"), read_text(dir / "cut/latest/model.safetensors"));
-    write_text(dir / "a.txt", sentences(61));
+    EXPECT_EQ(read_text(dir / "whole/latest/model.safetensors"),
+              read_text(dir / "cut/latest/model.safetensors"));
+    std::string other_text = sentences(60);
+    other_text[5]++;
+    write_text(dir / "a.txt", other_text);
     const Outcome other = moba_errors("train --resume --out " + (dir / "cut"));
     EXPECT_EQ(other.status, 1);
-    EXPECT_NE(other.out.find("tokens long when the run began"), std::string::npos) << other.out;
+    EXPECT_NE(other.out.find("not what they were when the run began"), std::string::npos) << other.out;
+}
+
+// What is given on the command line replaces what the file says, also where it is a list.
+TEST(TextProgram, CommandLineGoesBeforeTheConfigFile) {
+    const TempDir dir;
+    write_text(dir / "a.txt", sentences(20));
+    write_text(dir / "b.txt", sentences(20));
+    write_text(dir / "c.json", R"({"data": ")" + (dir / "a.txt") + R"(", "steps": 2})");
+    const Outcome r = moba(std::string(tiny_text) + "--config " + (dir / "c.json") + " --data " +
+                           (dir / "b.txt") + " --out " + (dir / "run"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    const std::string config = read_text(dir / "run/latest/config.json");
+    EXPECT_EQ(config.find("a.txt"), std::string::npos) << config;
+    EXPECT_NE(config.find("b.txt"), std::string::npos);
+}
+
+// A tokenizer that tokens.json names must be there when the run begins, and goes into its checkpoints.
+TEST(TextProgram, Tokenizer) {
+    const TempDir dir;
+    write_text(dir / "a.bin", bin<uint16_t>(20240520, 1, std::vector<uint16_t>(200, 1)));
+    write_text(dir / "tokens.json", R"({"vocab_size": 3, "end_token": 2, "tokenizer": "t.json"})");
+    const std::string run =
+        std::string(tiny_text) + "--steps 1 --data " + (dir / "a.bin") + " --out " + (dir / "run");
+    EXPECT_NE(moba_errors(run).out.find("t.json: No such file"), std::string::npos);
+    write_text(dir / "t.json", R"({"model": {"vocab": {"H": 0, "\u2581cat": 1}}})");
+    ASSERT_EQ(moba(run).status, 0);
+    EXPECT_EQ(read_text(dir / "run/latest/tokenizer.json"), read_text(dir / "t.json"));
+    const std::string sample = "sample --max-new-tokens 1 --prompt-ids 1,1 --model " + (dir / "run");
+    EXPECT_EQ(shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out.rfind(" cat cat", 0), 0u);
+    EXPECT_NE(moba_errors("sample --prompt cat --model " + (dir / "run")).out.find("--prompt-ids"),
+              std::string::npos);
 }
 
 TEST(TextProgram, WrongInput) {
@@ -257,7 +300,9 @@ TEST(TextProgram, WrongInput) {
     refused(data + " --task needle", "--task");
     refused(data + " --curriculum 16:2:2:2", "--curriculum");
     refused(data + " --seq-len 4096", "do not fit");
-    refused(data + " --val-share 0", "--val-data");
+    refused(data + " --val-share 0", "--val-share");
+    refused(data + " --val-share nan", "--val-share", 2);
+    refused("--data 'caf\xe9.txt'", "UTF-8");
     refused("--val-data " + (dir / "a.txt"), "--val-data goes with --data");
     refused("--epochs 2", "--epochs goes with --data");
     EXPECT_FALSE(std::filesystem::exists(dir / "run"));

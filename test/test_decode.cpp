@@ -45,8 +45,8 @@ void expect_like_attention(const Case& c) {
         Guarded<E> out((size_t)c.H * c.D);
         Workspace work(decode_workspace_bytes<E>(shape, s));
         const size_t at = (size_t)(t - 1) * c.H * c.D;
-        decode_attention_cpu<E>(work.ctx, out.data(), q.data() + at, k_cache.data(), v_cache.data(), means.data(), t,
-                                shape, s);
+        decode_attention_cpu<E>(work.ctx, out.data(), q.data() + at, k_cache.data(), v_cache.data(),
+                                means.data(), t, shape, s);
         EXPECT_TRUE(out.intact() && work.intact());
         const std::vector<double> expected(&want[at], &want[at] + c.H * c.D);
         expect_error(std::string("decode ") + type_name<E>(), error_of(out.values(), expected),
@@ -95,7 +95,8 @@ TEST(Decode, ModelGivesTheSameLogits) {
             for (int t = prompt - 1; t < T; t++) {
                 if (t >= prompt) { model.decode(d.tokens[t]); }
                 model.read_logits(t < prompt ? t : 0, 1, got);
-                const std::vector<double> expected(&want[(size_t)t * c.vocab_size], &want[(size_t)(t + 1) * c.vocab_size]);
+                const std::vector<double> expected(&want[(size_t)t * c.vocab_size],
+                                                   &want[(size_t)(t + 1) * c.vocab_size]);
                 expect_error("decoded logits", relative_error(got, expected), 1e-12);
             }
             std::string broken;

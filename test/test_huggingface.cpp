@@ -73,9 +73,10 @@ TEST(HuggingFace, TensorsBesideTheWeights) {
             specs.push_back({tensor, std::vector<int>(view.shape.begin(), view.shape.end())});
         }
         specs.push_back({extra, {23, 16}});
-        write_safetensors(dir / (name + "/model.safetensors"), specs, {}, [&](size_t i, std::vector<float>& out) {
-            out = i + 1 < specs.size() ? from.floats(specs[i].name) : std::vector<float>(23 * 16);
-        });
+        write_safetensors(
+            dir / (name + "/model.safetensors"), specs, {}, [&](size_t i, std::vector<float>& out) {
+                out = i + 1 < specs.size() ? from.floats(specs[i].name) : std::vector<float>(23 * 16);
+            });
         return error_of_logits(dir / name, root + name);
     };
     EXPECT_LE(with("lm_head.weight"), 2e-5) << "tied: the embedding counts";
@@ -106,7 +107,8 @@ TEST(HuggingFace, DamagedShardsAreRefusedInOneLine) {
     refused("names no file", [](const std::string&, json& j) { j["weight_map"] = json::object(); });
     refused("is not in a file of this folder",
             [](const std::string&, json& j) { j["weight_map"]["lm_head.weight"] = "../../etc/passwd"; });
-    refused("is not in a file of this folder", [](const std::string&, json& j) { j["weight_map"]["lm_head.weight"] = 7; });
+    refused("is not in a file of this folder",
+            [](const std::string&, json& j) { j["weight_map"]["lm_head.weight"] = 7; });
     refused("is in another file too", [&](const std::string& d, json& j) {
         fs::copy(d + first, d + "/model-00008-of-00007.safetensors");
         j["weight_map"]["again"] = "model-00008-of-00007.safetensors";

@@ -100,11 +100,14 @@ TEST(Program, TrainEvalSampleInfo) {
     }
     const Outcome full = moba("eval --attention full --model " + (dir / "run") + " --depths 1 --samples 5");
     EXPECT_NE(full.out.find("full:rope full:rope"), std::string::npos) << full.out;
-    const auto said = [](const std::string& how) { return shell(MOBA_PROGRAM " sample " + how + " 2>/dev/null"); };
-    const Outcome s =
-        said("--model " + (dir / "run/latest") + " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
+    const auto said = [](const std::string& how) {
+        return shell(MOBA_PROGRAM " sample " + how + " 2>/dev/null");
+    };
+    const Outcome s = said("--model " + (dir / "run/latest") +
+                           " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
     EXPECT_EQ(s.status, 0) << s.out;
-    const std::string ids = "--prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5 --model " + (dir / "run");
+    const std::string ids =
+        "--prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5 --model " + (dir / "run");
     EXPECT_EQ(s.out, said(ids).out);
     EXPECT_EQ(s.out, said(ids + " --no-cache").out);
     EXPECT_NE(moba("sample " + ids).out.find("tokens/s"), std::string::npos);
@@ -119,6 +122,61 @@ TEST(Program, TrainEvalSampleInfo) {
     expect_refused("eval --json /proc/no.json --model " + (dir / "run"), 1, "/proc/no.json");
     expect_refused("eval --model " + (dir / "run") + " --top-k 2", 1, "--attention moba");
     expect_refused("train --out " + (dir / "run"), 1, "holds a run already");
+}
+
+// --init-from takes over sizes and the way it attends; options change the latter only.
+TEST(Program, InitFrom) {
+    const TempDir dir;
+    const std::string sizes =
+        "--seq-len 48 --batch-size 4 --num-keys 8 --num-values 8 --num-noise 8 --eval-every 0 --steps 2 ";
+    ASSERT_EQ(moba(std::string(tiny_run) +
+                   "--steps 2 --top-k 1 --block-size 32 --layers window:8:none,moba --gate sink --key-conv 3 "
+                   "--out " +
+                   (dir / "a"))
+                  .status,
+              0);
+    const auto info = [&](const std::string& run) { return moba("info --model " + (dir / run)).out; };
+    ASSERT_EQ(moba("train " + sizes + "--init-from " + (dir / "a") + " --out " + (dir / "b")).status, 0);
+    EXPECT_NE(info("b").find("window:8:none moba:rope"), std::string::npos) << info("b");
+    EXPECT_NE(info("b").find("block_size 32, top_k 1, gate sink, key_conv 3"), std::string::npos)
+        << info("b");
+    ASSERT_EQ(moba("train " + sizes + "--block-size 16 --top-k 2 --layers moba --key-conv 0 --init-from " +
+                   (dir / "a") + " --out " + (dir / "c"))
+                  .status,
+              1)
+        << "the weights decide";
+    std::filesystem::rename(dir / "a", dir / "moved");
+    EXPECT_EQ(moba("train --resume --out " + (dir / "b")).status, 0)
+        << "a run that has begun does not need it";
+}
+
+// A model folder that promises a test its task cannot make.
+TEST(Program, SampleOfATestThatDoesNotFit) {
+    const TempDir dir;
+    ASSERT_EQ(moba("train --task mqar --pairs 4 --num-keys 8 --num-values 8 --hidden-size 16 --seq-len 16 "
+                   "--batch-size 1 --steps 1 --warmup 0 "
+                   "--eval-every 0 --out " +
+                   (dir / "run"))
+                  .status,
+              0);
+    const std::string file = dir / "run/latest/config.json";
+    std::string config = read_text(file);
+    const std::string key = "\"max_position_embeddings\": ";
+    config.replace(config.find(key + "16"), key.size() + 2, key + "15");
+    write_text(file, config);
+    expect_refused("sample --model " + (dir / "run"), 1, "needs 16 tokens");
+}
+
+// Prompt and new tokens may attend differently, whichever of the two is MoBA.
+TEST(Program, DecodeAttention) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 1 --attention full --out " + (dir / "run")).status, 0);
+    const std::string sample = "sample --max-new-tokens 4 --model " + (dir / "run");
+    EXPECT_EQ(moba(sample + " --decode-attention full").status, 0);
+    EXPECT_EQ(moba(sample + " --decode-attention moba --block-size 16 --top-k 1").status, 0);
+    EXPECT_EQ(moba(sample + " --attention moba --block-size 16 --top-k 1 --decode-attention full").status, 0);
+    expect_refused(sample + " --decode-attention moba", 1, "--block-size and --top-k must be given");
+    expect_refused(sample + " --decode-attention full --no-cache", 2, "--no-cache");
 }
 
 TEST(Program, WarnsWhereMobaIsFull) {
@@ -156,9 +214,11 @@ TEST(Program, BenchRuns) {
     EXPECT_EQ(
         moba("bench step --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 1 --block-size 16").status,
         0);
-    EXPECT_NE(moba("bench decode --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 2 --block-size 16 --top-k 2")
-                  .out.find("decoding with moba is"),
-              std::string::npos);
+    EXPECT_NE(
+        moba(
+            "bench decode --seq-len 64 --hidden-size 32 --num-layers 1 --repeats 2 --block-size 16 --top-k 2")
+            .out.find("decoding with moba is"),
+        std::string::npos);
     EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
 }

@@ -37,6 +37,7 @@ void expect_oracle(const TaskSettings& settings, int answers, const Oracle& orac
             ASSERT_EQ(s.targets[t], oracle(*task, s.tokens, t))
                 << token_text(*task, s.tokens.data(), s.tokens.size()) << " at " << t;
         }
+        ASSERT_GT(counted, 0);
         if (test) { ASSERT_EQ(counted, answers); }
     }
 }
@@ -57,8 +58,8 @@ void expect_chance(const TaskSettings& settings, int T, int guess) {
         }
     }
     const double p = task->settings().name == "tracking" ? 1.0 / task->settings().num_keys
-                                                         : task->settings().num_values ? 1.0 / task->settings().num_values
-                                                                                       : task->chance();
+                     : task->settings().num_values       ? 1.0 / task->settings().num_values
+                                                         : task->chance();
     EXPECT_NEAR((double)right / asked, p, 4 * std::sqrt(p / asked));
 }
 
@@ -179,8 +180,13 @@ TEST(Copying, DepthPlacesTheData) {
 
 // ---- variable tracking ----
 
-const TaskSettings small_tracking{
-    .name = "tracking", .pairs = 3, .questions = 2, .hops = 2, .num_keys = 12, .num_values = 5, .num_noise = 4};
+const TaskSettings small_tracking{.name = "tracking",
+                                  .pairs = 3,
+                                  .questions = 2,
+                                  .hops = 2,
+                                  .num_keys = 12,
+                                  .num_values = 5,
+                                  .num_noise = 4};
 
 // Follows the assignments: who was given what was asked for, then who was given that one, ...
 int tracking_oracle(const Task& task, const std::vector<int>& tokens, int t) {
@@ -247,7 +253,10 @@ TEST(Tasks, BadSettingsAreRefused) {
                                 {.name = "copying", .pairs = -1},
                                 {.name = "tracking", .pairs = 11},
                                 {.name = "tracking", .hops = 65},
-                                {.name = "tracking", .hops = 40}};
+                                {.name = "tracking", .hops = 40},
+                                {.name = "mqar", .questions = 3},
+                                {.name = "needle", .hops = 3},
+                                {.name = "induction", .num_keys = 3}};
     for (const TaskSettings& s : bad) { EXPECT_THROW(make_task(s, ""), Error) << s.name; }
 }
 

@@ -6,10 +6,12 @@
 
 namespace {
 
-const char* byte_level = R"({"model": {"type": "BPE", "vocab": {"H": 0, "Ġthe": 1, "Ċ": 2, "Ã©": 3, "Ã": 4, "©": 5}},
+const char* byte_level =
+    R"({"model": {"type": "BPE", "vocab": {"H": 0, "Ġthe": 1, "Ċ": 2, "Ã©": 3, "Ã": 4, "©": 5}},
     "decoder": {"type": "ByteLevel"}, "added_tokens": [{"id": 6, "content": "<|endoftext|>", "special": true},
     {"id": 7, "content": "<name>", "special": false}]})";
-const char* llama2 = R"({"model": {"type": "BPE", "vocab": {"▁the": 0, "cat": 1, "<0x0A>": 2, "<0xC3>": 3, "▁▁": 4}},
+const char* llama2 =
+    R"({"model": {"type": "BPE", "vocab": {"▁the": 0, "cat": 1, "<0x0A>": 2, "<0xC3>": 3, "▁▁": 4}},
     "decoder": {"type": "Sequence", "decoders": [{"type": "Replace"}, {"type": "ByteFallback"}, {"type": "Fuse"}]}})";
 const char* unigram = R"({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["▁a", -1.5], ["b", -2]]}})";
 
@@ -38,17 +40,15 @@ TEST(Tokenizer, LiesAreRefusedInOneLine) {
     const TempDir dir;
     for (const std::string text :
          {"{}", "[]", "7", "{", R"({"model": 7})", R"({"model": {}})", R"({"model": {"vocab": 3}})",
-          R"({"model": {"vocab": {}}})", R"({"model": {"vocab": {"a": -1}}})", R"({"model": {"vocab": {"a": 1e9}}})",
-          R"({"model": {"vocab": {"a": 4294967296}}})", R"({"model": {"vocab": [["a", 0], 3]}})",
-          R"({"model": {"vocab": {"a": 0}}, "added_tokens": 3})",
+          R"({"model": {"vocab": {}}})", R"({"model": {"vocab": {"a": -1}}})",
+          R"({"model": {"vocab": {"a": 1e9}}})", R"({"model": {"vocab": {"a": 4294967296}}})",
+          R"({"model": {"vocab": [["a", 0], 3]}})", R"({"model": {"vocab": {"a": 0}}, "added_tokens": 3})",
           R"({"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]})"}) {
         write_text(dir / "x", text);
         try {
             Tokenizer t(dir / "x");
             ADD_FAILURE() << "accepted: " << text;
-        } catch (const Error& e) {
-            EXPECT_EQ(std::string(e.what()).rfind(dir / "x", 0), 0u) << e.what();
-        }
+        } catch (const Error& e) { EXPECT_EQ(std::string(e.what()).rfind(dir / "x", 0), 0u) << e.what(); }
     }
     write_text(dir / "x", std::string(5000000, '['));
     EXPECT_THROW(Tokenizer(dir / "x"), Error);
@@ -74,8 +74,8 @@ TEST(PrepareText, BytesAndShards) {
     const TempDir dir;
     write_text(dir / "a.txt", "one|two");
     write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"text\": \"yz\"}\n");
-    const Outcome r = shell(prepare + (dir / "a.txt") + " " + (dir / "b.jsonl") + " --split-on '|' --shard-tokens 6 --val-share 0.2 --out " +
-                            (dir / "out"));
+    const Outcome r = shell(prepare + (dir / "a.txt") + " " + (dir / "b.jsonl") +
+                            " --split-on '|' --shard-tokens 6 --val-share 0.2 --out " + (dir / "out"));
     ASSERT_EQ(r.status, 0) << r.out;
     EXPECT_EQ(tokens_of(dir / "out/train_000000.bin"), (std::vector<int>{256, 'o', 'n', 'e', 256, 't'}));
     EXPECT_EQ(tokens_of(dir / "out/train_000001.bin"), (std::vector<int>{'w', 'o', 256, 'x', 256, 'y'}));
@@ -89,14 +89,16 @@ TEST(PrepareText, BytesAndShards) {
              {(dir / "a.txt") + " --out " + (dir / "out"), "is there already"},
              {(dir / "none.txt") + " --out " + (dir / "new"), "No such file"},
              {(dir / "a.txt") + " --out /proc/new", "/proc/new"},
-             {(dir / "b.jsonl") + " --out " + (dir / "new") + " --tokenizer " + (dir / "none.json"), "prepare_text.py: "}}) {
+             {(dir / "b.jsonl") + " --out " + (dir / "new") + " --tokenizer " + (dir / "none.json"),
+              "prepare_text.py: "}}) {
         const Outcome bad = shell(prepare + words);
         EXPECT_EQ(bad.status, 1) << bad.out;
         EXPECT_NE(bad.out.find(says), std::string::npos) << bad.out;
         EXPECT_EQ(lines(bad.out), 1) << bad.out;
     }
     write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"txt\": \"yz\"}\n");
-    EXPECT_NE(shell(prepare + (dir / "b.jsonl") + " --out " + (dir / "new")).out.find("b.jsonl:2:"), std::string::npos);
+    EXPECT_NE(shell(prepare + (dir / "b.jsonl") + " --out " + (dir / "new")).out.find("b.jsonl:2:"),
+              std::string::npos);
     for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
         EXPECT_EQ(entry.path().string().find("new"), std::string::npos) << "nothing half-written stays";
     }

@@ -205,8 +205,9 @@ static void bench_step(const BenchOptions& o, json& result) {
 // One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
 static void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");
-    std::printf("decoding, fp32: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n", o.layers,
-                o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len, o.block_size, o.top_k, o.repeats);
+    std::printf("decoding, fp32: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
+                o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len, o.block_size, o.top_k,
+                o.repeats);
     const int longest = o.seq_len + 2 * (o.repeats + 1);
     Model<float> model(
         c, {.max_tokens = o.seq_len, .max_seqs = 1, .max_position = longest, .cache_tokens = longest},
@@ -238,7 +239,9 @@ static void bench_decode(const BenchOptions& o, json& result) {
 }
 
 int run_bench(const BenchOptions& o) {
-    if (!o.json.empty()) { write_file(o.json, ""); }  // a path that cannot be written fails now, not after the work
+    if (!o.json.empty()) {
+        write_file(o.json, "");
+    }  // a path that cannot be written fails now, not after the work
     json result = header(o);
     if (o.what == "attention") {
         bench_attention(o, result);

@@ -38,12 +38,19 @@ ModelFolder open_model(const std::string& path) {
     if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
         out.tokenizer = out.path + tokenizer_file;
     }
-    if (const auto end = j.find("eos_token_id"); end != j.end()) {  // one id, or a list of them
-        const json& first = end->is_array() && !end->empty() ? (*end)[0] : *end;
-        if (first.is_number_unsigned() && first.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
-            out.end_token = first.get<int>();
+    const auto ids = [&](const char* key) {  // one id, a list of them, or null
+        std::vector<int> found;
+        const json value = j.value(key, json());
+        for (const json& id : value.is_array() ? value : json{value}) {
+            if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
+                found.push_back(id.get<int>());
+            }
         }
-    }
+        return found;
+    };
+    out.end_tokens = ids("eos_token_id");
+    const std::vector<int> begin = ids("bos_token_id");
+    out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
     return out;
 }
 
@@ -118,7 +125,8 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
 // Tensors of a Llama folder that are not weights of ours: tables that older files store, the output layer that is tied.
 static bool passed_over(const std::string& name, const Config& c) {
     const std::string table = "rotary_emb.inv_freq";
-    return (name.size() > table.size() && name.compare(name.size() - table.size(), table.size(), table) == 0) ||
+    return (name.size() > table.size() &&
+            name.compare(name.size() - table.size(), table.size(), table) == 0) ||
            (c.tie_word_embeddings && name == "lm_head.weight");
 }
 
@@ -149,7 +157,7 @@ json read_state(const ModelFolder& folder) {
     const auto count = [&](const char* key) { return whole(key) && j[key].get<uint64_t>() <= 1 << 30; };
     if (!j.is_object() || !count("step") || !whole("samples") || !count("stage") || !count("stage_steps") ||
         !j.contains("accuracy") || !j["accuracy"].is_number() || !j.contains("options") ||
-        !j["options"].is_object() || !whole("data_tokens")) {
+        !j["options"].is_object() || !j.contains("data") || !j["data"].is_number_unsigned()) {
         throw Error(file + ": not the state of a training run");
     }
     return j;
@@ -210,22 +218,19 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
     std::error_code none;
-    if (fs::read_symlink(dir + "/latest", none) == name) {
-        return;
-    }  // resumed, and stopped before the next step
+    if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
+        return;  // resumed, and stopped before the next step
+    }
     try {
         remove_unfinished(dir);
         fs::create_directories(tmp);
         json config = config_to_json(model.config());
         config["moba"].update(about);
         if (about.contains("end_token")) {
-            config["eos_token_id"] = about["end_token"];
+            if (about["end_token"] >= 0) { config["eos_token_id"] = about["end_token"]; }
             config["moba"].erase("end_token");
         }
-        if (!tokenizer.empty()) {
-            const MappedFile file(tokenizer);
-            write_file(tmp + tokenizer_file, std::string(file.data.get(), file.bytes));
-        }
+        if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
         write_file(tmp + "/config.json", config.dump(2) + "\n");
         write_file(tmp + "/state.json", state.dump(2) + "\n");
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
@@ -253,7 +258,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
 
 #define INSTANTIATE(E)                                                                                       \
     template void load_weights(const ModelFolder&, Model<E>&);                                               \
-    template void save_checkpoint(const std::string&, int, Model<E>&, const json&,                           \
-                                  const std::string&, const json&);                                          \
+    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const std::string&,       \
+                                  const json&);                                                              \
     template json load_checkpoint(const ModelFolder&, Model<E>&);
 INSTANTIATE(float)

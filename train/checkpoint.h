@@ -18,17 +18,20 @@ struct ModelFolder {
     std::string task, data;  // JSON: what it was trained on; "" where it was not, or elsewhere
     std::string origin;      // JSON
     std::string tokenizer;   // "bytes", the path of a tokenizer.json, or ""
-    int end_token = -1;      // between documents; -1 = not told
+    int begin_token = -1;    // of a new document; -1 = not told
+    std::vector<int> end_tokens;
 };
+
+/* `about` goes into config.json under `moba`; tokenizer: what tokenizer.json holds, or "". */
+template <class E>
+void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& about,
+                     const std::string& tokenizer, const nlohmann::json& state);
 
 /* `path` is a checkpoint, a run's folder (then its `latest`), or a Llama of Hugging Face's, in one file or in shards. */
 ModelFolder open_model(const std::string& path);
 template <class E>
 void load_weights(const ModelFolder&, Model<E>&);
 
-template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& about,
-                     const std::string& tokenizer_file, const nlohmann::json& state);
 /* Weights, moments; returns state.json. */
 template <class E>
 nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);

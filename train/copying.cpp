@@ -41,7 +41,6 @@ class Copying : public Task {
 }  // namespace
 
 std::unique_ptr<Task> make_copying(TaskSettings s, const std::string& where) {
-    s.num_keys = 0;
     s.num_values = checked("num-values", s.num_values, 16, 2, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 1, 1, 1 << 20, where);
     s.pairs = checked("pairs", s.pairs, 16, 1, 1 << 16, where);

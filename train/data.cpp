@@ -1,4 +1,5 @@
 #include "train/data.h"
+#include "train/tokenizer.h"
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;
@@ -20,10 +21,10 @@ class TaskData : public Data {
     void check(const Stage& s) const override {
         const int pairs = pairs_of(s);
         if (pairs > task_->most_pairs() || s.T < task_->shortest(pairs)) {
-            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " + std::to_string(pairs) +
-                        " pairs of the " + task_->settings().name + " task: they need " +
-                        std::to_string(task_->shortest(pairs)) + " tokens, and the alphabets allow " +
-                        std::to_string(task_->most_pairs()));
+            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " +
+                        std::to_string(pairs) + " pairs of the " + task_->settings().name +
+                        " task: they need " + std::to_string(task_->shortest(pairs)) +
+                        " tokens, and the alphabets allow " + std::to_string(task_->most_pairs()));
         }
     }
     int max_sequences(const Stage& s) const override { return s.batch; }
@@ -61,16 +62,24 @@ class TextData : public Data {
     explicit TextData(const TrainOptions& o)
         : seed_(o.seed), validations_(o.eval_samples), files_(o.data),
           val_files_(o.val_data.empty() ? nullptr : std::make_unique<TokenFiles>(o.val_data)),
-          train_(files_, 0, cut(o)),
-          val_(val_files_ ? Windows(*val_files_, 0, val_files_->size())
-                          : Windows(files_, cut(o), files_.size())) {
-        if (val_files_ && val_files_->vocabulary().size != vocabulary().size) {
+          train_(files_, 0, cut(o)), val_(val_files_ ? Windows(*val_files_, 0, val_files_->size())
+                                                     : Windows(files_, cut(o), files_.size())) {
+        if (val_files_ && !(val_files_->vocabulary() == vocabulary())) {
             throw Error("--val-data: another vocabulary than --data");
         }
-        if (val_.tokens() < 2) { throw Error("--val-data: fewer than 2 tokens"); }
+        if (val_.tokens() < 2) {
+            throw Error("fewer than 2 tokens to validate with: " +
+                        std::string(val_files_ ? "--val-data" : "--val-share of --data"));
+        }
+        const std::string& t = vocabulary().tokenizer;
+        if (!t.empty() && t != "bytes") {
+            const Tokenizer readable(t);  // or it throws now, not at the first checkpoint
+            const MappedFile file(t);
+            tokenizer_.assign(file.data.get(), file.bytes);
+        }
         origin_ = {{"data", {{"files", o.data}, {"val_files", o.val_data}, {"val_share", o.val_share}}},
                    {"end_token", vocabulary().end_token},
-                   {"tokenizer", tokenizer_file().empty() ? vocabulary().tokenizer : "tokenizer.json"}};
+                   {"tokenizer", tokenizer_.empty() ? t : "tokenizer.json"}};
     }
     int vocab_size() const override { return vocabulary().size; }
     std::string about() const override {
@@ -79,8 +88,9 @@ class TextData : public Data {
     }
     void check(const Stage& s) const override {
         if (train_.tokens() < (size_t)s.T + 1) {
-            throw Error("--data: a window of " + std::to_string(s.T) + " tokens and the next one do not fit into " +
-                        std::to_string(train_.tokens()) + " tokens to learn from");
+            throw Error("--data: a window of " + std::to_string(s.T) +
+                        " tokens and the next one do not fit into " + std::to_string(train_.tokens()) +
+                        " tokens to learn from");
         }
     }
     int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents may be that short
@@ -97,11 +107,8 @@ class TextData : public Data {
     }
     std::string validation_name() const override { return "windows"; }
     json origin() const override { return origin_; }
-    std::string tokenizer_file() const override {
-        const std::string& t = vocabulary().tokenizer;
-        return t == "bytes" ? "" : t;
-    }
-    size_t fingerprint() const override { return train_.tokens(); }
+    std::string tokenizer() const override { return tokenizer_; }
+    uint64_t fingerprint() const override { return files_.fingerprint(); }
 
   private:
     const Vocabulary& vocabulary() const { return files_.vocabulary(); }
@@ -114,6 +121,7 @@ class TextData : public Data {
     TokenFiles files_;
     std::unique_ptr<TokenFiles> val_files_;
     Windows train_, val_;
+    std::string tokenizer_;
     json origin_;
 };
 

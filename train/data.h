@@ -9,18 +9,18 @@ class Data {
   public:
     virtual ~Data() = default;
     virtual int vocab_size() const = 0;
-    virtual std::string about() const = 0;  // one line for the start of a run
-    virtual void check(const Stage&) const = 0;  // throws Error when no sample fits
-    virtual int max_sequences(const Stage&) const = 0;  // in a micro-batch
+    virtual std::string about() const = 0;                       // one line for the start of a run
+    virtual void check(const Stage&) const = 0;                  // throws Error when no sample fits
+    virtual int max_sequences(const Stage&) const = 0;           // in a micro-batch
     virtual uint64_t samples_per_epoch(int) const { return 0; }  // at this length; 0: there is no epoch
 
     virtual void add_sample(uint64_t index, const Stage&, Batch&) const = 0;
     virtual int num_validation(int T) const = 0;
     virtual void add_validation(int index, int T, Batch&) const = 0;
     virtual std::string validation_name() const = 0;  // what its samples are called
-    virtual nlohmann::json origin() const = 0;         // what the model's config.json remembers, under `moba`
-    virtual std::string tokenizer_file() const { return ""; }  // copied into every checkpoint
-    virtual size_t fingerprint() const { return 0; }  // of what must not have changed when a run goes on
+    virtual nlohmann::json origin() const = 0;        // what the model's config.json remembers, under `moba`
+    virtual std::string tokenizer() const { return ""; }  // a tokenizer.json, for every checkpoint
+    virtual uint64_t fingerprint() const { return 0; }    // of what must not have changed when a run goes on
 };
 
 std::unique_ptr<Data> open_data(const TrainOptions&);

@@ -70,7 +70,8 @@ void show_progress(const std::string& text) {
    the likeliest behind the right ones before it, so one pass over the whole sample decides. */
 class TaskEvaluation {
   public:
-    TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task, int T)
+    TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
+                   int T)
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
           scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device)) {}
 
@@ -214,10 +215,11 @@ static json eval_task(const EvalOptions& o, const ModelFolder& folder, const Con
         result["lengths"].push_back(length);
         const Interval i = wilson(all.right, all.answers);
         char text[200];
-        std::snprintf(text, sizeof text,
-                      "T=%-7d accuracy %s, 95%% interval %s to %s (%ld of %ld), loss %.4f at positions %d to %d",
-                      T, percent((double)all.right / (double)all.answers).c_str(), percent(i.low).c_str(),
-                      percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
+        std::snprintf(
+            text, sizeof text,
+            "T=%-7d accuracy %s, 95%% interval %s to %s (%ld of %ld), loss %.4f at positions %d to %d", T,
+            percent((double)all.right / (double)all.answers).c_str(), percent(i.low).c_str(),
+            percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
         summary.push_back(text + sparsity_note(config, T));
     }
     print_heat_map(map);
@@ -299,10 +301,11 @@ static json eval_text(const EvalOptions& o, const ModelFolder& folder, const Con
             std::snprintf(s, sizeof s, ", %.4f bits per byte", loss.mean() / std::log(2.0));
             bits = s;
         }
-        std::printf("T=%-7d loss %.4f nats, perplexity %.3f%s, next token right %s (%zu windows, %ld tokens)%s\n",
-                    T, loss.mean(), std::exp(loss.mean()), bits.c_str(),
-                    percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
-                    sparsity_note(config, T).c_str());
+        std::printf(
+            "T=%-7d loss %.4f nats, perplexity %.3f%s, next token right %s (%zu windows, %ld tokens)%s\n", T,
+            loss.mean(), std::exp(loss.mean()), bits.c_str(),
+            percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
+            sparsity_note(config, T).c_str());
         result["lengths"].push_back({{"seq_len", T},
                                      {"sparsity", config.sparsity(T)},
                                      {"windows", count},
@@ -323,7 +326,9 @@ int run_eval(const EvalOptions& o) {
     if (!text && folder.task.empty() && o.task.empty()) {
         throw Error(folder.path + ": nothing tells what to evaluate it on; name --task or --data");
     }
-    if (!o.json.empty()) { write_file(o.json, ""); }  // a path that cannot be written fails now, not after the work
+    if (!o.json.empty()) {
+        write_file(o.json, "");
+    }  // a path that cannot be written fails now, not after the work
     const double begin = now_ms();
     const json result = text ? eval_text(o, folder, config) : eval_task(o, folder, config);
     std::printf("%s\n", readable_seconds((now_ms() - begin) / 1000).c_str());

@@ -8,8 +8,16 @@
 
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
+// Names and text from hostile files end up in messages: nothing in them may be a control character.
+std::string one_line(std::string text) {
+    for (char& c : text) {
+        if ((unsigned char)c < 32 || c == 127) { c = '?'; }
+    }
+    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
+}
+
 MappedFile::MappedFile(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDONLY);
+    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
     if (fd < 0) { throw_errno(path); }
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
@@ -76,9 +84,7 @@ nlohmann::json parse_json(const char* text, size_t bytes, const std::string& whe
     };
     try {
         return nlohmann::json::parse(text, text + bytes, check);
-    } catch (const nlohmann::json::exception& e) {
-        throw Error(where + ": not valid JSON: " + e.what());
-    }
+    } catch (const nlohmann::json::exception& e) { throw Error(where + ": not valid JSON: " + e.what()); }
 }
 
 nlohmann::json read_json(const std::string& path) {

@@ -25,6 +25,7 @@ class FileWriter {
     int fd_;
 };
 
+std::string one_line(std::string text);  // control characters become ?
 void write_file(const std::string& path, const std::string& text);
 void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"

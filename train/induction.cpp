@@ -30,7 +30,6 @@ class Induction : public Task {
 
 std::unique_ptr<Task> make_induction(TaskSettings s, const std::string& where) {
     s.num_noise = checked("num-noise", s.num_noise, 16, 2, 1 << 20, where);
-    s.num_keys = s.num_values = 0;
     s.pairs = checked("pairs", s.pairs, 1, 1, 1, where);
     return std::make_unique<Induction>(s);
 }

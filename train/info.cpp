@@ -1,5 +1,6 @@
 #include "train/info.h"
 #include "train/checkpoint.h"
+#include "train/file.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -11,11 +12,9 @@ static std::string plain(const std::string& object) {
     std::string out;
     for (const auto& [key, v] : j.items()) {
         if (!out.empty()) { out += ", "; }
-        out += key;
-        out += ' ';
-        out += v.is_string() ? v.get<std::string>() : v.dump();
+        out += key + " " + (v.is_string() ? v.get<std::string>() : v.dump());
     }
-    return out;
+    return one_line(out);
 }
 
 int run_info(const InfoOptions& o) {

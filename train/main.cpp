@@ -49,29 +49,29 @@ static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::A
     return words;
 }
 
+struct TrainCommand {
+    TrainOptions options;
+    CLI::App app{"train a model from scratch, or further", "moba train"};
+
+    explicit TrainCommand(const std::vector<std::string>& words) {
+        add_train_options(app, options);
+        parse(app, words);
+        options.given = options_given(app);
+    }
+    int run() const { return run_train(options, option_values(app)); }
+};
+
 static int train(const std::vector<std::string>& words) {
-    const char* about = "train a model from scratch";
-    TrainOptions first;
-    CLI::App app(about, "moba train");
-    add_train_options(app, first);
-    parse(app, words);
-    const std::string file =
-        app.get_option("--config")->count() ? app.get_option("--config")->as<std::string>() : "";
-    if (file.empty() && !first.resume) { return run_train(first, option_values(app)); }
-
-    TrainOptions merged;
-    CLI::App with_config(about, "moba train");
-    add_train_options(with_config, merged);
-    std::vector<std::string> all = file.empty() ? std::vector<std::string>{} : config_words(app, file);
-    all.insert(all.end(), words.begin(), words.end());
-    parse(with_config, all);
-    if (!merged.resume) { return run_train(merged, option_values(with_config)); }
-
-    TrainOptions resumed;
-    CLI::App as_before(about, "moba train");
-    add_train_options(as_before, resumed);
-    parse(as_before, resume_words(merged, with_config));
-    return run_train(resumed, option_values(as_before));
+    const TrainCommand line(words);
+    std::vector<std::string> all = words;
+    if (line.app.count("--config")) {
+        const std::vector<std::string> file =
+            config_words(line.app, line.app.get_option("--config")->as<std::string>());
+        all.insert(all.begin(), file.begin(), file.end());
+    }
+    const TrainCommand merged(all);
+    if (!merged.options.resume) { return merged.run(); }
+    return TrainCommand(resume_words(merged.options, merged.app)).run();
 }
 
 template <class Options, class Add, class Run>
@@ -94,6 +94,11 @@ static const char* usage =
     "  moba <command> --help tells its options; moba --version the version and commit\n";
 
 static int run(std::vector<std::string> words) {
+    for (const std::string& w : words) {
+        try {
+            json(w).dump();  // checkpoints and logs remember what was said
+        } catch (const json::exception&) { throw Error("'" + w + "': words must be UTF-8"); }
+    }
     const std::string name = words.empty() ? "" : words[0];
     if (!words.empty()) { words.erase(words.begin()); }
     if (name == "--version") {
@@ -136,21 +141,13 @@ static void wait_asleep(char** argv) {
     execv("/proc/self/exe", argv);  // comes back only where there is no /proc: then threads spin
 }
 
-// Names and text from hostile files end up in messages: nothing in them may be a control character.
-static std::string one_line(std::string text) {
-    for (char& c : text) {
-        if ((unsigned char)c < 32 || c == 127) { c = '?'; }
-    }
-    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
-}
-
 int main(int argc, char** argv) {
     wait_asleep(argv);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
     try {
         return run({argv + 1, argv + argc});
     } catch (const CLI::CallForHelp&) { return 0; } catch (const CLI::ParseError& e) {
-        std::fprintf(stderr, "moba: %s (see --help)\n", e.what());
+        std::fprintf(stderr, "moba: %s (see --help)\n", one_line(e.what()).c_str());
         return 2;
     } catch (const Error& e) {
         std::fprintf(stderr, "moba: %s\n", one_line(e.what()).c_str());
@@ -158,7 +155,7 @@ int main(int argc, char** argv) {
     } catch (const std::bad_alloc&) {
         std::fprintf(stderr, "moba: out of memory\n");
         return 1;
-    } catch (const std::exception& e) {  // e.g. a file name that is not UTF-8, which JSON cannot hold
+    } catch (const std::exception& e) {
         std::fprintf(stderr, "moba: %s\n", one_line(e.what()).c_str());
         return 1;
     }

@@ -2,7 +2,7 @@
 
    Source   Arora et al. 2023 (Zoology), arXiv:2312.04927, section 4 and appendix; the published generator with
             random_non_queries
-   A sample of T tokens: first `pairs` key-value pairs, keys all different; then each key once more, at place
+   A sample of T tokens: first `pairs` key-value pairs, all keys and all values different; then each key once more, at place
    2*pairs + 2*gap, gaps drawn without replacement with p(g) ~ a (g+1)^(a-1), a = 0.01: most questions come soon, a few
    late. All other places hold any token of the vocabulary. The answer is wanted right behind a question, where the sample
    shows a random token. Zoology's vocabulary of 8192 is 4096 keys and 4096 values. */
@@ -16,7 +16,7 @@ class Mqar : public Task {
     explicit Mqar(const TaskSettings& s) : Task(s, {}) {}
     double chance() const override { return 1.0 / settings().num_values; }
     int shortest(int pairs) const override { return 4 * pairs; }
-    int most_pairs() const override { return settings().num_keys; }
+    int most_pairs() const override { return std::min(settings().num_keys, settings().num_values); }
     bool has_depth() const override { return false; }
     bool one_answer() const override { return false; }
     void draw(Rng&, int T, int pairs, Sample&) const override;
@@ -39,14 +39,15 @@ std::vector<int> draw_gaps(Rng& rng, int n, int count) {
 
 void Mqar::draw(Rng& rng, int T, int pairs, Sample& out) const {
     const std::vector<int> keys = draw_distinct(rng, settings().num_keys, pairs);
+    const std::vector<int> values = draw_distinct(rng, settings().num_values, pairs);
     const std::vector<int> gaps = draw_gaps(rng, (T - 2 * pairs) / 2, pairs);
     out.tokens.resize(T);
     out.targets.assign(T, ignored);
     for (int& t : out.tokens) { t = rng.below(vocab_size()); }
     for (int p = 0; p < pairs; p++) {
-        const int value = draw_value(rng), question = 2 * pairs + 2 * gaps[p];
+        const int question = 2 * pairs + 2 * gaps[p];
         out.tokens[2 * p] = out.tokens[question] = keys[p];
-        out.tokens[2 * p + 1] = out.targets[question] = value;
+        out.tokens[2 * p + 1] = out.targets[question] = value(values[p]);
     }
 }
 
@@ -55,7 +56,6 @@ void Mqar::draw(Rng& rng, int T, int pairs, Sample& out) const {
 std::unique_ptr<Task> make_mqar(TaskSettings s, const std::string& where) {
     s.num_keys = checked("num-keys", s.num_keys, 4096, 2, 1 << 20, where);
     s.num_values = checked("num-values", s.num_values, 4096, 2, 1 << 20, where);
-    s.num_noise = 0;
-    s.pairs = checked("pairs", s.pairs, 16, 1, s.num_keys, where);
+    s.pairs = checked("pairs", s.pairs, 16, 1, std::min(s.num_keys, s.num_values), where);
     return std::make_unique<Mqar>(s);
 }

@@ -31,7 +31,8 @@ std::vector<Needle::Pair> Needle::draw_pairs(Rng& rng, int count) const {
     for (int key : draw_distinct(rng, settings().num_keys, count)) {
         pairs.push_back({key, {}, {key}});
         for (int i = 0; i < settings().value_tokens; i++) { pairs.back().value.push_back(draw_value(rng)); }
-        pairs.back().both.insert(pairs.back().both.end(), pairs.back().value.begin(), pairs.back().value.end());
+        pairs.back().both.insert(pairs.back().both.end(), pairs.back().value.begin(),
+                                 pairs.back().value.end());
     }
     return pairs;
 }

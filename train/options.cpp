@@ -30,6 +30,20 @@ static void add_device(CLI::App& app, std::string& device) {
         ->check(IsMember({"cpu", "gpu", "auto"}));
 }
 
+// CLI11's Range lets NaN pass.
+static CLI::Validator between(double lo, double hi) {
+    char text[64];
+    std::snprintf(text, sizeof text, "in [%g - %g]", lo, hi);
+    const std::string range = text;
+    return CLI::Validator(
+        [=](const std::string& word) {
+            char* end;
+            const double x = std::strtod(word.c_str(), &end);
+            return *end == 0 && x >= lo && x <= hi ? "" : "Value " + word + " not " + range;
+        },
+        range);
+}
+
 static CLI::Validator task_or_empty() { return IsMember(task_names()) | IsMember({""}); }
 
 static CLI::Option* add_files(CLI::App& app, const char* name, std::vector<std::string>& files,
@@ -61,9 +75,7 @@ static void add_model_options(CLI::App& app, ModelOptions& m) {
 
     add(app, "--hidden-size", c.hidden_size, "CHANNELS", "C")->group(model);
     add(app, "--num-layers", c.num_layers, "LAYERS", "L")->group(model);
-    add(app, "--num-heads", c.num_heads, "HEADS",
-        "H, query heads")
-        ->group(model);
+    add(app, "--num-heads", c.num_heads, "HEADS", "H, query heads")->group(model);
     add(app, "--head-dim", m.head_dim, "CHANNELS", "D, of a head; 0 = hidden-size / num-heads")->group(model);
     add(app, "--num-kv-heads", m.num_kv_heads, "HEADS", "G, key/value heads; 0 = num-heads")->group(model);
     add(app, "--intermediate-size", m.intermediate_size, "CHANNELS",
@@ -108,7 +120,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->group(task);
     add_files(app, "--val-data", o.val_data, "text to validate with; empty: the end of --data")->group(task);
     add(app, "--val-share", o.val_share, "SHARE", "of --data, from its end, to validate with")
-        ->check(Range(0.0, 0.9))
+        ->check(between(0.0, 0.9))
         ->group(task);
 
     add(app, "--seq-len", o.seq_len, "TOKENS", "T, length of a sample")
@@ -124,25 +136,25 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->check(Range(1, 1 << 30))
         ->group(batch);
     add(app, "--epochs", o.epochs, "EPOCHS", "of --data, instead of --steps; 0 = --steps counts")
-        ->check(Range(0.0, 1e6))
+        ->check(between(0.0, 1e6))
         ->group(batch);
     add(app, "--curriculum", o.curriculum, "STAGES",
         "shorter stages first, T:pairs:batch:steps each, e.g. \"32:8:128:300,64:4:64:150\"")
         ->group(batch);
     add(app, "--stage-accuracy", o.stage_accuracy, "SHARE",
         "a stage ends early when the running accuracy passes this")
-        ->check(Range(0.0, 1.0))
+        ->check(between(0.0, 1.0))
         ->group(batch);
 
     add_model_options(app, o.model);
     add(app, "--dropout", o.dropout, "SHARE", "of embedding and residual branches that is dropped")
-        ->check(Range(0.0, 0.99))
+        ->check(between(0.0, 0.99))
         ->group("Model");
 
-    add(app, "--lr", o.lr.peak, "RATE", "peak learning rate")->check(Range(0.0, 1e30))->group(optimizer);
+    add(app, "--lr", o.lr.peak, "RATE", "peak learning rate")->check(between(0.0, 1e30))->group(optimizer);
     add(app, "--embedding-lr-factor", o.embedding_lr_factor, "FACTOR",
         "learning rate of the embedding, relative")
-        ->check(Range(0.0, 1000.0))
+        ->check(between(0.0, 1000.0))
         ->group(optimizer);
     add(app, "--warmup", o.lr.warmup, "STEPS", "linear from 0 to the peak")
         ->check(Range(0, 1 << 30))
@@ -156,22 +168,23 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->check(Range(0, 1 << 30))
         ->group(optimizer);
     add(app, "--min-lr-ratio", o.lr.min_ratio, "SHARE", "of the peak, at the end of cosine and wsd")
-        ->check(Range(0.0, 1.0))
+        ->check(between(0.0, 1.0))
         ->group(optimizer);
     add(app, "--weight-decay", o.weight_decay, "RATE", "of matrices, scaled by the learning rate")
-        ->check(Range(0.0, 100.0))
+        ->check(between(0.0, 100.0))
         ->group(optimizer);
     add(app, "--grad-clip", o.grad_clip, "NORM", "global gradient norm is cut to this; 0 = never")
-        ->check(Range(0.0, 1e9))
+        ->check(between(0.0, 1e9))
         ->group(optimizer);
-    add(app, "--beta1", o.beta1, "RATE", "AdamW")->check(Range(0.0, 0.999999))->group(optimizer);
-    add(app, "--beta2", o.beta2, "RATE", "AdamW")->check(Range(0.0, 0.999999))->group(optimizer);
+    add(app, "--beta1", o.beta1, "RATE", "AdamW")->check(between(0.0, 0.999999))->group(optimizer);
+    add(app, "--beta2", o.beta2, "RATE", "AdamW")->check(between(0.0, 0.999999))->group(optimizer);
 
     add(app, "--seed", o.seed, "NUMBER", "of weights, data and dropout")->group(run);
     add(app, "--eval-every", o.eval_every, "STEPS", "validation; 0 = never")
         ->check(Range(0, 1 << 30))
         ->group(run);
-    add(app, "--eval-samples", o.eval_samples, "SAMPLES", "of a validation (text: windows); 0 = 1000, or the whole text")
+    add(app, "--eval-samples", o.eval_samples, "SAMPLES",
+        "of a validation (text: windows); 0 = 1000, or the whole text")
         ->check(Range(0, 1 << 24))
         ->group(run);
     add(app, "--save-every", o.save_every, "STEPS", "checkpoint; 0 = only at the end")
@@ -210,9 +223,9 @@ static void add_swap(CLI::App& app, std::string& attention, int& block_size, int
 void add_eval_options(CLI::App& app, EvalOptions& o) {
     start(app);
     add_model_path(app, o.model);
-    add(app, "--task", o.task, "NAME", "empty: the task the model was trained on")
-        ->check(task_or_empty());
-    add_files(app, "--data", o.data, "loss on this text; empty: what the model was validated with, or its task");
+    add(app, "--task", o.task, "NAME", "empty: the task the model was trained on")->check(task_or_empty());
+    add_files(app, "--data", o.data,
+              "loss on this text; empty: what the model was validated with, or its task");
     add(app, "--seq-len", o.seq_len, "TOKENS,...", "lengths to test; empty: the length trained")
         ->delimiter(',')
         ->check(Range(1, 1 << 24))
@@ -220,7 +233,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add(app, "--depths", o.depths, "DEPTHS", "places of the target, from the start to the end")
         ->check(Range(1, 1000));
     add(app, "--samples", o.samples, "SAMPLES", "for each length and depth")->check(Range(1, 1 << 24));
-    add(app, "--windows", o.windows, "WINDOWS", "of a text, evenly over it; 0 = all")->check(Range(0, 1 << 30));
+    add(app, "--windows", o.windows, "WINDOWS", "of a text, evenly over it; 0 = all")
+        ->check(Range(0, 1 << 30));
     add(app, "--seed", o.seed, "NUMBER", "of the samples; its stream is not the training's");
     add_swap(app, o.attention, o.block_size, o.top_k);
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
@@ -242,20 +256,21 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         ->excludes(text);
     add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS", "0: as many as the task's answer has, else 32")
         ->check(Range(0, 1 << 24));
-    add(app, "--temperature", o.temperature, "T", "0: greedy")->check(Range(0.0, 1000.0));
+    add(app, "--temperature", o.temperature, "T", "0: greedy")->check(between(0.0, 1000.0));
     add(app, "--sample-top-k", o.top_k, "TOKENS", "draw among the k likeliest; 0 = all")
         ->check(Range(0, 1 << 24));
     add(app, "--sample-top-p", o.top_p, "SHARE", "draw among the fewest tokens that hold this probability")
-        ->check(Range(0.0, 1.0));
+        ->check(between(0.0, 1.0));
     add(app, "--repetition-penalty", o.repetition_penalty, "FACTOR",
         "on the logits of tokens already there; 1 = none")
-        ->check(Range(0.01, 100.0));
+        ->check(between(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "of the draws");
     add_swap(app, o.attention, o.block_size, o.moba_top_k);
     auto* decode = add(app, "--decode-attention", o.decode_attention, "KIND",
                        "how new tokens attend, the prompt as --attention says; empty: as the prompt")
                        ->check(IsMember({"moba", "full"}));
-    app.add_flag("--no-cache", o.no_cache, "compute the whole context for every token (the same tokens, slowly)")
+    app.add_flag("--no-cache", o.no_cache,
+                 "compute the whole context for every token (the same tokens, slowly)")
         ->excludes(decode);
     add(app, "--logits", o.logits, "FILE", "the prompt's logits, (tokens, vocabulary), as safetensors");
     add_device(app, o.device);
@@ -264,7 +279,8 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
 void add_bench_options(CLI::App& app, BenchOptions& o) {
     start(app);
     add(app, "what", o.what, "WHAT",
-        "attention: MoBA against full; step: a training step; decode: a token behind --seq-len others; op: every "
+        "attention: MoBA against full; step: a training step; decode: a token behind --seq-len others; op: "
+        "every "
         "operation")
         ->check(IsMember({"attention", "step", "decode", "op"}));
     add(app, "--op", o.op, "NAME", "only this operation (bench op)");
@@ -276,7 +292,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--block-size", o.block_size, "TOKENS", "S")->check(Range(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "K")->check(Range(1, max_top_k));
     add(app, "--hidden-size", o.hidden, "CHANNELS", "C (step, decode, op)")->check(Range(1, 1 << 16));
-    add(app, "--intermediate-size", o.intermediate, "CHANNELS", "F (step, decode, op); 0 = 11/4 x hidden-size")
+    add(app, "--intermediate-size", o.intermediate, "CHANNELS",
+        "F (step, decode, op); 0 = 11/4 x hidden-size")
         ->check(Range(0, 1 << 18));
     add(app, "--num-layers", o.layers, "LAYERS", "L (step, decode)")->check(Range(1, 1024));
     add(app, "--vocab-size", o.vocab, "TOKENS", "V (step, decode, op)")->check(Range(1, 1 << 24));
@@ -297,8 +314,10 @@ void add_info_options(CLI::App& app, InfoOptions& o) {
 
 static bool kept(const std::string& name) { return name != "help" && name != "config" && name != "resume"; }
 
-// "256" -> 256, "0.1" -> 0.1, "true" -> true, anything else a string
-static json typed(const std::string& text) {
+// "256" -> 256, "0.1" -> 0.1, "true" -> true, anything else a string, and so is a path whatever it looks like
+static json typed(const CLI::Option& o, const std::string& text) {
+    const std::string unit = o.get_type_name().substr(0, 4);
+    if (unit == "FILE" || unit == "DIR") { return text; }
     const json j = json::parse(text, nullptr, false);
     return j.is_number() || j.is_boolean() ? j : json(text);
 }
@@ -314,7 +333,7 @@ json option_values(const CLI::App& app) {
             text.clear();
             for (const std::string& r : o->reduced_results()) { text += (text.empty() ? "" : ",") + r; }
         }
-        out[name] = typed(text);
+        out[name] = typed(*o, text);
     }
     return out;
 }
@@ -340,6 +359,8 @@ std::vector<std::string> option_words(const json& values) {
 std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
     const json j = read_json(file);
     if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
+    const std::vector<std::string> given = options_given(app);
+    json used = json::object();
     for (const auto& [key, v] : j.items()) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
@@ -347,8 +368,9 @@ std::vector<std::string> config_words(const CLI::App& app, const std::string& fi
             throw Error(file + ": '" + key + "' is not an option of train");
         }
         if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
+        if (std::find(given.begin(), given.end(), name) == given.end()) { used[name] = v; }
     }
-    return option_words(j);
+    return option_words(used);
 }
 
 std::vector<std::string> options_given(const CLI::App& app) {
@@ -366,6 +388,9 @@ std::vector<std::string> options_given(const CLI::App& app) {
 Config make_config(const TrainOptions& o, int vocab_size) {
     Config c = o.model.config;
     c.vocab_size = vocab_size;
+    if (c.num_layers < 1 || c.num_layers > 1024 || c.hidden_size < 1 || c.hidden_size > 1 << 20) {
+        validate(c);
+    }
     c.num_kv_heads = o.model.num_kv_heads ? o.model.num_kv_heads : c.num_heads;
     c.intermediate_size = o.model.intermediate_size ? o.model.intermediate_size : 2 * c.hidden_size;
     if (o.model.head_dim == 0 && (c.num_heads < 1 || c.hidden_size % c.num_heads != 0)) {
@@ -376,7 +401,6 @@ Config make_config(const TrainOptions& o, int vocab_size) {
     c.max_position_embeddings = o.seq_len;
     c.gate = parse_gate(o.model.gate);
     if (!o.model.rope_scaling.empty()) { c.rope_scaling = parse_rope_scaling(o.model.rope_scaling); }
-    if (c.num_layers < 1 || c.num_layers > 1024) { validate(c); }
     if (!o.model.layers.empty() && (o.model.attention != "moba" || o.model.full_layers)) {
         throw Error(
             "--layers names the kind of every layer; --attention and --full-layers cannot go with it");

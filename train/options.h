@@ -4,6 +4,7 @@
 #include "moba/config.h"
 #include "train/schedule.h"
 #include "train/task.h"
+#include <algorithm>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -37,6 +38,11 @@ struct TrainOptions {
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
     std::string out = "out", init_from, device = "auto", attention_impl = "fast";
     bool resume = false;
+    std::vector<std::string> given;  // names of the options that were given, by the command line or --config
+
+    bool has(const std::string& name) const {
+        return std::find(given.begin(), given.end(), name) != given.end();
+    }
 };
 
 struct EvalOptions {
@@ -77,7 +83,7 @@ void add_info_options(CLI::App&, InfoOptions&);
 nlohmann::json option_values(const CLI::App&);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
-/* Options of --config FILE.json as words, each known to the command. Throws Error. */
+/* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown ones. */
 std::vector<std::string> config_words(const CLI::App&, const std::string& file);
 /* Names of the options that stood on the command line. */
 std::vector<std::string> options_given(const CLI::App&);

@@ -53,7 +53,8 @@ class Speech {
   public:
     explicit Speech(const ModelFolder& folder) {
         if (!folder.task.empty()) {
-            task = make_task(task_from_json(json::parse(folder.task), folder.path + ": "), folder.path + ": ");
+            task =
+                make_task(task_from_json(json::parse(folder.task), folder.path + ": "), folder.path + ": ");
         } else if (!folder.tokenizer.empty()) {
             tokenizer_ = std::make_unique<Tokenizer>(folder.tokenizer);
         }
@@ -61,10 +62,13 @@ class Speech {
     std::vector<int> parse(const std::string& text) const {
         if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
         if (tokenizer_) {
-            throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
-                        "data/prepare_text.py --encode prints");
+            throw Error(
+                "--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
+                "data/prepare_text.py --encode prints");
         }
-        if (!task) { throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids"); }
+        if (!task) {
+            throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids");
+        }
         std::vector<int> ids;
         std::stringstream in(text);
         for (std::string word; in >> word;) { ids.push_back(task->token_id(word)); }
@@ -101,13 +105,19 @@ Prompt make_prompt(const SampleOptions& o, const ModelFolder& folder, const Spee
         Sample test;
         Rng rng(o.seed, Purpose::eval_data, 0);
         const double depth = rng.uniform();
-        speech.task->draw_test(rng, folder.config.max_position_embeddings, depth, test);
+        const int T = std::min(folder.config.max_position_embeddings, 1 << 20);
+        const int shortest = speech.task->shortest(speech.task->settings().pairs);
+        if (T < shortest) {
+            throw Error(folder.path + "/config.json: max_position_embeddings = " + std::to_string(T) +
+                        ": a test of its task needs " + std::to_string(shortest) + " tokens");
+        }
+        speech.task->draw_test(rng, T, depth, test);
         size_t asked = 0;
         while (test.targets[asked] == ignored) { asked++; }
         p.tokens.assign(test.tokens.begin(), test.tokens.begin() + asked + 1);
         for (; test.targets[asked] != ignored; asked++) { p.answer.push_back(test.targets[asked]); }
-    } else if (p.tokens.empty() && folder.end_token >= 0) {
-        p.tokens = {folder.end_token};  // a new document
+    } else if (p.tokens.empty() && folder.begin_token >= 0) {
+        p.tokens = {folder.begin_token};  // a new document
         p.shown = 1;
     }
     if (p.tokens.empty()) { throw Error("sample: no prompt; use --prompt or --prompt-ids"); }
@@ -137,17 +147,22 @@ void print_speed(const char* what, int tokens, double ms) {
 
 int run_sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
-    Config config = folder.config, decode = folder.config;
-    swap_attention(decode, o.decode_attention.empty() ? o.attention : o.decode_attention, o.block_size, o.moba_top_k);
-    swap_attention(config, o.attention, o.attention == "moba" ? o.block_size : 0,
-                   o.attention == "moba" ? o.moba_top_k : 0);
-    config.block_size = decode.block_size;
-    config.top_k = decode.top_k;
+    Config config = folder.config;
+    if (o.decode_attention == "moba") {  // checks the block size and K, which one model has for both
+        swap_attention(config, "moba", o.block_size, o.moba_top_k);
+        config.layers = folder.config.layers;
+        swap_attention(config, o.attention, o.attention == "moba" ? config.block_size : 0,
+                       o.attention == "moba" ? config.top_k : 0);
+    } else {
+        swap_attention(config, o.attention, o.block_size, o.moba_top_k);
+    }
     const Speech speech(folder);
     Prompt prompt = make_prompt(o, folder, speech);
     std::vector<int>& tokens = prompt.tokens;
     const int given = (int)tokens.size();
-    const int count = o.max_new_tokens ? o.max_new_tokens : !prompt.answer.empty() ? (int)prompt.answer.size() : 32;
+    const int count = o.max_new_tokens         ? o.max_new_tokens
+                      : !prompt.answer.empty() ? (int)prompt.answer.size()
+                                               : 32;
     const int longest = given + count;
     Model<float> model(config,
                        {.max_tokens = o.no_cache ? longest : given,
@@ -182,14 +197,17 @@ int run_sample(const SampleOptions& o) {
             begin = now_ms();
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
-        if (tokens.back() == folder.end_token) { break; }
+        if (std::count(folder.end_tokens.begin(), folder.end_tokens.end(), tokens.back())) { break; }
         std::printf("%s", speech.write(tokens.back(), i == 0 && speech.task).c_str());
         std::fflush(stdout);
     }
     const double ms = now_ms() - begin;
     if (!prompt.answer.empty()) {
-        const bool right = std::equal(prompt.answer.begin(), prompt.answer.end(), tokens.begin() + given, tokens.end());
-        std::printf("   (the answer is %s: %s)", speech.write(prompt.answer).c_str(), right ? "right" : "wrong");
+        const size_t said = std::min(prompt.answer.size(), tokens.size() - given);
+        const bool right =
+            std::equal(prompt.answer.begin(), prompt.answer.begin() + said, tokens.begin() + given);
+        std::printf("   (the answer is %s: %s)", speech.write(prompt.answer).c_str(),
+                    right ? "right" : "wrong");
     }
     std::printf("\n");
     std::fflush(stdout);

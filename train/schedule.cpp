@@ -27,13 +27,16 @@ std::vector<Stage> parse_curriculum(const std::string& text) {
     std::vector<Stage> out;
     std::stringstream in(text);
     std::string part;
+    long total = 0;
     while (std::getline(in, part, ',')) {
         Stage s;
         char rest;
-        if (std::sscanf(part.c_str(), "%d:%d:%d:%d%c", &s.T, &s.pairs, &s.batch, &s.steps, &rest) != 4 ||
-            s.T < 1 || s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 || s.batch > 1 << 20) {
+        if (std::sscanf(part.c_str(), "%9d:%9d:%9d:%9d%c", &s.T, &s.pairs, &s.batch, &s.steps, &rest) != 4 ||
+            s.T < 1 || s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 || s.pairs > 1 << 20 ||
+            s.batch > 1 << 20 || (total += s.steps) > 1 << 30) {
             throw Error("curriculum: '" + part +
-                        "': must be T:pairs:batch:steps, four numbers from 1, e.g. 64:4:64:150");
+                        "': must be T:pairs:batch:steps, four numbers from 1, e.g. 64:4:64:150, at most 2^30 "
+                        "steps in all");
         }
         out.push_back(s);
     }

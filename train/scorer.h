@@ -7,7 +7,8 @@
 class Scorer {
   public:
     // For sequences of at most T tokens.
-    Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T, Device device)
+    Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
+           Device device)
         : model_(config, {.max_tokens = max_tokens, .max_seqs = max_seqs, .max_position = T}, device) {
         model_.allocate();
         load_weights(folder, model_);

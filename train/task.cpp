@@ -1,30 +1,24 @@
 #include "train/task.h"
 #include <nlohmann/json.hpp>
+#include <set>
 
 using nlohmann::json;
 
 static const struct {
     const char* name;
     TaskMaker make;
-} tasks[] = {{"needle", make_needle},
-             {"mqar", make_mqar},
-             {"induction", make_induction},
-             {"copying", make_copying},
-             {"tracking", make_tracking}};
+    std::set<std::string> numbers;  // that it has
+} tasks[] = {
+    {"needle", make_needle, {"pairs", "questions", "value-tokens", "num-keys", "num-values", "num-noise"}},
+    {"mqar", make_mqar, {"pairs", "num-keys", "num-values"}},
+    {"induction", make_induction, {"pairs", "num-noise"}},
+    {"copying", make_copying, {"pairs", "num-values", "num-noise"}},
+    {"tracking", make_tracking, {"pairs", "questions", "hops", "num-keys", "num-values", "num-noise"}}};
 
 std::vector<std::string> task_names() {
     std::vector<std::string> names;
     for (const auto& t : tasks) { names.push_back(t.name); }
     return names;
-}
-
-std::unique_ptr<Task> make_task(const TaskSettings& s, const std::string& where) {
-    std::string known;
-    for (const auto& t : tasks) {
-        if (s.name == t.name) { return t.make(s, where + t.name + " "); }
-        known += known.empty() ? t.name : std::string(", ") + t.name;
-    }
-    throw Error(where + "task '" + s.name + "' is not known; known are " + known);
 }
 
 // The only list of a task's numbers.
@@ -37,6 +31,22 @@ static void each_number(Settings& s, F f) {
     f("num-keys", s.num_keys);
     f("num-values", s.num_values);
     f("num-noise", s.num_noise);
+}
+
+std::unique_ptr<Task> make_task(const TaskSettings& s, const std::string& where) {
+    std::string known;
+    for (const auto& t : tasks) {
+        if (s.name == t.name) {
+            each_number(s, [&](const char* key, int n) {
+                if (n != 0 && !t.numbers.count(key)) {
+                    throw Error(where + "the " + t.name + " task has no " + key);
+                }
+            });
+            return t.make(s, where + t.name + " ");
+        }
+        known += known.empty() ? t.name : std::string(", ") + t.name;
+    }
+    throw Error(where + "task '" + s.name + "' is not known; known are " + known);
 }
 
 json task_to_json(const TaskSettings& s) {

@@ -34,11 +34,11 @@ class Task {
     std::string token_name(int id) const;
     int token_id(const std::string& name) const;  // throws Error
 
-    virtual double chance() const = 0;  // that one guess at the answer is right
+    virtual double chance() const = 0;          // that one guess at the answer is right
     virtual int shortest(int pairs) const = 0;  // tokens that a sample needs
     virtual int most_pairs() const = 0;
-    virtual bool has_depth() const { return true; }    // what is asked for can be placed
-    virtual bool one_answer() const { return true; }   // else each target is an answer of its own
+    virtual bool has_depth() const { return true; }   // what is asked for can be placed
+    virtual bool one_answer() const { return true; }  // else each target is an answer of its own
 
     /* A training sample of T tokens with this many pairs. */
     virtual void draw(Rng&, int T, int pairs, Sample&) const = 0;

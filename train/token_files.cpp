@@ -72,8 +72,9 @@ void TokenFiles::add(const std::string& path) {
         f.ids += header_bytes;
         f.count = held;
         const std::string beside = (fs::path(path).parent_path() / "tokens.json").string();
-        const Vocabulary v = fs::exists(beside) ? read_vocabulary(beside) : format->vocabulary;
-        if (!files_.empty() && (v.size != vocabulary_.size || v.end_token != vocabulary_.end_token)) {
+        std::error_code none;
+        const Vocabulary v = fs::exists(beside, none) ? read_vocabulary(beside) : format->vocabulary;
+        if (!files_.empty() && !(v == vocabulary_)) {
             throw Error(path + ": another vocabulary than " + files_[0].path);
         }
         vocabulary_ = v;
@@ -86,6 +87,22 @@ void TokenFiles::add(const std::string& path) {
 TokenFiles::TokenFiles(const std::vector<std::string>& paths) {
     if (paths.empty()) { throw Error("--data: no file is named"); }
     for (const std::string& p : paths) { add(p); }
+}
+
+uint64_t TokenFiles::fingerprint() const {
+    uint64_t hash = 14695981039346656037ull;  // FNV-1a
+    const auto add = [&](const void* data, size_t bytes) {
+        for (size_t i = 0; i < bytes; i++) {
+            hash = (hash ^ ((const unsigned char*)data)[i]) * 1099511628211ull;
+        }
+    };
+    for (const File& f : files_) {
+        const size_t part = std::min<size_t>(f.map.bytes, 1 << 16);
+        add(&f.map.bytes, sizeof f.map.bytes);
+        add(f.map.data.get(), part);
+        add(f.map.data.get() + f.map.bytes - part, part);
+    }
+    return hash;
 }
 
 void TokenFiles::read(size_t first, size_t count, int* out) const {

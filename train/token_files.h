@@ -15,8 +15,10 @@
 
 struct Vocabulary {
     int size = 257;
-    int end_token = 256;               // stands between documents; -1 = none
-    std::string tokenizer = "bytes";   // or the path of a tokenizer.json, or "" when nothing is known
+    int end_token = 256;              // stands between documents; -1 = none
+    std::string tokenizer = "bytes";  // or the path of a tokenizer.json, or "" when nothing is known
+
+    bool operator==(const Vocabulary&) const = default;
 };
 
 class TokenFiles {
@@ -24,6 +26,8 @@ class TokenFiles {
     explicit TokenFiles(const std::vector<std::string>& paths);
     size_t size() const { return starts_.back(); }  // tokens
     const Vocabulary& vocabulary() const { return vocabulary_; }
+    /* Of the length, the beginning and the end of every file: other data has another one, all but surely. */
+    uint64_t fingerprint() const;
     /* `count` tokens from number `first` on, across files. */
     void read(size_t first, size_t count, int* out) const;
 

@@ -7,7 +7,7 @@ using nlohmann::json;
 
 Tokenizer::Tokenizer(const std::string& what) : bytes_(what == "bytes") {
     if (bytes_) {
-        for (int b = 0; b < 256; b++) { pieces_.push_back(std::string(1, (char)b)); }
+        for (int b = 0; b < 256; b++) { pieces_[b] = std::string(1, (char)b); }
     } else {
         read(what);
     }
@@ -21,7 +21,8 @@ std::vector<int> Tokenizer::encode(const std::string& text) const {
 }
 
 std::string Tokenizer::text(int id) const {
-    return id >= 0 && id < (int)pieces_.size() ? pieces_[id] : std::string();
+    const auto it = pieces_.find(id);
+    return it == pieces_.end() ? "" : it->second;
 }
 
 static std::string utf8(int code) {
@@ -41,7 +42,9 @@ static std::map<std::string, char> byte_letters() {
     return out;
 }
 
-static size_t letter_bytes(unsigned char first) { return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4; }
+static size_t letter_bytes(unsigned char first) {
+    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
 
 static std::string from_byte_level(const std::string& piece, const std::map<std::string, char>& letters) {
     std::string out;
@@ -61,8 +64,12 @@ static std::string from_sentencepiece(const std::string& piece) {
         return std::string(1, (char)byte);
     }
     static const std::string blank = "\xE2\x96\x81";
-    std::string out = piece;
-    for (size_t at; (at = out.find(blank)) != std::string::npos;) { out.replace(at, blank.size(), " "); }
+    std::string out;
+    for (size_t i = 0; i < piece.size();) {
+        const bool is_blank = piece.compare(i, blank.size(), blank) == 0;
+        out += is_blank ? ' ' : piece[i];
+        i += is_blank ? blank.size() : 1;
+    }
     return out;
 }
 
@@ -86,8 +93,7 @@ void Tokenizer::read(const std::string& path) {
     const auto put = [&](const json& id, const std::string& piece) {
         need(id.is_number_unsigned() && id.get<uint64_t>() < 1 << 24,
              "'" + piece.substr(0, 40) + "' has no id between 0 and 2^24");
-        if (pieces_.size() <= id.get<size_t>()) { pieces_.resize(id.get<size_t>() + 1); }
-        pieces_[id.get<size_t>()] = piece;
+        pieces_[id.get<int>()] = piece;
     };
     need(j.is_object() && j.contains("model") && j["model"].is_object(), "'model' is missing");
     const json& model = j["model"];

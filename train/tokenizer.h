@@ -6,6 +6,7 @@
    Errors            a file that is none of these throws Error: path and what is wrong */
 #pragma once
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 class Tokenizer {
@@ -19,5 +20,5 @@ class Tokenizer {
   private:
     void read(const std::string& path);
     bool bytes_;
-    std::vector<std::string> pieces_;
+    std::unordered_map<int, std::string> pieces_;
 };

@@ -35,7 +35,8 @@ class Tracking : public Task {
         std::vector<int> free(items);
         for (int i = 0; i < items; i++) { free[i] = i; }
         std::vector<std::vector<int>> places(pairs);
-        const auto take = [&](std::vector<int>& chain, int from, int count) {  // of free items from this one on
+        const auto take = [&](std::vector<int>& chain, int from,
+                              int count) {  // of free items from this one on
             const int rest = (int)free.size() - from;
             for (int i : draw_distinct(rng, rest, count)) { chain.push_back(free[from + i]); }
             std::sort(chain.begin(), chain.end());
@@ -86,6 +87,10 @@ std::unique_ptr<Task> make_tracking(TaskSettings s, const std::string& where) {
     s.num_keys = checked("num-keys", s.num_keys, 32, 2, 1 << 20, where);
     s.num_values = checked("num-values", s.num_values, 32, 1, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 32, 1, 1 << 20, where);
+    if (s.num_keys <= s.hops) {
+        throw Error(where + "num-keys = " + std::to_string(s.num_keys) + ": a chain of " +
+                    std::to_string(s.hops) + " hops has " + std::to_string(s.hops + 1) + " variables");
+    }
     s.pairs = checked("pairs", s.pairs, 2, 1, std::min(s.num_values, s.num_keys / (s.hops + 1)), where);
     s.questions = checked("questions", s.questions, 0, 0, 1 << 16, where);
     return std::make_unique<Tracking>(s);

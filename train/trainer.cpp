@@ -62,29 +62,42 @@ class Trainer {
     double ms_per_token_ = 0;
 };
 
-Config config_for(const TrainOptions& o, const Data& data) {
-    if (o.init_from.empty()) { return make_config(o, data.vocab_size()); }
-    // The weights decide the sizes; how they attend is an option.
+/* The model of --init-from: its sizes, and how it attends where no option says otherwise. */
+Config config_from_model(const TrainOptions& o, const Data& data) {
     const Config loaded = open_model(o.init_from).config;
     if (loaded.vocab_size < data.vocab_size()) {
         throw Error("--init-from " + o.init_from + ": its vocabulary has " +
                     std::to_string(loaded.vocab_size) + " tokens, the data needs " +
                     std::to_string(data.vocab_size()));
     }
+    for (const char* size : {"hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim",
+                             "intermediate-size", "tie-word-embeddings", "key-conv", "rope-theta"}) {
+        if (o.has(size)) {
+            throw Error(std::string("--") + size + " cannot go with --init-from: the model there decides it");
+        }
+    }
     TrainOptions own = o;
     Config& c = own.model.config;
-    c.hidden_size = loaded.hidden_size;
-    c.num_layers = loaded.num_layers;
-    c.num_heads = loaded.num_heads;
-    c.tie_word_embeddings = loaded.tie_word_embeddings;
-    c.key_conv = loaded.key_conv;
-    c.rope_theta = loaded.rope_theta;
-    c.rms_norm_eps = loaded.rms_norm_eps;
-    if (o.model.rope_scaling.empty()) { c.rope_scaling = loaded.rope_scaling; }
+    const Config options = c;
+    c = loaded;
+    if (o.has("block-size")) { c.block_size = options.block_size; }
+    if (o.has("top-k")) { c.top_k = options.top_k; }
+    if (o.has("num-blocks")) { c.num_blocks = options.num_blocks; }
     own.model.num_kv_heads = loaded.num_kv_heads;
     own.model.head_dim = loaded.head_dim;
     own.model.intermediate_size = loaded.intermediate_size;
+    if (!o.has("gate")) { own.model.gate = gate_name(loaded.gate); }
+    if (!o.has("attention") && !o.has("layers") && !o.has("full-layers")) {
+        for (const LayerKind& k : loaded.layers) {
+            own.model.layers += (own.model.layers.empty() ? "" : ",") + layer_name(k);
+        }
+    }
     return make_config(own, loaded.vocab_size);
+}
+
+Config config_for(const TrainOptions& o, const Data& data) {
+    if (o.resume) { return open_model(o.out).config; }
+    return o.init_from.empty() ? make_config(o, data.vocab_size()) : config_from_model(o, data);
 }
 
 // The steps that the data is gone through so often.
@@ -111,14 +124,18 @@ Trainer::Trainer(const TrainOptions& o, const json& options)
         max_position = std::max(max_position, s.T);
     }
     if (o.epochs > 0) { stages_.back().steps = steps_for(o, *data_); }
-    model_ = std::make_unique<Model<float>>(config_,
-                                            ModelSizes{.max_tokens = max_tokens,
-                                                       .max_seqs = max_seqs,
-                                                       .max_position = max_position,
-                                                       .training = true,
-                                                       .dropout = (float)o.dropout,
-                                                       .attention_version = o.attention_impl == "naive" ? 1 : 0},
-                                            parse_device(o.device));
+    long steps = 0;
+    for (const Stage& s : stages_) { steps += s.steps; }
+    if (steps > 1 << 30) { throw Error("more than 2^30 steps in all"); }
+    model_ =
+        std::make_unique<Model<float>>(config_,
+                                       ModelSizes{.max_tokens = max_tokens,
+                                                  .max_seqs = max_seqs,
+                                                  .max_position = max_position,
+                                                  .training = true,
+                                                  .dropout = (float)o.dropout,
+                                                  .attention_version = o.attention_impl == "naive" ? 1 : 0},
+                                       parse_device(o.device));
 }
 
 int Trainer::remaining() const {
@@ -175,7 +192,8 @@ void Trainer::trim_log() const {
     std::string line, kept;
     while (std::getline(in, line)) {
         const json j = json::parse(line, nullptr, false);
-        if (j.is_object() && j.value("step", 0) <= state_.step) { kept += line + "\n"; }
+        const bool step = j.is_object() && j.contains("step") && j["step"].is_number_integer();
+        if (step && j["step"].get<int64_t>() <= state_.step) { kept += line + "\n"; }
     }
     write_file(path + ".tmp", kept);
     fs::rename(path + ".tmp", path);
@@ -200,9 +218,8 @@ void Trainer::resume() {
     state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(),
               s["stage_steps"].get<int>(), s["accuracy"].get<double>()};
     if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
-    if (s.value("data_tokens", (size_t)0) != data_->fingerprint()) {
-        throw Error(folder.path + "/state.json: the data was " + s["data_tokens"].dump() +
-                    " tokens long when the run began, it is " + std::to_string(data_->fingerprint()) + " now");
+    if (s["data"].get<uint64_t>() != data_->fingerprint()) {
+        throw Error(o_.out + ": the files of --data are not what they were when the run began");
     }
     trim_log();
 }
@@ -323,9 +340,7 @@ void Trainer::validate_model() {
     std::vector<int> correct;
     for (int done = 0; done < samples;) {
         Batch b;
-        for (int i = 0; i < final.batch && done < samples; i++) {
-            data_->add_validation(done++, final.T, b);
-        }
+        for (int i = 0; i < final.batch && done < samples; i++) { data_->add_validation(done++, final.T, b); }
         counted += b.counted();
         model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
         model_->forward();
@@ -337,9 +352,8 @@ void Trainer::validate_model() {
     loss /= (double)counted;
     const double accuracy = (double)right / (double)counted;
     char text[160];
-    std::snprintf(text, sizeof text,
-                  "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)", state_.step, loss,
-                  100 * accuracy, samples, data_->validation_name().c_str(), final.T);
+    std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)",
+                  state_.step, loss, 100 * accuracy, samples, data_->validation_name().c_str(), final.T);
     progress_.line(text);
     log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
@@ -352,11 +366,11 @@ void Trainer::save() {
                          {"init_from", o_.init_from}};
     const json state = {{"step", state_.step},         {"samples", state_.samples},
                         {"stage", state_.stage},       {"stage_steps", state_.stage_steps},
-                        {"accuracy", state_.accuracy}, {"data_tokens", data_->fingerprint()},
+                        {"accuracy", state_.accuracy}, {"data", data_->fingerprint()},
                         {"options", options_}};
     json about = data_->origin();
     about["origin"] = origin;
-    save_checkpoint(o_.out, state_.step, *model_, about, data_->tokenizer_file(), state);
+    save_checkpoint(o_.out, state_.step, *model_, about, data_->tokenizer(), state);
 }
 
 }  // namespace

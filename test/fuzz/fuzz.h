@@ -1,4 +1,4 @@
-/* What the fuzz targets share: the input as a file, and the rule that every refusal is one Error of one line. */
+/* What the fuzz targets share: the input as a file, and the rule that every refusal is an Error that says why. */
 #pragma once
 #include "moba/base.h"
 #include <filesystem>

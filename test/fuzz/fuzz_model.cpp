@@ -9,7 +9,15 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz_file("config.json", data, size);
     return refuses_or_reads([] {
         const ModelFolder folder = open_model(fuzz_folder());
-        const Model<float> model(folder.config, {.max_tokens = 64, .max_seqs = 2, .max_position = 64, .training = true});
-        if (!folder.task.empty()) { make_task(task_from_json(nlohmann::json::parse(folder.task), ""), ""); }
+        const Model<float> model(folder.config,
+                                 {.max_tokens = 64, .max_seqs = 2, .max_position = 64, .training = true});
+        if (folder.task.empty()) { return; }
+        const auto task = make_task(task_from_json(nlohmann::json::parse(folder.task), ""), "");
+        const int T = folder.config.max_position_embeddings;
+        if (T < 1 << 12 && T >= task->shortest(task->settings().pairs) && task->vocab_size() < 1 << 12) {
+            Rng rng(1, Purpose::test, 0);
+            Sample sample;
+            task->draw_test(rng, T, 0.5, sample);
+        }
     });
 }

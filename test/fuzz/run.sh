@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Fuzzes every reader of outside input: test/fuzz/run.sh FOLDER_OF_TARGETS [SECONDS_EACH, default 60], as many side by side
-# as there are cores. Starts from test/fuzz/corpus/; what is found is added to FOLDER/corpus/. A crash fails the run and leaves its
+# as JOBS says, else as there are cores. Starts from test/fuzz/corpus/; what is found is added to FOLDER/corpus/. A crash fails the run and leaves its
 # input in FOLDER/.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
@@ -22,4 +22,4 @@ fuzz() {
 }
 export -f fuzz
 export folder seconds
-printf '%s\n' safetensors model tokens tokenizer state options | xargs -P "$(nproc)" -I{} bash -c 'fuzz {}'
+printf '%s\n' safetensors index model tokens tokenizer state options | xargs -P "${JOBS:-$(nproc)}" -I{} bash -c 'fuzz {}'
