@@ -35,3 +35,11 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
 
 template <class A>
 size_t grad_norm_workspace_bytes(size_t n);
+
+template <class A>
+void grad_norm_gpu(const Ctx&, A* norm, const A* g, size_t n);
+template <class E>
+void adamw_gpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState*, AdamWShape);
+template <class A>
+size_t grad_norm_workspace_bytes_gpu(size_t n);

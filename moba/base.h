@@ -15,16 +15,23 @@
 #include <stdexcept>
 #include <string>
 
+/* Functions that kernels call too. */
+#ifdef __CUDACC__
+#define HOST_DEVICE __host__ __device__
+#else
+#define HOST_DEVICE
+#endif
+
 struct CUstream_st;  // what cudaStream_t points to; declared, never included
 
 enum class Device { cpu, gpu };
 
 /* bf16: the upper half of a float. One rounding (to nearest, ties to even) on the way in, none on the way out. */
 struct bf16 {
-    uint16_t bits = 0;
+    uint16_t bits;
 
     bf16() = default;
-    explicit bf16(float f) {
+    HOST_DEVICE explicit bf16(float f) {
         uint32_t u;
         std::memcpy(&u, &f, 4);
         if ((u & 0x7fffffffu) > 0x7f800000u) {
@@ -33,7 +40,7 @@ struct bf16 {
             bits = (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
         }
     }
-    operator float() const {
+    HOST_DEVICE operator float() const {
         const uint32_t u = (uint32_t)bits << 16;
         float f;
         std::memcpy(&f, &u, 4);

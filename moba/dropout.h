@@ -34,3 +34,8 @@ template <class E>
 void residual_forward_cpu(const Ctx&, E* y, const E* x, const E* b, const StepState*, DropoutShape);
 template <class E>
 void residual_backward_cpu(const Ctx&, E* db, const E* dy, const StepState*, DropoutShape);
+
+template <class E>
+void residual_forward_gpu(const Ctx&, E* y, const E* x, const E* b, const StepState*, DropoutShape);
+template <class E>
+void residual_backward_gpu(const Ctx&, E* db, const E* dy, const StepState*, DropoutShape);

@@ -27,3 +27,11 @@ void key_conv_backward_cpu(const Ctx&, E* dk, acc_t<E>* dw, const E* dy, const E
 
 template <class E>
 size_t key_conv_workspace_bytes(KeyConvShape);
+
+template <class E>
+void key_conv_forward_gpu(const Ctx&, E* y, const E* k, const E* w, const int* position, KeyConvShape);
+template <class E>
+void key_conv_backward_gpu(const Ctx&, E* dk, acc_t<E>* dw, const E* dy, const E* k, const E* w,
+                           const int* position, KeyConvShape);
+template <class E>
+size_t key_conv_workspace_bytes_gpu(KeyConvShape);

@@ -22,3 +22,7 @@ struct LossShape {
 template <class E>
 void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
                                const int* target, const StepState*, LossShape);
+
+template <class E>
+void loss_forward_backward_gpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
+                               const int* target, const StepState*, LossShape);

@@ -61,3 +61,9 @@ char* allocate_cpu(size_t bytes);
 void release_cpu(char*, size_t bytes);
 void zero_cpu(const Ctx&, void* dst, size_t bytes);
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
+
+char* allocate_gpu(size_t bytes);
+void release_gpu(char*, size_t bytes);
+void zero_gpu(const Ctx&, void* dst, size_t bytes);
+void to_device_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
+void to_host_gpu(const Ctx&, void* dst, const void* src, size_t bytes);

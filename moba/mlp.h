@@ -15,3 +15,8 @@ template <class E>
 void swiglu_forward_cpu(const Ctx&, E* y, const E* gate, const E* up, size_t n);
 template <class E>
 void swiglu_backward_cpu(const Ctx&, E* dgate, E* dup, const E* dy, const E* gate, const E* up, size_t n);
+
+template <class E>
+void swiglu_forward_gpu(const Ctx&, E* y, const E* gate, const E* up, size_t n);
+template <class E>
+void swiglu_backward_gpu(const Ctx&, E* dgate, E* dup, const E* dy, const E* gate, const E* up, size_t n);

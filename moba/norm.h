@@ -27,3 +27,11 @@ void norm_backward_cpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x,
 
 template <class E>
 size_t norm_workspace_bytes(NormShape);
+
+template <class E>
+void norm_forward_gpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape);
+template <class E>
+void norm_backward_gpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
+                       const acc_t<E>* rstd, NormShape);
+template <class E>
+size_t norm_workspace_bytes_gpu(NormShape);

@@ -30,3 +30,8 @@ template <class E>
 void rope_forward_cpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape);
 template <class E>
 void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape);
+
+template <class E>
+void rope_forward_gpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape);
+template <class E>
+void rope_backward_gpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape);

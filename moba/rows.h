@@ -19,3 +19,8 @@ template <class E>
 void gather_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
 template <class E>
 void scatter_rows_cpu(const Ctx&, E* dx, const E* dy, const int* row, RowsShape);
+
+template <class E>
+void gather_rows_gpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
+template <class E>
+void scatter_rows_gpu(const Ctx&, E* dx, const E* dy, const int* row, RowsShape);

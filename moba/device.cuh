@@ -1,0 +1,79 @@
+/* What every .cu shares: launches, checks, reductions, wide loads. Included by .cu files only.
+
+   Rules for kernels, so that the same source runs thread by thread on a CPU (test/simt/): launch through launch(); dynamic shared
+   memory by SHARED_MEMORY; no inline PTX outside wrappers here; a lane that has nothing to do stays for the warp's shuffles. */
+#pragma once
+#include "moba/base.h"
+#include <cuda_runtime.h>
+#include <initializer_list>
+
+#ifdef SIMT_CPU
+using simt::launch;
+#else
+template <class... P, class... A>
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, A&&... arguments) {
+    kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(arguments)...);
+}
+#endif
+
+#define SHARED_MEMORY extern __shared__ __align__(1024) unsigned char shared_memory[]
+
+inline void cuda_check(cudaError_t e, const char* call, const char* file, int line) {
+    if (e == cudaSuccess) { return; }
+    std::fprintf(stderr, "%s:%d: %s: %s (%s)\n", file, line, call, cudaGetErrorString(e), cudaGetErrorName(e));
+    std::exit(1);
+}
+#define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)
+
+/* After every launch. With MOBA_SYNC=1 in the environment it also waits, so that the line blamed is the line that failed. */
+inline void launched(const Ctx& ctx, const char* file, int line) {
+    static const bool wait = std::getenv("MOBA_SYNC") != nullptr;
+    cuda_check(cudaGetLastError(), "kernel launch", file, line);
+    if (wait) { cuda_check(cudaStreamSynchronize(ctx.stream), "kernel", file, line); }
+}
+#define LAUNCHED(ctx) launched((ctx), __FILE__, __LINE__)
+
+constexpr int warp_size = 32;
+constexpr unsigned all_lanes = 0xFFFFFFFFu;
+
+/* N neighbouring elements, loaded and stored at once. Needs the address to be a multiple of their size. */
+template <class E, int N>
+struct alignas(sizeof(E) * N) Pack {
+    E at[N];
+};
+template <class E>
+constexpr int pack_elements = 16 / (int)sizeof(E);  // of a 16-byte access, the widest there is
+
+template <class E, int N>
+__device__ Pack<E, N> load_pack(const E* p) {
+    return *(const Pack<E, N>*)p;
+}
+template <class E, int N>
+__device__ void store_pack(E* p, const Pack<E, N>& x) {
+    *(Pack<E, N>*)p = x;
+}
+/* Whether these pointers and every row of `width` elements may be accessed in packs. */
+template <class E>
+bool packable(size_t width, std::initializer_list<const void*> pointers) {
+    bool ok = width % pack_elements<E> == 0;
+    for (const void* p : pointers) { ok = ok && (uintptr_t)p % 16 == 0; }
+    return ok;
+}
+
+/* The sum over a warp, in every lane; always added in the same order. */
+__device__ inline float warp_sum(float x) {
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    return x;
+}
+__device__ inline float warp_max(float x) {
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) { x = fmaxf(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    return x;
+}
+
+inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
+
+/* The version to run: the one asked for, else the best of those that fit. */
+inline int choose_version(const Ctx& ctx, int best) {
+    REQUIRE(ctx.version >= 0 && ctx.version <= best, "version %d of %d that fit", ctx.version, best);
+    return ctx.version ? ctx.version : best;
+}

@@ -1,0 +1,131 @@
+/* Key convolution on the GPU. Contract: key_conv.h; definition: key_conv.cpp. */
+#include "moba/device.cuh"
+#include "moba/key_conv.h"
+
+static const int chunk_tokens = 256;  // of one partial sum of dw
+static const int max_taps = 8;
+
+/* u[t,c] = sum_{l<W} w[c,l] k[t-l,c] */
+template <class E>
+__device__ float convolve(const E* k, const E* w, int position, size_t t, int c, KeyConvShape s) {
+    float u = 0;
+    for (int l = 0; l < s.W && l <= position; l++) {
+        u += (float)w[(size_t)c * s.W + l] * (float)k[(t - l) * s.C + c];
+    }
+    return u;
+}
+/* SiLU'(u) */
+__device__ static float silu_slope(float u) {
+    const float g = 1 / (1 + expf(-u));
+    return g * (1 + u * (1 - g));
+}
+
+/* y[t,c] = k[t,c] + SiLU(u[t,c])
+   Maps     a thread -> an element; neighbouring threads, neighbouring channels
+   Memory   W rows of k through the cache */
+template <class E>
+__global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int* position, KeyConvShape s) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)s.M * s.C) { return; }
+    const size_t t = i / s.C;
+    const int c = (int)(i % s.C);
+    const float u = convolve(k, w, position[t], t, c, s);
+    y[i] = E((float)k[i] + u / (1 + expf(-u)));
+}
+
+/* du[t,c] = dy[t,c] SiLU'(u[t,c]), in fp32. Maps: a thread -> an element */
+template <class E>
+__global__ void key_conv_du_kernel(float* du, const E* dy, const E* k, const E* w, const int* position,
+                                   KeyConvShape s) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)s.M * s.C) { return; }
+    const size_t t = i / s.C;
+    du[i] = (float)dy[i] * silu_slope(convolve(k, w, position[t], t, (int)(i % s.C), s));
+}
+
+/* dk[t,c] = dy[t,c] + sum_{l<W} w[c,l] du[t+l,c], over the tokens behind t in its sequence. Maps: a thread -> an element */
+template <class E>
+__global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E* w, const int* position,
+                                   KeyConvShape s) {
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= (size_t)s.M * s.C) { return; }
+    const size_t t = i / s.C;
+    const int c = (int)(i % s.C);
+    float sum = (float)dy[i];
+    for (int l = 0; l < s.W && t + l < (size_t)s.M && position[t + l] == position[t] + l; l++) {
+        sum += (float)w[(size_t)c * s.W + l] * du[(t + l) * s.C + c];
+    }
+    dk[i] = E(sum);
+}
+
+/* partial[chunk, c, l] = sum over the tokens of a chunk of du[t,c] k[t-l,c]
+   Maps     a block -> a chunk of tokens and 256 channels, a thread -> a channel */
+template <class E>
+__global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, const int* position, KeyConvShape s) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
+    if (c >= s.C) { return; }
+    float sum[max_taps] = {};
+    for (int t = chunk * chunk_tokens; t < min(s.M, (chunk + 1) * chunk_tokens); t++) {
+        const float d = du[(size_t)t * s.C + c];
+#pragma unroll
+        for (int l = 0; l < max_taps; l++) {  // unrolled, so that the sums are registers
+            if (l < s.W && l <= position[t]) { sum[l] += d * (float)k[(size_t)(t - l) * s.C + c]; }
+        }
+    }
+#pragma unroll
+    for (int l = 0; l < max_taps; l++) {
+        if (l < s.W) { partial[((size_t)chunk * s.C + c) * s.W + l] = sum[l]; }
+    }
+}
+
+/* dw += the partial sums, in order. Maps: a thread -> a weight */
+__global__ static void key_conv_dw_sum_kernel(float* dw, const float* partial, int chunks, int n) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) { return; }
+    float sum = dw[i];
+    for (int chunk = 0; chunk < chunks; chunk++) { sum += partial[(size_t)chunk * n + i]; }
+    dw[i] = sum;
+}
+
+template <class E>
+size_t key_conv_workspace_bytes_gpu(KeyConvShape s) {
+    return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(float);
+}
+
+template <class E>
+void key_conv_forward_gpu(const Ctx& ctx, E* y, const E* k, const E* w, const int* position, KeyConvShape s) {
+    REQUIRE(s.W >= 1 && s.W <= max_taps, "W = %d", s.W);
+    choose_version(ctx, 1);
+    const int threads = 256;
+    launch(key_conv_forward_kernel<E>, blocks_for((size_t)s.M * s.C, threads), threads, 0, ctx.stream, y, k, w, position,
+           s);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, const E* k, const E* w,
+                           const int* position, KeyConvShape s) {
+    REQUIRE(s.W >= 1 && s.W <= max_taps, "W = %d", s.W);
+    REQUIRE(key_conv_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    choose_version(ctx, 1);
+    const int threads = 256, chunks = ceil_div(s.M, chunk_tokens), n = s.C * s.W;
+    const unsigned elements = blocks_for((size_t)s.M * s.C, threads);
+    float *du = (float*)ctx.workspace, *partial = du + (size_t)s.M * s.C;
+    launch(key_conv_du_kernel<E>, elements, threads, 0, ctx.stream, du, dy, k, w, position, s);
+    LAUNCHED(ctx);
+    launch(key_conv_dk_kernel<E>, elements, threads, 0, ctx.stream, dk, dy, du, w, position, s);
+    LAUNCHED(ctx);
+    launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du, k,
+           position, s);
+    LAUNCHED(ctx);
+    launch(key_conv_dw_sum_kernel, blocks_for(n, threads), threads, 0, ctx.stream, dw, partial, chunks, n);
+    LAUNCHED(ctx);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void key_conv_forward_gpu(const Ctx&, E*, const E*, const E*, const int*, KeyConvShape);        \
+    template void key_conv_backward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, const int*, \
+                                        KeyConvShape);                                                       \
+    template size_t key_conv_workspace_bytes_gpu<E>(KeyConvShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,24 @@
+/* Memory of the GPU. Contract: memory.h. */
+#include "moba/device.cuh"
+#include "moba/memory.h"
+
+char* allocate_gpu(size_t bytes) {
+    void* p = nullptr;
+    const cudaError_t e = cudaMalloc(&p, bytes);
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        throw Error("the GPU has no room for " + readable_bytes(bytes));
+    }
+    CUDA_CHECK(e);
+    zero_gpu({}, p, bytes);
+    return (char*)p;
+}
+void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) { CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream)); }
+void to_device_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, ctx.stream));
+}
+void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
+    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
+}

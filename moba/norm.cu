@@ -1,0 +1,159 @@
+/* RMSNorm on the GPU. Contract: norm.h; definition: norm.cpp. */
+#include "moba/device.cuh"
+#include "moba/norm.h"
+
+static const int chunk_rows = 64;  // rows of one partial sum of dw
+
+/* Maps     a thread -> a row
+   Memory   every thread walks its own row: neighbours are C elements apart, nothing coalesces
+   Differs  version 1: norm.cpp, row by row */
+template <class E>
+__global__ void norm_forward_kernel1(E* y, float* rstd, const E* x, const E* w, NormShape s) {
+    const int m = blockIdx.x * blockDim.x + threadIdx.x;
+    if (m >= s.M) { return; }
+    const E* row = x + (size_t)m * s.C;
+    float sum = 0;
+    for (int c = 0; c < s.C; c++) { sum += (float)row[c] * (float)row[c]; }
+    const float r = rsqrtf(sum / s.C + s.eps);
+    rstd[m] = r;
+    for (int c = 0; c < s.C; c++) { y[(size_t)m * s.C + c] = E((float)row[c] * r * (float)w[c]); }
+}
+
+/* Maps     a warp -> a row, a lane -> every 32nd pack of N elements
+   Sync     none beyond the shuffles of the sum
+   Differs  from 1: coalesced; N = 1 is version 2, N = a 16-byte pack version 3 */
+template <class E, int N>
+__global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, NormShape s) {
+    const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
+    if (m >= s.M) { return; }  // whole warps
+    const E* row = x + (size_t)m * s.C;
+    float sum = 0;
+    for (int c = lane * N; c < s.C; c += warp_size * N) {
+        const Pack<E, N> p = load_pack<E, N>(row + c);
+        for (int j = 0; j < N; j++) { sum += (float)p.at[j] * (float)p.at[j]; }
+    }
+    const float r = rsqrtf(warp_sum(sum) / s.C + s.eps);
+    if (lane == 0) { rstd[m] = r; }
+    for (int c = lane * N; c < s.C; c += warp_size * N) {
+        Pack<E, N> p = load_pack<E, N>(row + c);
+        const Pack<E, N> g = load_pack<E, N>(w + c);
+        for (int j = 0; j < N; j++) { p.at[j] = E((float)p.at[j] * r * (float)g.at[j]); }
+        store_pack(y + (size_t)m * s.C + c, p);
+    }
+}
+
+/* dx[m,c] += r (g[c] - h[c] mean_c(g h)), g = dy w, h = x r
+   Maps     a thread -> a row */
+template <class E>
+__global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w, const float* rstd, NormShape s) {
+    const int m = blockIdx.x * blockDim.x + threadIdx.x;
+    if (m >= s.M) { return; }
+    const size_t o = (size_t)m * s.C;
+    const float r = rstd[m];
+    float gh = 0;
+    for (int c = 0; c < s.C; c++) { gh += (float)dy[o + c] * (float)w[c] * ((float)x[o + c] * r); }
+    gh /= s.C;
+    for (int c = 0; c < s.C; c++) {
+        const float h = (float)x[o + c] * r;
+        dx[o + c] = E((float)dx[o + c] + r * ((float)dy[o + c] * (float)w[c] - h * gh));
+    }
+}
+
+/* Maps     a warp -> a row, a lane -> every 32nd pack of N elements */
+template <class E, int N>
+__global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w, const float* rstd, NormShape s) {
+    const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
+    if (m >= s.M) { return; }
+    const size_t o = (size_t)m * s.C;
+    const float r = rstd[m];
+    float gh = 0;
+    for (int c = lane * N; c < s.C; c += warp_size * N) {
+        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c), p = load_pack<E, N>(x + o + c);
+        for (int j = 0; j < N; j++) { gh += (float)d.at[j] * (float)g.at[j] * ((float)p.at[j] * r); }
+    }
+    gh = warp_sum(gh) / s.C;
+    for (int c = lane * N; c < s.C; c += warp_size * N) {
+        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c), p = load_pack<E, N>(x + o + c);
+        Pack<E, N> out = load_pack<E, N>(dx + o + c);
+        for (int j = 0; j < N; j++) {
+            const float h = (float)p.at[j] * r;
+            out.at[j] = E((float)out.at[j] + r * ((float)d.at[j] * (float)g.at[j] - h * gh));
+        }
+        store_pack(dx + o + c, out);
+    }
+}
+
+/* partial[chunk, c] = sum over the rows of the chunk of dy[m,c] h[m,c]
+   Maps     a block -> a chunk of rows and 256 columns, a thread -> a column
+   Memory   coalesced along the columns */
+template <class E>
+__global__ void norm_dw_kernel(float* partial, const E* dy, const E* x, const float* rstd, NormShape s) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
+    if (c >= s.C) { return; }
+    float sum = 0;
+    for (int m = chunk * chunk_rows; m < min(s.M, (chunk + 1) * chunk_rows); m++) {
+        sum += (float)dy[(size_t)m * s.C + c] * ((float)x[(size_t)m * s.C + c] * rstd[m]);
+    }
+    partial[(size_t)chunk * s.C + c] = sum;
+}
+
+/* dw[c] += the partial sums, in order. Maps: a thread -> a column */
+__global__ static void norm_dw_sum_kernel(float* dw, const float* partial, int chunks, int C) {
+    const int c = blockIdx.x * blockDim.x + threadIdx.x;
+    if (c >= C) { return; }
+    float sum = dw[c];
+    for (int chunk = 0; chunk < chunks; chunk++) { sum += partial[(size_t)chunk * C + c]; }
+    dw[c] = sum;
+}
+
+template <class E>
+size_t norm_workspace_bytes_gpu(NormShape s) {
+    return (size_t)ceil_div(s.M, chunk_rows) * s.C * sizeof(float);
+}
+
+template <class E>
+void norm_forward_gpu(const Ctx& ctx, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape s) {
+    constexpr int N = pack_elements<E>;
+    const int threads = 256, version = choose_version(ctx, packable<E>(s.C, {y, x, w}) ? 3 : 2);
+    const unsigned warps = blocks_for(s.M, threads / warp_size);
+    if (version == 1) {
+        launch(norm_forward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, y, rstd, x, w, s);
+    } else if (version == 2) {
+        launch(norm_forward_kernel2<E, 1>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
+    } else {
+        launch(norm_forward_kernel2<E, N>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
+    }
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w, const acc_t<E>* rstd,
+                       NormShape s) {
+    REQUIRE(norm_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    constexpr int N = pack_elements<E>;
+    const int threads = 256, version = choose_version(ctx, packable<E>(s.C, {dx, dy, x, w}) ? 3 : 2);
+    const unsigned warps = blocks_for(s.M, threads / warp_size), columns = blocks_for(s.C, threads);
+    const int chunks = ceil_div(s.M, chunk_rows);
+    REQUIRE(chunks <= 65535, "%d rows", s.M);
+    if (version == 1) {
+        launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+    } else if (version == 2) {
+        launch(norm_backward_kernel2<E, 1>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+    } else {
+        launch(norm_backward_kernel2<E, N>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+    }
+    LAUNCHED(ctx);
+    float* partial = (float*)ctx.workspace;
+    launch(norm_dw_kernel<E>, dim3(columns, chunks), threads, 0, ctx.stream, partial, dy, x, rstd, s);
+    LAUNCHED(ctx);
+    launch(norm_dw_sum_kernel, columns, threads, 0, ctx.stream, dw, partial, chunks, s.C);
+    LAUNCHED(ctx);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void norm_forward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
+    template void norm_backward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
+                                    const acc_t<E>*, NormShape);                                             \
+    template size_t norm_workspace_bytes_gpu<E>(NormShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,357 @@
+/* The scheduler: fibers, blocks, barriers; and the few calls of the CUDA runtime that the project uses. */
+#include "test/simt/simt.h"
+#undef threadIdx
+#undef blockIdx
+#undef blockDim
+#undef gridDim
+#include <atomic>
+#include <numeric>
+#include <random>
+#include <sys/mman.h>
+#include <thread>
+#include <vector>
+#if defined(__SANITIZE_THREAD__)
+#include <sanitizer/tsan_interface.h>
+#endif
+
+static constexpr size_t max_shared_bytes = 227 << 10;  // of a block on sm_90
+// What kernels declare as `extern __shared__`.
+alignas(1024) thread_local unsigned char shared_memory[max_shared_bytes];
+
+namespace simt {
+
+__thread Context context;
+
+namespace {
+
+static constexpr size_t stack_bytes = 128 << 10, page_bytes = 4096;
+
+struct Settings {
+    unsigned cores = std::max(1u, std::thread::hardware_concurrency());
+    enum { forward, reverse, random } order = forward;
+    unsigned seed = 1;
+
+    Settings() {
+        if (const char* text = std::getenv("SIMT_THREADS")) { cores = std::max(1, std::atoi(text)); }
+        const std::string text = std::getenv("SIMT_ORDER") ? std::getenv("SIMT_ORDER") : "forward";
+        if (text == "reverse") {
+            order = reverse;
+        } else if (text.rfind("random:", 0) == 0) {
+            order = random;
+            seed = (unsigned)std::atoi(text.c_str() + 7);
+        } else if (text != "forward") {
+            std::fprintf(stderr, "SIMT_ORDER = '%s': must be forward, reverse or random:SEED\n", text.c_str());
+            std::exit(1);
+        }
+    }
+};
+const Settings& settings() {
+    static const Settings s;
+    return s;
+}
+
+// ---- switching stacks: the six registers that a call must keep, and the stack pointer ----
+
+extern "C" void simt_switch(void** save, void* to);
+#if defined(__x86_64__)
+asm(R"(
+.text
+.globl simt_switch
+.type simt_switch,@function
+simt_switch:
+    pushq %rbp
+    pushq %rbx
+    pushq %r12
+    pushq %r13
+    pushq %r14
+    pushq %r15
+    movq %rsp,(%rdi)
+    movq %rsi,%rsp
+    popq %r15
+    popq %r14
+    popq %r13
+    popq %r12
+    popq %rbx
+    popq %rbp
+    ret
+.size simt_switch,.-simt_switch
+)");
+static constexpr int saved_registers = 6;
+#elif defined(__aarch64__)
+asm(R"(
+.text
+.globl simt_switch
+.type simt_switch,%function
+simt_switch:
+    sub sp, sp, #176
+    stp x19, x20, [sp, #0]
+    stp x21, x22, [sp, #16]
+    stp x23, x24, [sp, #32]
+    stp x25, x26, [sp, #48]
+    stp x27, x28, [sp, #64]
+    stp x29, x30, [sp, #80]
+    stp d8, d9, [sp, #96]
+    stp d10, d11, [sp, #112]
+    stp d12, d13, [sp, #128]
+    stp d14, d15, [sp, #144]
+    mov x9, sp
+    str x9, [x0]
+    mov sp, x1
+    ldp x19, x20, [sp, #0]
+    ldp x21, x22, [sp, #16]
+    ldp x23, x24, [sp, #32]
+    ldp x25, x26, [sp, #48]
+    ldp x27, x28, [sp, #64]
+    ldp x29, x30, [sp, #80]
+    ldp d8, d9, [sp, #96]
+    ldp d10, d11, [sp, #112]
+    ldp d12, d13, [sp, #128]
+    ldp d14, d15, [sp, #144]
+    add sp, sp, #176
+    ret
+.size simt_switch,.-simt_switch
+)");
+#else
+#error "simt: no stack switch for this processor"
+#endif
+
+__thread void* scheduler_stack;
+#if defined(__SANITIZE_THREAD__)
+__thread void* scheduler_sanitizer;
+#endif
+thread_local const std::function<void()>* kernel_body;
+
+thread_local char block_begin, barrier_place[2], block_end;  // only their addresses count
+
+void thread_main() {
+    leave(&block_begin);
+    (*kernel_body)();
+    come(&block_end);
+    Fiber* me = context.current;
+    me->state = State::done;
+    context.num_live--;
+    context.warps[me->warp].live &= ~(1u << me->lane);
+    yield();
+    __builtin_trap();
+}
+
+// A stack that begins in thread_main. Neighbouring stacks are shifted, or all would fall into the same cache lines.
+void* fresh_stack(char* low, unsigned i) {
+    void** top = (void**)(low + stack_bytes - 64 - (i & 63) * 64);
+#if defined(__x86_64__)
+    *--top = nullptr;  // thread_main never returns
+    *--top = (void*)&thread_main;
+    for (int r = 0; r < saved_registers; r++) { *--top = nullptr; }
+#else
+    top -= 22;
+    std::fill_n(top, 22, nullptr);
+    top[11] = (void*)&thread_main;  // x30
+#endif
+    return top;
+}
+
+struct Fibers {  // of one core, used again for every block
+    std::vector<Fiber> fibers;
+    std::vector<Warp> warps;
+    std::vector<char*> stacks;
+    std::vector<unsigned> order;
+
+    void need(unsigned n) {
+        while (stacks.size() < n) {
+            char* p = (char*)mmap(nullptr, stack_bytes + page_bytes, PROT_READ | PROT_WRITE,
+                                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (p == MAP_FAILED) { fail("no memory for the stack of a CUDA thread", {}); }
+            mprotect(p, page_bytes, PROT_NONE);  // a stack that overflows faults
+            stacks.push_back(p + page_bytes);
+            fibers.emplace_back();
+#if defined(__SANITIZE_THREAD__)
+            fibers.back().sanitizer = __tsan_create_fiber(0);
+#endif
+        }
+        warps.resize((stacks.size() + warp_lanes - 1) / warp_lanes);
+    }
+    ~Fibers() {
+        for (char* s : stacks) { munmap(s - page_bytes, stack_bytes + page_bytes); }
+#if defined(__SANITIZE_THREAD__)
+        for (Fiber& f : fibers) { __tsan_destroy_fiber(f.sanitizer); }
+#endif
+    }
+};
+thread_local Fibers pool;
+
+void to_fiber(Fiber& f) {
+#if defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(f.sanitizer, __tsan_switch_to_fiber_no_sync);
+#endif
+    simt_switch(&scheduler_stack, f.stack_pointer);
+}
+
+[[noreturn]] void report_deadlock() {
+    std::fprintf(stderr, "simt: deadlock in block (%u,%u,%u)\n", context.block.x, context.block.y, context.block.z);
+    for (unsigned i = 0; i < context.num_threads; i++) {
+        const Fiber& f = context.fibers[i];
+        if (f.state == State::at_barrier || f.state == State::at_warp_op) {
+            std::fprintf(stderr, "  thread (%u,%u,%u) waits at a %s, %s:%d\n", f.thread.x, f.thread.y, f.thread.z,
+                         f.state == State::at_barrier ? "__syncthreads" : "warp operation", f.site.file,
+                         f.site.line);
+        }
+    }
+    std::abort();
+}
+
+// All live threads have come to the barrier (those that returned count as come, as on the GPU): on they go.
+void open_barrier() {
+    Site first{};
+    for (unsigned i = 0; i < context.num_threads; i++) {
+        Fiber& f = context.fibers[i];
+        if (f.state != State::at_barrier) { continue; }
+        if (!first.file) { first = f.site; }
+        if (first.line != f.site.line || std::strcmp(first.file, f.site.file) != 0) {
+            fail("threads of one block wait at different __syncthreads", f.site);
+        }
+        f.state = State::ready;
+    }
+    context.num_at_barrier = 0;
+    context.barriers++;
+}
+
+void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
+    const unsigned n = block.x * block.y * block.z;
+    pool.need(n);
+    context.fibers = pool.fibers.data();
+    context.warps = pool.warps.data();
+    context.num_threads = context.num_live = n;
+    context.num_at_barrier = context.barriers = 0;
+    context.grid_size = {grid.x, grid.y, grid.z};
+    context.block_size = {block.x, block.y, block.z};
+    context.block = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
+    std::memset(shared_memory, 0xFF, std::min(max_shared_bytes, (shared_bytes + 255) / 256 * 256));  // NaN
+    for (unsigned w = 0; w * warp_lanes < n; w++) {
+        const unsigned lanes = std::min<unsigned>(warp_lanes, n - w * warp_lanes);
+        context.warps[w].live = lanes == 32 ? ~0u : (1u << lanes) - 1;
+        context.warps[w].waiting = 0;
+    }
+    for (unsigned i = 0; i < n; i++) {
+        Fiber& f = context.fibers[i];
+        f.thread = {i % block.x, i / block.x % block.y, i / block.x / block.y};
+        f.lane = i % warp_lanes;
+        f.warp = i / warp_lanes;
+        f.state = State::ready;
+        f.stack_pointer = fresh_stack(pool.stacks[i], i);
+    }
+    come(&block_begin);
+    pool.order.resize(n);
+    std::iota(pool.order.begin(), pool.order.end(), 0u);
+    if (settings().order == Settings::reverse) { std::reverse(pool.order.begin(), pool.order.end()); }
+    if (settings().order == Settings::random) {
+        std::shuffle(pool.order.begin(), pool.order.end(), std::mt19937(settings().seed * 7919 + index));
+    }
+    while (context.num_live) {
+        bool any = false;
+        for (unsigned i : pool.order) {
+            Fiber& f = context.fibers[i];
+            if (f.state != State::ready) { continue; }
+            any = true;
+            context.current = &f;
+            context.thread = f.thread;
+            to_fiber(f);
+        }
+        if (context.num_at_barrier && context.num_at_barrier == context.num_live) {
+            open_barrier();
+        } else if (!any) {
+            report_deadlock();
+        }
+    }
+    leave(&block_end);
+}
+
+}  // namespace
+
+void yield() {
+    Fiber& me = *context.current;
+#if defined(__SANITIZE_THREAD__)
+    __tsan_switch_to_fiber(scheduler_sanitizer, __tsan_switch_to_fiber_no_sync);
+#endif
+    simt_switch(&me.stack_pointer, scheduler_stack);
+}
+
+void fail(const char* what, Site s) {
+    std::fprintf(stderr, "simt: %s at %s:%d, block (%u,%u,%u) thread (%u,%u,%u)\n", what, s.file ? s.file : "?", s.line,
+                 context.block.x, context.block.y, context.block.z, context.thread.x, context.thread.y,
+                 context.thread.z);
+    std::abort();
+}
+
+#if defined(__SANITIZE_THREAD__)
+void come(char* place) { __tsan_release(place); }
+void leave(char* place) { __tsan_acquire(place); }
+#else
+void come(char*) {}
+void leave(char*) {}
+#endif
+
+void barrier(Site site) {
+    Fiber* me = context.current;
+    me->state = State::at_barrier;
+    me->site = site;
+    context.num_at_barrier++;
+    char* place = &barrier_place[context.barriers & 1];
+    come(place);
+    yield();
+    leave(place);
+}
+
+void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
+    const size_t blocks = (size_t)grid.x * grid.y * grid.z, threads = (size_t)block.x * block.y * block.z;
+    if (!blocks || blocks > 0xFFFFFFFF || !threads || threads > 1024 || block.z > 64 || grid.x > 0x7FFFFFFF ||
+        grid.y > 65535 || grid.z > 65535 || shared_bytes > max_shared_bytes) {
+        std::fprintf(stderr, "simt: no such launch: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory\n",
+                     grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
+        std::abort();
+    }
+    std::atomic<unsigned> next{0};
+    const auto work = [&] {
+        kernel_body = &body;
+#if defined(__SANITIZE_THREAD__)
+        scheduler_sanitizer = __tsan_get_current_fiber();
+#endif
+        for (unsigned i; (i = next++) < blocks;) { run_block(i, grid, block, shared_bytes); }
+    };
+    std::vector<std::thread> others;
+    for (unsigned i = 1; i < std::min<size_t>(settings().cores, blocks); i++) { others.emplace_back(work); }
+    work();
+    for (std::thread& t : others) { t.join(); }
+}
+
+}  // namespace simt
+
+// ---- the CUDA runtime. Device memory starts as NaN; streams are synchronous. ----
+
+extern "C" {
+cudaError_t cudaMalloc(void** p, size_t bytes) {
+    *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
+    if (!*p) { return cudaErrorMemoryAllocation; }
+    std::memset(*p, 0xFF, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaFree(void* p) {
+    std::free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
+    if (bytes) { std::memcpy(to, from, bytes); }
+    return cudaSuccess;
+}
+cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
+    std::memset(p, value, bytes);
+    return cudaSuccess;
+}
+cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaGetLastError() { return cudaSuccess; }
+cudaError_t cudaGetDeviceCount(int* count) {
+    *count = 1;
+    return cudaSuccess;
+}
+const char* cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : "out of memory"; }
+const char* cudaGetErrorName(cudaError_t e) { return e == cudaSuccess ? "cudaSuccess" : "cudaErrorMemoryAllocation"; }
+}
