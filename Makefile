@@ -2,6 +2,7 @@
 #   make          the program: build/moba
 #   make test     builds and runs every test
 #   make asan     the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
+#   make tsan     the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
 #   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
 #   make bench    times attention, a training step and every operation
 #   make format   clang-format over all sources
@@ -21,6 +22,12 @@ asan:
 	cmake --build build/asan -j $(JOBS)
 	cd build/asan && ctest --output-on-failure --no-tests=error
 
+# One order of threads: races are found in any.
+tsan:
+	cmake -S . -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
+	cmake --build build/tsan -j $(JOBS) --target kernel_test
+	cd build/tsan && ctest -R kernel_test_forward --output-on-failure --no-tests=error
+
 # SECONDS_EACH=3600 for the long one; needs clang
 SECONDS_EACH ?= 60
 fuzz:
@@ -34,9 +41,9 @@ bench: all
 	build/moba bench op --seq-len 1024 --batch-size 4
 
 format:
-	clang-format -i moba/*.h moba/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
+	clang-format -i moba/*.h moba/*.cpp moba/*.cu moba/*.cuh test/simt/*.h test/simt/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
 
 clean:
 	rm -rf build
 
-.PHONY: all test asan fuzz bench format clean
+.PHONY: all test asan tsan fuzz bench format clean

@@ -70,7 +70,8 @@ size_t grad_norm_workspace_bytes_gpu(size_t n) {
 
 template <class A>
 void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
-    REQUIRE(grad_norm_workspace_bytes_gpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    REQUIRE(grad_norm_workspace_bytes_gpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     double* partial = (double*)ctx.workspace;
     const unsigned chunks = blocks_for(n, chunk);
     launch(square_sum_kernel, chunks, 256, 0, ctx.stream, partial, g, n);
@@ -81,13 +82,21 @@ void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
 
 template <class E>
 void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
-               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state, AdamWShape s) {
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state,
+               AdamWShape s) {
     REQUIRE(num_ranges >= 1 && num_ranges <= 65535, "%d ranges", num_ranges);
-    const AdamWStep step{(float)s.beta1,       (float)s.beta2, (float)(1 - s.beta1), (float)(1 - s.beta2),
-                         (float)s.eps,         (float)s.clip,  s.beta1,              s.beta2};
+    const AdamWStep step{(float)s.beta1,
+                         (float)s.beta2,
+                         (float)(1 - s.beta1),
+                         (float)(1 - s.beta2),
+                         (float)s.eps,
+                         (float)s.clip,
+                         s.beta1,
+                         s.beta2};
     // As many blocks for each tensor as the largest could use, up to a few for every multiprocessor.
     const unsigned across = (unsigned)std::min<size_t>(64, blocks_for(s.n, 1024));
-    launch(adamw_kernel<E>, dim3(across, num_ranges), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges, state, step);
+    launch(adamw_kernel<E>, dim3(across, num_ranges), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
+           state, step);
     LAUNCHED(ctx);
 }
 

@@ -11,7 +11,8 @@
 using simt::launch;
 #else
 template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream, A&&... arguments) {
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
+            A&&... arguments) {
     kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(arguments)...);
 }
 #endif
@@ -20,7 +21,8 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
 
 inline void cuda_check(cudaError_t e, const char* call, const char* file, int line) {
     if (e == cudaSuccess) { return; }
-    std::fprintf(stderr, "%s:%d: %s: %s (%s)\n", file, line, call, cudaGetErrorString(e), cudaGetErrorName(e));
+    std::fprintf(stderr, "%s:%d: %s: %s (%s)\n", file, line, call, cudaGetErrorString(e),
+                 cudaGetErrorName(e));
     std::exit(1);
 }
 #define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)

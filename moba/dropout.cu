@@ -11,7 +11,8 @@ struct Mask {
 
 static Mask mask_of(DropoutShape s) {
     REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
-    return {(uint32_t)((double)s.p * 4294967296.0), (float)(1 / (1 - (double)s.p)), (uint32_t)(8 * s.layer + (int)s.site)};
+    return {(uint32_t)((double)s.p * 4294967296.0), (float)(1 / (1 - (double)s.p)),
+            (uint32_t)(8 * s.layer + (int)s.site)};
 }
 
 // 0 where element i is dropped, 1/(1-p) where it is kept.
@@ -57,16 +58,18 @@ static void residual(const Ctx& ctx, E* y, const E* x, const E* b, const StepSta
     const Mask mask = mask_of(s);
     const int threads = 256;
     if (choose_version(ctx, packable<E>(s.n, {y, x, b}) ? 2 : 1) == 1) {
-        launch(residual_kernel1<E>, blocks_for(s.n, threads), threads, 0, ctx.stream, y, x, b, state, s.n, mask);
+        launch(residual_kernel1<E>, blocks_for(s.n, threads), threads, 0, ctx.stream, y, x, b, state, s.n,
+               mask);
     } else {
-        launch(residual_kernel2<E>, blocks_for(s.n / pack_elements<E>, threads), threads, 0, ctx.stream, y, x, b, state,
-               s.n, mask);
+        launch(residual_kernel2<E>, blocks_for(s.n / pack_elements<E>, threads), threads, 0, ctx.stream, y, x,
+               b, state, s.n, mask);
     }
     LAUNCHED(ctx);
 }
 
 template <class E>
-void residual_forward_gpu(const Ctx& ctx, E* y, const E* x, const E* b, const StepState* state, DropoutShape s) {
+void residual_forward_gpu(const Ctx& ctx, E* y, const E* x, const E* b, const StepState* state,
+                          DropoutShape s) {
     residual(ctx, y, x, b, state, s);
 }
 template <class E>

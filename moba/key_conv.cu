@@ -61,7 +61,8 @@ __global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E*
 /* partial[chunk, c, l] = sum over the tokens of a chunk of du[t,c] k[t-l,c]
    Maps     a block -> a chunk of tokens and 256 channels, a thread -> a channel */
 template <class E>
-__global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, const int* position, KeyConvShape s) {
+__global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, const int* position,
+                                   KeyConvShape s) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
     if (c >= s.C) { return; }
     float sum[max_taps] = {};
@@ -97,8 +98,8 @@ void key_conv_forward_gpu(const Ctx& ctx, E* y, const E* k, const E* w, const in
     REQUIRE(s.W >= 1 && s.W <= max_taps, "W = %d", s.W);
     choose_version(ctx, 1);
     const int threads = 256;
-    launch(key_conv_forward_kernel<E>, blocks_for((size_t)s.M * s.C, threads), threads, 0, ctx.stream, y, k, w, position,
-           s);
+    launch(key_conv_forward_kernel<E>, blocks_for((size_t)s.M * s.C, threads), threads, 0, ctx.stream, y, k,
+           w, position, s);
     LAUNCHED(ctx);
 }
 
@@ -106,7 +107,8 @@ template <class E>
 void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, const E* k, const E* w,
                            const int* position, KeyConvShape s) {
     REQUIRE(s.W >= 1 && s.W <= max_taps, "W = %d", s.W);
-    REQUIRE(key_conv_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    REQUIRE(key_conv_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     choose_version(ctx, 1);
     const int threads = 256, chunks = ceil_div(s.M, chunk_tokens), n = s.C * s.W;
     const unsigned elements = blocks_for((size_t)s.M * s.C, threads);
@@ -115,8 +117,8 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     LAUNCHED(ctx);
     launch(key_conv_dk_kernel<E>, elements, threads, 0, ctx.stream, dk, dy, du, w, position, s);
     LAUNCHED(ctx);
-    launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du, k,
-           position, s);
+    launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du,
+           k, position, s);
     LAUNCHED(ctx);
     launch(key_conv_dw_sum_kernel, blocks_for(n, threads), threads, 0, ctx.stream, dw, partial, chunks, n);
     LAUNCHED(ctx);

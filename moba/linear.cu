@@ -26,14 +26,17 @@ __global__ void product_kernel1(Product<E, Out> p) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, m = blockIdx.y * blockDim.y + threadIdx.y;
     if (m >= p.M || n >= p.N) { return; }
     float sum = 0;
-    for (int k = 0; k < p.K; k++) { sum += (float)p.a[m * p.am + k * p.ak] * (float)p.b[k * p.bk + n * p.bn]; }
+    for (int k = 0; k < p.K; k++) {
+        sum += (float)p.a[m * p.am + k * p.ak] * (float)p.b[k * p.bk + n * p.bn];
+    }
     put(p, m, n, sum);
 }
 
 /* A tile of an operand into shared memory, zeros beyond its end: to[k][i] for `rows` values of i. Threads run along the
    dimension that lies together in memory. */
 template <int rows, int depth, int stride, class E>
-__device__ void load_tile(float* to, const E* from, int i0, int num_i, size_t step_i, int k0, int num_k, size_t step_k) {
+__device__ void load_tile(float* to, const E* from, int i0, int num_i, size_t step_i, int k0, int num_k,
+                          size_t step_k) {
     for (int o = threadIdx.x; o < rows * depth; o += blockDim.x) {
         const int i = step_k == 1 ? o / depth : o % rows, k = step_k == 1 ? o % depth : o / rows;
         const bool inside = i0 + i < num_i && k0 + k < num_k;

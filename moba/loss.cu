@@ -40,7 +40,9 @@ struct Running {
 __device__ static Running merge(Running a, Running b) {
     const float top = fmaxf(a.top, b.top);
     const bool first = a.top > b.top || (a.top == b.top && a.best < b.best);
-    return {top, (a.top == top ? a.sum : a.sum * expf(a.top - top)) + (b.top == top ? b.sum : b.sum * expf(b.top - top)),
+    return {top,
+            (a.top == top ? a.sum : a.sum * expf(a.top - top)) +
+                (b.top == top ? b.sum : b.sum * expf(b.top - top)),
             first ? a.best : b.best};
 }
 
@@ -98,7 +100,8 @@ void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* 
                                const int* target, const StepState* state, LossShape s) {
     const int threads = 256;
     if (choose_version(ctx, 2) == 1) {
-        launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+        launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z,
+               target, state, s);
     } else {
         launch(loss_kernel2<E>, s.M, threads, 0, ctx.stream, loss, correct, dz, z, target, state, s);
     }

@@ -14,7 +14,9 @@ char* allocate_gpu(size_t bytes) {
     return (char*)p;
 }
 void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
-void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) { CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream)); }
+void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
+    CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
+}
 void to_device_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, ctx.stream));
 }

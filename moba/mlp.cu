@@ -40,20 +40,23 @@ void swiglu_forward_gpu(const Ctx& ctx, E* y, const E* gate, const E* up, size_t
     if (choose_version(ctx, packable<E>(n, {y, gate, up}) ? 2 : 1) == 1) {
         launch(swiglu_forward_kernel<E, 1>, blocks_for(n, threads), threads, 0, ctx.stream, y, gate, up, n);
     } else {
-        launch(swiglu_forward_kernel<E, N>, blocks_for(n / N, threads), threads, 0, ctx.stream, y, gate, up, n);
+        launch(swiglu_forward_kernel<E, N>, blocks_for(n / N, threads), threads, 0, ctx.stream, y, gate, up,
+               n);
     }
     LAUNCHED(ctx);
 }
 
 template <class E>
-void swiglu_backward_gpu(const Ctx& ctx, E* dgate, E* dup, const E* dy, const E* gate, const E* up, size_t n) {
+void swiglu_backward_gpu(const Ctx& ctx, E* dgate, E* dup, const E* dy, const E* gate, const E* up,
+                         size_t n) {
     constexpr int N = pack_elements<E>;
     const int threads = 256;
     if (choose_version(ctx, packable<E>(n, {dgate, dup, dy, gate, up}) ? 2 : 1) == 1) {
-        launch(swiglu_backward_kernel<E, 1>, blocks_for(n, threads), threads, 0, ctx.stream, dgate, dup, dy, gate, up, n);
+        launch(swiglu_backward_kernel<E, 1>, blocks_for(n, threads), threads, 0, ctx.stream, dgate, dup, dy,
+               gate, up, n);
     } else {
-        launch(swiglu_backward_kernel<E, N>, blocks_for(n / N, threads), threads, 0, ctx.stream, dgate, dup, dy, gate,
-               up, n);
+        launch(swiglu_backward_kernel<E, N>, blocks_for(n / N, threads), threads, 0, ctx.stream, dgate, dup,
+               dy, gate, up, n);
     }
     LAUNCHED(ctx);
 }

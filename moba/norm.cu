@@ -45,7 +45,8 @@ __global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, 
 /* dx[m,c] += r (g[c] - h[c] mean_c(g h)), g = dy w, h = x r
    Maps     a thread -> a row */
 template <class E>
-__global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w, const float* rstd, NormShape s) {
+__global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w, const float* rstd,
+                                      NormShape s) {
     const int m = blockIdx.x * blockDim.x + threadIdx.x;
     if (m >= s.M) { return; }
     const size_t o = (size_t)m * s.C;
@@ -61,19 +62,22 @@ __global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w
 
 /* Maps     a warp -> a row, a lane -> every 32nd pack of N elements */
 template <class E, int N>
-__global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w, const float* rstd, NormShape s) {
+__global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w, const float* rstd,
+                                      NormShape s) {
     const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
     if (m >= s.M) { return; }
     const size_t o = (size_t)m * s.C;
     const float r = rstd[m];
     float gh = 0;
     for (int c = lane * N; c < s.C; c += warp_size * N) {
-        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c), p = load_pack<E, N>(x + o + c);
+        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c),
+                         p = load_pack<E, N>(x + o + c);
         for (int j = 0; j < N; j++) { gh += (float)d.at[j] * (float)g.at[j] * ((float)p.at[j] * r); }
     }
     gh = warp_sum(gh) / s.C;
     for (int c = lane * N; c < s.C; c += warp_size * N) {
-        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c), p = load_pack<E, N>(x + o + c);
+        const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c),
+                         p = load_pack<E, N>(x + o + c);
         Pack<E, N> out = load_pack<E, N>(dx + o + c);
         for (int j = 0; j < N; j++) {
             const float h = (float)p.at[j] * r;
@@ -127,16 +131,18 @@ void norm_forward_gpu(const Ctx& ctx, E* y, acc_t<E>* rstd, const E* x, const E*
 }
 
 template <class E>
-void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w, const acc_t<E>* rstd,
-                       NormShape s) {
-    REQUIRE(norm_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
+                       const acc_t<E>* rstd, NormShape s) {
+    REQUIRE(norm_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     constexpr int N = pack_elements<E>;
     const int threads = 256, version = choose_version(ctx, packable<E>(s.C, {dx, dy, x, w}) ? 3 : 2);
     const unsigned warps = blocks_for(s.M, threads / warp_size), columns = blocks_for(s.C, threads);
     const int chunks = ceil_div(s.M, chunk_rows);
     REQUIRE(chunks <= 65535, "%d rows", s.M);
     if (version == 1) {
-        launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+        launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd,
+               s);
     } else if (version == 2) {
         launch(norm_backward_kernel2<E, 1>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
     } else {

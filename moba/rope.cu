@@ -14,7 +14,8 @@ __device__ static void angle(float* cosine, float* sine, const float* table, int
    Memory   two loads and two stores of one element; neighbouring threads touch neighbouring elements
    Differs  version 1: rope.cpp, pair by pair */
 template <class E>
-__global__ void rope_kernel1(E* y, const E* x, const int* position, const float* table, RopeShape s, float sign) {
+__global__ void rope_kernel1(E* y, const E* x, const int* position, const float* table, RopeShape s,
+                             float sign) {
     const int half = s.D / 2;
     const size_t pair = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     if (pair >= (size_t)s.M * s.H * half) { return; }
@@ -33,7 +34,8 @@ __global__ void rope_kernel1(E* y, const E* x, const int* position, const float*
    Differs  from 1: 16-byte accesses
    Needs    D/2 a multiple of a pack, 16-byte aligned tensors */
 template <class E>
-__global__ void rope_kernel2(E* y, const E* x, const int* position, const float* table, RopeShape s, float sign) {
+__global__ void rope_kernel2(E* y, const E* x, const int* position, const float* table, RopeShape s,
+                             float sign) {
     constexpr int N = pack_elements<E>;
     const int half = s.D / 2;
     const size_t first = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
@@ -61,20 +63,23 @@ static void rotate(const Ctx& ctx, E* y, const E* x, const int* position, const 
     const int threads = 256;
     const size_t pairs = (size_t)s.M * s.H * (s.D / 2);
     if (choose_version(ctx, packable<E>(s.D / 2, {y, x}) ? 2 : 1) == 1) {
-        launch(rope_kernel1<E>, blocks_for(pairs, threads), threads, 0, ctx.stream, y, x, position, table, s, sign);
+        launch(rope_kernel1<E>, blocks_for(pairs, threads), threads, 0, ctx.stream, y, x, position, table, s,
+               sign);
     } else {
-        launch(rope_kernel2<E>, blocks_for(pairs / pack_elements<E>, threads), threads, 0, ctx.stream, y, x, position,
-               table, s, sign);
+        launch(rope_kernel2<E>, blocks_for(pairs / pack_elements<E>, threads), threads, 0, ctx.stream, y, x,
+               position, table, s, sign);
     }
     LAUNCHED(ctx);
 }
 
 template <class E>
-void rope_forward_gpu(const Ctx& ctx, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape s) {
+void rope_forward_gpu(const Ctx& ctx, E* y, const E* x, const int* position, const acc_t<E>* table,
+                      RopeShape s) {
     rotate(ctx, y, x, position, table, s, 1.f);
 }
 template <class E>
-void rope_backward_gpu(const Ctx& ctx, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape s) {
+void rope_backward_gpu(const Ctx& ctx, E* dx, const E* dy, const int* position, const acc_t<E>* table,
+                       RopeShape s) {
     rotate(ctx, dx, dy, position, table, s, -1.f);
 }
 

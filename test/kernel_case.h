@@ -25,14 +25,18 @@ class Room {
     }
     Room(const Room&) = delete;
     ~Room() {
-        for (const Tensor& t : tensors_) { gpu ? release_gpu(t.data, t.bytes + guard) : release_cpu(t.data, t.bytes + guard); }
+        for (const Tensor& t : tensors_) {
+            gpu ? release_gpu(t.data, t.bytes + guard) : release_cpu(t.data, t.bytes + guard);
+        }
     }
 
     template <class X>
     X* constant(const std::vector<X>& values) {
         return (X*)place(values.data(), values.size() * sizeof(X));
     }
-    E* input(size_t n, uint64_t stream, double scale = 1) { return constant(as<E>(draw<In>(n, stream, scale))); }
+    E* input(size_t n, uint64_t stream, double scale = 1) {
+        return constant(as<E>(draw<In>(n, stream, scale)));
+    }
     A* wide_input(size_t n, uint64_t stream) { return constant(as<A>(draw<float>(n, stream))); }
     template <class X>
     X* output(const std::string& name, size_t n) {
@@ -56,7 +60,8 @@ class Room {
         for (const Tensor& t : tensors_) {
             std::vector<char> tail(guard);
             to_host(tail.data(), t.data + t.bytes, guard);
-            EXPECT_EQ(tail, std::vector<char>(guard, (char)0xC5)) << "written past the end of " << t.bytes << " bytes";
+            EXPECT_EQ(tail, std::vector<char>(guard, (char)0xC5))
+                << "written past the end of " << t.bytes << " bytes";
         }
         return out;
     }
@@ -105,7 +110,8 @@ class Room {
 
 inline double error_between(const std::vector<double>& got, const std::vector<double>& want) {
     if (got.size() != want.size()) { return INFINITY; }
-    return max_abs_error(got.data(), want.data(), want.size()) / std::max(max_abs(want.data(), want.size()), 1e-30);
+    return max_abs_error(got.data(), want.data(), want.size()) /
+           std::max(max_abs(want.data(), want.size()), 1e-30);
 }
 
 template <bool gpu, class E, class In, class F>
@@ -123,7 +129,8 @@ void expect_kernels_of(const std::string& op, int versions, F& run) {
         ASSERT_EQ(got.size(), want.size());
         for (size_t i = 0; i < want.size(); i++) {
             const double floor = std::is_same_v<In, bf16> ? 1e-3 : 1e-6;
-            expect_error(op + " " + want[i].first + " " + type_name<In>() + " version " + std::to_string(version),
+            expect_error(op + " " + want[i].first + " " + type_name<In>() + " version " +
+                             std::to_string(version),
                          error_between(got[i].second, want[i].second),
                          2 * error_between(cpu[i].second, want[i].second) + floor);
         }

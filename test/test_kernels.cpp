@@ -27,7 +27,8 @@ std::vector<int> positions(int M, int length) {
 }
 
 TEST(Kernels, Rope) {
-    for (const auto& [s, versions] : {std::pair{RopeShape{5, 3, 6}, 1}, {{70, 2, 64}, 2}, {{33, 1, 16}, 2}, {{1, 1, 2}, 1}}) {
+    for (const auto& [s, versions] :
+         {std::pair{RopeShape{5, 3, 6}, 1}, {{70, 2, 64}, 2}, {{33, 1, 16}, 2}, {{1, 1, 2}, 1}}) {
         for (bool backward : {false, true}) {
             expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& room) {
                 using E = element<decltype(room)>;
@@ -54,8 +55,10 @@ TEST(Kernels, Rope) {
 }
 
 TEST(Kernels, Norm) {
-    for (const auto& [s, versions] :
-         {std::pair{NormShape{1, 1, 1e-5f}, 2}, {{70, 33, 1e-5f}, 2}, {{130, 64, 1e-5f}, 3}, {{3, 520, 1e-6f}, 3}}) {
+    for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
+                                      {{70, 33, 1e-5f}, 2},
+                                      {{130, 64, 1e-5f}, 3},
+                                      {{3, 520, 1e-6f}, 3}}) {
         expect_kernels("norm", versions, [s = s](auto& room) {
             using E = element<decltype(room)>;
             using A = wide<decltype(room)>;
@@ -90,7 +93,8 @@ TEST(Kernels, Residual) {
             expect_kernels("residual", versions, [n = n, p](auto& room) {
                 using E = element<decltype(room)>;
                 const DropoutShape s{n, p, 3, DropoutSite::mlp};
-                const StepState* state = room.constant(std::vector<StepState>{{0x123456789ABCull, 7, 2, 0, 0}});
+                const StepState* state =
+                    room.constant(std::vector<StepState>{{0x123456789ABCull, 7, 2, 0, 0}});
                 const E *x = room.input(n, 1), *b = room.input(n, 2);
                 CALL(residual_forward, E, room.template output<E>("y", n), x, b, state, s);
                 CALL(residual_forward, E, room.template output<E>("y without x", n), nullptr, b, state, s);
@@ -146,8 +150,8 @@ TEST(Kernels, Loss) {
                 A* loss = room.template output<A>("loss", s.M);
                 int* correct = room.int_output("correct", s.M);
                 E* dz = gradient ? room.template output<E>("dz", n) : nullptr;
-                CALL(loss_forward_backward, E, loss, correct, dz, room.constant(as<A>(z)), room.constant(target),
-                     room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+                CALL(loss_forward_backward, E, loss, correct, dz, room.constant(as<A>(z)),
+                     room.constant(target), room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
             });
         }
     }
@@ -183,7 +187,9 @@ TEST(Kernels, AdamW) {
             if (!finite) { gradient[5] = INFINITY; }
             const A* g = room.constant(as<A>(gradient));
             A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
-            E* w_low = !std::decay_t<decltype(room)>::low ? nullptr : room.template inout<E>("w_low", as<E>(draw<float>(n, 2)));
+            E* w_low = !std::decay_t<decltype(room)>::low
+                           ? nullptr
+                           : room.template inout<E>("w_low", as<E>(draw<float>(n, 2)));
             A* m = room.template inout<A>("m", as<A>(draw<float>(n, 3)));
             A* v = room.template inout<A>("v", positive(4));
             A* norm = finite ? room.template output<A>("norm", 1) : room.constant(std::vector<A>{A(0)});
@@ -191,7 +197,8 @@ TEST(Kernels, AdamW) {
             CALL(grad_norm, A, norm, g, n);
             const std::vector<ParamRange> ranges{{0, 100, 3, 0}, {128, n - 128, 1, 0.1f}};
             CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), 2,
-                 room.constant(std::vector<StepState>{{0, 5, 0, 0, 1e-2}}), AdamWShape{n, 0.9, 0.999, 1e-8, 1});
+                 room.constant(std::vector<StepState>{{0, 5, 0, 0, 1e-2}}),
+                 AdamWShape{n, 0.9, 0.999, 1e-8, 1});
         });
     }
 }

@@ -10,7 +10,7 @@
 #include <sys/mman.h>
 #include <thread>
 #include <vector>
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
 #include <sanitizer/tsan_interface.h>
 #endif
 
@@ -40,7 +40,8 @@ struct Settings {
             order = random;
             seed = (unsigned)std::atoi(text.c_str() + 7);
         } else if (text != "forward") {
-            std::fprintf(stderr, "SIMT_ORDER = '%s': must be forward, reverse or random:SEED\n", text.c_str());
+            std::fprintf(stderr, "SIMT_ORDER = '%s': must be forward, reverse or random:SEED\n",
+                         text.c_str());
             std::exit(1);
         }
     }
@@ -116,7 +117,7 @@ simt_switch:
 #endif
 
 __thread void* scheduler_stack;
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
 __thread void* scheduler_sanitizer;
 #endif
 thread_local const std::function<void()>* kernel_body;
@@ -164,7 +165,7 @@ struct Fibers {  // of one core, used again for every block
             mprotect(p, page_bytes, PROT_NONE);  // a stack that overflows faults
             stacks.push_back(p + page_bytes);
             fibers.emplace_back();
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
             fibers.back().sanitizer = __tsan_create_fiber(0);
 #endif
         }
@@ -172,7 +173,7 @@ struct Fibers {  // of one core, used again for every block
     }
     ~Fibers() {
         for (char* s : stacks) { munmap(s - page_bytes, stack_bytes + page_bytes); }
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
         for (Fiber& f : fibers) { __tsan_destroy_fiber(f.sanitizer); }
 #endif
     }
@@ -180,20 +181,21 @@ struct Fibers {  // of one core, used again for every block
 thread_local Fibers pool;
 
 void to_fiber(Fiber& f) {
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     __tsan_switch_to_fiber(f.sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
     simt_switch(&scheduler_stack, f.stack_pointer);
 }
 
 [[noreturn]] void report_deadlock() {
-    std::fprintf(stderr, "simt: deadlock in block (%u,%u,%u)\n", context.block.x, context.block.y, context.block.z);
+    std::fprintf(stderr, "simt: deadlock in block (%u,%u,%u)\n", context.block.x, context.block.y,
+                 context.block.z);
     for (unsigned i = 0; i < context.num_threads; i++) {
         const Fiber& f = context.fibers[i];
         if (f.state == State::at_barrier || f.state == State::at_warp_op) {
-            std::fprintf(stderr, "  thread (%u,%u,%u) waits at a %s, %s:%d\n", f.thread.x, f.thread.y, f.thread.z,
-                         f.state == State::at_barrier ? "__syncthreads" : "warp operation", f.site.file,
-                         f.site.line);
+            std::fprintf(stderr, "  thread (%u,%u,%u) waits at a %s, %s:%d\n", f.thread.x, f.thread.y,
+                         f.thread.z, f.state == State::at_barrier ? "__syncthreads" : "warp operation",
+                         f.site.file, f.site.line);
         }
     }
     std::abort();
@@ -269,20 +271,20 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
 
 void yield() {
     Fiber& me = *context.current;
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
     __tsan_switch_to_fiber(scheduler_sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
     simt_switch(&me.stack_pointer, scheduler_stack);
 }
 
 void fail(const char* what, Site s) {
-    std::fprintf(stderr, "simt: %s at %s:%d, block (%u,%u,%u) thread (%u,%u,%u)\n", what, s.file ? s.file : "?", s.line,
-                 context.block.x, context.block.y, context.block.z, context.thread.x, context.thread.y,
-                 context.thread.z);
+    std::fprintf(stderr, "simt: %s at %s:%d, block (%u,%u,%u) thread (%u,%u,%u)\n", what,
+                 s.file ? s.file : "?", s.line, context.block.x, context.block.y, context.block.z,
+                 context.thread.x, context.thread.y, context.thread.z);
     std::abort();
 }
 
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
 void come(char* place) { __tsan_release(place); }
 void leave(char* place) { __tsan_acquire(place); }
 #else
@@ -305,14 +307,15 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     const size_t blocks = (size_t)grid.x * grid.y * grid.z, threads = (size_t)block.x * block.y * block.z;
     if (!blocks || blocks > 0xFFFFFFFF || !threads || threads > 1024 || block.z > 64 || grid.x > 0x7FFFFFFF ||
         grid.y > 65535 || grid.z > 65535 || shared_bytes > max_shared_bytes) {
-        std::fprintf(stderr, "simt: no such launch: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory\n",
+        std::fprintf(stderr,
+                     "simt: no such launch: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory\n",
                      grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
         std::abort();
     }
     std::atomic<unsigned> next{0};
     const auto work = [&] {
         kernel_body = &body;
-#if defined(__SANITIZE_THREAD__)
+#if defined(SIMT_TSAN)
         scheduler_sanitizer = __tsan_get_current_fiber();
 #endif
         for (unsigned i; (i = next++) < blocks;) { run_block(i, grid, block, shared_bytes); }
@@ -353,5 +356,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
     return cudaSuccess;
 }
 const char* cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : "out of memory"; }
-const char* cudaGetErrorName(cudaError_t e) { return e == cudaSuccess ? "cudaSuccess" : "cudaErrorMemoryAllocation"; }
+const char* cudaGetErrorName(cudaError_t e) {
+    return e == cudaSuccess ? "cudaSuccess" : "cudaErrorMemoryAllocation";
+}
 }

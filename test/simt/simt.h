@@ -27,6 +27,9 @@
 #define __shared__ thread_local
 #define __launch_bounds__(...)
 
+// What the simulator does between threads is no race of theirs.
+#define SIMT_UNSEEN __attribute__((no_sanitize("thread")))
+
 namespace simt {
 
 constexpr int warp_lanes = 32;
@@ -71,7 +74,7 @@ void leave(char* place);
 /* A warp operation. Each lane brings its operands, on its own stack; the last lane of `mask` to come computes for all with
    f(operands, mask). `kind` tells operations apart. */
 template <class Operand, class F>
-void collective(uint32_t mask, Operand& mine, const void* kind, Site site, F f) {
+SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, const void* kind, Site site, F f) {
     Fiber* me = context.current;
     Warp& warp = context.warps[me->warp];
     if (!(mask >> me->lane & 1)) { fail("a lane is not in the mask of its own warp operation", site); }
@@ -111,12 +114,12 @@ struct Kind {
 
 // source(lane): the lane to read, -1 for none.
 template <class T, class Source>
-T shuffle(unsigned mask, T value, const void* kind, Site site, Source source) {
+SIMT_UNSEEN T shuffle(unsigned mask, T value, const void* kind, Site site, Source source) {
     struct Operand {
         T in, out;
         int source;
     } mine{value, value, source((int)context.current->lane)};
-    collective(mask, mine, kind, site, [&](Operand** lane, uint32_t needed) {
+    collective(mask, mine, kind, site, [&](Operand** lane, uint32_t needed) SIMT_UNSEEN {
         for (uint32_t m = needed; m; m &= m - 1) {
             Operand& to = *lane[__builtin_ctz(m)];
             if (to.source < 0) { continue; }
@@ -127,12 +130,12 @@ T shuffle(unsigned mask, T value, const void* kind, Site site, Source source) {
     return mine.out;
 }
 
-inline uint32_t ballot(unsigned mask, bool vote, const void* kind, Site site) {
+SIMT_UNSEEN inline uint32_t ballot(unsigned mask, bool vote, const void* kind, Site site) {
     struct Operand {
         bool vote;
         uint32_t out;
     } mine{vote, 0};
-    collective(mask, mine, kind, site, [](Operand** lane, uint32_t needed) {
+    collective(mask, mine, kind, site, [](Operand** lane, uint32_t needed) SIMT_UNSEEN {
         uint32_t votes = 0;
         for (uint32_t m = needed; m; m &= m - 1) {
             const int l = __builtin_ctz(m);
@@ -154,7 +157,8 @@ T atomic(T* p, T value, Op op) {
 }
 
 template <class... P, class... A>
-void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t, A&&... arguments) {
+void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
+            A&&... arguments) {
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
     run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }
@@ -168,10 +172,13 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
 #define gridDim (simt::context.grid_size)
 
 #define SIMT_SITE const char *file = __builtin_FILE(), int line = __builtin_LINE()
-#define SIMT_HERE simt::Site{file, line}
+#define SIMT_HERE                                                                                            \
+    simt::Site { file, line }
 
 inline void __syncthreads(SIMT_SITE) { simt::barrier(SIMT_HERE); }
-inline void __syncwarp(unsigned mask = ~0u, SIMT_SITE) { simt::ballot(mask, true, &simt::Kind<1>::id, SIMT_HERE); }
+inline void __syncwarp(unsigned mask = ~0u, SIMT_SITE) {
+    simt::ballot(mask, true, &simt::Kind<1>::id, SIMT_HERE);
+}
 inline unsigned __ballot_sync(unsigned mask, int vote, SIMT_SITE) {
     return simt::ballot(mask, vote, &simt::Kind<2>::id, SIMT_HERE);
 }
@@ -189,8 +196,9 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_SITE) {
 }
 template <class T>
 T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_SITE) {
-    return simt::shuffle(mask, value, &simt::Kind<5>::id, SIMT_HERE,
-                         [=](int lane) { return (lane & (width - 1)) >= (int)delta ? lane - (int)delta : -1; });
+    return simt::shuffle(mask, value, &simt::Kind<5>::id, SIMT_HERE, [=](int lane) {
+        return (lane & (width - 1)) >= (int)delta ? lane - (int)delta : -1;
+    });
 }
 template <class T>
 T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_SITE) {
