@@ -19,3 +19,9 @@ template <class E>
 void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape);
 template <class E>
 void embedding_backward_cpu(const Ctx&, acc_t<E>* dw, const int* token, const E* dy, EmbeddingShape);
+
+template <class E>
+void embedding_forward_gpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape);
+template <class E>
+void embedding_backward_gpu(const Ctx&, acc_t<E>* dw, const int* token, const E* dy, EmbeddingShape);
+size_t embedding_workspace_bytes_gpu(EmbeddingShape);

@@ -63,3 +63,6 @@ size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels,
 /* Elements of chosen (and list), and of list_start, for at most these sizes. */
 size_t routing_slots(int max_tokens, int num_levels, GateShape);
 size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+
+void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
+size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);

@@ -1,6 +1,8 @@
 /* Every kernel against the CPU, every version, both element types; sizes that fit a pack and sizes that do not. */
 #include "moba/adamw.h"
 #include "moba/dropout.h"
+#include "moba/embedding.h"
+#include "moba/gate.h"
 #include "moba/key_conv.h"
 #include "moba/linear.h"
 #include "moba/loss.h"
@@ -116,6 +118,74 @@ TEST(Kernels, Rows) {
             CALL(gather_rows, E, y, x, rows, s);
             CALL(scatter_rows, E, room.template output<E>("dx", (size_t)s.M * C), y, rows, s);
         });
+    }
+}
+
+TEST(Kernels, Embedding) {
+    // few tokens, so most rows are hit many times; and many, of which most are never seen
+    for (const auto& [s, versions] : {std::pair{EmbeddingShape{1, 1, 1}, 1},
+                                      {{300, 33, 7}, 1},
+                                      {{130, 64, 1000}, 2},
+                                      {{2100, 8, 70000}, 2}}) {
+        const std::vector<int> tokens = draw_below(s.M, 1, s.V);
+        expect_kernels("embedding", versions, [&, s = s](auto& room) {
+            using E = element<decltype(room)>;
+            const int* token = room.constant(tokens);
+            CALL(embedding_forward, E, room.template output<E>("y", (size_t)s.M * s.C), token,
+                 room.input((size_t)s.V * s.C, 2), s);
+        });
+        expect_kernels("embedding backward", 2, [&, s = s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const int* token = room.constant(tokens);
+            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.V * s.C, 3)));
+            if (room.gpu) { room.workspace(embedding_workspace_bytes_gpu(s)); }
+            CALL(embedding_backward, E, dw, token, room.input((size_t)s.M * s.C, 4), s);
+        });
+    }
+}
+
+// The lists are the CPU's, entry by entry: random choices, slots not used, a block that everybody picks, mixed block sizes.
+TEST(Kernels, GateLists) {
+    for (const auto& [T, S, K, levels] :
+         {std::tuple{1, 16, 1, 1}, {70, 16, 3, 1}, {1500, 16, 4, 1}, {700, 32, 2, 2}}) {
+        for (bool popular : {false, true}) {
+            const Batch batch({T, 1, T / 2 + 1}, S, levels);
+            const GateShape s{4, 2, 16, K, Gate::topk};
+            const size_t slots = routing_slots(batch.seqs.num_tokens, levels, s);
+            const size_t starts = routing_starts(batch.seqs.num_tokens, 3, S, levels, s);
+            std::vector<int> chosen(slots);
+            for (int h = 0; h < s.H; h++) {
+                const int k = s.slots(batch.seqs, h),
+                          blocks = batch.seqs.level[s.level(batch.seqs, h)].num_blocks;
+                const std::vector<int> any = draw_below((size_t)batch.seqs.num_tokens * k, h, blocks + 1);
+                for (size_t i = 0; i < any.size(); i++) {
+                    chosen[s.first_slot(batch.seqs, h) + i] =
+                        popular && i % 3 ? 0 : any[i] - 1;  // -1: not used
+                }
+            }
+            auto run = [&](auto& room) {
+                int* list = room.int_output("list", slots);
+                int* start = room.int_output("start", starts);
+                const Routing r{room.constant(chosen), start, list};
+                if (room.gpu) {
+                    room.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, S, levels, s));
+                    gate_lists_gpu(room.ctx, r, batch.seqs, s);
+                } else {
+                    gate_lists_cpu(room.ctx, r, batch.seqs, s);
+                }
+            };
+            const Outputs cpu = run_in<false, float, float>(0, run), gpu = run_in<true, float, float>(0, run);
+            EXPECT_EQ(gpu[1].second, cpu[1].second) << "starts";
+            for (int h = 0; h < s.H; h++) {
+                const int blocks = batch.seqs.level[s.level(batch.seqs, h)].num_blocks;
+                const size_t first = s.first_slot(batch.seqs, h);
+                const size_t used = (size_t)cpu[1].second[s.first_start(batch.seqs, h) + blocks];
+                for (size_t i = 0; i < used; i++) {
+                    ASSERT_EQ(gpu[0].second[first + i], cpu[0].second[first + i]);
+                }
+            }
+        }
     }
 }
 

@@ -1,0 +1,137 @@
+/* Stable counting sort by 8-bit digits. Contract: sort.cuh. */
+#include "moba/sort.cuh"
+
+static const int digits = 256, chunk = 2048;  // elements of one warp
+
+struct SortPass {
+    const int *key, *element;  // element null: 0, 1, 2, ...
+    int *key_out, *element_out;
+    int n, bins, shift;
+};
+
+// Keys outside [0, bins) become the last one.
+__device__ static int digit_of(const SortPass& p, int i) {
+    const int k = p.key[i];
+    return (k >= 0 && k < p.bins ? k : p.bins) >> p.shift & (digits - 1);
+}
+
+/* count[digit, chunk] = elements of the chunk with this digit
+   Maps     a block of 256 threads -> a chunk, a thread -> a digit for the counting, a batch of elements for the loading
+   Memory   the chunk's digits in shared memory, read by every thread in the same order (a broadcast)
+   Sync     the digits are all there before anybody counts */
+__global__ static void histogram_kernel(int* count, SortPass p, int chunks) {
+    __shared__ int digit[chunk];
+    const int begin = blockIdx.x * chunk, size = min(chunk, p.n - begin);
+    for (int i = threadIdx.x; i < size; i += blockDim.x) { digit[i] = digit_of(p, begin + i); }
+    __syncthreads();
+    int mine = 0;
+    for (int i = 0; i < size; i++) { mine += digit[i] == (int)threadIdx.x; }
+    count[(size_t)threadIdx.x * chunks + blockIdx.x] = mine;
+}
+
+/* count becomes its exclusive prefix sum, digit by digit and within it chunk by chunk
+   Maps     one block of 1024 threads; a thread -> a stretch of neighbours
+   Sync     the sums of all stretches before the first thread adds them up; that before anybody uses them */
+__global__ static void prefix_sum_kernel(int* count, int n) {
+    __shared__ int sum[1024];
+    const int t = threadIdx.x, step = (n + blockDim.x - 1) / blockDim.x, begin = min(n, t * step),
+              end = min(n, begin + step);
+    int total = 0;
+    for (int i = begin; i < end; i++) { total += count[i]; }
+    sum[t] = total;
+    __syncthreads();
+    if (t == 0) {
+        int before = 0;
+        for (int i = 0; i < (int)blockDim.x; i++) {
+            const int here = sum[i];
+            sum[i] = before;
+            before += here;
+        }
+    }
+    __syncthreads();
+    int before = sum[t];
+    for (int i = begin; i < end; i++) {
+        const int here = count[i];
+        count[i] = before;
+        before += here;
+    }
+}
+
+/* Elements to their places: place[digit, chunk] and on, in the order in which they stand in the chunk
+   Maps     a block of one warp -> a chunk, 32 elements at a time, a lane -> one of them
+   Sync     __syncwarp between reading the next free place of a digit and moving it on, and before the next batch reads it */
+__global__ static void scatter_kernel(const int* place, SortPass p, int chunks) {
+    __shared__ int next[digits];
+    const int lane = threadIdx.x, begin = blockIdx.x * chunk, end = min(p.n, begin + chunk);
+    for (int d = lane; d < digits; d += warp_size) { next[d] = place[(size_t)d * chunks + blockIdx.x]; }
+    __syncwarp();
+    for (int first = begin; first < end; first += warp_size) {
+        const int i = first + lane;
+        const bool here = i < end;
+        const int d = here ? digit_of(p, i) : 0;
+        unsigned same = __ballot_sync(all_lanes, here);  // lanes with my digit
+        for (int bit = 0; bit < 8; bit++) {
+            const unsigned set = __ballot_sync(all_lanes, d >> bit & 1);
+            same &= d >> bit & 1 ? set : ~set;
+        }
+        const int rank = __popc(same & ((1u << lane) - 1));
+        const int to = here ? next[d] + rank : 0;
+        __syncwarp();
+        if (here && rank == 0) { next[d] += __popc(same); }
+        __syncwarp();
+        if (here) {
+            p.key_out[to] = p.key[i];
+            p.element_out[to] = p.element ? p.element[i] : i;
+        }
+    }
+}
+
+/* start[k] = the first place whose key is at least k. Maps: a thread -> a bin */
+__global__ static void start_kernel(int* start, const int* sorted, int n, int bins) {
+    const int k = blockIdx.x * blockDim.x + threadIdx.x;
+    if (k > bins) { return; }
+    int low = 0, high = n;
+    while (low < high) {
+        const int middle = (int)(((unsigned)low + high) / 2), at = sorted[middle];
+        if (at >= 0 && at < min(k, bins)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    start[k] = low;
+}
+
+static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
+
+// Workspace: counts (256, chunks); keys twice; elements twice where more than one pass goes through them
+size_t sort_workspace_bytes(size_t n, int) {
+    return (ceil_div(n, (size_t)chunk) * digits + 3 * round_up(n, (size_t)64)) * sizeof(int);
+}
+
+void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins) {
+    REQUIRE(n < 1ull << 31 && bins >= 1 && bins < 1 << 24, "%zu keys of %d bins", n, bins);
+    REQUIRE(sort_workspace_bytes(n, bins) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    const int chunks = (int)ceil_div(n, (size_t)chunk), passes = passes_for(bins);
+    const size_t row = round_up(n, (size_t)64);
+    int* count = (int*)ctx.workspace;
+    int* keys[] = {count + (size_t)chunks * digits, count + (size_t)chunks * digits + row};
+    int* other = keys[1] + row;  // elements; the last pass writes into list
+    SortPass p{key, nullptr, nullptr, nullptr, (int)n, bins, 0};
+    for (int pass = 0; pass < passes && n > 0; pass++) {
+        p.key_out = keys[pass % 2];
+        p.element_out = (passes - 1 - pass) % 2 ? other : list;
+        p.shift = 8 * pass;
+        launch(histogram_kernel, chunks, digits, 0, ctx.stream, count, p, chunks);
+        LAUNCHED(ctx);
+        launch(prefix_sum_kernel, 1, 1024, 0, ctx.stream, count, chunks * digits);
+        LAUNCHED(ctx);
+        launch(scatter_kernel, chunks, warp_size, 0, ctx.stream, count, p, chunks);
+        LAUNCHED(ctx);
+        p.key = p.key_out;
+        p.element = p.element_out;
+    }
+    launch(start_kernel, blocks_for((size_t)bins + 1, 256), 256, 0, ctx.stream, start, p.key, (int)n, bins);
+    LAUNCHED(ctx);
+}

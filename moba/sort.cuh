@@ -1,0 +1,16 @@
+/* Turning a choice around: from "element i has key k" to "these elements have key k", as the gate's lists and the gradient of
+   the embedding need it. Included by .cu files only.
+
+   Math     list[start[k] .. start[k+1]) = the elements i with key[i] = k, ascending                    for k in [0, bins)
+            elements whose key is not in [0, bins) (-1: a slot not used) stand behind start[bins]
+   How      least significant digit first, 8 bits a pass: histogram of every chunk, prefix sum over digits and chunks, stable
+            scatter. A chunk is one warp's, which goes through it 32 elements at a time; equal digits of a batch find their
+            order by ballots. No atomics, so nothing depends on who comes first.
+   Shapes   key, list (n) int · start (bins + 1) int
+   Needs    n < 2^31, bins < 2^24; workspace of sort_workspace_bytes
+   Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory */
+#pragma once
+#include "moba/device.cuh"
+
+void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins);
+size_t sort_workspace_bytes(size_t n, int bins);
