@@ -66,3 +66,8 @@ size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateS
 
 void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+
+template <class E>
+void gate_forward_gpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
+template <class E>
+size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
