@@ -79,3 +79,16 @@ inline int choose_version(const Ctx& ctx, int best) {
     REQUIRE(ctx.version >= 0 && ctx.version <= best, "version %d of %d that fit", ctx.version, best);
     return ctx.version ? ctx.version : best;
 }
+
+/* out[i] += the `count` partial sums of element i, in order. Maps: a thread -> an element */
+static __global__ void add_partials_kernel(float* out, const float* partial, int count, int n) {
+    const int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i >= n) { return; }
+    float sum = out[i];
+    for (int p = 0; p < count; p++) { sum += partial[(size_t)p * n + i]; }
+    out[i] = sum;
+}
+inline void add_partials(const Ctx& ctx, float* out, const float* partial, int count, int n) {
+    launch(add_partials_kernel, blocks_for(n, 256), 256, 0, ctx.stream, out, partial, count, n);
+    LAUNCHED(ctx);
+}

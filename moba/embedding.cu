@@ -1,16 +1,8 @@
 /* Embedding on the GPU. Contract: embedding.h; definition: embedding.cpp. */
 #include "moba/embedding.h"
+#include "moba/rows.h"
 #include "moba/sort.cuh"
 #include <algorithm>
-
-/* y[m,:] = w[token[m],:]
-   Maps     a thread -> N neighbouring elements of y; N = 1 is version 1, a 16-byte pack version 2 */
-template <class E, int N>
-__global__ void embedding_forward_kernel(E* y, const int* token, const E* w, EmbeddingShape s) {
-    const size_t o = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
-    if (o >= (size_t)s.M * s.C) { return; }
-    store_pack(y + o, load_pack<E, N>(w + (size_t)token[o / s.C] * s.C + o % s.C));
-}
 
 /* dw[token[m],c] += dy[m,c], m by m
    Maps     a thread -> a column, over all tokens: no two threads meet, and nothing runs beside anything else */
@@ -45,17 +37,7 @@ size_t embedding_workspace_bytes_gpu(EmbeddingShape s) {
 
 template <class E>
 void embedding_forward_gpu(const Ctx& ctx, E* y, const int* token, const E* w, EmbeddingShape s) {
-    constexpr int N = pack_elements<E>;
-    const int threads = 256;
-    const size_t n = (size_t)s.M * s.C;
-    if (choose_version(ctx, packable<E>(s.C, {y, w}) ? 2 : 1) == 1) {
-        launch(embedding_forward_kernel<E, 1>, blocks_for(n, threads), threads, 0, ctx.stream, y, token, w,
-               s);
-    } else {
-        launch(embedding_forward_kernel<E, N>, blocks_for(n / N, threads), threads, 0, ctx.stream, y, token,
-               w, s);
-    }
-    LAUNCHED(ctx);
+    gather_rows_gpu(ctx, y, w, token, {s.M, s.V, s.C});
 }
 
 template <class E>

@@ -79,15 +79,6 @@ __global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, 
     }
 }
 
-/* dw += the partial sums, in order. Maps: a thread -> a weight */
-__global__ static void key_conv_dw_sum_kernel(float* dw, const float* partial, int chunks, int n) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) { return; }
-    float sum = dw[i];
-    for (int chunk = 0; chunk < chunks; chunk++) { sum += partial[(size_t)chunk * n + i]; }
-    dw[i] = sum;
-}
-
 template <class E>
 size_t key_conv_workspace_bytes_gpu(KeyConvShape s) {
     return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(float);
@@ -110,7 +101,7 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     REQUIRE(key_conv_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     choose_version(ctx, 1);
-    const int threads = 256, chunks = ceil_div(s.M, chunk_tokens), n = s.C * s.W;
+    const int threads = 256, chunks = ceil_div(s.M, chunk_tokens);
     const unsigned elements = blocks_for((size_t)s.M * s.C, threads);
     float *du = (float*)ctx.workspace, *partial = du + (size_t)s.M * s.C;
     launch(key_conv_du_kernel<E>, elements, threads, 0, ctx.stream, du, dy, k, w, position, s);
@@ -120,8 +111,7 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du,
            k, position, s);
     LAUNCHED(ctx);
-    launch(key_conv_dw_sum_kernel, blocks_for(n, threads), threads, 0, ctx.stream, dw, partial, chunks, n);
-    LAUNCHED(ctx);
+    add_partials(ctx, dw, partial, chunks, s.C * s.W);
 }
 
 #define INSTANTIATE(E)                                                                                       \

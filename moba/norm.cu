@@ -101,15 +101,6 @@ __global__ void norm_dw_kernel(float* partial, const E* dy, const E* x, const fl
     partial[(size_t)chunk * s.C + c] = sum;
 }
 
-/* dw[c] += the partial sums, in order. Maps: a thread -> a column */
-__global__ static void norm_dw_sum_kernel(float* dw, const float* partial, int chunks, int C) {
-    const int c = blockIdx.x * blockDim.x + threadIdx.x;
-    if (c >= C) { return; }
-    float sum = dw[c];
-    for (int chunk = 0; chunk < chunks; chunk++) { sum += partial[(size_t)chunk * C + c]; }
-    dw[c] = sum;
-}
-
 template <class E>
 size_t norm_workspace_bytes_gpu(NormShape s) {
     return (size_t)ceil_div(s.M, chunk_rows) * s.C * sizeof(float);
@@ -152,8 +143,7 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     float* partial = (float*)ctx.workspace;
     launch(norm_dw_kernel<E>, dim3(columns, chunks), threads, 0, ctx.stream, partial, dy, x, rstd, s);
     LAUNCHED(ctx);
-    launch(norm_dw_sum_kernel, columns, threads, 0, ctx.stream, dw, partial, chunks, s.C);
-    LAUNCHED(ctx);
+    add_partials(ctx, dw, partial, chunks, s.C);
 }
 
 #define INSTANTIATE(E)                                                                                       \
