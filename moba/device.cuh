@@ -67,11 +67,6 @@ __device__ inline float warp_sum(float x) {
     for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }
-__device__ inline float warp_max(float x) {
-    for (int bits = warp_size / 2; bits > 0; bits /= 2) { x = fmaxf(x, __shfl_xor_sync(all_lanes, x, bits)); }
-    return x;
-}
-
 inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
 
 /* The version to run: the one asked for, else the best of those that fit. */

@@ -146,16 +146,6 @@ SIMT_UNSEEN inline uint32_t ballot(unsigned mask, bool vote, const void* kind, S
     return mine.out;
 }
 
-template <class T, class Op>
-T atomic(T* p, T value, Op op) {
-    T before, after;
-    __atomic_load(p, &before, __ATOMIC_RELAXED);
-    do {
-        after = op(before, value);
-    } while (!__atomic_compare_exchange(p, &before, &after, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED));
-    return before;
-}
-
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             A&&... arguments) {
@@ -183,38 +173,15 @@ inline unsigned __ballot_sync(unsigned mask, int vote, SIMT_SITE) {
     return simt::ballot(mask, vote, &simt::Kind<2>::id, SIMT_HERE);
 }
 template <class T>
-T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_SITE) {
-    return simt::shuffle(mask, value, &simt::Kind<3>::id, SIMT_HERE,
-                         [=](int lane) { return (lane & ~(width - 1)) | (source & (width - 1)); });
-}
-template <class T>
 T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_SITE) {
-    return simt::shuffle(mask, value, &simt::Kind<4>::id, SIMT_HERE, [=](int lane) {
+    return simt::shuffle(mask, value, &simt::Kind<3>::id, SIMT_HERE, [=](int lane) {
         const int source = lane ^ bits;
         return (source & ~(width - 1)) <= (lane & ~(width - 1)) ? source : -1;
     });
 }
-template <class T>
-T __shfl_up_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_SITE) {
-    return simt::shuffle(mask, value, &simt::Kind<5>::id, SIMT_HERE, [=](int lane) {
-        return (lane & (width - 1)) >= (int)delta ? lane - (int)delta : -1;
-    });
-}
-template <class T>
-T __shfl_down_sync(unsigned mask, T value, unsigned delta, int width = 32, SIMT_SITE) {
-    return simt::shuffle(mask, value, &simt::Kind<6>::id, SIMT_HERE, [=](int lane) {
-        return (lane & (width - 1)) + (int)delta < width ? lane + (int)delta : -1;
-    });
-}
-template <class T>
-T atomicAdd(T* p, T value) {
-    return simt::atomic(p, value, [](T a, T b) { return a + b; });
-}
-
 using std::isfinite;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
-inline int __ffs(int x) { return __builtin_ffs(x); }
 template <class T>
 T min(T a, T b) {
     return b < a ? b : a;
