@@ -190,6 +190,9 @@ TEST(Windows, DocumentsAreSequencesOfTheirOwn) {
     EXPECT_EQ(b.tokens, (std::vector<int>{1, 2, 9, 3, 9, 9, 9, 5, 6}));
     EXPECT_EQ(b.targets, (std::vector<int>{2, 9, 3, 9, 9, 4, 5, 6, 9}));
     EXPECT_EQ(b.cu_seqlens, (std::vector<int>{0, 2, 4, 5, 6, 9}));
+    Batch one;
+    one.add_text({3, 9, 4}, 9);  // a document of one token
+    EXPECT_EQ(one.cu_seqlens, (std::vector<int>{0, 1, 2}));
 }
 
 // ---- the program ----

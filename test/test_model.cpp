@@ -30,6 +30,25 @@ TEST(Model, Gradient) {
     }
 }
 
+// Losses stand at the places of their tokens, also where some targets do not count.
+TEST(Model, LossesByPlace) {
+    const Config c = small("moba,full");
+    const Data d = data(lengths, c.vocab_size);
+    D model = make<double>(c, lengths);
+    const std::vector<double> z = logits(model, d);
+    pass(model, d, false);
+    std::vector<double> losses;
+    std::vector<int> correct;
+    model.read_losses(losses, correct);
+    for (int m = 0; m < d.cu.back(); m++) {
+        const double* row = &z[(size_t)m * c.vocab_size];
+        double sum = 0;
+        for (int v = 0; v < c.vocab_size; v++) { sum += std::exp(row[v]); }
+        const double want = d.targets[m] == ignored ? 0 : std::log(sum) - row[d.targets[m]];
+        ASSERT_NEAR(losses[m], want, 1e-10) << m;
+    }
+}
+
 // Gradients add up: three micro-batches are one large batch, whatever way it is cut.
 TEST(Model, MicroBatchesAddUp) {
     for (auto& [c, dropout] : variety()) {

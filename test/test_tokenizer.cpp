@@ -7,7 +7,7 @@
 namespace {
 
 const char* byte_level =
-    R"({"model": {"type": "BPE", "vocab": {"H": 0, "Ġthe": 1, "Ċ": 2, "Ã©": 3, "Ã": 4, "©": 5}},
+    R"({"model": {"type": "BPE", "vocab": {"H": 0, "Ġthe": 1, "Ċ": 2, "Ã©": 3, "Ã": 4, "©": 5, "Ń": 8, "Ā": 9}},
     "decoder": {"type": "ByteLevel"}, "added_tokens": [{"id": 6, "content": "<|endoftext|>", "special": true},
     {"id": 7, "content": "<name>", "special": false}]})";
 const char* llama2 =
@@ -24,7 +24,9 @@ TEST(Tokenizer, Decodes) {
     EXPECT_EQ(a.text(4) + a.text(5), "\xC3\xA9") << "a letter in two tokens";
     EXPECT_EQ(a.text(6), "") << "a mark";
     EXPECT_EQ(a.text(7), "<name>");
-    EXPECT_EQ(a.text(8) + a.text(-1), "");
+    EXPECT_EQ(a.text(8), "\xAD") << "the last of the 68 bytes that have no letter of their own";
+    EXPECT_EQ(a.text(9), std::string(1, '\0')) << "the first";
+    EXPECT_EQ(a.text(10) + a.text(-1), "");
     write_text(dir / "b", llama2);
     const Tokenizer b(dir / "b");
     EXPECT_EQ(b.text(0) + b.text(1) + b.text(2) + b.text(3) + b.text(4), " thecat\n\xC3  ");
