@@ -106,7 +106,8 @@ size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape s) {
 }
 
 template <class E>
-size_t attention_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
+size_t attention_workspace_bytes(int max_tokens, int, int S, int num_levels, AttentionShape s,
+                                 bool backward) {
     return s.kind == AttentionKind::moba ? moba_workspace_bytes<E>(max_tokens, S, num_levels, s, backward)
                                          : tiled_workspace_bytes<E>(max_tokens, s, backward);
 }
@@ -145,7 +146,7 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     template void attention_backward_cpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
                                          const E*, const acc_t<E>*, Routing, const Sequences&,               \
                                          AttentionShape);                                                    \
-    template size_t attention_workspace_bytes<E>(int, int, int, AttentionShape, bool);                       \
+    template size_t attention_workspace_bytes<E>(int, int, int, int, AttentionShape, bool);                       \
     template size_t naive_attention_workspace_bytes<E>(int, AttentionShape);
 INSTANTIATE(double)
 INSTANTIATE(float)

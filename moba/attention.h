@@ -43,6 +43,19 @@ void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
 
 /* For the best version; version 1 needs naive_attention_workspace_bytes. */
 template <class E>
-size_t attention_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
+size_t attention_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+                                 bool backward);
 template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
+
+/* 1 plain: a warp for each query; 2 tiles, for D <= 128: attention_forward.cu, attention_backward.cu */
+template <class E>
+void attention_forward_gpu(const Ctx&, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing,
+                           const Sequences&, AttentionShape);
+template <class E>
+void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+                            const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
+                            AttentionShape);
+template <class E>
+size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+                                     bool backward);

@@ -2,6 +2,7 @@
    CPU only. */
 #pragma once
 #include "moba/attention.h"
+#include "moba/memory.h"
 #include "moba/parallel.h"
 #include "moba/tile.h"
 #include <algorithm>
@@ -122,20 +123,3 @@ void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const Att
         }
     });
 }
-
-// Hands out pieces of a workspace, every one on a cache line. Without a base it only adds up.
-class Carver {
-  public:
-    explicit Carver(char* base) : base_(base) {}
-    template <class X>
-    X* take(size_t count) {
-        char* p = base_ ? base_ + used_ : nullptr;
-        used_ += round_up(count * sizeof(X), (size_t)64);
-        return (X*)p;
-    }
-    size_t bytes() const { return used_; }
-
-  private:
-    char* base_;
-    size_t used_ = 0;
-};

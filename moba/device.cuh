@@ -35,6 +35,22 @@ inline void launched(const Ctx& ctx, const char* file, int line) {
 }
 #define LAUNCHED(ctx) launched((ctx), __FILE__, __LINE__)
 
+/* Shared memory that a block may ask for, and asking for more than the 48 KB that every kernel has. */
+inline size_t max_shared_memory() {
+    static const int bytes = [] {
+        int device = 0, value = 0;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&value, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+        return value;
+    }();
+    return bytes;
+}
+template <class... P>
+void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
+    CUDA_CHECK(
+        cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+}
+
 constexpr int warp_size = 32;
 constexpr unsigned all_lanes = 0xFFFFFFFFu;
 

@@ -54,6 +54,23 @@ class Arena {
     std::vector<Tensor> tensors_;
 };
 
+/* Hands out pieces of a workspace, aligned as tensors are. Without a base it only adds up. */
+class Carver {
+  public:
+    explicit Carver(char* base) : base_(base) {}
+    template <class X>
+    X* take(size_t count) {
+        char* p = base_ ? base_ + used_ : nullptr;
+        used_ += round_up(count * sizeof(X), align_bytes);
+        return (X*)p;
+    }
+    size_t bytes() const { return used_; }
+
+  private:
+    char* base_;
+    size_t used_ = 0;
+};
+
 // "12.3 MiB"
 std::string readable_bytes(size_t bytes);
 

@@ -110,9 +110,9 @@ size_t Model<E>::workspace_needed() const {
             decoding.kind = kind;
             need(sizes_.cache_tokens ? decode_workspace_bytes<E>(cache_shape(), decoding) : 0);
         }
-        need(sizes_.attention_version == 1
-                 ? naive_attention_workspace_bytes<E>(M, s)
-                 : attention_workspace_bytes<E>(M, c.block_size, c.num_blocks, s, sizes_.training));
+        need(sizes_.attention_version == 1 ? naive_attention_workspace_bytes<E>(M, s)
+                                           : attention_workspace_bytes<E>(M, sizes_.max_seqs, c.block_size,
+                                                                          c.num_blocks, s, sizes_.training));
     }
     return most;
 }

@@ -49,7 +49,7 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, i
     Sequences out{M, num_seqs, longest, num_levels, table.data(), table.data() + cu.size(), {}};
     for (int i = 0; i < num_levels; i++) {
         const int* start = table.data() + level_at[i];
-        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1};
+        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1, block_size >> i};
     }
     return out;
 }

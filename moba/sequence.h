@@ -18,6 +18,7 @@ struct BlockTable {
     const int* start;  // (num_blocks + 1) token index
     const int* first;  // (num_blocks) block index
     const int* own;    // (M) block index
+    int size;          // S of these blocks, in tokens
 };
 
 struct Sequences {

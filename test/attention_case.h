@@ -71,13 +71,17 @@ Result<E> run(const Case& c, int version) {
     Guarded<acc_t<E>> lse((size_t)c.H * M);
     const size_t naive = naive_attention_workspace_bytes<E>(M, s);
     {
-        Workspace work(version == 1 ? naive : attention_workspace_bytes<E>(M, c.S, c.levels, s, false),
+        Workspace work(version == 1
+                           ? naive
+                           : attention_workspace_bytes<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, false),
                        version);
         attention_forward_cpu<E>(work.ctx, out.data(), lse.data(), eq.data(), ek.data(), ev.data(),
                                  choice.routing(), batch.seqs, s);
         EXPECT_TRUE(work.intact());
     }
-    Workspace work(version == 1 ? naive : attention_workspace_bytes<E>(M, c.S, c.levels, s, true), version);
+    Workspace work(
+        version == 1 ? naive : attention_workspace_bytes<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, true),
+        version);
     attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), out.data(), eq.data(),
                               ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
     EXPECT_TRUE(work.intact());

@@ -108,7 +108,7 @@ static void run_attention(const std::string& path, int version) {
     const GateShape gate{H, G, D, K, Gate::topk};
     const AttentionShape shape{H, G, D, AttentionKind::moba, 0, gate};
     const size_t bytes = std::max({gate_workspace_bytes<float>(M, (int)cu.size() - 1, S, 1, gate),
-                                   attention_workspace_bytes<float>(M, S, 1, shape, true),
+                                   attention_workspace_bytes<float>(M, seqs.num_seqs, S, 1, shape, true),
                                    naive_attention_workspace_bytes<float>(M, shape)});
     const Ctx ctx = with_workspace(version, bytes);
     std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size());

@@ -61,7 +61,7 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
         start(routing_starts(M, o.batch, o.block_size, 1, gate));
     const Routing routing{chosen.data(), start.data(), list.data()};
     std::vector<char> workspace(std::max({gate_workspace_bytes<float>(M, o.batch, o.block_size, 1, gate),
-                                          attention_workspace_bytes<float>(M, o.block_size, 1, shape, true),
+                                          attention_workspace_bytes<float>(M, o.batch, o.block_size, 1, shape, true),
                                           naive_attention_workspace_bytes<float>(M, shape)}));
     Ctx ctx;
     ctx.version = version;

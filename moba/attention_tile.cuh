@@ -1,0 +1,354 @@
+/* What version 2 of attention is made of: items of work, tiles in shared memory, products of tiles in registers. Included by
+   attention_*.cu only.
+
+   An item is a set of queries against a stretch of keys. Full and window attention: a tile of neighbouring queries against all keys
+   that any of them sees. MoBA: a part of one block's list of queries against the keys of the block. So one kernel serves all kinds,
+   and comparing them is fair. A block of threads takes one item; the queries go through in tiles of tile_rows.
+
+   Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes read 16 bytes each, of 8 rows, at
+   once. A thread (tm, tn) = (threadIdx.x / 16, threadIdx.x % 16) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys
+   tn + 16 j, or packs of channels 16 apart. */
+#pragma once
+#include "moba/attention.cuh"
+#include "moba/memory.h"
+#include "moba/sort.cuh"
+#include <algorithm>
+
+// DT: the head size, rounded up to one of the five that kernels are made for
+template <int DT>
+constexpr int tile_rows = DT <= 64 ? 64 : 32;
+template <int DT>
+constexpr int tile_threads = 4 * tile_rows<DT>;
+template <int DT>
+constexpr int row_floats = DT + 4;
+constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
+constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
+constexpr int item_entries = 1024;             // of a block's list, in one item
+
+// f.template operator()<DT>() for the head size D
+template <class F>
+auto with_tile(int D, F f) {
+    return D <= 16   ? f.template operator()<16>()
+           : D <= 32 ? f.template operator()<32>()
+           : D <= 64 ? f.template operator()<64>()
+           : D <= 96 ? f.template operator()<96>()
+                     : f.template operator()<128>();
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Items
+
+/* Where the items of every (head, block) begin, made on the device: the host never learns how long the lists are. group > 1: one
+   set of items for all heads of a key/value head, whose lists follow one another. Null for full and window. */
+struct Items {
+    const int* start;  // (heads / group * num_blocks + 1)
+    int count;         // heads / group * num_blocks
+};
+
+__device__ inline int list_length(const Heads& s, int head, int block) {
+    const int* start = s.starts(head) + block;
+    return start[1] - start[0];
+}
+
+// The last b with start[b] <= item.
+__device__ inline int find_item(const Items& items, int item) {
+    int low = 0, high = items.count;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (items.start[middle] <= item) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+
+/* The device's item table for these heads; `count` has room for item_table_ints. attention_items.cu */
+Items make_items(const Ctx&, int* count, const Heads&, int group);
+size_t item_table_ints(int heads, int num_blocks);
+inline size_t max_items(int heads, int num_blocks, size_t slots, int group) {
+    return (size_t)heads / group * num_blocks + heads * slots / item_entries;
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Tiles
+
+/* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
+   from(r) points to D elements, 16-byte aligned if packed. */
+template <int DT, class From>
+__device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
+    using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
+    constexpr int N = pack_elements<E>, W = row_floats<DT>;
+    if (packed) {
+        for (int o = threadIdx.x; o < all_rows * (DT / N); o += blockDim.x) {
+            const int r = o / (DT / N), d = o % (DT / N) * N;
+            Pack<E, N> in;
+            const bool there = r < rows && d < D;
+            if (there) { in = load_pack<E, N>(from(r) + d); }
+#pragma unroll
+            for (int i = 0; i < N; i += 4) {
+                Pack<float, 4> out;
+#pragma unroll
+                for (int j = 0; j < 4; j++) { out.at[j] = there ? (float)in.at[i + j] : 0.f; }
+                store_pack(to + r * W + d + i, out);
+            }
+        }
+    } else {
+        for (int o = threadIdx.x; o < all_rows * DT; o += blockDim.x) {
+            const int r = o / DT, d = o % DT;
+            to[r * W + d] = r < rows && d < D ? (float)from(r)[d] : 0.f;
+        }
+    }
+}
+
+// s[j][i] = <x row 4 tm + i, y row tn + 16 j> for columns J0 .. J0 + J - 1
+template <int DT, int J0, int J, int columns>
+__device__ void dot_columns(float (&s)[columns][4], const float* x, const float* y) {
+    constexpr int W = row_floats<DT>;
+    x += threadIdx.x / 16 * 4 * W;
+    y += threadIdx.x % 16 * W;
+#pragma unroll
+    for (int j = J0; j < J0 + J; j++) {
+        for (int i = 0; i < 4; i++) { s[j][i] = 0; }
+    }
+#pragma unroll 1
+    for (int d = 0; d < DT; d += 4) {
+        Pack<float, 4> a[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(x + i * W + d); }
+#pragma unroll
+        for (int j = J0; j < J0 + J; j++) {
+            const Pack<float, 4> b = load_pack<float, 4>(y + 16 * j * W + d);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+#pragma unroll
+                for (int c = 0; c < 4; c++) { s[j][i] += a[i].at[c] * b.at[c]; }
+            }
+        }
+    }
+}
+
+// As above for all columns below `keys`; those beyond stay as they are
+template <int DT, int columns>
+__device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y, int keys) {
+    if (keys > 16 * (columns - 1)) {
+        dot_columns<DT, 0, columns>(s, x, y);
+        return;
+    }
+    dot_columns<DT, 0, 1>(s, x, y);
+    if constexpr (columns > 2) {
+        if (keys > 16) { dot_columns<DT, 1, 1>(s, x, y); }
+        if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+    }
+}
+
+/* A thread's 4 rows of DT channels: packs of `width`, one for every 16 * width channels. */
+template <int DT>
+struct RowSums {
+    static constexpr int columns = DT / 16, width = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
+    float at[4][columns];
+
+    __device__ void zero() {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            for (int c = 0; c < columns; c++) { at[i][c] = 0; }
+        }
+    }
+    // at[i] += weight[i] * row
+    __device__ void add(const float (&weight)[4], const float* row) {
+#pragma unroll
+        for (int c = 0; c < columns; c += width) {
+            const Pack<float, width> b =
+                load_pack<float, width>(row + (c / width * 16 + threadIdx.x % 16) * width);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+#pragma unroll
+                for (int w = 0; w < width; w++) { at[i][c + w] += weight[i] * b.at[w]; }
+            }
+        }
+    }
+    // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of 4
+    __device__ void add_rows(const float* p, const float* y, int n) {
+        p += threadIdx.x / 16 * 4 * weight_floats;
+        for (int j = 0; j < n; j += 4) {
+            Pack<float, 4> a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(p + i * weight_floats + j); }
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const float weight[4] = {a[0].at[c], a[1].at[c], a[2].at[c], a[3].at[c]};
+                add(weight, y + (j + c) * row_floats<DT>);
+            }
+        }
+    }
+    // at[i] += sum over r < n of p[r, 4 tm + i] y[r]
+    __device__ void add_columns(const float* p, const float* y, int n) {
+        p += threadIdx.x / 16 * 4;
+        for (int r = 0; r < n; r++) {
+            const Pack<float, 4> a = load_pack<float, 4>(p + r * weight_floats);
+            add(a.at, y + r * row_floats<DT>);
+        }
+    }
+    // row[d] = at[i] * factor for a row of D elements
+    template <class Out>
+    __device__ void store(Out* row, int i, int D, float factor) const {
+#pragma unroll
+        for (int c = 0; c < columns; c++) {
+            const int d = (c / width * 16 + threadIdx.x % 16) * width + c % width;
+            if (d < D) { row[d] = Out(at[i][c] * factor); }
+        }
+    }
+};
+
+/* A tile of queries of an item: who they are, and which keys each may see. */
+template <int DT>
+struct TileRows {
+    int token[tile_rows<DT>], head[tile_rows<DT>], first[tile_rows<DT>], last[tile_rows<DT>];
+    size_t slot[tile_rows<DT>];  // where the result of a listed query goes
+};
+
+/* Queries against keys [key_begin, key_end): those of the list, or neighbours from token `first` on. */
+struct Item {
+    int head, rows, first;
+    const int* list;
+    int key_begin, key_end;
+};
+
+// Item `index` of the forward pass and of dq. False: there is none.
+template <int DT>
+__device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
+    if (!items.start) {  // neighbours; those that see most come first
+        const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
+        it.head = index % s.count;
+        it.first = tile * tile_rows<DT>;
+        it.rows = min(tile_rows<DT>, s.M - it.first);
+        it.list = nullptr;
+        it.key_begin = s.first_key(it.first);
+        it.key_end = it.first + it.rows;
+        return true;
+    }
+    if (index >= items.start[items.count]) { return false; }
+    const int b = find_item(items, index), block = b % s.blocks.num_blocks;
+    it.head = b / s.blocks.num_blocks;
+    const int* start = s.starts(it.head) + block;
+    it.first = start[0] + (index - items.start[b]) * item_entries;
+    it.rows = min(item_entries, start[1] - it.first);
+    it.list = s.list + it.head * s.slots();
+    it.key_begin = s.blocks.start[block];
+    it.key_end = s.blocks.start[block + 1];
+    return true;
+}
+
+// Rows r0.. of the item into the tile, by the first tile_rows threads.
+template <int DT>
+__device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r0) {
+    const int r = threadIdx.x;
+    if (r >= tile_rows<DT>) { return; }
+    const bool there = r0 + r < it.rows;
+    const int entry = it.first + r0 + r;
+    x.head[r] = it.head;
+    if (!there) {
+        x.first[r] = x.last[r] = 0;
+        return;
+    }
+    const int id = it.list ? it.list[entry] : 0, t = it.list ? id / s.K : entry;
+    x.token[r] = t;
+    x.slot[r] = it.head * s.slots() + id;
+    x.first[r] = max(it.key_begin, s.first_key(t));
+    x.last[r] = min(it.key_end, t + 1);
+}
+
+/* The keys and values of an item in shared memory: all of them if they fit, and then they stay; else a chunk at a time. */
+template <class E, int DT>
+struct KeyTiles {
+    float *k, *v;
+    int room;  // keys; a multiple of chunk_keys
+    const E *from_k, *from_v;
+    bool packed;
+
+    __device__ void load(const Heads& s, int g, int begin, int n) const {
+        const int all = (n + 15) / 16 * 16;
+        load_rows<DT>(k, n, all, s.D, packed, [&](int r) { return from_k + s.key(begin + r, g); });
+        load_rows<DT>(v, n, all, s.D, packed, [&](int r) { return from_v + s.key(begin + r, g); });
+    }
+};
+
+// The sum, or the largest, of the 16 lanes that share a thread's rows
+__device__ inline float row_sum(float x) {
+    for (int bits = 8; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    return x;
+}
+__device__ inline float row_max(float x) {
+    for (int bits = 8; bits > 0; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    return x;
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Launches
+
+/* Keys that stay in shared memory: a block of up to 128 where the device has room for it beside the other `floats`. */
+template <int DT>
+int key_room(const Heads& s, size_t floats) {
+    const int want = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
+    const size_t bytes = (floats + 2 * (size_t)want * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>);
+    return bytes + 1024 <= max_shared_memory() ? want : chunk_keys;
+}
+
+// Blocks of threads for the forward pass and dq: an item each
+template <int DT>
+unsigned item_blocks(const Heads& s) {
+    return s.chosen ? (unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), 1)
+                    : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+}
+
+/* What version 2 keeps in its workspace for one set of heads. */
+template <class E>
+struct TiledWorkspace {
+    int* items;       // the item table
+    E* part;          // (heads, M, K, D) results of (query, block), MoBA only
+    float* part_lse;  // (heads, M, K)
+    float* keys;      // (items, 2, S, D) sums of dk and dv, MoBA's backward only
+    char* rest;       // of prefix_sum_gpu
+    size_t rest_bytes, bytes;
+
+    TiledWorkspace(char* base, int heads, int group, int M, int K, int num_blocks, int S, int D,
+                   bool backward) {
+        Carver c(base);
+        const size_t slots = (size_t)M * K, items_ = item_table_ints(heads, num_blocks);
+        rest_bytes = prefix_sum_workspace_bytes(items_);
+        rest = c.take<char>(rest_bytes);
+        items = c.take<int>(items_);
+        part = c.take<E>(heads * slots * D);
+        part_lse = c.take<float>(backward ? 0 : heads * slots);
+        keys =
+            c.take<float>(backward ? max_items(heads, num_blocks, slots, group) * 2 * std::min(S, M) * D : 0);
+        bytes = c.bytes();
+    }
+};
+
+/* f(heads, workspace, a context that prefix_sum_gpu may use) for all heads, in as few calls as block sizes and workspace allow. */
+template <class E, class F>
+void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
+                F f) {
+    if (shape.kind != AttentionKind::moba) {
+        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 1, 0, 0, 0, 0, 0, backward),
+          ctx);
+        return;
+    }
+    const int group = shape.H / shape.G;
+    for (int g = 0, kv = seqs.num_levels > 1 ? 1 : shape.G; g < shape.G; g += kv) {
+        for (kv = std::min(kv, shape.G - g); kv >= 1; kv--) {
+            const Heads s = heads_of(g, kv, r, seqs, shape);
+            const TiledWorkspace<E> w(ctx.workspace, s.count, group, s.M, s.K, s.blocks.num_blocks,
+                                      s.blocks.size, s.D, backward);
+            if (w.bytes > ctx.workspace_bytes) { continue; }
+            Ctx rest = ctx;
+            rest.workspace = w.rest;
+            rest.workspace_bytes = w.rest_bytes;
+            f(s, w, rest);
+            break;
+        }
+        REQUIRE(kv >= 1, "a workspace of more than %zu bytes", ctx.workspace_bytes);
+    }
+}

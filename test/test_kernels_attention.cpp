@@ -1,0 +1,101 @@
+/* Attention's kernels against the CPU, with the choice of blocks given: every version, kind and head size; one tile and many, lists
+   longer than an item, blocks longer than what stays in shared memory, and a block that every query picks. */
+#include "test/attention_case.h"
+#include "test/kernel_case.h"
+
+namespace {
+
+using namespace attention_case;
+using namespace kernel_case;
+
+// Forward and backward in a room; `choice` as in attention_case.h.
+template <class R>
+void attend(R& room, const Case& c, const Batch& batch, Choice& choice) {
+    using E = typename R::E;
+    using A = typename R::A;
+    const AttentionShape s = shape_of(c);
+    const int M = batch.seqs.num_tokens, B = batch.seqs.num_seqs;
+    const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
+    const E *q = room.input(nq, 1, c.scale), *k = room.input(nk, 2), *v = room.input(nk, 3),
+            *dout = room.input(nq, 4);
+    const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
+    const Routing r{room.constant(choice.chosen), room.constant(choice.start), room.constant(choice.list)};
+    E *out = room.template output<E>("out", nq), *dq = room.template output<E>("dq", nq),
+      *dk = room.template output<E>("dk", nk), *dv = room.template output<E>("dv", nk);
+    A* lse = room.template output<A>("lse", (size_t)c.H * M);
+    if constexpr (R::gpu) {
+        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, false));
+        attention_forward_gpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
+        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));
+        attention_backward_gpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+    } else {
+        room.workspace(attention_workspace_bytes<E>(M, B, c.S, c.levels, s, true));
+        attention_forward_cpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
+        attention_backward_cpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+    }
+}
+
+void expect_attention(const Case& c, int versions = 2, int first = 1) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    const int M = tokens(c);
+    Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)M * c.H * c.D, 1, c.scale)),
+                           as<double>(draw<bf16>((size_t)M * c.G * c.D, 2)));
+    std::string name = "attention";
+    for (int n : c.lengths) { name += " " + std::to_string(n); }
+    name += " D" + std::to_string(c.D) + " S" + std::to_string(c.S) + " K" + std::to_string(c.K);
+    expect_kernels(
+        name, versions, [&](auto& room) { attend(room, c, batch, choice); }, first);
+}
+
+TEST(KernelsAttention, Full) {
+    for (const Case& c :
+         {Case{{2}, 1, 1, 2}, {{63, 2}, 1, 1, 16}, {{70, 1, 65, 17}, 4, 2, 80}, {{129}, 3, 1, 6}}) {
+        expect_attention(c);
+    }
+}
+
+TEST(KernelsAttention, Window) {
+    for (const Case& c : {Case{{150}, 2, 1, 64, window, 7},
+                          {{170, 1, 30}, 4, 2, 6, window, 129},
+                          {{50, 40}, 1, 1, 96, window, 500}}) {
+        expect_attention(c);
+    }
+}
+
+TEST(KernelsAttention, Moba) {
+    for (const Case& c : {Case{{17}, 1, 1, 16, moba, 0, 16, 2},
+                          {{150}, 4, 2, 64, moba, 0, 16, 1},  // the own block alone
+                          {{90, 1, 129, 16, 33}, 6, 2, 32, moba, 0, 16, 3},
+                          {{130, 77}, 3, 1, 18, moba, 0, 16, 4, 1, Gate::recent},
+                          {{120}, 2, 2, 96, moba, 0, 32, 3, 1, Gate::sink},
+                          {{201}, 1, 1, 128, moba, 0, 64, 2},
+                          {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2},  // mixed block sizes
+                          {{150, 30}, 2, 1, 16, moba, 0, 32, 64}}) {
+        expect_attention(c);
+    }
+}
+
+// Blocks of two tiles of keys that stay, and of more than can stay.
+TEST(KernelsAttention, LongBlocks) {
+    expect_attention({{300}, 2, 1, 16, moba, 0, 128, 2}, 2, 2);
+    expect_attention({{420, 50}, 1, 1, 16, moba, 0, 192, 2}, 2, 2);
+}
+
+// Every query picks block 0 beside its own: its list takes several items.
+TEST(KernelsAttention, PopularBlock) {
+    const Case c{{1200}, 2, 1, 16, moba, 0, 16, 2, 1, Gate::sink};
+    expect_attention(c, 2, 2);
+}
+
+// Only the plain version is for any head size.
+TEST(KernelsAttention, LargeHeads) {
+    expect_attention({{40}, 2, 1, 160}, 1);
+    expect_attention({{40}, 2, 1, 256, moba, 0, 16, 2}, 1);
+}
+
+// Scores of thousands.
+TEST(KernelsAttention, LargeScores) {
+    expect_attention({{100, 60}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300});
+}
+
+}  // namespace
