@@ -1,7 +1,8 @@
-/* Stable counting sort by 8-bit digits. Contract: sort.cuh. */
+/* Prefix sums, and stable counting sort by 8-bit digits. Contract: sort.cuh. */
 #include "moba/sort.cuh"
 
 static const int digits = 256, chunk = 2048;  // elements of one warp
+static const int scan_tile = 1024;            // counts of one warp
 
 struct SortPass {
     const int *key, *element;  // element null: 0, 1, 2, ...
@@ -29,32 +30,64 @@ __global__ static void histogram_kernel(int* count, SortPass p, int chunks) {
     count[(size_t)threadIdx.x * chunks + blockIdx.x] = mine;
 }
 
-/* count becomes its exclusive prefix sum, digit by digit and within it chunk by chunk
-   Maps     one block of 1024 threads; a thread -> a stretch of neighbours
-   Sync     the sums of all stretches before the first thread adds them up; that before anybody uses them */
-__global__ static void prefix_sum_kernel(int* count, int n) {
-    __shared__ int sum[1024];
-    const int t = threadIdx.x, step = (n + blockDim.x - 1) / blockDim.x, begin = min(n, t * step),
-              end = min(n, begin + step);
+/* sum[tile] = the sum of a tile of counts. Maps: a warp -> a tile, a lane -> every 32nd count */
+__global__ static void tile_sums_kernel(int* sum, const int* count, size_t n) {
+    const size_t tile = blockIdx.x * (blockDim.x / warp_size) + threadIdx.x / warp_size;
+    const int lane = threadIdx.x % warp_size;
+    const size_t begin = tile * scan_tile, end = min(n, begin + scan_tile);
     int total = 0;
-    for (int i = begin; i < end; i++) { total += count[i]; }
-    sum[t] = total;
-    __syncthreads();
-    if (t == 0) {
-        int before = 0;
-        for (int i = 0; i < (int)blockDim.x; i++) {
-            const int here = sum[i];
-            sum[i] = before;
-            before += here;
+    for (size_t i = begin + lane; i < end; i += warp_size) { total += count[i]; }
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) { total += __shfl_xor_sync(all_lanes, total, bits); }
+    if (lane == 0 && begin < n) { sum[tile] = total; }
+}
+
+/* count becomes its exclusive prefix sum, over what stands before its tile (null: nothing)
+   Maps     a warp -> a tile, 32 counts at a time, a lane -> one of them
+   Sync     none beyond the shuffles */
+__global__ static void scan_tiles_kernel(int* count, const int* before_tile, size_t n) {
+    const size_t tile = blockIdx.x * (blockDim.x / warp_size) + threadIdx.x / warp_size;
+    const int lane = threadIdx.x % warp_size;
+    const size_t begin = tile * scan_tile, end = min(n, begin + scan_tile);
+    int before = before_tile && begin < n ? before_tile[tile] : 0;
+    for (size_t first = begin; first < end; first += warp_size) {
+        const size_t i = first + lane;
+        const int here = i < end ? count[i] : 0;
+        int sum = here;
+        for (int lanes = 1; lanes < warp_size; lanes *= 2) {
+            const int x = __shfl_up_sync(all_lanes, sum, lanes);
+            sum += lane >= lanes ? x : 0;
         }
+        if (i < end) { count[i] = before + sum - here; }
+        before += __shfl_sync(all_lanes, sum, warp_size - 1);
     }
-    __syncthreads();
-    int before = sum[t];
-    for (int i = begin; i < end; i++) {
-        const int here = count[i];
-        count[i] = before;
-        before += here;
+}
+
+// Ints of workspace: the sums of all tiles, then the sums of their tiles, ...
+static size_t scan_ints(size_t n) {
+    const size_t tiles = ceil_div(n, (size_t)scan_tile);
+    return tiles <= 1 ? 0 : round_up(tiles, (size_t)64) + scan_ints(tiles);
+}
+
+static void prefix_sum(const Ctx& ctx, int* count, size_t n, int* sums) {
+    const size_t tiles = ceil_div(n, (size_t)scan_tile);
+    const int threads = 128;
+    const unsigned blocks = blocks_for(tiles, threads / warp_size);
+    if (n == 0) { return; }
+    if (tiles > 1) {
+        launch(tile_sums_kernel, blocks, threads, 0, ctx.stream, sums, count, n);
+        LAUNCHED(ctx);
+        prefix_sum(ctx, sums, tiles, sums + round_up(tiles, (size_t)64));
     }
+    launch(scan_tiles_kernel, blocks, threads, 0, ctx.stream, count, tiles > 1 ? sums : nullptr, n);
+    LAUNCHED(ctx);
+}
+
+size_t prefix_sum_workspace_bytes(size_t n) { return scan_ints(n) * sizeof(int); }
+
+void prefix_sum_gpu(const Ctx& ctx, int* count, size_t n) {
+    REQUIRE(prefix_sum_workspace_bytes(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    prefix_sum(ctx, count, n, (int*)ctx.workspace);
 }
 
 /* Elements to their places: place[digit, chunk] and on, in the order in which they stand in the chunk
@@ -104,9 +137,10 @@ __global__ static void start_kernel(int* start, const int* sorted, int n, int bi
 
 static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
 
-// Workspace: counts (256, chunks); keys twice; elements twice where more than one pass goes through them
+// Workspace: counts (256, chunks); keys twice; elements once; what the prefix sum needs
 size_t sort_workspace_bytes(size_t n, int) {
-    return (ceil_div(n, (size_t)chunk) * digits + 3 * round_up(n, (size_t)64)) * sizeof(int);
+    const size_t counts = ceil_div(n, (size_t)chunk) * digits;
+    return (counts + 3 * round_up(n, (size_t)64) + scan_ints(counts)) * sizeof(int);
 }
 
 void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins) {
@@ -118,6 +152,7 @@ void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size
     int* count = (int*)ctx.workspace;
     int* keys[] = {count + (size_t)chunks * digits, count + (size_t)chunks * digits + row};
     int* other = keys[1] + row;  // elements; the last pass writes into list
+    int* sums = other + row;
     SortPass p{key, nullptr, nullptr, nullptr, (int)n, bins, 0};
     for (int pass = 0; pass < passes && n > 0; pass++) {
         p.key_out = keys[pass % 2];
@@ -125,8 +160,7 @@ void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size
         p.shift = 8 * pass;
         launch(histogram_kernel, chunks, digits, 0, ctx.stream, count, p, chunks);
         LAUNCHED(ctx);
-        launch(prefix_sum_kernel, 1, 1024, 0, ctx.stream, count, chunks * digits);
-        LAUNCHED(ctx);
+        prefix_sum(ctx, count, (size_t)chunks * digits, sums);
         launch(scatter_kernel, chunks, warp_size, 0, ctx.stream, count, p, chunks);
         LAUNCHED(ctx);
         p.key = p.key_out;

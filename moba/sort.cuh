@@ -14,3 +14,9 @@
 
 void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins);
 size_t sort_workspace_bytes(size_t n, int bins);
+
+/* count[i] = count[0] + ... + count[i-1], in place. With a 0 behind the counts their total stands there afterwards.
+   Needs    a total below 2^31; workspace of prefix_sum_workspace_bytes
+   Cost     two reads and one write of n ints, in 1 launch for 1024 counts, 3 for 2^20, 5 for 2^30 */
+void prefix_sum_gpu(const Ctx&, int* count, size_t n);
+size_t prefix_sum_workspace_bytes(size_t n);

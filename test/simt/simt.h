@@ -179,6 +179,16 @@ T __shfl_xor_sync(unsigned mask, T value, int bits, int width = 32, SIMT_SITE) {
         return (source & ~(width - 1)) <= (lane & ~(width - 1)) ? source : -1;
     });
 }
+template <class T>
+T __shfl_up_sync(unsigned mask, T value, unsigned lanes, int width = 32, SIMT_SITE) {
+    return simt::shuffle(mask, value, &simt::Kind<4>::id, SIMT_HERE,
+                         [=](int lane) { return lane % width < (int)lanes ? -1 : lane - (int)lanes; });
+}
+template <class T>
+T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_SITE) {
+    return simt::shuffle(mask, value, &simt::Kind<5>::id, SIMT_HERE,
+                         [=](int lane) { return (lane & ~(width - 1)) + (source & (width - 1)); });
+}
 using std::isfinite;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
