@@ -6,10 +6,10 @@
    Shapes   k, v caches (capacity, G, D) E · means acc_t<E>, for each key/value head transposed (D, columns) · q, out (H, D) E ·
             rows (count, width) E
    Units    capacity, length, first, count in tokens
-   Needs    first + count <= capacity, 1 <= length <= capacity, one sequence; workspace of decode_workspace_bytes
+   Needs    first + count <= capacity, 1 <= length <= capacity, one sequence; D <= 256 on the GPU; workspace of decode_workspace_bytes
    Error    as attention.h; the choice has the same bits as gate.h's
    Cost     moba: (N + K*S) * D for each query head, N = length/S means and K*S keys; full: length * D; bound by memory
-   Order    fixed: pieces of 1024 keys, or blocks, merged in order */
+   Order    fixed: pieces of 1024 keys, or blocks (the GPU cuts those longer than 1024), merged in order */
 #pragma once
 #include "moba/attention.h"
 
@@ -34,3 +34,13 @@ void decode_attention_cpu(const Ctx&, E* out, const E* q, const E* k_cache, cons
 
 template <class E>
 size_t decode_workspace_bytes(CacheShape, AttentionShape);
+
+template <class E>
+void cache_rows_gpu(const Ctx&, E* cache, const E* rows, int first, int count, int width);
+template <class E>
+void cache_means_gpu(const Ctx&, acc_t<E>* means, const E* k_cache, int first, int count, CacheShape);
+template <class E>
+void decode_attention_gpu(const Ctx&, E* out, const E* q, const E* k_cache, const E* v_cache,
+                          const acc_t<E>* means, int length, CacheShape, AttentionShape);
+template <class E>
+size_t decode_workspace_bytes_gpu(CacheShape, AttentionShape);

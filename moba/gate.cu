@@ -3,25 +3,42 @@
 #include "moba/sort.cuh"
 #include <algorithm>
 
-// One query head, or one key/value head for the means.
-struct GateHead {
+// Query heads that go together: those of one block table and one K that lie together. Grid y -> one of them
+struct GateHeads {
     BlockTable blocks;
-    int M, H, G, D, h, g;
-    int K;
+    int M, H, G, D;
+    int first;     // of the query heads
+    int K, width;  // of a row of means: D and zeros
     Gate gate;
 };
 
-/* mean[n,d] = mean over the tokens of block n of k[t,d], rounded to E
-   Maps     a block -> a block of keys, a thread -> a channel
+// All heads, or with mixed block sizes those of one key/value head.
+static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
+
+static const int pad = 32;  // rows of means are a multiple of this
+
+/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E
+   Maps     grid x -> a block of keys, grid y -> a key/value head, a thread -> a channel
    Memory   coalesced along the channels of a key */
 template <class E>
-__global__ void gate_means_kernel(E* mean, const E* k, GateHead s) {
+__global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
     const int n = blockIdx.x, begin = s.blocks.start[n], end = s.blocks.start[n + 1];
-    for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
+    const int g = s.first / (s.H / s.G) + blockIdx.y;
+    for (int d = threadIdx.x; d < s.width; d += blockDim.x) {
         float sum = 0;
-        for (int t = begin; t < end; t++) { sum += (float)k[((size_t)t * s.G + s.g) * s.D + d]; }
-        mean[(size_t)n * s.D + d] = E(sum / (end - begin));
+        for (int t = begin; t < end && d < s.D; t++) { sum += (float)k[((size_t)t * s.G + g) * s.D + d]; }
+        mean[((size_t)blockIdx.y * s.blocks.num_blocks + n) * s.width + d] = E(sum / (end - begin));
     }
+}
+
+// The means and the choices of the block's head.
+template <class E>
+__device__ const E* means_of_head(const E* mean, const GateHeads& s) {
+    const int group = s.H / s.G, g = (s.first + blockIdx.y) / group - s.first / group;
+    return mean + (size_t)g * s.blocks.num_blocks * s.width;
+}
+__device__ static int* choices_of_head(int* chosen, const GateHeads& s) {
+    return chosen + (size_t)blockIdx.y * s.M * s.K;
 }
 
 /* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
@@ -49,12 +66,12 @@ struct Chosen {
 };
 
 /* chosen[t,:] = the past blocks of highest score, ascending, then the own block, then -1; recent and sink by place
-   Maps     a thread -> a query, over all past blocks of its sequence
+   Maps     a thread -> a query, over all past blocks of its sequence; grid y -> a head
    Memory   all threads of a warp read the same mean at once (a broadcast); q through the cache; the list in shared memory
    Sync     none: a thread touches its own entries only
    Differs  version 1: gate.cpp's naive version, query by query; no T x N scores are written */
 template <class E>
-__global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, GateHead s) {
+__global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, GateHeads s) {
     SHARED_MEMORY;
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= s.M) { return; }
@@ -62,11 +79,12 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
     float* scores = (float*)shared_memory;
     Chosen best{scores + threadIdx.x, (int*)(scores + s.K * blockDim.x) + threadIdx.x, (int)blockDim.x};
     if (s.gate == Gate::topk) {
-        const E* row = q + ((size_t)t * s.H + s.h) * s.D;
+        const E* row = q + ((size_t)t * s.H + s.first + blockIdx.y) * s.D;
+        const E* means = means_of_head(mean, s);
         int count = 0;
         for (int n = first; n < own; n++) {
             float score = 0;
-            for (int d = 0; d < s.D; d++) { score += (float)row[d] * (float)mean[(size_t)n * s.D + d]; }
+            for (int d = 0; d < s.D; d++) { score += (float)row[d] * (float)means[(size_t)n * s.width + d]; }
             count = best.offer(count, room, score, n);
         }
     } else {
@@ -81,37 +99,189 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         }
         best.block[at * best.threads] = n;
     }
-    int* out = chosen + (size_t)t * s.K;
+    int* out = choices_of_head(chosen, s) + (size_t)t * s.K;
     for (int i = 0; i < s.K; i++) { out[i] = i < room ? best.block[i * best.threads] : i == room ? own : -1; }
 }
 
+// Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
+static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4;
+
+/* The best blocks of a row so far, best first, in the registers of its 16 threads: N entries each, neighbours together. The
+   first entries, one for each that is too many, have score infinity and stay; those not used yet have NaN, which is never
+   equal or better. */
+template <int N>
+struct Ranking {
+    static const int none = 0x7FFFFFFF;
+    float score[N];
+    int block[N];
+
+    __device__ void clear(int entries) {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            score[i] = (int)threadIdx.x % across * N + i < across * N - entries ? INFINITY : NAN;
+            block[i] = none;
+        }
+    }
+    __device__ float last() const { return __shfl_sync(all_lanes, score[N - 1], across - 1, across); }
+    // Entries below x move on by one, and x takes the place of the first of them. Equals that came before stay before.
+    __device__ void offer(bool taken, float x, int n) {
+        float before = __shfl_up_sync(all_lanes, score[N - 1], 1, across);
+        int before_block = __shfl_up_sync(all_lanes, block[N - 1], 1, across);
+        if (threadIdx.x % across == 0) { before = INFINITY; }
+#pragma unroll
+        for (int i = N - 1; i >= 0; i--) {
+            const float above = i > 0 ? score[i > 0 ? i - 1 : 0] : before;
+            const int above_block = i > 0 ? block[i > 0 ? i - 1 : 0] : before_block;
+            if (taken && !(score[i] >= x)) {
+                const bool here = above >= x;
+                score[i] = here ? x : above;
+                block[i] = here ? n : above_block;
+            }
+        }
+    }
+};
+
+/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time; grid y -> a head. 16 neighbouring
+            threads have a row of scores between them, and its ranking
+   Memory   q stays in shared memory, means pass through it; rows 4 floats longer than a multiple of 8, so that 16-byte loads
+            of 8 neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever written
+   Sync     before the sums: the means are there (at first the queries too); after them: nobody still reads them. Rankings: shuffles
+   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the row's (K-1)-th best
+   Needs    D <= 128; 16 * N >= K - 1 */
+template <class E, int N>
+__global__ void __launch_bounds__(256, 2)
+    gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s) {
+    SHARED_MEMORY;
+    const int stride = s.width + 4, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    float *rows = (float*)shared_memory, *columns = rows + tile * stride;
+    const int tx = threadIdx.x % across, ty = threadIdx.x / across;
+    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // long ones first
+    const E* means = means_of_head(mean, s);
+
+    for (int i = warp; i < tile; i += blockDim.x / warp_size) {
+        const E* row = q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D;
+        for (int d = lane; d < s.width; d += warp_size) {
+            rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)row[d] : 0.f;
+        }
+    }
+    Ranking<N> best[reg];
+    int own[reg], first[reg];
+    float worst[reg];  // of those that would be chosen; NaN as long as there is room
+#pragma unroll
+    for (int i = 0; i < reg; i++) {
+        best[i].clear(s.K - 1);
+        own[i] = s.blocks.own[min(t0 + ty * reg + i, s.M - 1)];
+        first[i] = s.blocks.first[own[i]];
+        worst[i] = NAN;
+    }
+    const int begin = s.blocks.first[s.blocks.own[t0]],
+              end = s.K > 1 ? s.blocks.own[min(t0 + tile, s.M) - 1] : begin;
+    for (int n0 = begin; n0 < end; n0 += tile) {
+        float sum[reg][reg] = {};
+        for (int d0 = 0; d0 < s.width; d0 += pad) {
+            for (int i = warp; i < tile; i += blockDim.x / warp_size) {
+                const int n = min(n0 + i, end - 1);
+                columns[i * mean_stride + lane] = (float)means[(size_t)n * s.width + d0 + lane];
+            }
+            __syncthreads();
+#pragma unroll 1
+            for (int d = 0; d < pad; d += 4) {
+                Pack<float, 4> x[reg], y[reg];
+#pragma unroll
+                for (int i = 0; i < reg; i++) {
+                    x[i] = load_pack<float, 4>(rows + (ty * reg + i) * stride + d0 + d);
+                    y[i] = load_pack<float, 4>(columns + (tx + i * across) * mean_stride + d);
+                }
+#pragma unroll
+                for (int o = 0; o < 4; o++) {
+#pragma unroll
+                    for (int i = 0; i < reg; i++) {
+#pragma unroll
+                        for (int j = 0; j < reg; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
+                    }
+                }
+            }
+            __syncthreads();
+        }
+#pragma unroll
+        for (int i = 0; i < reg; i++) {
+#pragma unroll
+            for (int j = 0; j < reg; j++) {  // ascending blocks
+                const int n = n0 + tx + j * across;
+                const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
+                bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
+                for (unsigned votes; (votes = __ballot_sync(all_lanes, waits));) {
+                    const unsigned row = votes >> (lane & across) & 0xFFFF;  // of my 16 threads
+                    const int source = row ? __ffs(row) - 1 : 0;
+                    const float x = __shfl_sync(all_lanes, mine, source, across);
+                    best[i].offer(row != 0, x, n0 + source + j * across);
+                    worst[i] = best[i].last();
+                    waits = waits && tx != source && !(mine <= worst[i]);
+                }
+            }
+        }
+    }
+
+    int* out = choices_of_head(chosen, s);
+#pragma unroll
+    for (int i = 0; i < reg; i++) {
+        const int t = t0 + ty * reg + i, room = min(s.K - 1, own[i] - first[i]);
+        int rank[N] = {};  // of my entries, by block
+        for (int other = 0; other < across; other++) {
+#pragma unroll
+            for (int e = 0; e < N; e++) {
+                const int n = __shfl_sync(all_lanes, best[i].block[e], other, across);
+#pragma unroll
+                for (int j = 0; j < N; j++) { rank[j] += n < best[i].block[j]; }
+            }
+        }
+        if (t >= s.M) { continue; }
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            if (best[i].block[j] != best[i].none) { out[(size_t)t * s.K + rank[j]] = best[i].block[j]; }
+        }
+        for (int e = room + tx; e < s.K; e += across) { out[(size_t)t * s.K + e] = e == room ? own[i] : -1; }
+    }
+}
+
+// Means of all heads that go together, rows padded.
+template <class E>
+static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
+    return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, pad) * sizeof(E);
+}
 template <class E>
 size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    return (size_t)max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)) * g.D * sizeof(E);
+    return means_bytes<E>(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)), num_levels, g);
 }
 
 template <class E>
 void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
     REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
-    choose_version(ctx, 1);
-    const int group = s.H / s.G, threads = 64;
+    const int version = choose_version(ctx, s.D <= 128 ? 2 : 1);
+    const int heads = heads_together(seqs.num_levels, s), M = seqs.num_tokens;
     E* mean = (E*)ctx.workspace;
-    for (int g = 0; g < s.G; g++) {
-        const BlockTable& blocks = seqs.level[s.level(seqs, g * group)];
-        REQUIRE((size_t)blocks.num_blocks * s.D * sizeof(E) <= ctx.workspace_bytes, "workspace of %zu bytes",
-                ctx.workspace_bytes);
-        for (int h = g * group; h < (g + 1) * group; h++) {
-            const GateHead head{blocks, seqs.num_tokens, s.H, s.G, s.D, h, g, s.slots(seqs, h), s.gate};
-            if (h == g * group && s.gate == Gate::topk) {
-                launch(gate_means_kernel<E>, blocks.num_blocks, std::min(s.D, 256), 0, ctx.stream, mean, k,
-                       head);
-                LAUNCHED(ctx);
-            }
-            launch(gate_choose_kernel1<E>, blocks_for(seqs.num_tokens, threads), threads,
-                   8 * (size_t)head.K * threads, ctx.stream, r.chosen + s.first_slot(seqs, h), q, mean, head);
+    for (int h = 0; h < s.H; h += heads) {
+        const BlockTable& blocks = seqs.level[s.level(seqs, h)];
+        REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.num_levels, s) <= ctx.workspace_bytes,
+                "workspace of %zu bytes", ctx.workspace_bytes);
+        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, pad), s.gate};
+        int* chosen = r.chosen + s.first_slot(seqs, h);
+        if (s.gate == Gate::topk) {
+            launch(gate_means_kernel<E>, dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256),
+                   0, ctx.stream, mean, k, a);
             LAUNCHED(ctx);
         }
+        if (version == 1 || s.gate != Gate::topk) {
+            const int threads = 64;
+            launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
+                   8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
+        } else {
+            const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
+            launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
+                   dim3(blocks_for(M, tile), heads), 256, bytes, ctx.stream, chosen, q, mean, a);
+        }
+        LAUNCHED(ctx);
     }
 }
 
@@ -124,14 +294,16 @@ INSTANTIATE(bf16)
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
     const int most = g.K << (num_levels - 1);  // slots of a head
     return sort_workspace_bytes((size_t)max_tokens * most,
-                                max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)));
+                                max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)),
+                                heads_together(num_levels, g));
 }
 
 /* A head's (M, K) choices are keys; the entries t*K + slot of a block are the elements that have it. */
 void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
-    for (int h = 0; h < s.H; h++) {
+    const int heads = heads_together(seqs.num_levels, s);
+    for (int h = 0; h < s.H; h += heads) {
         sort_by_key_gpu(ctx, r.list_start + s.first_start(seqs, h), r.list + s.first_slot(seqs, h),
                         r.chosen + s.first_slot(seqs, h), (size_t)seqs.num_tokens * s.slots(seqs, h),
-                        seqs.level[s.level(seqs, h)].num_blocks);
+                        seqs.level[s.level(seqs, h)].num_blocks, heads);
     }
 }

@@ -1,9 +1,12 @@
 /* Prefix sums, and stable counting sort by 8-bit digits. Contract: sort.cuh. */
 #include "moba/sort.cuh"
+#include <algorithm>
 
 static const int digits = 256, chunk = 2048;  // elements of one warp
 static const int scan_tile = 1024;            // counts of one warp
+static const size_t together = 1 << 22;       // elements of several rows
 
+// All arrays (rows, n). Grid x -> a chunk of a row, grid y -> a row
 struct SortPass {
     const int *key, *element;  // element null: 0, 1, 2, ...
     int *key_out, *element_out;
@@ -12,22 +15,22 @@ struct SortPass {
 
 // Keys outside [0, bins) become the last one.
 __device__ static int digit_of(const SortPass& p, int i) {
-    const int k = p.key[i];
+    const int k = p.key[(size_t)blockIdx.y * p.n + i];
     return (k >= 0 && k < p.bins ? k : p.bins) >> p.shift & (digits - 1);
 }
 
-/* count[digit, chunk] = elements of the chunk with this digit
+/* count[row, digit, chunk] = elements of the chunk with this digit
    Maps     a block of 256 threads -> a chunk, a thread -> a digit for the counting, a batch of elements for the loading
    Memory   the chunk's digits in shared memory, read by every thread in the same order (a broadcast)
    Sync     the digits are all there before anybody counts */
-__global__ static void histogram_kernel(int* count, SortPass p, int chunks) {
+__global__ static void histogram_kernel(int* count, SortPass p) {
     __shared__ int digit[chunk];
     const int begin = blockIdx.x * chunk, size = min(chunk, p.n - begin);
     for (int i = threadIdx.x; i < size; i += blockDim.x) { digit[i] = digit_of(p, begin + i); }
     __syncthreads();
     int mine = 0;
     for (int i = 0; i < size; i++) { mine += digit[i] == (int)threadIdx.x; }
-    count[(size_t)threadIdx.x * chunks + blockIdx.x] = mine;
+    count[((size_t)blockIdx.y * digits + threadIdx.x) * gridDim.x + blockIdx.x] = mine;
 }
 
 /* sum[tile] = the sum of a tile of counts. Maps: a warp -> a tile, a lane -> every 32nd count */
@@ -90,13 +93,16 @@ void prefix_sum_gpu(const Ctx& ctx, int* count, size_t n) {
     prefix_sum(ctx, count, n, (int*)ctx.workspace);
 }
 
-/* Elements to their places: place[digit, chunk] and on, in the order in which they stand in the chunk
+/* Elements to their places: place[row, digit, chunk] and on, in the order in which they stand in the chunk. Every row counts
+   n elements, so places summed over all rows are places in (rows, n).
    Maps     a block of one warp -> a chunk, 32 elements at a time, a lane -> one of them
    Sync     __syncwarp between reading the next free place of a digit and moving it on, and before the next batch reads it */
-__global__ static void scatter_kernel(const int* place, SortPass p, int chunks) {
+__global__ static void scatter_kernel(const int* place, SortPass p) {
     __shared__ int next[digits];
     const int lane = threadIdx.x, begin = blockIdx.x * chunk, end = min(p.n, begin + chunk);
-    for (int d = lane; d < digits; d += warp_size) { next[d] = place[(size_t)d * chunks + blockIdx.x]; }
+    for (int d = lane; d < digits; d += warp_size) {
+        next[d] = place[((size_t)blockIdx.y * digits + d) * gridDim.x + blockIdx.x];
+    }
     __syncwarp();
     for (int first = begin; first < end; first += warp_size) {
         const int i = first + lane;
@@ -113,59 +119,75 @@ __global__ static void scatter_kernel(const int* place, SortPass p, int chunks) 
         if (here && rank == 0) { next[d] += __popc(same); }
         __syncwarp();
         if (here) {
-            p.key_out[to] = p.key[i];
-            p.element_out[to] = p.element ? p.element[i] : i;
+            const size_t from = (size_t)blockIdx.y * p.n + i;
+            p.key_out[to] = p.key[from];
+            p.element_out[to] = p.element ? p.element[from] : i;
         }
     }
 }
 
-/* start[k] = the first place whose key is at least k. Maps: a thread -> a bin */
+/* start[row, k] = the first place of the row whose key is at least k. Maps: a thread -> a bin, grid y -> a row */
 __global__ static void start_kernel(int* start, const int* sorted, int n, int bins) {
     const int k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k > bins) { return; }
+    const int* key = sorted + (size_t)blockIdx.y * n;
     int low = 0, high = n;
     while (low < high) {
-        const int middle = (int)(((unsigned)low + high) / 2), at = sorted[middle];
+        const int middle = (int)(((unsigned)low + high) / 2), at = key[middle];
         if (at >= 0 && at < min(k, bins)) {
             low = middle + 1;
         } else {
             high = middle;
         }
     }
-    start[k] = low;
+    start[blockIdx.y * (bins + (size_t)1) + k] = low;
 }
 
 static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
 
-// Workspace: counts (256, chunks); keys twice; elements once; what the prefix sum needs
-size_t sort_workspace_bytes(size_t n, int) {
-    const size_t counts = ceil_div(n, (size_t)chunk) * digits;
-    return (counts + 3 * round_up(n, (size_t)64) + scan_ints(counts)) * sizeof(int);
+// Elements sorted at once: rows together as long as they are short, so that one of them alone would not fill the GPU.
+static size_t most_at_once(size_t n, size_t rows) { return std::min(n * rows, std::max(n, together)); }
+
+// Workspace: counts (rows, 256, chunks); keys twice; elements once; what the prefix sum needs. Never less for more of n or rows
+size_t sort_workspace_bytes(size_t n, int, int rows) {
+    const size_t elements = most_at_once(n, rows), counts = (elements / chunk + rows) * digits;
+    return (counts + 3 * round_up(elements, (size_t)64) + scan_ints(counts)) * sizeof(int);
 }
 
-void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins) {
-    REQUIRE(n < 1ull << 31 && bins >= 1 && bins < 1 << 24, "%zu keys of %d bins", n, bins);
-    REQUIRE(sort_workspace_bytes(n, bins) <= ctx.workspace_bytes, "workspace of %zu bytes",
-            ctx.workspace_bytes);
-    const int chunks = (int)ceil_div(n, (size_t)chunk), passes = passes_for(bins);
-    const size_t row = round_up(n, (size_t)64);
+static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins, int rows) {
+    const dim3 grid(blocks_for(n, chunk), rows);
+    const size_t counts = (size_t)grid.x * rows * digits, padded = round_up(n * rows, (size_t)64);
     int* count = (int*)ctx.workspace;
-    int* keys[] = {count + (size_t)chunks * digits, count + (size_t)chunks * digits + row};
-    int* other = keys[1] + row;  // elements; the last pass writes into list
-    int* sums = other + row;
+    int* keys[] = {count + counts, count + counts + padded};
+    int* other = keys[1] + padded;  // elements; the last pass writes into list
+    int* sums = other + padded;
+    const int passes = passes_for(bins);
     SortPass p{key, nullptr, nullptr, nullptr, (int)n, bins, 0};
     for (int pass = 0; pass < passes && n > 0; pass++) {
         p.key_out = keys[pass % 2];
         p.element_out = (passes - 1 - pass) % 2 ? other : list;
         p.shift = 8 * pass;
-        launch(histogram_kernel, chunks, digits, 0, ctx.stream, count, p, chunks);
+        launch(histogram_kernel, grid, digits, 0, ctx.stream, count, p);
         LAUNCHED(ctx);
-        prefix_sum(ctx, count, (size_t)chunks * digits, sums);
-        launch(scatter_kernel, chunks, warp_size, 0, ctx.stream, count, p, chunks);
+        prefix_sum(ctx, count, counts, sums);
+        launch(scatter_kernel, grid, warp_size, 0, ctx.stream, count, p);
         LAUNCHED(ctx);
         p.key = p.key_out;
         p.element = p.element_out;
     }
-    launch(start_kernel, blocks_for((size_t)bins + 1, 256), 256, 0, ctx.stream, start, p.key, (int)n, bins);
+    launch(start_kernel, dim3(blocks_for((size_t)bins + 1, 256), rows), 256, 0, ctx.stream, start, p.key,
+           (int)n, bins);
     LAUNCHED(ctx);
+}
+
+void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins, int rows) {
+    REQUIRE(n < 1ull << 31 && bins >= 1 && bins < 1 << 24 && rows >= 1, "%d rows of %zu keys of %d bins",
+            rows, n, bins);
+    REQUIRE(sort_workspace_bytes(n, bins, rows) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    const int step = n ? (int)std::min(most_at_once(n, rows) / n, (size_t)65535) : 1;
+    for (int row = 0; row < rows; row += step) {
+        sort_rows(ctx, start + row * (bins + (size_t)1), list + row * n, key + row * n, n, bins,
+                  std::min(step, rows - row));
+    }
 }

@@ -6,14 +6,15 @@
    How      least significant digit first, 8 bits a pass: histogram of every chunk, prefix sum over digits and chunks, stable
             scatter. A chunk is one warp's, which goes through it 32 elements at a time; equal digits of a batch find their
             order by ballots. No atomics, so nothing depends on who comes first.
-   Shapes   key, list (n) int · start (bins + 1) int
-   Needs    n < 2^31, bins < 2^24; workspace of sort_workspace_bytes
-   Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory */
+   Shapes   key, list (rows, n) int · start (rows, bins + 1) int; every row by itself
+   Needs    n < 2^31, bins < 2^24; workspace of sort_workspace_bytes, which covers any smaller n and rows too
+   Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory. As
+            many rows at once as stay below 2^22 elements, so the launches do not depend on the number of heads */
 #pragma once
 #include "moba/device.cuh"
 
-void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins);
-size_t sort_workspace_bytes(size_t n, int bins);
+void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows = 1);
+size_t sort_workspace_bytes(size_t n, int bins, int rows = 1);
 
 /* count[i] = count[0] + ... + count[i-1], in place. With a 0 behind the counts their total stands there afterwards.
    Needs    a total below 2^31; workspace of prefix_sum_workspace_bytes

@@ -1,14 +1,16 @@
 /* The gate's kernels against the CPU: the choice, the lists, and the prefix sum under them. */
-#include "moba/gate.h"
+#include "test/gate_case.h"
 #include "test/kernel_case.h"
-#include <numeric>
 
 // sort.cuh is for .cu files
 void prefix_sum_gpu(const Ctx&, int* count, size_t n);
 size_t prefix_sum_workspace_bytes(size_t n);
+void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows);
+size_t sort_workspace_bytes(size_t n, int bins, int rows);
 
 namespace {
 
+using namespace gate_case;
 using namespace kernel_case;
 
 TEST(Kernels, PrefixSum) {
@@ -27,64 +29,69 @@ TEST(Kernels, PrefixSum) {
     }
 }
 
-// Small whole numbers make scores exact in any order: the choice is the CPU's, ties included, in every gate and block size.
-template <class E>
-void expect_same_choice(const std::vector<int>& lengths, int S, int levels, GateShape s, int most) {
-    const Batch batch(lengths, S, levels);
-    const int M = batch.seqs.num_tokens;
-    const size_t slots = routing_slots(M, levels, s);
-    const std::vector<int>& table = batch.table;
-    auto run = [&](auto& room) {
-        int* chosen = room.int_output("chosen", slots);
-        const int* there = room.constant(table);
-        const E* q = room.constant(draw_integers<E>((size_t)M * s.H * s.D, 1, most));
-        const E* k = room.constant(draw_integers<E>((size_t)M * s.G * s.D, 2, most));
-        const Sequences seqs = rebase(batch.seqs, table.data(), there);
-        const Routing r{chosen, nullptr, nullptr};
-        if constexpr (std::decay_t<decltype(room)>::gpu) {
-            room.workspace(gate_workspace_bytes_gpu<E>(M, (int)lengths.size(), S, levels, s));
-            gate_forward_gpu<E>(room.ctx, r, q, k, seqs, s);
-        } else {
-            room.workspace(gate_workspace_bytes<E>(M, (int)lengths.size(), S, levels, s));
-            gate_forward_cpu<E>(room.ctx, r, q, k, seqs, s);
+// One, two and three passes; more rows than are sorted at once.
+TEST(Kernels, SortRows) {
+    for (const auto& [n, bins, rows] :
+         {std::tuple{0, 3, 2}, {5000, 255, 3}, {5000, 256, 3}, {2049, 70000, 2}, {1500000, 9, 3}}) {
+        const std::vector<int> key = draw_below((size_t)n * rows, 1, bins + 1);
+        std::vector<int> list, start;
+        for (int r = 0; r < rows; r++) {
+            const int* of_row = key.data() + (size_t)r * n;
+            std::vector<int> count(bins + 2), order(n);
+            for (int i = 0; i < n; i++) { count[of_row[i]]++; }
+            std::exclusive_scan(count.begin(), count.end(), count.begin(), 0);
+            start.insert(start.end(), count.begin(), count.begin() + bins + 1);
+            for (int i = 0; i < n; i++) { order[count[of_row[i]]++] = i; }
+            list.insert(list.end(), order.begin(), order.end());
         }
-    };
-    EXPECT_EQ((run_in<true, E, E>(0, run)), (run_in<false, E, E>(0, run)))
-        << "S = " << S << ", K = " << s.K << ", " << type_name<E>();
-}
-
-TEST(Kernels, GateChoice) {
-    for (const Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
-        for (const auto& [S, K, levels, most] :
-             {std::tuple{16, 1, 1, 3}, {16, 3, 1, 1}, {16, 3, 1, 0}, {64, 2, 2, 2}, {16, 64, 1, 2}}) {
-            const GateShape s{4, 2, 18, K, gate};
-            expect_same_choice<float>({200, 1, 37, 64}, S, levels, s, most);
-            expect_same_choice<bf16>({200, 1, 37, 64}, S, levels, s, most);
-        }
+        auto run = [&, n = n, bins = bins, rows = rows](auto& room) {
+            int *starts = room.int_output("start", start.size()),
+                *lists = room.int_output("list", list.size());
+            room.workspace(sort_workspace_bytes(n, bins, rows));
+            sort_by_key_gpu(room.ctx, starts, lists, room.constant(key), n, bins, rows);
+        };
+        const Outputs got = run_in<true, float, float>(0, run);
+        EXPECT_TRUE(got[0].second == as<double>(start) && got[1].second == as<double>(list)) << n;
     }
 }
 
-// A mean that is NaN ranks last, an infinite one first.
-TEST(Kernels, GateRanksNaNLast) {
-    const Batch batch({80}, 16);
-    const GateShape s{1, 1, 2, 2, Gate::topk};
-    std::vector<float> q(160, 1.f), k(160, 0.f);
-    k[0] = NAN, k[2 * 20] = -5;  // blocks 0 and 1; 2 and 3 score 0
-    auto run = [&](auto& room) {
-        int* chosen = room.int_output("chosen", routing_slots(80, 1, s));
-        const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
-        room.workspace(1 << 20);
-        if constexpr (std::decay_t<decltype(room)>::gpu) {
-            gate_forward_gpu<float>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k),
+// judge(choose) for both versions
+template <class F>
+void for_versions(F judge) {
+    for (int version : {1, 2}) {
+        judge([version]<class E>(const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
+            const Batch batch(c.lengths, c.S, c.levels);
+            const GateShape s{c.H, c.G, c.D, c.K, gate};
+            const int M = batch.seqs.num_tokens;
+            auto run = [&](auto& room) {
+                int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
+                const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
+                room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
+                gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k),
                                     seqs, s);
-        } else {
-            gate_forward_cpu<float>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k),
-                                    seqs, s);
-        }
-    };
-    const Outputs gpu = run_in<true, float, float>(0, run);
-    EXPECT_EQ(gpu, (run_in<false, float, float>(0, run)));
-    EXPECT_EQ(gpu[0].second[2 * 79], 2) << "the lower one of equals, before -5 and NaN";
+            };
+            return as<int>(run_in<true, E, E>(version, run)[0].second);
+        });
+    }
+}
+
+TEST(Kernels, GateTiesAndIntegersAreExact) {
+    for_versions([](auto choose) {
+        expect_brute_force<float>(1, 1, choose);
+        expect_brute_force<bf16>(8, 3, choose);
+    });
+}
+TEST(Kernels, GateSpecialScores) {
+    for_versions([](auto choose) {
+        expect_special_scores<float>(choose);
+        expect_special_scores<bf16>(choose);
+    });
+}
+TEST(Kernels, GateRandomChoicesAreTheBest) {
+    for_versions([](auto choose) {
+        expect_best<float>(choose);
+        expect_best<bf16>(choose);
+    });
 }
 
 // The lists are the CPU's, entry by entry: random choices, slots not used, a block that everybody picks, mixed block sizes.

@@ -191,6 +191,7 @@ T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_SITE) {
 }
 using std::isfinite;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
+inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <class T>
 T min(T a, T b) {
