@@ -47,6 +47,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     REQUIRE(op_ && memory_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
+    REQUIRE(!sizes.recompute || (sizes.training && !sizes.cache_tokens),
+            "recompute where there is a backward pass, without a cache of %d", sizes.cache_tokens);
     validate(config_);
     ctx_.device = device;
     decode_layers_ = config_.layers;
@@ -154,46 +156,54 @@ void Model<E>::plan_or_point() {
                          .cu_seqlens = nullptr,
                          .position = nullptr,
                          .level = {}};
+    // All layers have one set of tensors in inference; with recompute too, but for what backward() begins a layer with.
+    const bool recompute = sizes_.recompute, shared = !train || recompute;
     state_.resize(c.num_layers);
     E* x = activation("embedding", C);
     for (int l = 0; l < c.num_layers; l++) {
         LayerState& s = state_[l];
-        if (!train && l > 0) {  // inference keeps one layer's tensors
+        const std::string layer = train ? "layers." + std::to_string(l) + "." : "", at = shared ? "" : layer;
+        const auto any = [&](bool own, auto has) {  // of the layers that use a tensor of this one
+            for (int i = l; i < (own ? l + 1 : c.num_layers); i++) {
+                if (has(i)) { return true; }
+            }
+            return false;
+        };
+        const size_t probes = probes_.size();
+        if (shared && l > 0) {
             s = state_[0];
-            continue;
+        } else {
+            s.norm1 = activation(at + "norm1", C);
+            s.rstd1 = statistic(at + "norm1.rstd", 1);
+            s.q = activation(at + "q", q);
+            s.k_raw = activation(at + "k", kv);
+            const bool conv = any(!shared, [&](int i) { return c.has_key_conv(i); });
+            s.k = conv ? activation(at + "k_conv", kv) : s.k_raw;
+            s.v = activation(at + "v", kv);
+            s.attn = activation(at + "attention", q);
+            s.lse = statistic(at + "attention.lse", c.num_heads);
+            s.mid = train ? activation(at + "after attention", C) : x;
+            s.norm2 = activation(at + "norm2", C);
+            s.rstd2 = statistic(at + "norm2.rstd", 1);
+            s.gate = activation(at + "mlp.gate", F);
+            s.up = activation(at + "mlp.up", F);
+            s.act = activation(at + "mlp.act", F);
         }
-        const std::string at = train ? "layers." + std::to_string(l) + "." : "";
-        bool any_conv = false, any_moba = false;
-        for (int i = l; i < (train ? l + 1 : c.num_layers); i++) {
-            any_conv |= c.has_key_conv(i);
-            any_moba |= c.layers[i].attention == AttentionKind::moba;
+        if (recompute) { probes_.erase(probes_.begin() + probes, probes_.end()); }  // of no one layer
+        if (train || l == 0) {
+            s.routing = {};
+            if (any(train, [&](int i) { return c.layers[i].attention == AttentionKind::moba; })) {
+                const GateShape gate = c.attention_shape(l).gate;
+                const size_t slots = routing_slots((int)M, none.num_levels, gate);
+                s.routing.chosen = activations_.template take<int>(layer + "chosen blocks", slots);
+                s.routing.list = activations_.template take<int>(layer + "query lists", slots);
+                s.routing.list_start = activations_.template take<int>(
+                    layer + "list starts",
+                    routing_starts((int)M, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
+            }
         }
         s.x = x;
-        s.norm1 = activation(at + "norm1", C);
-        s.rstd1 = statistic(at + "norm1.rstd", 1);
-        s.q = activation(at + "q", q);
-        s.k_raw = activation(at + "k", kv);
-        s.k = any_conv ? activation(at + "k_conv", kv) : s.k_raw;
-        s.v = activation(at + "v", kv);
-        s.routing = {};
-        if (any_moba) {
-            const GateShape gate = c.attention_shape(l).gate;
-            const size_t slots = routing_slots((int)M, none.num_levels, gate);
-            s.routing.chosen = activations_.template take<int>(at + "chosen blocks", slots);
-            s.routing.list = activations_.template take<int>(at + "query lists", slots);
-            s.routing.list_start = activations_.template take<int>(
-                at + "list starts",
-                routing_starts((int)M, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
-        }
-        s.attn = activation(at + "attention", q);
-        s.lse = statistic(at + "attention.lse", c.num_heads);
-        s.mid = train ? activation(at + "after attention", C) : x;
-        s.norm2 = activation(at + "norm2", C);
-        s.rstd2 = statistic(at + "norm2.rstd", 1);
-        s.gate = activation(at + "mlp.gate", F);
-        s.up = activation(at + "mlp.up", F);
-        s.act = activation(at + "mlp.act", F);
-        x = train ? activation(at + "out", C) : x;
+        x = train ? activation(layer + "out", C) : x;
     }
     final_x_ = x;
     final_norm_ = activation("final norm", C);

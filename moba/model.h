@@ -21,6 +21,7 @@ struct ModelSizes {
     int max_seqs = 0;      // sequences in a micro-batch
     int max_position = 0;  // longest sequence
     bool training = false;
+    bool recompute = false;  // a layer keeps its input and routing; backward() computes the rest again
     float dropout = 0;
     int attention_version = 0;  // 0 fast, 1 naive
     int cache_tokens = 0;       // kept for decode(): the longest a sequence may become
@@ -106,7 +107,8 @@ class Model {
     std::string first_not_finite() const;
     bool guards_intact(std::string* broken) const;
 
-    // For tests and pictures: what a layer computed in the last forward pass (training only, else of the last layer).
+    // For tests and pictures: what a layer computed in the last forward pass. Without training all tensors are the last
+    // layer's; with recompute all but x and routing, until backward() fills them with the layers before.
     struct LayerState {
         E *x, *norm1, *q, *k_raw, *k, *v, *attn, *mid, *norm2, *gate, *up, *act;
         A *rstd1, *rstd2, *lse;
@@ -121,7 +123,7 @@ class Model {
     void point(Params<X>& p, X* base) const;
     size_t workspace_needed() const;
     Ctx attention_ctx() const;
-    void attention_forward(int l);
+    void attention_forward(int l, bool again);
     E* convolve_keys(int l);
     void cache(int l, const E* k);
     void layers_forward();
@@ -130,8 +132,10 @@ class Model {
                 config_.num_blocks};
     }
     void attention_backward(int l);
-    void mlp_forward(int l, E* out);
+    void mlp_forward(int l);
+    void mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm);
     void mlp_backward(int l);
+    void compute_again(int l);
     E* branch_gradient(int layer, DropoutSite);
     LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
     NormShape norm_shape() const {

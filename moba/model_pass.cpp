@@ -42,14 +42,14 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     memory_->to_device(ctx_, step_, &step, sizeof step);
 }
 
+// Behind the layer's first norm. again: for backward(), by the choice that was made before.
 template <class E>
-void Model<E>::attention_forward(int l) {
+void Model<E>::attention_forward(int l, bool again) {
     const Config& c = config_;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
     const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
               kv = c.num_kv_heads * c.head_dim;
-    op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, w.norm1, norm_shape());
     op_->linear_forward(ctx_, s.q, s.norm1, w.q, linear(C, q));
     op_->linear_forward(ctx_, s.k_raw, s.norm1, w.k, linear(C, kv));
     op_->linear_forward(ctx_, s.v, s.norm1, w.v, linear(C, kv));
@@ -66,14 +66,15 @@ void Model<E>::attention_forward(int l) {
                               cache_shape(), shape);
     } else {
         const AttentionShape shape = c.attention_shape(l);
-        if (shape.kind == AttentionKind::moba) {
+        if (shape.kind == AttentionKind::moba && !again) {
             op_->gate_forward(attention_ctx(), s.routing, s.q, k, seqs_, shape.gate);
             op_->gate_lists(ctx_, s.routing, seqs_, shape.gate);
         }
         op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, k, s.v, s.routing, seqs_, shape);
     }
     op_->linear_forward(ctx_, branch_, s.attn, w.o, linear(q, C));
-    op_->residual_forward(ctx_, s.mid, s.x, branch_, step_, dropout(l, DropoutSite::attention));
+    op_->residual_norm_forward(ctx_, s.mid, s.norm2, s.rstd2, s.x, branch_, w.norm2, step_,
+                               dropout(l, DropoutSite::attention), norm_shape());
 }
 
 // The keys of this pass behind the convolution. decode() has one new key: its result is the last row of the few that the
@@ -103,16 +104,23 @@ void Model<E>::cache(int l, const E* k) {
 }
 
 template <class E>
-void Model<E>::mlp_forward(int l, E* out) {
+void Model<E>::mlp_forward(int l) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
-    op_->norm_forward(ctx_, s.norm2, s.rstd2, s.mid, w.norm2, norm_shape());
     op_->linear_forward(ctx_, s.gate, s.norm2, w.gate, linear(C, F));
     op_->linear_forward(ctx_, s.up, s.norm2, w.up, linear(C, F));
     op_->swiglu_forward(ctx_, s.act, s.gate, s.up, (size_t)seqs_.num_tokens * F);
-    op_->linear_forward(ctx_, branch_, s.act, w.down, linear(F, C));
-    op_->residual_forward(ctx_, out, s.mid, branch_, step_, dropout(l, DropoutSite::mlp));
+}
+
+// What the layer leaves, and its norm: the next layer's first or the final one.
+template <class E>
+void Model<E>::mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm) {
+    const int C = config_.hidden_size, F = config_.intermediate_size;
+    const LayerState& s = state_[l];
+    op_->linear_forward(ctx_, branch_, s.act, weight_.layers[l].down, linear(F, C));
+    op_->residual_norm_forward(ctx_, x, norm, rstd, s.mid, branch_, w_norm, step_,
+                               dropout(l, DropoutSite::mlp), norm_shape());
 }
 
 template <class E>
@@ -159,10 +167,17 @@ void Model<E>::layers_forward() {
     const DropoutShape d = dropout(0, DropoutSite::embedding);
     if (d.p > 0) { op_->residual_forward(ctx_, x, nullptr, x, step_, d); }
     for (int l = 0; l < c.num_layers; l++) {
-        attention_forward(l);
-        mlp_forward(l, l + 1 < c.num_layers ? state_[l + 1].x : final_x_);
+        const LayerState& s = state_[l];
+        const E* w_norm = weight_.layers[l].norm1;
+        if (l == 0) {
+            op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, w_norm, norm_shape());
+        } else {
+            mlp_out(l - 1, s.x, s.norm1, s.rstd1, w_norm);
+        }
+        attention_forward(l, false);
+        mlp_forward(l);
     }
-    op_->norm_forward(ctx_, final_norm_, final_rstd_, final_x_, weight_.norm, norm_shape());
+    mlp_out(c.num_layers - 1, final_x_, final_norm_, final_rstd_, weight_.norm);
 }
 
 // Only tokens with a target have logits, and never all at once: a chunk of them, its loss, and at once its share of the
@@ -250,6 +265,15 @@ void Model<E>::attention_backward(int l) {
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 
+// The tensors that the layers share become this layer's again: all but its input, its routing and what it left.
+template <class E>
+void Model<E>::compute_again(int l) {
+    const LayerState& s = state_[l];
+    op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, weight_.layers[l].norm1, norm_shape());
+    attention_forward(l, true);
+    mlp_forward(l);
+}
+
 template <class E>
 void Model<E>::backward() {
     const Config& c = config_;
@@ -257,6 +281,7 @@ void Model<E>::backward() {
     memory_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
     op_->norm_backward(ctx_, dx_, gradient_.norm, dnorm_, final_x_, weight_.norm, final_rstd_, norm_shape());
     for (int l = c.num_layers - 1; l >= 0; l--) {
+        if (sizes_.recompute && l + 1 < c.num_layers) { compute_again(l); }  // the last one's are still there
         mlp_backward(l);
         attention_backward(l);
     }

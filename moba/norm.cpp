@@ -26,6 +26,14 @@ void norm_forward_cpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, 
 }
 
 template <class E>
+void residual_norm_forward_cpu(const Ctx& ctx, E* y, E* norm, acc_t<E>* rstd, const E* x, const E* b,
+                               const E* w, const StepState* state, DropoutShape d, NormShape s) {
+    REQUIRE(d.n == (size_t)s.M * s.C, "%zu elements in %d rows of %d", d.n, s.M, s.C);
+    residual_forward_cpu(ctx, y, x, b, state, d);
+    norm_forward_cpu(ctx, norm, rstd, (const E*)y, w, s);
+}
+
+template <class E>
 void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
                        const acc_t<E>* rstd, NormShape s) {
     using A = acc_t<E>;
@@ -58,6 +66,8 @@ void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
 
 #define INSTANTIATE(E)                                                                                       \
     template void norm_forward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
+    template void residual_norm_forward_cpu(const Ctx&, E*, E*, acc_t<E>*, const E*, const E*, const E*,     \
+                                            const StepState*, DropoutShape, NormShape);                      \
     template void norm_backward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
                                     const acc_t<E>*, NormShape);                                             \
     template size_t norm_workspace_bytes<E>(NormShape);

@@ -1,5 +1,6 @@
 /* RMSNorm on the GPU. Contract: norm.h; definition: norm.cpp. */
 #include "moba/device.cuh"
+#include "moba/dropout.cuh"
 #include "moba/norm.h"
 
 static const int chunk_rows = 64;  // rows of one partial sum of dw
@@ -19,6 +20,22 @@ __global__ void norm_forward_kernel1(E* y, float* rstd, const E* x, const E* w, 
     for (int c = 0; c < s.C; c++) { y[(size_t)m * s.C + c] = E((float)row[c] * r * (float)w[c]); }
 }
 
+// A lane's share of a row, alone or behind a residual. The fused multiply-add is spelt out: both sums have the same bits.
+template <class E, int N>
+__device__ float add_squares(float sum, const Pack<E, N>& p) {
+    for (int j = 0; j < N; j++) { sum = fmaf((float)p.at[j], (float)p.at[j], sum); }
+    return sum;
+}
+template <class E, int N>
+__device__ void scale_row(E* y, const E* x, const E* w, float r, int lane, int C) {
+    for (int c = lane * N; c < C; c += warp_size * N) {
+        Pack<E, N> p = load_pack<E, N>(x + c);
+        const Pack<E, N> g = load_pack<E, N>(w + c);
+        for (int j = 0; j < N; j++) { p.at[j] = E((float)p.at[j] * r * (float)g.at[j]); }
+        store_pack(y + c, p);
+    }
+}
+
 /* Maps     a warp -> a row, a lane -> every 32nd pack of N elements
    Sync     none beyond the shuffles of the sum
    Differs  from 1: coalesced; N = 1 is version 2, N = a 16-byte pack version 3 */
@@ -28,18 +45,32 @@ __global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, 
     if (m >= s.M) { return; }  // whole warps
     const E* row = x + (size_t)m * s.C;
     float sum = 0;
+    for (int c = lane * N; c < s.C; c += warp_size * N) { sum = add_squares(sum, load_pack<E, N>(row + c)); }
+    const float r = rsqrtf(warp_sum(sum) / s.C + s.eps);
+    if (lane == 0) { rstd[m] = r; }
+    scale_row<E, N>(y + (size_t)m * s.C, row, w, r, lane, s.C);
+}
+
+/* y = x + mask b / (1-p), norm = y r w
+   Maps     a warp -> a row, a lane -> every 32nd pack of N elements
+   Memory   x and b are read once; a lane reads back the packs of y it has just written, from the cache
+   Differs  from the residual and the norm one after the other: the norm does not read y from memory. N = 1 is version 2, N = a
+            16-byte pack version 3 */
+template <class E, int N>
+__global__ void residual_norm_kernel(E* y, E* norm, float* rstd, const E* x, const E* b, const E* w,
+                                     const StepState* state, Mask mask, NormShape s) {
+    const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
+    if (m >= s.M) { return; }  // whole warps
+    const size_t row = (size_t)m * s.C;
+    float sum = 0;
     for (int c = lane * N; c < s.C; c += warp_size * N) {
-        const Pack<E, N> p = load_pack<E, N>(row + c);
-        for (int j = 0; j < N; j++) { sum += (float)p.at[j] * (float)p.at[j]; }
+        const Pack<E, N> p = add_masked<E, N>(x, b, row + c, state, mask);
+        sum = add_squares(sum, p);
+        store_pack(y + row + c, p);
     }
     const float r = rsqrtf(warp_sum(sum) / s.C + s.eps);
     if (lane == 0) { rstd[m] = r; }
-    for (int c = lane * N; c < s.C; c += warp_size * N) {
-        Pack<E, N> p = load_pack<E, N>(row + c);
-        const Pack<E, N> g = load_pack<E, N>(w + c);
-        for (int j = 0; j < N; j++) { p.at[j] = E((float)p.at[j] * r * (float)g.at[j]); }
-        store_pack(y + (size_t)m * s.C + c, p);
-    }
+    scale_row<E, N>(norm + row, y + row, w, r, lane, s.C);
 }
 
 /* dx[m,c] += r (g[c] - h[c] mean_c(g h)), g = dy w, h = x r
@@ -122,6 +153,28 @@ void norm_forward_gpu(const Ctx& ctx, E* y, acc_t<E>* rstd, const E* x, const E*
 }
 
 template <class E>
+void residual_norm_forward_gpu(const Ctx& ctx, E* y, E* norm, acc_t<E>* rstd, const E* x, const E* b,
+                               const E* w, const StepState* state, DropoutShape d, NormShape s) {
+    REQUIRE(d.n == (size_t)s.M * s.C, "%zu elements in %d rows of %d", d.n, s.M, s.C);
+    constexpr int N = pack_elements<E>;
+    const int threads = 256, version = choose_version(ctx, packable<E>(s.C, {y, norm, x, b, w}) ? 3 : 2);
+    const unsigned warps = blocks_for(s.M, threads / warp_size);
+    if (version == 1) {
+        residual_forward_gpu(ctx, y, x, b, state, d);
+        norm_forward_gpu(ctx, norm, rstd, (const E*)y, w, s);
+        return;
+    }
+    if (version == 2) {
+        launch(residual_norm_kernel<E, 1>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
+               mask_of(d), s);
+    } else {
+        launch(residual_norm_kernel<E, N>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
+               mask_of(d), s);
+    }
+    LAUNCHED(ctx);
+}
+
+template <class E>
 void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E* x, const E* w,
                        const acc_t<E>* rstd, NormShape s) {
     REQUIRE(norm_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
@@ -148,6 +201,8 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
 
 #define INSTANTIATE(E)                                                                                       \
     template void norm_forward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
+    template void residual_norm_forward_gpu(const Ctx&, E*, E*, acc_t<E>*, const E*, const E*, const E*,     \
+                                            const StepState*, DropoutShape, NormShape);                      \
     template void norm_backward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
                                     const acc_t<E>*, NormShape);                                             \
     template size_t norm_workspace_bytes_gpu<E>(NormShape);

@@ -5,6 +5,7 @@ template <class E> static const Ops<E> cpu = {
     .embedding_forward = embedding_forward_cpu<E>,
     .embedding_backward = embedding_backward_cpu<E>,
     .norm_forward = norm_forward_cpu<E>,
+    .residual_norm_forward = residual_norm_forward_cpu<E>,
     .norm_backward = norm_backward_cpu<E>,
     .linear_forward = linear_forward_cpu<E, E>,
     .linear_forward_wide = linear_forward_cpu<E, acc_t<E>>,

@@ -22,6 +22,7 @@ struct Ops {
     decltype(&embedding_forward_cpu<E>) embedding_forward;
     decltype(&embedding_backward_cpu<E>) embedding_backward;
     decltype(&norm_forward_cpu<E>) norm_forward;
+    decltype(&residual_norm_forward_cpu<E>) residual_norm_forward;
     decltype(&norm_backward_cpu<E>) norm_backward;
     decltype(&linear_forward_cpu<E, E>) linear_forward;
     decltype(&linear_forward_cpu<E, acc_t<E>>) linear_forward_wide;  // logits

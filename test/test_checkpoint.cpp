@@ -2,12 +2,23 @@
 #include "test/check.h"
 #include "test/program.h"
 #include <csignal>
+#include <nlohmann/json.hpp>
 #include <unistd.h>
 
 namespace {
 
 std::string weights_of(const std::string& run) { return read_text(run + "/latest/model.safetensors"); }
 std::string moments_of(const std::string& run) { return read_text(run + "/latest/state.safetensors"); }
+
+std::vector<double> losses_of(const std::string& run) {
+    std::ifstream in(run + "/log.jsonl");
+    std::vector<double> losses;
+    for (std::string line; std::getline(in, line);) {
+        const auto j = nlohmann::json::parse(line);
+        if (j.contains("loss")) { losses.push_back(j["loss"]); }
+    }
+    return losses;
+}
 
 TEST(Checkpoint, ResumeIsExact) {
     const TempDir dir;
@@ -44,6 +55,19 @@ TEST(Checkpoint, SameSeedSameBitsAnyThreads) {
     EXPECT_NE(weights_of(dir / "1"), weights_of(dir / "other"));
 }
 
+TEST(Checkpoint, RecomputeSameBits) {
+    const TempDir dir;
+    const std::string run = std::string(tiny_run) +
+                            "--steps 5 --grad-accum 2 --dropout 0.1 --num-layers 5 --num-heads 4 "
+                            "--num-kv-heads 2 --key-conv 3 --layers moba,window:9,full:none ";
+    ASSERT_EQ(moba(run + "--out " + (dir / "kept")).status, 0);
+    ASSERT_EQ(moba(run + "--recompute --out " + (dir / "again")).status, 0);
+    EXPECT_EQ(weights_of(dir / "kept"), weights_of(dir / "again"));
+    EXPECT_EQ(moments_of(dir / "kept"), moments_of(dir / "again"));
+    EXPECT_EQ(losses_of(dir / "kept"), losses_of(dir / "again"));
+    EXPECT_EQ(losses_of(dir / "again").size(), 5u);
+}
+
 TEST(Checkpoint, ResumeRefusesOtherSettings) {
     const TempDir dir;
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 4 --out " + (dir / "run")).status, 0);
@@ -51,7 +75,8 @@ TEST(Checkpoint, ResumeRefusesOtherSettings) {
     EXPECT_EQ(lr.status, 1);
     EXPECT_NE(lr.out.find("--lr 0.5 contradicts"), std::string::npos) << lr.out;
     EXPECT_EQ(
-        moba("train --resume --lr 3e-3 --hidden-size 32 --save-every 2 --device cpu --out " + (dir / "run"))
+        moba("train --resume --lr 3e-3 --hidden-size 32 --save-every 2 --device cpu --recompute --out " +
+             (dir / "run"))
             .status,
         0)
         << "the same value, and free options";

@@ -88,14 +88,15 @@ TEST(Kernels, SwiGlu) {
     }
 }
 
+const StepState dropout_state{0x123456789ABCull, 7, 2, 0, 0};
+
 TEST(Kernels, Residual) {
     for (const auto& [n, versions] : {std::pair<size_t, int>{1, 1}, {1003, 1}, {4096, 2}}) {
         for (float p : {0.f, 0.3f}) {
             expect_kernels("residual", versions, [n = n, p](auto& room) {
                 using E = element<decltype(room)>;
                 const DropoutShape s{n, p, 3, DropoutSite::mlp};
-                const StepState* state =
-                    room.constant(std::vector<StepState>{{0x123456789ABCull, 7, 2, 0, 0}});
+                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
                 const E *x = room.input(n, 1), *b = room.input(n, 2);
                 CALL(residual_forward, E, room.template output<E>("y", n), x, b, state, s);
                 CALL(residual_forward, E, room.template output<E>("y without x", n), nullptr, b, state, s);
@@ -104,6 +105,62 @@ TEST(Kernels, Residual) {
         }
     }
 }
+
+TEST(Kernels, ResidualNorm) {
+    for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
+                                      {{70, 33, 1e-5f}, 2},
+                                      {{130, 64, 1e-5f}, 3},
+                                      {{3, 520, 1e-6f}, 3}}) {
+        for (float p : {0.f, 0.3f}) {
+            expect_kernels("residual norm", versions, [s = s, p](auto& room) {
+                using E = element<decltype(room)>;
+                using A = wide<decltype(room)>;
+                const size_t n = (size_t)s.M * s.C;
+                const DropoutShape d{n, p, 3, DropoutSite::mlp};
+                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
+                const E *x = room.input(n, 1, 3), *b = room.input(n, 2), *w = room.input(s.C, 3);
+                CALL(residual_norm_forward, E, room.template output<E>("y", n),
+                     room.template output<E>("norm", n), room.template output<A>("rstd", s.M), x, b, w, state,
+                     d, s);
+                E* over = room.template inout<E>("y over x", as<E>(draw<bf16>(n, 4)));
+                CALL(residual_norm_forward, E, over, room.template output<E>("norm over x", n),
+                     room.template output<A>("rstd over x", s.M), over, b, w, state, d, s);
+            });
+        }
+    }
+}
+
+// Fused or one after the other: the same bits, so that what a backward pass computes again is what was there.
+template <class E>
+void expect_fused_bits() {
+    for (int C : {33, 64, 520}) {
+        for (float p : {0.f, 0.3f}) {
+            const NormShape s{70, C, 1e-5f};
+            const size_t n = (size_t)s.M * s.C;
+            const DropoutShape d{n, p, 1, DropoutSite::attention};
+            for (int version = 2; version <= (C == 33 ? 2 : 3); version++) {
+                const auto run = [&](bool fused) {
+                    Room<true, E, E> room(version);
+                    const StepState* state = room.constant(std::vector<StepState>{dropout_state});
+                    const E *x = room.input(n, 1), *b = room.input(n, 2), *w = room.input(s.C, 3);
+                    E *y = room.template output<E>("y", n), *norm = room.template output<E>("norm", n);
+                    auto* rstd = room.template output<acc_t<E>>("rstd", s.M);
+                    if (fused) {
+                        residual_norm_forward_gpu<E>(room.ctx, y, norm, rstd, x, b, w, state, d, s);
+                    } else {
+                        Ctx residual = room.ctx;
+                        residual.version = version - 1;
+                        residual_forward_gpu<E>(residual, y, x, b, state, d);
+                        norm_forward_gpu<E>(room.ctx, norm, rstd, y, w, s);
+                    }
+                    return room.results();
+                };
+                EXPECT_EQ(run(true), run(false)) << type_name<E>() << " C=" << C << " version " << version;
+            }
+        }
+    }
+}
+TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_bits<bf16>(); }
 
 TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};

@@ -117,6 +117,65 @@ TEST(Model, InferenceEqualsTraining) {
     }
 }
 
+// Two steps of two micro-batches each, what a layer computed kept or computed again: the same bits.
+template <class E>
+void expect_recompute_same_bits() {
+    for (auto [c, dropout] : variety()) {
+        const std::vector<LayerKind> kinds = c.layers;
+        for (c.num_layers = kinds.size(); c.num_layers < 5; c.num_layers++) {
+            c.layers.push_back(kinds[c.num_layers % kinds.size()]);
+        }
+        const std::vector<int> fewer{20, 33};
+        const Data first = data(lengths, c.vocab_size), second = data(fewer, c.vocab_size);
+        for (int version : {0, 1}) {
+            const auto run = [&, dropout = dropout](bool recompute) {
+                Model<E> model = make<E>(c, lengths,
+                                         {.training = true,
+                                          .recompute = recompute,
+                                          .dropout = std::max(dropout, 0.1f),
+                                          .attention_version = version});
+                std::vector<double> all_of_it;
+                for (uint32_t step : {1, 2}) {
+                    model.zero_gradients();
+                    all_of_it.push_back(pass(model, first, true, 0));
+                    all_of_it.push_back(pass(model, second, true, 1));
+                    for (double g : all(model, Model<E>::Kind::gradient)) { all_of_it.push_back(g); }
+                    model.update({3, step, 0, 0, 1e-2});
+                }
+                expect_intact(model);
+                return all_of_it;
+            };
+            EXPECT_TRUE(run(true) == run(false)) << type_name<E>() << " " << layer_name(kinds[0]);
+        }
+    }
+}
+TEST(Model, RecomputeSameBits) {
+    for_all_types([](auto zero) { expect_recompute_same_bits<decltype(zero)>(); });
+}
+
+// The choice of blocks is the forward pass's, also where backward() computes a layer again: put another there, and it stays.
+TEST(Model, RecomputeKeepsTheChoice) {
+    const Config c = small("moba", 3);
+    const Data d = data(lengths, c.vocab_size);
+    D model = make<double>(c, lengths, {.training = true, .recompute = true});
+    model.zero_gradients();
+    pass(model, d, false);
+    const Routing r = model.layer(0).routing;
+    GateShape other = c.attention_shape(0).gate;
+    const size_t slots = routing_slots(d.cu.back(), 1, other);
+    const auto chosen = [&] { return std::vector<int>(r.chosen, r.chosen + slots); };
+    const std::vector<int> scored = chosen();
+    other.gate = Gate::recent;
+    Workspace work(gate_workspace_bytes<double>(d.cu.back(), (int)lengths.size(), c.block_size, 1, other));
+    gate_forward_cpu<double>(work.ctx, r, model.layer(0).q, model.layer(0).k, model.sequences(), other);
+    gate_lists_cpu(work.ctx, r, model.sequences(), other);
+    const std::vector<int> recent = chosen();
+    EXPECT_NE(recent, scored);
+    model.loss(true);
+    model.backward();
+    EXPECT_EQ(chosen(), recent);
+}
+
 // A model planned for more serves less, with the same bits.
 TEST(Model, LargerPlanSameBits) {
     const Config c = variety()[2].first;

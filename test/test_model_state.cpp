@@ -73,7 +73,7 @@ TEST(Model, GradientNormNotFiniteChangesNothing) {
 
 // first_not_finite names where trouble starts: a weight, else the first activation.
 TEST(Model, FirstNotFinite) {
-    const Config c = small("moba,full");
+    const Config c = small("moba,full", 3);
     const Data d = data(lengths, c.vocab_size);
     for (const char* name : {"model.layers.1.mlp.up_proj.weight", "model.norm.weight"}) {
         Model<float> model = make<float>(c, lengths);
@@ -86,16 +86,18 @@ TEST(Model, FirstNotFinite) {
         logits(model, d);
         EXPECT_EQ(model.first_not_finite(), std::string("weight ") + name);
     }
-    Model<float> model = make<float>(c, lengths);
-    for (const ParamInfo& p : model.params()) {  // finite weights, whose product is not
-        if (p.name.find("layers.1.mlp.up") == std::string::npos &&
-            p.name.find("layers.1.mlp.down") == std::string::npos) {
-            continue;
+    for (bool recompute : {false, true}) {
+        Model<float> model = make<float>(c, lengths, {.training = true, .recompute = recompute});
+        for (const ParamInfo& p : model.params()) {  // finite weights, whose product is not
+            if (p.name.find("layers.1.mlp.up") == std::string::npos &&
+                p.name.find("layers.1.mlp.down") == std::string::npos) {
+                continue;
+            }
+            model.write_param(Model<float>::Kind::weight, p, std::vector<float>(p.count, 1e30f));
         }
-        model.write_param(Model<float>::Kind::weight, p, std::vector<float>(p.count, 1e30f));
+        logits(model, d);
+        EXPECT_EQ(model.first_not_finite(), "activation layers.1.out");
     }
-    logits(model, d);
-    EXPECT_EQ(model.first_not_finite(), "activation layers.1.out");
 }
 
 TEST(Model, GuardsNameTheTensor) {
@@ -120,6 +122,32 @@ TEST(Model, MemoryByList) {
                                                "activation gradients", "index tables", "workspace"}));
     plan.allocate();
     EXPECT_EQ(plan.bytes(), bytes);
+}
+
+// With recompute the layers share all but their input and routing: of 8 layers less than a third is left.
+TEST(Model, MemoryWithRecompute) {
+    const auto activations = [](int num_layers, bool recompute, size_t* rest) {
+        Config c = small("moba", num_layers);
+        c.hidden_size = 128, c.head_dim = 64, c.num_kv_heads = 2, c.intermediate_size = 256;
+        const Model<float> plan(c, {.max_tokens = 2048,
+                                    .max_seqs = 2,
+                                    .max_position = 1024,
+                                    .training = true,
+                                    .recompute = recompute});
+        size_t bytes = 0;
+        *rest = plan.bytes();
+        for (const auto& l : plan.lists()) {
+            if (l.name == "activations") { bytes = l.bytes, *rest -= l.bytes; }
+        }
+        return (double)bytes;
+    };
+    size_t rest, rest_again;
+    const double kept = activations(8, false, &rest), again = activations(8, true, &rest_again);
+    EXPECT_LT(again, kept / 3);
+    EXPECT_EQ(rest, rest_again);
+    // by hand, of a token: x of 128 floats; H = 2 heads of K = 2 slots, chosen and listed; list starts and guards
+    const double more = activations(9, true, &rest) - again;
+    EXPECT_NEAR(more / 2048, 4 * 128 + 2 * 4 * 2 * 2, 2);
 }
 
 // A vocabulary so large that the logits come in chunks of 64 tokens: losses and gradients as from 64 at a time.

@@ -105,6 +105,34 @@ TEST(Norm, InPlace) {
     EXPECT_EQ(x, (run<float, float>(s).y));
 }
 
+// y and norm are the bits of the residual and the norm one after the other; y may lie over x.
+TEST(Norm, ResidualNormIsTheTwo) {
+    const StepState state{1234567890123, 5, 2, 1, 0};
+    for_all_types([&](auto zero) {
+        using E = decltype(zero);
+        for (const NormShape& s : shapes) {
+            for (float p : {0.f, 0.3f}) {
+                const size_t n = (size_t)s.M * s.C;
+                const DropoutShape d{n, p, 3, DropoutSite::mlp};
+                const auto x = draw<E>(n, 1), b = draw<E>(n, 2), w = draw<E>(s.C, 3);
+                Guarded<E> sum(n), want(n), y(n), norm(n), norm_over(n);
+                Guarded<acc_t<E>> rstd_want(s.M), rstd(s.M), rstd_over(s.M);
+                std::vector<E> over = x;
+                residual_forward_cpu<E>({}, sum.data(), x.data(), b.data(), &state, d);
+                norm_forward_cpu<E>({}, want.data(), rstd_want.data(), sum.data(), w.data(), s);
+                residual_norm_forward_cpu<E>({}, y.data(), norm.data(), rstd.data(), x.data(), b.data(),
+                                             w.data(), &state, d, s);
+                residual_norm_forward_cpu<E>({}, over.data(), norm_over.data(), rstd_over.data(), over.data(),
+                                             b.data(), w.data(), &state, d, s);
+                const std::string bits_want = bits(sum.values(), want.values(), rstd_want.values());
+                EXPECT_EQ(bits(y.values(), norm.values(), rstd.values()), bits_want);
+                EXPECT_EQ(bits(over, norm_over.values(), rstd_over.values()), bits_want);
+                EXPECT_TRUE(y.intact() && norm.intact() && rstd.intact());
+            }
+        }
+    });
+}
+
 TEST(Norm, SameBitsOnThreads) {
     expect_same_bits_on_threads([] {
         const Result<float> r = run<float, float>({1500, 65, eps});

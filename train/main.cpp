@@ -31,8 +31,8 @@ static void parse(CLI::App& app, std::vector<std::string> words) {
 /* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
    what is learnt. */
 static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
-    static const std::vector<std::string> free = {"out",        "device",       "save-every",
-                                                  "eval-every", "eval-samples", "log-every"};
+    static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
+                                                  "eval-samples", "log-every", "recompute"};
     const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
     json merged = saved;
     for (const std::string& name : options_given(given)) {

@@ -132,6 +132,9 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add(app, "--grad-accum", o.grad_accum, "BATCHES", "micro-batches of one optimizer step")
         ->check(Range(1, 1 << 16))
         ->group(batch);
+    app.add_flag("--recompute", o.recompute,
+                 "keep only each layer's input; the rest of a layer is computed again in the backward pass")
+        ->group(batch);
     add(app, "--steps", o.steps, "STEPS", "optimizer steps (with a curriculum: of its last stage)")
         ->check(Range(1, 1 << 30))
         ->group(batch);

@@ -133,6 +133,7 @@ Trainer::Trainer(const TrainOptions& o, const json& options)
                                                   .max_seqs = max_seqs,
                                                   .max_position = max_position,
                                                   .training = true,
+                                                  .recompute = o.recompute,
                                                   .dropout = (float)o.dropout,
                                                   .attention_version = o.attention_impl == "naive" ? 1 : 0},
                                        parse_device(o.device));
