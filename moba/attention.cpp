@@ -146,7 +146,7 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     template void attention_backward_cpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
                                          const E*, const acc_t<E>*, Routing, const Sequences&,               \
                                          AttentionShape);                                                    \
-    template size_t attention_workspace_bytes<E>(int, int, int, int, AttentionShape, bool);                       \
+    template size_t attention_workspace_bytes<E>(int, int, int, int, AttentionShape, bool);                  \
     template size_t naive_attention_workspace_bytes<E>(int, AttentionShape);
 INSTANTIATE(double)
 INSTANTIATE(float)

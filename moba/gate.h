@@ -65,6 +65,7 @@ size_t routing_slots(int max_tokens, int num_levels, GateShape);
 size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 
 void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
+inline size_t gate_lists_workspace_bytes(int, int, int, int, GateShape) { return 0; }
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 
 template <class E>

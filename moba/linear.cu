@@ -1,16 +1,5 @@
-/* Linear on the GPU, by hand. Contract: linear.h; definition: linear.cpp. All three products are one:
-   C (m,n) = sum_k A[m*am + k*ak] B[k*bk + n*bn], so a transposed operand is another pair of strides. Sums in fp32. */
-#include "moba/device.cuh"
-#include "moba/linear.h"
-
-template <class E, class Out>
-struct Product {
-    Out* c;
-    const E *a, *b;
-    int M, N, K;
-    size_t am, ak, bk, bn;
-    bool add;  // C += instead of C =
-};
+/* Linear on the GPU, by hand. Contract: linear.h; definition: linear.cpp. Sums in fp32. */
+#include "moba/linear.cuh"
 
 template <class E, class Out>
 __device__ void put(const Product<E, Out>& p, int m, int n, float sum) {
@@ -102,7 +91,14 @@ __global__ void __launch_bounds__(256) product_kernel3(Product<E, Out> p) {
 
 template <class E, class Out>
 static void product(const Ctx& ctx, const Product<E, Out>& p) {
-    const int version = choose_version(ctx, 3), tile = version == 1 ? 16 : version == 2 ? 32 : 64;
+    const int version = choose_version(ctx, best_linear_version);
+#ifndef SIMT_CPU
+    if (version == 4) {
+        product_cublaslt(ctx, p);
+        return;
+    }
+#endif
+    const int tile = version == 1 ? 16 : version == 2 ? 32 : 64;
     const dim3 grid(blocks_for(p.N, tile), blocks_for(p.M, tile));
     REQUIRE(grid.y <= 65535, "%d rows", p.M);
     if (version == 1) {
@@ -131,10 +127,16 @@ void linear_backward_weight_gpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const
     product<E, float>(ctx, {dw, dy, x, s.O, s.I, s.M, 1, (size_t)s.O, (size_t)s.I, 1, true});
 }
 
+template <class E>
+size_t linear_workspace_bytes_gpu(LinearShape) {
+    return best_linear_version == 4 ? 32 << 20 : 0;  // what NVIDIA advises for Hopper
+}
+
 #define INSTANTIATE(E)                                                                                       \
     template void linear_forward_gpu(const Ctx&, E*, const E*, const E*, LinearShape);                       \
     template void linear_backward_input_gpu(const Ctx&, E*, const E*, const E*, LinearShape, bool);          \
-    template void linear_backward_weight_gpu(const Ctx&, acc_t<E>*, const E*, const E*, LinearShape);
+    template void linear_backward_weight_gpu(const Ctx&, acc_t<E>*, const E*, const E*, LinearShape);        \
+    template size_t linear_workspace_bytes_gpu<E>(LinearShape);
 INSTANTIATE(float)
 INSTANTIATE(bf16)
 template void linear_forward_gpu(const Ctx&, float*, const bf16*, const bf16*, LinearShape);

@@ -28,10 +28,12 @@ void linear_backward_weight_cpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* 
 template <class E>
 size_t linear_workspace_bytes(LinearShape);
 
-/* By hand: 1 naive, 2 shared-memory tiles, 3 register tiles. */
+/* By hand: 1 naive, 2 shared-memory tiles, 3 register tiles; 4 cuBLASLt. */
 template <class E, class Out>
 void linear_forward_gpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
 template <class E>
 void linear_backward_input_gpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
 template <class E>
 void linear_backward_weight_gpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* x, LinearShape);
+template <class E>
+size_t linear_workspace_bytes_gpu(LinearShape);

@@ -13,6 +13,13 @@ char* allocate_gpu(size_t bytes) {
     zero_gpu({}, p, bytes);
     return (char*)p;
 }
+std::string gpu_problem_gpu() {
+    int count = 0;
+    const cudaError_t e = cudaGetDeviceCount(&count);
+    if (e == cudaSuccess) { return count ? "" : "there is none"; }
+    cudaGetLastError();
+    return cudaGetErrorString(e);
+}
 void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
 void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
     CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));

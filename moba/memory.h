@@ -84,3 +84,4 @@ void release_gpu(char*, size_t bytes);
 void zero_gpu(const Ctx&, void* dst, size_t bytes);
 void to_device_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void to_host_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
+std::string gpu_problem_gpu();  // of the driver and the card, "" when there is none

@@ -39,8 +39,9 @@ static void each_param(const Config& c, Params<X>& p, F f) {
 
 template <class E>
 Model<E>::Model(Config config, ModelSizes sizes, Device device)
-    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)), memory_(find_memory(device)),
-      weights_("weights", memory_), gradients_("gradients", memory_), moments_("AdamW moments", memory_),
+    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)),
+      workspaces_(find_workspaces<E>(device)), memory_(find_memory(device)), weights_("weights", memory_),
+      gradients_("gradients", memory_), moments_("AdamW moments", memory_),
       activations_("activations", memory_), backward_("activation gradients", memory_),
       kept_("key and value cache", memory_), tables_("index tables", memory_),
       workspace_("workspace", memory_) {
@@ -95,26 +96,29 @@ size_t Model<E>::workspace_needed() const {
                                  {M, C, c.intermediate_size},
                                  {M, c.intermediate_size, C},
                                  {chunk_tokens_, C, c.vocab_size}}) {
-        need(linear_workspace_bytes<E>(s));
+        need(workspaces_->linear(s));
     }
     if (sizes_.training) {
-        need(norm_workspace_bytes<E>({M, C, 0}));
-        need(grad_norm_workspace_bytes<A>(param_elements_));
-        need(c.key_conv ? key_conv_workspace_bytes<E>({M, kv, c.key_conv}) : 0);
+        need(workspaces_->embedding({M, C, c.vocab_size}));
+        need(workspaces_->norm({M, C, 0}));
+        need(workspaces_->grad_norm(param_elements_));
+        need(c.key_conv ? workspaces_->key_conv({M, kv, c.key_conv}) : 0);
     }
     for (int l = 0; l < c.num_layers; l++) {
         const AttentionShape s = c.attention_shape(l);
         if (s.kind == AttentionKind::moba) {
-            need(gate_workspace_bytes<E>(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
+            need(workspaces_->gate(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
+            need(workspaces_->gate_lists(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
         }
         for (AttentionKind kind : {s.kind, AttentionKind::full, AttentionKind::moba}) {
             AttentionShape decoding = s;
             decoding.kind = kind;
-            need(sizes_.cache_tokens ? decode_workspace_bytes<E>(cache_shape(), decoding) : 0);
+            need(sizes_.cache_tokens ? workspaces_->decode(cache_shape(), decoding) : 0);
         }
-        need(sizes_.attention_version == 1 ? naive_attention_workspace_bytes<E>(M, s)
-                                           : attention_workspace_bytes<E>(M, sizes_.max_seqs, c.block_size,
-                                                                          c.num_blocks, s, sizes_.training));
+        need(
+            ctx_.device == Device::cpu && sizes_.attention_version == 1
+                ? naive_attention_workspace_bytes<E>(M, s)
+                : workspaces_->attention(M, sizes_.max_seqs, c.block_size, c.num_blocks, s, sizes_.training));
     }
     return most;
 }

@@ -147,6 +147,7 @@ class Model {
     ModelSizes sizes_;
     Ctx ctx_;
     const Ops<E>* op_;
+    const WorkspaceBytes<E>* workspaces_;
     const MemoryOps* memory_;
     std::vector<ParamInfo> params_;
     size_t param_elements_ = 0;

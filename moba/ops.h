@@ -50,6 +50,24 @@ struct Ops {
     decltype(&adamw_cpu<E>) adamw;
 };
 
+/* What each needs of the workspace, in bytes. */
 template <class E>
-const Ops<E>* find_ops(Device);  // nullptr when this build has no such device
+struct WorkspaceBytes {
+    decltype(&embedding_workspace_bytes) embedding;
+    decltype(&norm_workspace_bytes<E>) norm;
+    decltype(&linear_workspace_bytes<E>) linear;
+    decltype(&key_conv_workspace_bytes<E>) key_conv;
+    decltype(&gate_workspace_bytes<E>) gate;
+    decltype(&gate_lists_workspace_bytes) gate_lists;
+    decltype(&attention_workspace_bytes<E>) attention;
+    decltype(&decode_workspace_bytes<E>) decode;
+    decltype(&grad_norm_workspace_bytes<acc_t<E>>) grad_norm;
+};
+
+/* nullptr where the device cannot be used: gpu_problem() says why. */
+template <class E>
+const Ops<E>* find_ops(Device);
+template <class E>
+const WorkspaceBytes<E>* find_workspaces(Device);
 const MemoryOps* find_memory(Device);
+std::string gpu_problem();  // "" when there is a GPU that this build can use

@@ -444,7 +444,7 @@ void swap_attention(Config& c, const std::string& attention, int block_size, int
 
 Device parse_device(const std::string& name) {
     if (name == "gpu" && !find_memory(Device::gpu)) {
-        throw Error("--device gpu: this program was built without CUDA; use --device cpu");
+        throw Error("--device gpu: " + gpu_problem() + "; use --device cpu");
     }
     return name != "cpu" && find_memory(Device::gpu) ? Device::gpu : Device::cpu;
 }
