@@ -4,6 +4,7 @@
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/file.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/version.h"
 #include <algorithm>
@@ -33,6 +34,7 @@ struct RunState {
     double accuracy = 0;  // running, within this stage
 };
 
+template <class E>
 class Trainer {
   public:
     Trainer(const TrainOptions& o, const json& options);
@@ -55,7 +57,7 @@ class Trainer {
     std::unique_ptr<Data> data_;
     std::vector<Stage> stages_;
     Config config_;
-    std::unique_ptr<Model<float>> model_;
+    std::unique_ptr<Model<E>> model_;
     RunState state_;
     Progress progress_;
     std::ofstream log_;
@@ -108,7 +110,19 @@ int steps_for(const TrainOptions& o, const Data& data) {
     return (int)std::max(1.0, steps);
 }
 
-Trainer::Trainer(const TrainOptions& o, const json& options)
+// "a=1 b=x ...", in lines of about 110 characters.
+std::string settings_text(const json& options) {
+    std::string text;
+    for (const auto& [key, v] : options.items()) {
+        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
+        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
+        text += " " + word;
+    }
+    return text;
+}
+
+template <class E>
+Trainer<E>::Trainer(const TrainOptions& o, const json& options)
     : o_(o), options_(options), data_(open_data(o)), stages_(parse_curriculum(o.curriculum)),
       config_(config_for(o, *data_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
@@ -127,33 +141,28 @@ Trainer::Trainer(const TrainOptions& o, const json& options)
     long steps = 0;
     for (const Stage& s : stages_) { steps += s.steps; }
     if (steps > 1 << 30) { throw Error("more than 2^30 steps in all"); }
-    model_ =
-        std::make_unique<Model<float>>(config_,
-                                       ModelSizes{.max_tokens = max_tokens,
-                                                  .max_seqs = max_seqs,
-                                                  .max_position = max_position,
-                                                  .training = true,
-                                                  .dropout = (float)o.dropout,
-                                                  .attention_version = o.attention_impl == "naive" ? 1 : 0},
-                                       parse_device(o.device));
+    model_ = std::make_unique<Model<E>>(config_,
+                                        ModelSizes{.max_tokens = max_tokens,
+                                                   .max_seqs = max_seqs,
+                                                   .max_position = max_position,
+                                                   .training = true,
+                                                   .dropout = (float)o.dropout,
+                                                   .attention_version = o.attention_impl == "naive" ? 1 : 0},
+                                        parse_device(o.device));
 }
 
-int Trainer::remaining() const {
+template <class E>
+int Trainer<E>::remaining() const {
     int n = stage().steps - state_.stage_steps;
     for (size_t i = state_.stage + 1; i < stages_.size(); i++) { n += stages_[i].steps; }
     return n;
 }
 
-void Trainer::print_settings() const {
+template <class E>
+void Trainer<E>::print_settings() const {
     std::printf("moba %s (%s), matrix products: %s, %d threads\n", program_version(), program_commit(),
                 std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
-    std::string text;
-    for (const auto& [key, v] : options_.items()) {
-        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
-        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
-        text += " " + word;
-    }
-    std::printf("settings\n %s\n", text.c_str());
+    std::printf("settings\n %s\n", settings_text(options_).c_str());
     std::printf("layers  ");
     for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
@@ -179,14 +188,16 @@ void Trainer::print_settings() const {
     }
 }
 
-void Trainer::log(const json& line) {
+template <class E>
+void Trainer<E>::log(const json& line) {
     log_ << line.dump() << "\n";
     log_.flush();
     if (!log_) { throw Error(o_.out + "/log.jsonl: could not be written (disk full?)"); }
 }
 
 // Lines of steps that will be done again are dropped, so that the log reads as if the run had never stopped.
-void Trainer::trim_log() const {
+template <class E>
+void Trainer<E>::trim_log() const {
     const std::string path = o_.out + "/log.jsonl";
     std::ifstream in(path);
     std::string line, kept;
@@ -199,7 +210,8 @@ void Trainer::trim_log() const {
     fs::rename(path + ".tmp", path);
 }
 
-void Trainer::start() {
+template <class E>
+void Trainer<E>::start() {
     std::error_code error;
     fs::create_directories(o_.out, error);
     if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
@@ -211,7 +223,8 @@ void Trainer::start() {
     if (!o_.init_from.empty()) { load_weights(open_model(o_.init_from), *model_); }
 }
 
-void Trainer::resume() {
+template <class E>
+void Trainer<E>::resume() {
     const ModelFolder folder = open_model(o_.out);
     model_->allocate();
     const json s = load_checkpoint(folder, *model_);
@@ -224,7 +237,8 @@ void Trainer::resume() {
     trim_log();
 }
 
-int Trainer::run() {
+template <class E>
+int Trainer<E>::run() {
     print_settings();
     if (o_.resume) {
         resume();
@@ -253,7 +267,8 @@ int Trainer::run() {
     return 0;
 }
 
-void Trainer::step() {
+template <class E>
+void Trainer<E>::step() {
     const double begin = now_ms();
     const Stage s = stage();
     std::vector<Batch> batches(o_.grad_accum);
@@ -331,7 +346,8 @@ void Trainer::step() {
 }
 
 // The same samples every time, at the final length.
-void Trainer::validate_model() {
+template <class E>
+void Trainer<E>::validate_model() {
     const Stage& final = stages_.back();
     const int samples = data_->num_validation(final.T);
     double loss = 0;
@@ -358,7 +374,8 @@ void Trainer::validate_model() {
     log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
 
-void Trainer::save() {
+template <class E>
+void Trainer<E>::save() {
     const json origin = {{"program", std::string("moba ") + program_version()},
                          {"commit", program_commit()},
                          {"seed", o_.seed},
@@ -375,4 +392,6 @@ void Trainer::save() {
 
 }  // namespace
 
-int run_train(const TrainOptions& o, const json& options) { return Trainer(o, options).run(); }
+int run_train(const TrainOptions& o, const json& options) {
+    return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, options).run(); });
+}
