@@ -39,6 +39,10 @@ static const MemoryOps cpu_memory = {
     .zero = zero_cpu,
     .to_device = copy_cpu,
     .to_host = copy_cpu,
+    .name = name_cpu,
+    .synchronize = synchronize_cpu,
+    .range_begin = range_begin_cpu,
+    .range_end = range_end_cpu,
 };
 
 template <class E>

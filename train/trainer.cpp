@@ -4,6 +4,7 @@
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/file.h"
+#include "train/flops.h"
 #include "train/precision.h"
 #include "train/progress.h"
 #include "train/version.h"
@@ -61,7 +62,7 @@ class Trainer {
     RunState state_;
     Progress progress_;
     std::ofstream log_;
-    double ms_per_token_ = 0;
+    double ms_per_token_ = 0, peak_flops_ = 0;
 };
 
 /* The model of --init-from: its sizes, and how it attends where no option says otherwise. */
@@ -160,7 +161,8 @@ int Trainer<E>::remaining() const {
 
 template <class E>
 void Trainer<E>::print_settings() const {
-    std::printf("moba %s (%s), matrix products: %s, %d threads\n", program_version(), program_commit(),
+    std::printf("moba %s (%s) on %s, matrix products: %s, %d threads\n", program_version(), program_commit(),
+                find_memory(parse_device(o_.device))->name(),
                 std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     std::printf("settings\n %s\n", settings_text(options_).c_str());
     std::printf("layers  ");
@@ -274,10 +276,12 @@ void Trainer<E>::step() {
     std::vector<Batch> batches(o_.grad_accum);
     int counted = 0;
     long tokens = 0;
+    double flop = 0;
     for (Batch& b : batches) {
         for (int i = 0; i < s.batch; i++) { data_->add_sample(state_.samples++, s, b); }
         counted += b.counted();
         tokens += (long)b.tokens.size();
+        flop += step_flop(config_, model_->num_parameters(), b.cu_seqlens, b.counted());
     }
     state_.step++;
     state_.stage_steps++;
@@ -310,6 +314,8 @@ void Trainer<E>::step() {
                     ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
     }
     const double share = right / counted, ms = now_ms() - begin;
+    if (peak_flops_ == 0) { peak_flops_ = peak_flops<E>(parse_device(o_.device)); }
+    const double gflops = flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
     state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
     ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
     double tokens_left = 0;
@@ -323,7 +329,7 @@ void Trainer<E>::step() {
         std::snprintf(text, sizeof text, "epoch %.2f", (double)state_.samples / (double)epoch);
         stage_name = text;
     }
-    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, tokens,
+    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, mfu, tokens,
                     tokens_left * ms_per_token_ / 1000, stage_name});
     log({{"step", state_.step},
          {"loss", loss},
@@ -332,6 +338,8 @@ void Trainer<E>::step() {
          {"lr", lr},
          {"ms", ms},
          {"tokens_per_s", tokens / ms * 1000},
+         {"gflops", gflops},
+         {"mfu", mfu},
          {"seq_len", s.T},
          {"tokens", tokens}});
     const bool last = state_.stage + 1 == stages_.size();
