@@ -5,6 +5,7 @@
 #include "moba/philox.h"
 #include "train/bench_ops.h"
 #include "train/file.h"
+#include "train/flops.h"
 #include "train/precision.h"
 #include "train/progress.h"
 #include "train/version.h"
@@ -153,8 +154,14 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
     return c;
 }
 
+struct StepTimes {
+    double ms, flop;
+    Profile profile;         // of `repeats` further steps
+    double profiled_ms = 0;  // that these took
+};
+
 template <class E>
-static double time_step(const BenchOptions& o, const std::string& attention, double* gflop) {
+static StepTimes time_step(const BenchOptions& o, const std::string& attention) {
     const Config c = bench_config(o, attention);
     const int M = o.batch * o.seq_len;
     Model<E> model(c,
@@ -173,12 +180,7 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
     targets.push_back(tokens[0]);
     StepState step{1, 0, 0, 1.0 / M, 1e-4};
-    double pairs = 0;
-    for (int t = 0; t < o.seq_len; t++) { pairs += t + 1; }
-    if (attention == "moba") { pairs *= 1 - c.sparsity(o.seq_len); }
-    const double weights = (double)model.num_parameters() - model.params()[0].count;
-    *gflop = (6 * weights * M + 14 * (double)c.head_dim * c.num_heads * c.num_layers * o.batch * pairs) / 1e9;
-    return median_ms(o.repeats, [&] {
+    const auto run = [&] {
         step.step++;
         model.zero_gradients();
         model.set_batch(tokens.data(), targets.data(), cu, step);
@@ -186,7 +188,43 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
         model.loss(true);
         model.backward();
         model.update(step);
-    });
+        model.gradient_norm();  // waits
+    };
+    StepTimes t{median_ms(o.repeats, run), step_flop(c, model.num_parameters(), cu, M), {}};
+    if (o.profile) {
+        model.set_profile(&t.profile);
+        const double begin = now_ms();
+        for (int i = 0; i < o.repeats; i++) { run(); }
+        t.profiled_ms = now_ms() - begin;
+    }
+    return t;
+}
+
+static json print_profile(const char* attention, const StepTimes& t, int steps) {
+    struct Row {
+        const char* name;
+        double ms;
+        int calls;
+    };
+    std::vector<Row> rows;
+    double rest = t.profiled_ms;
+    for (int i = 0; i < (int)Op::count; i++) {
+        const Profile::Row& r = t.profile.rows[i];
+        if (r.calls) { rows.push_back({op_name((Op)i), r.ms, r.calls}); }
+        rest -= r.ms;
+    }
+    std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.ms > b.ms; });
+    rows.push_back({"between operations", rest, 0});
+    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d\n", attention,
+                t.profiled_ms / steps, steps);
+    std::printf("%-26s %10s %8s %8s\n", "", "ms", "calls", "share");
+    json out = json::array();
+    for (const Row& r : rows) {
+        const double ms = r.ms / steps, share = r.ms / t.profiled_ms;
+        std::printf("%-26s %10.3f %8d %7.1f%%\n", r.name, ms, r.calls / steps, 100 * share);
+        out.push_back({{"name", r.name}, {"ms", ms}, {"calls", r.calls / steps}, {"share", share}});
+    }
+    return out;
 }
 
 template <class E>
@@ -194,20 +232,24 @@ static void bench_step(const BenchOptions& o, json& result) {
     std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
                 o.top_k, o.repeats);
-    std::printf("%-12s %10s %12s %10s\n", "", "ms", "tokens/s", "GFLOP/s");
-    double ms[2];
-    int i = 0;
-    for (const char* attention : {"moba", "full"}) {
-        double gflop;
-        ms[i] = time_step<E>(o, attention, &gflop);
-        const double tokens = o.batch * (double)o.seq_len / ms[i] * 1000;
-        std::printf("%-12s %10.1f %12.0f %10.0f\n", attention, ms[i], tokens, gflop / ms[i] * 1000);
+    std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
+    const double peak = peak_flops<E>(parse_device(o.device));
+    const char* kinds[] = {"moba", "full"};
+    StepTimes times[2];
+    for (int i = 0; i < 2; i++) {
+        const StepTimes& t = times[i] = time_step<E>(o, kinds[i]);
+        const double tokens = o.batch * (double)o.seq_len / t.ms * 1000, gflops = t.flop / t.ms / 1e6,
+                     mfu = gflops * 1e9 / peak;
+        std::printf("%-12s %10.1f %12.0f %10.0f %7.1f%%\n", kinds[i], t.ms, tokens, gflops, 100 * mfu);
         result["rows"].push_back(
-            {{"name", attention}, {"ms", ms[i]}, {"tokens_per_s", tokens}, {"gflops", gflop / ms[i] * 1000}});
-        i++;
+            {{"name", kinds[i]}, {"ms", t.ms}, {"tokens_per_s", tokens}, {"gflops", gflops}, {"mfu", mfu}});
     }
-    std::printf("a step with moba is %.2fx as fast as with full attention\n", ms[1] / ms[0]);
-    result["ratio"] = ms[1] / ms[0];
+    const double ratio = times[1].ms / times[0].ms;
+    std::printf("a step with moba is %.2fx as fast as with full attention\n", ratio);
+    result["ratio"] = ratio;
+    for (int i = 0; i < 2 && o.profile; i++) {
+        result["rows"][i]["profile"] = print_profile(kinds[i], times[i], o.repeats);
+    }
 }
 
 // One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
@@ -248,6 +290,7 @@ static void bench_decode(const BenchOptions& o, json& result) {
 }
 
 int run_bench(const BenchOptions& o) {
+    if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
     if (!o.json.empty()) {
         write_file(o.json, "");
     }  // a path that cannot be written fails now, not after the work

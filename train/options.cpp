@@ -305,6 +305,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         ->check(IsMember({"fast", "naive"}));
     add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
         ->check(Range(1, 100000));
+    app.add_flag("--profile", o.profile,
+                 "also the time of each operation within the step, one at a time (step)");
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device, o.precision);
 }

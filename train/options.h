@@ -67,6 +67,7 @@ struct BenchOptions {
                 precision = "fp32";
     int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4,
         repeats = 7;
+    bool profile = false;
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
 };
 
