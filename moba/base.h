@@ -67,6 +67,7 @@ struct Ctx {
     int version = 0;                // kernel version to run; 0 = the best one. Only test/ and bench set it
     char* workspace = nullptr;      // scratch of the op that runs; asked for with <op>_workspace_bytes
     size_t workspace_bytes = 0;
+    struct Profile* profile = nullptr;  // where times go, if anybody wants them: profile.h
 };
 
 /* Wrong input from outside (options, files, data). main() prints it as one line and exits with 1. */

@@ -77,3 +77,7 @@ void zero_cpu(const Ctx&, void* dst, size_t bytes) {
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes) {
     if (bytes) { std::memcpy(dst, src, bytes); }
 }
+const char* name_cpu() { return "cpu"; }
+void synchronize_cpu(const Ctx&) {}
+void range_begin_cpu(const char*) {}
+void range_end_cpu() {}

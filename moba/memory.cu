@@ -1,6 +1,9 @@
 /* Memory of the GPU. Contract: memory.h. */
 #include "moba/device.cuh"
 #include "moba/memory.h"
+#ifndef SIMT_CPU
+#include <nvtx3/nvToolsExt.h>
+#endif
 
 char* allocate_gpu(size_t bytes) {
     void* p = nullptr;
@@ -31,3 +34,22 @@ void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
     CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
 }
+const char* name_gpu() {
+    static const cudaDeviceProp properties = [] {
+        cudaDeviceProp p;
+        int device;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaGetDeviceProperties(&p, device));
+        return p;
+    }();
+    return properties.name;
+}
+void synchronize_gpu(const Ctx& ctx) { CUDA_CHECK(cudaStreamSynchronize(ctx.stream)); }
+
+#ifdef SIMT_CPU
+void range_begin_gpu(const char*) {}
+void range_end_gpu() {}
+#else
+void range_begin_gpu(const char* name) { nvtxRangePushA(name); }
+void range_end_gpu() { nvtxRangePop(); }
+#endif

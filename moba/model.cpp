@@ -39,7 +39,7 @@ static void each_param(const Config& c, Params<X>& p, F f) {
 
 template <class E>
 Model<E>::Model(Config config, ModelSizes sizes, Device device)
-    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device)),
+    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device, nullptr)),
       workspaces_(find_workspaces<E>(device)), memory_(find_memory(device)), weights_("weights", memory_),
       gradients_("gradients", memory_), moments_("AdamW moments", memory_),
       activations_("activations", memory_), backward_("activation gradients", memory_),
@@ -304,6 +304,12 @@ void Model<E>::set_optimizer(const OptimizerSettings& o) {
                                 p.decay ? (float)o.weight_decay : 0.f});
     }
     memory_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
+}
+
+template <class E>
+void Model<E>::set_profile(Profile* profile) {
+    ctx_.profile = profile;
+    op_ = find_ops<E>(ctx_.device, profile);
 }
 
 template <class E>

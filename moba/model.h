@@ -14,7 +14,7 @@
 #pragma once
 #include "moba/config.h"
 #include "moba/memory.h"
-#include "moba/ops.h"
+#include "moba/profile.h"
 
 struct ModelSizes {
     int max_tokens = 0;    // M: of a micro-batch, all sequences
@@ -72,6 +72,7 @@ class Model {
 
     void init_weights(uint64_t seed);
     void set_optimizer(const OptimizerSettings&);
+    void set_profile(Profile*);  // every operation from now on is timed into it; nullptr: none
 
     /* tokens and targets: cu_seqlens.back() of them, host memory. */
     void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,

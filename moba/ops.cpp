@@ -51,6 +51,10 @@ static const MemoryOps cpu_memory = {
     .zero = zero_cpu,
     .to_device = copy_cpu,
     .to_host = copy_cpu,
+    .name = name_cpu,
+    .synchronize = synchronize_cpu,
+    .range_begin = range_begin_cpu,
+    .range_end = range_end_cpu,
 };
 
 #ifdef MOBA_CUDA
@@ -104,6 +108,10 @@ static const MemoryOps gpu_memory = {
     .zero = zero_gpu,
     .to_device = to_device_gpu,
     .to_host = to_host_gpu,
+    .name = name_gpu,
+    .synchronize = synchronize_gpu,
+    .range_begin = range_begin_gpu,
+    .range_end = range_end_gpu,
 };
 // clang-format on
 

@@ -312,4 +312,12 @@ TEST(Kernels, Linear) {
     }
 }
 
+TEST(Kernels, Device) {
+    const std::string name = name_gpu();
+    EXPECT_TRUE(name == "simulated GPU" || name.rfind("NVIDIA", 0) == 0) << name;
+    synchronize_gpu({});
+    range_begin_gpu("outer"), range_begin_gpu("inner");
+    range_end_gpu(), range_end_gpu();
+}
+
 }  // namespace

@@ -1,6 +1,10 @@
 /* The program itself: every wrong input gets one clear line and the right exit status, and nothing is lost. */
 #include "test/check.h"
 #include "test/program.h"
+#include <map>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
 
 namespace {
 
@@ -87,10 +91,20 @@ TEST(Program, TrainEvalSampleInfo) {
         moba(std::string(tiny_run) + "--steps 4 --eval-every 2 --eval-samples 8 --out " + (dir / "run"));
     ASSERT_EQ(t.status, 0) << t.out;
     for (const char* part : {"settings", "parameters", "memory", "workspace", "chance 12%", "step 4/4",
-                             "validation at step 4", "done at step 4"}) {
+                             "validation at step 4", "done at step 4", "on cpu", "  MFU "}) {
         EXPECT_NE(t.out.find(part), std::string::npos) << part << "\n" << t.out;
     }
     EXPECT_EQ(lines(read_text(dir / "run/log.jsonl")), 4 + 2);
+    std::ifstream log(dir / "run/log.jsonl");
+    double peak = 0;
+    for (std::string line; std::getline(log, line);) {
+        const json j = json::parse(line);
+        if (j.contains("val_loss")) { continue; }
+        const double share = j["mfu"], gflops = j["gflops"];
+        EXPECT_TRUE(share > 0 && gflops > 0) << line;
+        if (peak == 0) { peak = gflops / share; }
+        EXPECT_NEAR(gflops / share, peak, 1e-6 * peak) << "measured once";
+    }
     const Outcome e = moba("eval --model " + (dir / "run") +
                            " --seq-len 48,64 --depths 2 --samples 20 --json " + (dir / "e.json"));
     EXPECT_EQ(e.status, 0) << e.out;
@@ -221,6 +235,29 @@ TEST(Program, BenchRuns) {
         std::string::npos);
     EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
+}
+
+TEST(Program, BenchProfile) {
+    const TempDir dir;
+    const Outcome profile = moba("bench step --profile --seq-len 64 --hidden-size 32 --num-layers 3 "
+                                 "--repeats 2 --block-size 16 --top-k 2 --json " +
+                                 (dir / "p.json"));
+    EXPECT_EQ(profile.status, 0) << profile.out;
+    EXPECT_NE(profile.out.find("a step with full, operation by operation"), std::string::npos) << profile.out;
+    for (const json& row : json::parse(read_text(dir / "p.json"))["rows"]) {
+        double share = 0;
+        std::map<std::string, int> calls;
+        for (const json& op : row["profile"]) {
+            EXPECT_TRUE(op["ms"] >= 0 && op["share"] >= 0) << op;
+            share += op["share"].get<double>();
+            calls[op["name"]] = op["calls"];
+        }
+        EXPECT_NEAR(share, 1, 1e-9);
+        EXPECT_EQ(calls["attention_backward"], 3);
+        EXPECT_EQ(calls["gate_forward"], row["name"] == "moba" ? 3 : 0);
+        EXPECT_EQ(calls["adamw"], 1);
+    }
+    expect_refused("bench op --profile", 1, "--profile goes with bench step");
 }
 
 }  // namespace

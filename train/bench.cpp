@@ -5,6 +5,8 @@
 #include "moba/philox.h"
 #include "train/bench_ops.h"
 #include "train/file.h"
+#include "train/flops.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/version.h"
 #include <algorithm>
@@ -35,7 +37,8 @@ std::vector<float> random_floats(size_t n, uint64_t stream) {
 
 static json header(const BenchOptions& o) {
     return {{"bench", o.what},          {"program", program_version()}, {"commit", program_commit()},
-            {"threads", max_threads()}, {"blas", blas_name()},          {"repeats", o.repeats}};
+            {"threads", max_threads()}, {"blas", blas_name()},          {"repeats", o.repeats},
+            {"precision", o.precision}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -45,6 +48,7 @@ struct AttentionTimes {
     double total() const { return gate_ms + forward_ms + backward_ms; }
 };
 
+template <class E>
 static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, int version, int repeats) {
     const int T = o.seq_len, M = o.batch * T, H = o.heads, G = o.kv_heads ? o.kv_heads : H, D = o.head_dim;
     if (H % G) { throw Error("num-heads must be a multiple of num-kv-heads"); }
@@ -54,15 +58,16 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
     const GateShape gate{H, G, D, o.top_k, Gate::topk};
     const AttentionShape shape{H, G, D, kind, 0, gate};
     const size_t nq = (size_t)M * H * D, nk = (size_t)M * G * D;
-    const std::vector<float> q = random_floats(nq, 1), k = random_floats(nk, 2), v = random_floats(nk, 3),
-                             dout = random_floats(nq, 4);
-    std::vector<float> out(nq), dq(nq), dk(nk), dv(nk), lse((size_t)H * M);
+    const std::vector<E> q = random_elements<E>(nq, 1), k = random_elements<E>(nk, 2),
+                         v = random_elements<E>(nk, 3), dout = random_elements<E>(nq, 4);
+    std::vector<E> out(nq), dq(nq), dk(nk), dv(nk);
+    std::vector<acc_t<E>> lse((size_t)H * M);
     std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size()),
         start(routing_starts(M, o.batch, o.block_size, 1, gate));
     const Routing routing{chosen.data(), start.data(), list.data()};
-    std::vector<char> workspace(std::max({gate_workspace_bytes<float>(M, o.batch, o.block_size, 1, gate),
-                                          attention_workspace_bytes<float>(M, o.batch, o.block_size, 1, shape, true),
-                                          naive_attention_workspace_bytes<float>(M, shape)}));
+    std::vector<char> workspace(std::max({gate_workspace_bytes<E>(M, o.batch, o.block_size, 1, gate),
+                                          attention_workspace_bytes<E>(M, o.batch, o.block_size, 1, shape, true),
+                                          naive_attention_workspace_bytes<E>(M, shape)}));
     Ctx ctx;
     ctx.version = version;
     ctx.workspace = workspace.data();
@@ -70,17 +75,17 @@ static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, 
     AttentionTimes t;
     if (kind == AttentionKind::moba) {
         t.gate_ms = median_ms(repeats, [&] {
-            gate_forward_cpu<float>(ctx, routing, q.data(), k.data(), seqs, gate);
+            gate_forward_cpu<E>(ctx, routing, q.data(), k.data(), seqs, gate);
             gate_lists_cpu(ctx, routing, seqs, gate);
         });
     }
     t.forward_ms = median_ms(repeats, [&] {
-        attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
-                                     shape);
+        attention_forward_cpu<E>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
+                                 shape);
     });
     t.backward_ms = median_ms(repeats, [&] {
-        attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
-                                      k.data(), v.data(), lse.data(), routing, seqs, shape);
+        attention_backward_cpu<E>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
+                                  k.data(), v.data(), lse.data(), routing, seqs, shape);
     });
     t.pairs = 0;
     for (int i = 0; i < T; i++) {
@@ -106,20 +111,21 @@ static json print_attention(const char* name, const AttentionTimes& t, int D) {
             {"backward_gflops", backward}};
 }
 
+template <class E>
 static void bench_attention(const BenchOptions& o, json& result) {
-    std::printf("attention, fp32: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n", o.batch,
-                o.seq_len, o.heads, o.kv_heads ? o.kv_heads : o.heads, o.head_dim, o.block_size, o.top_k,
-                o.repeats);
+    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
+                o.precision.c_str(), o.batch, o.seq_len, o.heads, o.kv_heads ? o.kv_heads : o.heads,
+                o.head_dim, o.block_size, o.top_k, o.repeats);
     if ((long)o.block_size * o.top_k >= o.seq_len) {
         std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
     }
     std::printf("%-12s %10s %10s %10s %10s %10s %10s\n", "", "gate ms", "fwd ms", "bwd ms", "total ms",
                 "fwd GF/s", "bwd GF/s");
     const bool naive = o.attention_impl == "naive";
-    const AttentionTimes moba = time_attention(o, AttentionKind::moba, 2, o.repeats);
+    const AttentionTimes moba = time_attention<E>(o, AttentionKind::moba, 2, o.repeats);
     result["rows"].push_back(print_attention("moba", moba, o.head_dim));
-    const AttentionTimes other = naive ? time_attention(o, AttentionKind::moba, 1, 1)
-                                       : time_attention(o, AttentionKind::full, 2, o.repeats);
+    const AttentionTimes other = naive ? time_attention<E>(o, AttentionKind::moba, 1, 1)
+                                       : time_attention<E>(o, AttentionKind::full, 2, o.repeats);
     result["rows"].push_back(print_attention(naive ? "moba naive" : "full", other, o.head_dim));
     std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
                 other.forward_ms / (moba.gate_ms + moba.forward_ms),
@@ -148,16 +154,23 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
     return c;
 }
 
-static double time_step(const BenchOptions& o, const std::string& attention, double* gflop) {
+struct StepTimes {
+    double ms, flop;
+    Profile profile;         // of `repeats` further steps
+    double profiled_ms = 0;  // that these took
+};
+
+template <class E>
+static StepTimes time_step(const BenchOptions& o, const std::string& attention) {
     const Config c = bench_config(o, attention);
     const int M = o.batch * o.seq_len;
-    Model<float> model(c,
-                       {.max_tokens = M,
-                        .max_seqs = o.batch,
-                        .max_position = o.seq_len,
-                        .training = true,
-                        .attention_version = o.attention_impl == "naive" ? 1 : 0},
-                       parse_device(o.device));
+    Model<E> model(c,
+                   {.max_tokens = M,
+                    .max_seqs = o.batch,
+                    .max_position = o.seq_len,
+                    .training = true,
+                    .attention_version = o.attention_impl == "naive" ? 1 : 0},
+                   parse_device(o.device));
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens, cu{0};
@@ -167,12 +180,7 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
     targets.push_back(tokens[0]);
     StepState step{1, 0, 0, 1.0 / M, 1e-4};
-    double pairs = 0;
-    for (int t = 0; t < o.seq_len; t++) { pairs += t + 1; }
-    if (attention == "moba") { pairs *= 1 - c.sparsity(o.seq_len); }
-    const double weights = (double)model.num_parameters() - model.params()[0].count;
-    *gflop = (6 * weights * M + 14 * (double)c.head_dim * c.num_heads * c.num_layers * o.batch * pairs) / 1e9;
-    return median_ms(o.repeats, [&] {
+    const auto run = [&] {
         step.step++;
         model.zero_gradients();
         model.set_batch(tokens.data(), targets.data(), cu, step);
@@ -180,38 +188,81 @@ static double time_step(const BenchOptions& o, const std::string& attention, dou
         model.loss(true);
         model.backward();
         model.update(step);
-    });
+        model.gradient_norm();  // waits
+    };
+    StepTimes t{median_ms(o.repeats, run), step_flop(c, model.num_parameters(), cu, M), {}};
+    if (o.profile) {
+        model.set_profile(&t.profile);
+        const double begin = now_ms();
+        for (int i = 0; i < o.repeats; i++) { run(); }
+        t.profiled_ms = now_ms() - begin;
+    }
+    return t;
 }
 
-static void bench_step(const BenchOptions& o, json& result) {
-    std::printf("training step, fp32: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
-                o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size, o.top_k, o.repeats);
-    std::printf("%-12s %10s %12s %10s\n", "", "ms", "tokens/s", "GFLOP/s");
-    double ms[2];
-    int i = 0;
-    for (const char* attention : {"moba", "full"}) {
-        double gflop;
-        ms[i] = time_step(o, attention, &gflop);
-        const double tokens = o.batch * (double)o.seq_len / ms[i] * 1000;
-        std::printf("%-12s %10.1f %12.0f %10.0f\n", attention, ms[i], tokens, gflop / ms[i] * 1000);
-        result["rows"].push_back(
-            {{"name", attention}, {"ms", ms[i]}, {"tokens_per_s", tokens}, {"gflops", gflop / ms[i] * 1000}});
-        i++;
+static json print_profile(const char* attention, const StepTimes& t, int steps) {
+    struct Row {
+        const char* name;
+        double ms;
+        int calls;
+    };
+    std::vector<Row> rows;
+    double rest = t.profiled_ms;
+    for (int i = 0; i < (int)Op::count; i++) {
+        const Profile::Row& r = t.profile.rows[i];
+        if (r.calls) { rows.push_back({op_name((Op)i), r.ms, r.calls}); }
+        rest -= r.ms;
     }
-    std::printf("a step with moba is %.2fx as fast as with full attention\n", ms[1] / ms[0]);
-    result["ratio"] = ms[1] / ms[0];
+    std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.ms > b.ms; });
+    rows.push_back({"between operations", rest, 0});
+    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d\n", attention,
+                t.profiled_ms / steps, steps);
+    std::printf("%-26s %10s %8s %8s\n", "", "ms", "calls", "share");
+    json out = json::array();
+    for (const Row& r : rows) {
+        const double ms = r.ms / steps, share = r.ms / t.profiled_ms;
+        std::printf("%-26s %10.3f %8d %7.1f%%\n", r.name, ms, r.calls / steps, 100 * share);
+        out.push_back({{"name", r.name}, {"ms", ms}, {"calls", r.calls / steps}, {"share", share}});
+    }
+    return out;
+}
+
+template <class E>
+static void bench_step(const BenchOptions& o, json& result) {
+    std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
+                o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
+                o.top_k, o.repeats);
+    std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
+    const double peak = peak_flops<E>(parse_device(o.device));
+    const char* kinds[] = {"moba", "full"};
+    StepTimes times[2];
+    for (int i = 0; i < 2; i++) {
+        const StepTimes& t = times[i] = time_step<E>(o, kinds[i]);
+        const double tokens = o.batch * (double)o.seq_len / t.ms * 1000, gflops = t.flop / t.ms / 1e6,
+                     mfu = gflops * 1e9 / peak;
+        std::printf("%-12s %10.1f %12.0f %10.0f %7.1f%%\n", kinds[i], t.ms, tokens, gflops, 100 * mfu);
+        result["rows"].push_back(
+            {{"name", kinds[i]}, {"ms", t.ms}, {"tokens_per_s", tokens}, {"gflops", gflops}, {"mfu", mfu}});
+    }
+    const double ratio = times[1].ms / times[0].ms;
+    std::printf("a step with moba is %.2fx as fast as with full attention\n", ratio);
+    result["ratio"] = ratio;
+    for (int i = 0; i < 2 && o.profile; i++) {
+        result["rows"][i]["profile"] = print_profile(kinds[i], times[i], o.repeats);
+    }
 }
 
 // One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
+template <class E>
 static void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");
-    std::printf("decoding, fp32: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
-                o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len, o.block_size, o.top_k,
-                o.repeats);
+    std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
+                o.precision.c_str(), o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len,
+                o.block_size, o.top_k, o.repeats);
     const int longest = o.seq_len + 2 * (o.repeats + 1);
-    Model<float> model(
-        c, {.max_tokens = o.seq_len, .max_seqs = 1, .max_position = longest, .cache_tokens = longest},
-        parse_device(o.device));
+    Model<E> model(c,
+                   {.max_tokens = o.seq_len, .max_seqs = 1, .max_position = longest, .cache_tokens = longest},
+                   parse_device(o.device));
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens;
@@ -239,19 +290,23 @@ static void bench_decode(const BenchOptions& o, json& result) {
 }
 
 int run_bench(const BenchOptions& o) {
+    if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
     if (!o.json.empty()) {
         write_file(o.json, "");
     }  // a path that cannot be written fails now, not after the work
     json result = header(o);
-    if (o.what == "attention") {
-        bench_attention(o, result);
-    } else if (o.what == "step") {
-        bench_step(o, result);
-    } else if (o.what == "decode") {
-        bench_decode(o, result);
-    } else {
-        bench_ops(o, result);
-    }
+    with_precision(o.precision, [&](auto e) {
+        using E = decltype(e);
+        if (o.what == "attention") {
+            bench_attention<E>(o, result);
+        } else if (o.what == "step") {
+            bench_step<E>(o, result);
+        } else if (o.what == "decode") {
+            bench_decode<E>(o, result);
+        } else {
+            bench_ops<E>(o, result);
+        }
+    });
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;
 }

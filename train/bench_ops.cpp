@@ -14,16 +14,21 @@ struct OpBench {
 
 // Tensors of the benchmark, kept alive by name of use.
 struct Operands {
-    std::vector<std::vector<float>> tensors;
-    float* make(size_t n) {
-        tensors.push_back(random_floats(n, tensors.size()));
-        return tensors.back().data();
+    std::vector<std::vector<char>> tensors;
+    template <class X>
+    X* make(size_t n) {
+        const std::vector<X> values = random_elements<X>(n, tensors.size());
+        const char* bytes = (const char*)values.data();
+        tensors.emplace_back(bytes, bytes + n * sizeof(X));
+        return (X*)tensors.back().data();
     }
 };
 
 }  // namespace
 
+template <class E>
 void bench_ops(const BenchOptions& o, nlohmann::json& result) {
+    using A = acc_t<E>;
     const int M = o.batch * o.seq_len, C = o.hidden, F = o.intermediate ? o.intermediate : C * 11 / 4,
               V = o.vocab, D = o.head_dim;
     const int H = o.heads, W = 5;
@@ -31,37 +36,42 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
     Operands t;
     std::vector<int> tokens(M), position(M), correct(M);
     for (int m = 0; m < M; m++) { tokens[m] = (int)((m * 7919L) % V), position[m] = m % o.seq_len; }
-    float *a = t.make(x), *b = t.make(x), *c = t.make(x), *w = t.make((size_t)std::max(C, F) * C),
-          *dw = t.make((size_t)std::max(C, F) * C);
-    float *g = t.make(f), *u = t.make(f), *y = t.make(f), *rstd = t.make(M), *table = t.make((size_t)V * C);
-    float *q = t.make((size_t)M * H * D), *logits = t.make((size_t)M * V), *losses = t.make(M),
-          *norm = t.make(1);
-    float *taps = t.make((size_t)C * W), *m1 = t.make((size_t)C * C), *m2 = t.make((size_t)C * C);
+    const auto make = [&](size_t n) { return t.make<E>(n); };
+    const auto make_wide = [&](size_t n) { return t.make<A>(n); };
+    E *a = make(x), *b = make(x), *c = make(x), *w = make((size_t)std::max(C, F) * C);
+    E *g = make(f), *u = make(f), *y = make(f), *table = make((size_t)V * C), *q = make((size_t)M * H * D),
+      *taps = make((size_t)C * W);
+    A *dw = make_wide((size_t)std::max({M, C, F, V}) * C), *rstd = make_wide(M),
+      *logits = make_wide((size_t)M * V), *losses = make_wide(M), *norm = make_wide(1);
+    A *master = make_wide((size_t)C * C), *m1 = make_wide((size_t)C * C), *m2 = make_wide((size_t)C * C);
+    E* const dlogits = std::is_same_v<A, E> ? (E*)logits : make((size_t)M * V);
+    E* const low = std::is_same_v<A, E> ? nullptr : w;
     for (size_t i = 0; i < (size_t)C * C; i++) { m2[i] *= m2[i]; }
-    std::vector<float> rope(rope_table_size(o.seq_len, D));
+    std::vector<A> rope(rope_table_size(o.seq_len, D));
     std::vector<double> frequencies;
     for (int i = 0; i < D / 2; i++) { frequencies.push_back(std::pow(10000.0, -2.0 * i / D)); }
     rope_fill_table(rope.data(), frequencies, o.seq_len);
     const LinearShape square{M, C, C}, wide{M, C, F};
     std::vector<char> workspace(
-        std::max({linear_workspace_bytes<float>(square), linear_workspace_bytes<float>(wide),
-                  norm_workspace_bytes<float>({M, C, 0}), key_conv_workspace_bytes<float>({M, C, W}),
-                  grad_norm_workspace_bytes<float>(x)}));
+        std::max({linear_workspace_bytes<E>(square), linear_workspace_bytes<E>(wide),
+                  norm_workspace_bytes<E>({M, C, 0}), key_conv_workspace_bytes<E>({M, C, W}),
+                  grad_norm_workspace_bytes<A>(x)}));
     Ctx ctx;
     ctx.workspace = workspace.data();
     ctx.workspace_bytes = workspace.size();
     const StepState step{1, 1, 0, 1.0 / M, 1e-3};
     const ParamRange range{0, (size_t)C * C, 1, 0.1f};
-    const Ops<float>& op = *find_ops<float>(parse_device(o.device));
-    const double mc = 4.0 * x, mf = 4.0 * f, flop = 2.0 * M * C * F;
+    const Ops<E>& op = *find_ops<E>(parse_device(o.device));
+    const double narrow = sizeof(E), wider = sizeof(A), mc = narrow * x, mf = narrow * f,
+                 flop = 2.0 * M * C * F;
     const std::vector<OpBench> all = {
         {"embedding_forward", 2 * mc, 0,
          [&] {
              op.embedding_forward(ctx, a, tokens.data(), table, {M, C, V});
          }},
-        {"embedding_backward", 2 * mc, 0,
+        {"embedding_backward", mc + wider * x, 0,
          [&] {
-             op.embedding_backward(ctx, table, tokens.data(), b, {M, C, V});
+             op.embedding_backward(ctx, dw, tokens.data(), b, {M, C, V});
          }},
         {"norm_forward", 2 * mc, 0,
          [&] {
@@ -75,7 +85,7 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
         {"linear_backward_input", mc + mf, flop,
          [&] { op.linear_backward_input(ctx, a, g, w, wide, false); }},
         {"linear_backward_weight", mc + mf, flop, [&] { op.linear_backward_weight(ctx, dw, g, a, wide); }},
-        {"rope_forward", 8.0 * M * H * D, 0,
+        {"rope_forward", 2 * narrow * M * H * D, 0,
          [&] {
              op.rope_forward(ctx, q, q, position.data(), rope.data(), {M, H, D});
          }},
@@ -97,15 +107,15 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
          [&] {
              op.residual_forward(ctx, a, b, c, &step, {x, 0.1f, 0, DropoutSite::mlp});
          }},
-        {"loss_forward_backward", 12.0 * M * V, 0,
+        {"loss_forward_backward", (2 * wider + narrow) * M * V, 0,
          [&] {
-             op.loss_forward_backward(ctx, losses, correct.data(), logits, logits, tokens.data(), &step,
+             op.loss_forward_backward(ctx, losses, correct.data(), dlogits, logits, tokens.data(), &step,
                                       {M, V});
          }},
-        {"grad_norm", 4.0 * x, 0, [&] { op.grad_norm(ctx, norm, a, x); }},
-        {"adamw", 28.0 * C * C, 0,
+        {"grad_norm", wider * x, 0, [&] { op.grad_norm(ctx, norm, dw, x); }},
+        {"adamw", (7 * wider + (low ? narrow : 0)) * C * C, 0,
          [&] {
-             op.adamw(ctx, w, nullptr, m1, m2, dw, norm, &range, 1, &step,
+             op.adamw(ctx, master, low, m1, m2, dw, norm, &range, 1, &step,
                       {(size_t)C * C, 0.9, 0.95, 1e-8, 1});
          }},
     };
@@ -115,8 +125,8 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
         throw Error("--op " + o.op + ": no such operation; bench op lists them");
     }
     std::printf(
-        "operations, fp32: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n",
-        o.batch, o.seq_len, C, F, H, D, V, o.repeats);
+        "operations, %s: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n",
+        o.precision.c_str(), o.batch, o.seq_len, C, F, H, D, V, o.repeats);
     std::printf("%-26s %10s %10s %10s\n", "", "ms", "GB/s", "GFLOP/s");
     for (const OpBench& bench : all) {
         if (o.op != "all" && bench.name.find(o.op) == std::string::npos) { continue; }
@@ -130,3 +140,6 @@ void bench_ops(const BenchOptions& o, nlohmann::json& result) {
         result["rows"].push_back({{"name", bench.name}, {"ms", ms}, {"gbs", gbs}, {"gflops", gflops}});
     }
 }
+
+template void bench_ops<float>(const BenchOptions&, nlohmann::json&);
+template void bench_ops<bf16>(const BenchOptions&, nlohmann::json&);

@@ -262,3 +262,4 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
                                   const json&);                                                              \
     template json load_checkpoint(const ModelFolder&, Model<E>&);
 INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,6 +1,7 @@
 #include "train/evaluate.h"
 #include "train/data.h"
 #include "train/file.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/report.h"
 #include "train/scorer.h"
@@ -68,6 +69,7 @@ void show_progress(const std::string& text) {
 
 /* One length of a task. An answer is right when all its tokens are: greedy decoding gets them right exactly when each is
    the likeliest behind the right ones before it, so one pass over the whole sample decides. */
+template <class E>
 class TaskEvaluation {
   public:
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
@@ -113,7 +115,7 @@ class TaskEvaluation {
     const EvalOptions& o_;
     const Task& task_;
     const int T_, batch_;
-    Scorer scorer_;
+    Scorer<E> scorer_;
 };
 
 }  // namespace
@@ -150,6 +152,7 @@ static std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
 
 static json head_of_result(const EvalOptions& o, const Config& config) {
     json result = {{"model", o.model},
+                   {"precision", o.precision},
                    {"block_size", config.block_size},
                    {"top_k", config.top_k},
                    {"lengths", json::array()}};
@@ -157,6 +160,7 @@ static json head_of_result(const EvalOptions& o, const Config& config) {
     return result;
 }
 
+template <class E>
 static json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
     TaskSettings settings;
     if (folder.task.empty()) {
@@ -189,7 +193,7 @@ static json eval_task(const EvalOptions& o, const ModelFolder& folder, const Con
     result["chance"] = task->chance();
     std::vector<std::string> summary;
     for (int T : lengths) {
-        TaskEvaluation evaluation(o, config, folder, *task, T);
+        TaskEvaluation<E> evaluation(o, config, folder, *task, T);
         if (map.columns.empty()) {
             std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers%s\n", o.model.c_str(),
                         settings.name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
@@ -258,6 +262,7 @@ static EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
     return out;
 }
 
+template <class E>
 static json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
     const EvalText text = open_text(o, folder);
     const Vocabulary& vocabulary = text.files->vocabulary();
@@ -272,7 +277,7 @@ static json eval_text(const EvalOptions& o, const ModelFolder& folder, const Con
     json result = head_of_result(o, config);
     for (int T : lengths_of(o, config)) {
         const int batch = std::max(1, o.batch_tokens / T);
-        Scorer scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
+        Scorer<E> scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
         const size_t all = windows.count(T), count = o.windows ? std::min<size_t>(o.windows, all) : all;
         PositionLoss loss;
         long right = 0;
@@ -330,7 +335,10 @@ int run_eval(const EvalOptions& o) {
         write_file(o.json, "");
     }  // a path that cannot be written fails now, not after the work
     const double begin = now_ms();
-    const json result = text ? eval_text(o, folder, config) : eval_task(o, folder, config);
+    const json result = with_precision(o.precision, [&](auto e) {
+        using E = decltype(e);
+        return text ? eval_text<E>(o, folder, config) : eval_task<E>(o, folder, config);
+    });
     std::printf("%s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;

@@ -25,9 +25,13 @@ static CLI::Option* add(CLI::App& app, const char* name, X& value, const char* u
     return app.add_option(name, value, help)->type_name(unit);
 }
 
-static void add_device(CLI::App& app, std::string& device) {
+static void add_device(CLI::App& app, std::string& device, std::string& precision) {
     add(app, "--device", device, "NAME", "cpu, gpu, or auto: a GPU where there is one")
         ->check(IsMember({"cpu", "gpu", "auto"}));
+    add(app, "--precision", precision, "TYPE",
+        "fp32, or bf16: activations and the weights that products read; master weights, sums and files stay "
+        "fp32")
+        ->check(IsMember({"fp32", "bf16"}));
 }
 
 // CLI11's Range lets NaN pass.
@@ -204,8 +208,8 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add(app, "--attention-impl", o.attention_impl, "NAME", "fast, or naive: the plain definition")
         ->check(IsMember({"fast", "naive"}))
         ->group(run);
-    add_device(app, o.device);
-    app.get_option("--device")->group(run);
+    add_device(app, o.device, o.precision);
+    for (const char* name : {"--device", "--precision"}) { app.get_option(name)->group(run); }
 }
 
 static CLI::Option* add_model_path(CLI::App& app, std::string& path) {
@@ -243,7 +247,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
         ->check(Range(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "all figures as JSON");
-    add_device(app, o.device);
+    add_device(app, o.device, o.precision);
 }
 
 void add_sample_options(CLI::App& app, SampleOptions& o) {
@@ -276,7 +280,7 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
                  "compute the whole context for every token (the same tokens, slowly)")
         ->excludes(decode);
     add(app, "--logits", o.logits, "FILE", "the prompt's logits, (tokens, vocabulary), as safetensors");
-    add_device(app, o.device);
+    add_device(app, o.device, o.precision);
 }
 
 void add_bench_options(CLI::App& app, BenchOptions& o) {
@@ -304,8 +308,10 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         ->check(IsMember({"fast", "naive"}));
     add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
         ->check(Range(1, 100000));
+    app.add_flag("--profile", o.profile,
+                 "also the time of each operation within the step, one at a time (step)");
     add(app, "--json", o.json, "FILE", "all figures as JSON");
-    add_device(app, o.device);
+    add_device(app, o.device, o.precision);
 }
 
 void add_info_options(CLI::App& app, InfoOptions& o) {

@@ -36,7 +36,7 @@ struct TrainOptions {
     LrSettings lr;
     uint64_t seed = 1;
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
-    std::string out = "out", init_from, device = "auto", attention_impl = "fast";
+    std::string out = "out", init_from, device = "auto", precision = "fp32", attention_impl = "fast";
     bool resume = false, recompute = false;
     std::vector<std::string> given;  // names of the options that were given, by the command line or --config
 
@@ -46,7 +46,7 @@ struct TrainOptions {
 };
 
 struct EvalOptions {
-    std::string model, task, json, attention, device = "auto";
+    std::string model, task, json, attention, device = "auto", precision = "fp32";
     std::vector<std::string> data;
     std::vector<int> seq_len;
     int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
@@ -54,7 +54,7 @@ struct EvalOptions {
 };
 
 struct SampleOptions {
-    std::string model, prompt, attention, decode_attention, logits, device = "auto";
+    std::string model, prompt, attention, decode_attention, logits, device = "auto", precision = "fp32";
     bool no_cache = false;
     std::vector<int> prompt_ids;
     int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
@@ -63,9 +63,11 @@ struct SampleOptions {
 };
 
 struct BenchOptions {
-    std::string what = "attention", attention_impl = "fast", json, op = "all", device = "auto";
+    std::string what = "attention", attention_impl = "fast", json, op = "all", device = "auto",
+                precision = "fp32";
     int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4,
         repeats = 7;
+    bool profile = false;
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
 };
 

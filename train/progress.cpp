@@ -23,30 +23,54 @@ std::string readable_seconds(double seconds) {
     return text;
 }
 
+static std::string format(const char* form, double x) {
+    char text[64];
+    std::snprintf(text, sizeof text, form, x);
+    return text;
+}
+
+std::string step_text(const StepReport& r, int room) {
+    const struct {
+        int rank;  // parts of rank 6 go first
+        std::string text;
+    } parts[] = {
+        {0, "step " + std::to_string(r.step) + "/" + std::to_string(r.total) + (r.stage.empty() ? "" : " ") +
+                r.stage + format("  loss %.4f", r.loss) + format("  acc %5.1f%%", 100 * r.accuracy)},
+        {5, format("  norm %.2f", r.grad_norm)},
+        {6, format("  lr %.2e", r.lr)},
+        {4, format("  %.0f ms", r.ms)},
+        {3, format("  %.1fk tok/s", r.tokens / r.ms)},
+        {2, format("  MFU %.1f%%", 100 * r.mfu)},
+        {1, "  ETA " + readable_seconds(r.eta_seconds)},
+    };
+    std::string text;
+    for (int rank = 6; rank >= 0; rank--) {
+        text.clear();
+        for (const auto& p : parts) { text += p.rank <= rank ? p.text : ""; }
+        if ((int)text.size() <= room) { break; }
+    }
+    return text.substr(0, room);
+}
+
 Progress::Progress(int log_every) : terminal_(isatty(STDOUT_FILENO)), log_every_(log_every) {}
 
 void Progress::step(const StepReport& r) {
     if (!terminal_ && r.step % log_every_ && r.step != 1 && r.step != r.total) { return; }
     if (terminal_ && r.step != r.total && now_ms() - last_drawn_ms_ < 50) { return; }
     last_drawn_ms_ = now_ms();
-    char text[256];
-    std::snprintf(text, sizeof text,
-                  "step %d/%d%s%s  loss %.4f  acc %5.1f%%  norm %.2f  lr %.2e  %.0f ms  %.1fk tok/s  ETA %s",
-                  r.step, r.total, r.stage.empty() ? "" : " ", r.stage.c_str(), r.loss, 100 * r.accuracy,
-                  r.grad_norm, r.lr, r.ms, r.tokens / r.ms, readable_seconds(r.eta_seconds).c_str());
     if (!terminal_) {
-        std::printf("%s\n", text);
+        std::printf("%s\n", step_text(r, 1000).c_str());
         std::fflush(stdout);
         return;
     }
     winsize size{};
     const int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
     std::string bar;
-    const int width = 20, eighths = (int)(8.0 * width * r.step / r.total);
+    const int width = columns < 120 ? 10 : 20, eighths = (int)(8.0 * width * r.step / r.total);
     static const char* part[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
     for (int i = 0; i < width; i++) { bar += part[std::min(8, std::max(0, eighths - 8 * i))]; }
     const int room = columns - width - 4;  // a line that wraps cannot be drawn over
-    std::printf("\r\033[K▕%s▏ %.*s", bar.c_str(), room > 0 ? room : 0, text);
+    std::printf("\r\033[K▕%s▏ %s", bar.c_str(), step_text(r, std::max(0, room)).c_str());
     std::fflush(stdout);
     bar_shown_ = true;
 }

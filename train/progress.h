@@ -4,11 +4,14 @@
 
 struct StepReport {
     int step, total;
-    double loss, accuracy, grad_norm, lr, ms;
+    double loss, accuracy, grad_norm, lr, ms, mfu;
     long tokens;  // of this step
     double eta_seconds;
     std::string stage;  // "T=64", "" without a curriculum
 };
+
+/* A line of at most `room` characters: what matters least is left out first. */
+std::string step_text(const StepReport&, int room);
 
 class Progress {
   public:

@@ -1,5 +1,6 @@
 #include "train/sample.h"
 #include "train/checkpoint.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/safetensors.h"
 #include "train/task.h"
@@ -130,7 +131,8 @@ Prompt make_prompt(const SampleOptions& o, const ModelFolder& folder, const Spee
     return p;
 }
 
-void write_logits(const std::string& path, Model<float>& model, int tokens) {
+template <class E>
+void write_logits(const std::string& path, Model<E>& model, int tokens) {
     const int V = model.config().vocab_size;
     write_safetensors(path, {{"logits", {tokens, V}}}, {},
                       [&](size_t, std::vector<float>& out) { model.read_logits(0, tokens, out); });
@@ -143,9 +145,8 @@ void print_speed(const char* what, int tokens, double ms) {
     }
 }
 
-}  // namespace
-
-int run_sample(const SampleOptions& o) {
+template <class E>
+int sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     if (o.decode_attention == "moba") {  // checks the block size and K, which one model has for both
@@ -164,12 +165,12 @@ int run_sample(const SampleOptions& o) {
                       : !prompt.answer.empty() ? (int)prompt.answer.size()
                                                : 32;
     const int longest = given + count;
-    Model<float> model(config,
-                       {.max_tokens = o.no_cache ? longest : given,
-                        .max_seqs = 1,
-                        .max_position = longest,
-                        .cache_tokens = o.no_cache ? 0 : longest},
-                       parse_device(o.device));
+    Model<E> model(config,
+                   {.max_tokens = o.no_cache ? longest : given,
+                    .max_seqs = 1,
+                    .max_position = longest,
+                    .cache_tokens = o.no_cache ? 0 : longest},
+                   parse_device(o.device));
     model.allocate();
     load_weights(folder, model);
     if (!o.decode_attention.empty()) {
@@ -214,4 +215,10 @@ int run_sample(const SampleOptions& o) {
     print_speed("prompt:", given, prefill);
     print_speed("generated:", (int)tokens.size() - given - 1, ms);
     return 0;
+}
+
+}  // namespace
+
+int run_sample(const SampleOptions& o) {
+    return with_precision(o.precision, [&](auto e) { return sample<decltype(e)>(o); });
 }

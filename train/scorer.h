@@ -4,6 +4,7 @@
 #include "train/batch.h"
 #include "train/checkpoint.h"
 
+template <class E>
 class Scorer {
   public:
     // For sequences of at most T tokens.
@@ -23,5 +24,5 @@ class Scorer {
     std::vector<int> correct;
 
   private:
-    Model<float> model_;
+    Model<E> model_;
 };

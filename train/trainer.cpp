@@ -4,6 +4,8 @@
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/file.h"
+#include "train/flops.h"
+#include "train/precision.h"
 #include "train/progress.h"
 #include "train/version.h"
 #include <algorithm>
@@ -33,6 +35,7 @@ struct RunState {
     double accuracy = 0;  // running, within this stage
 };
 
+template <class E>
 class Trainer {
   public:
     Trainer(const TrainOptions& o, const json& options);
@@ -55,11 +58,11 @@ class Trainer {
     std::unique_ptr<Data> data_;
     std::vector<Stage> stages_;
     Config config_;
-    std::unique_ptr<Model<float>> model_;
+    std::unique_ptr<Model<E>> model_;
     RunState state_;
     Progress progress_;
     std::ofstream log_;
-    double ms_per_token_ = 0;
+    double ms_per_token_ = 0, peak_flops_ = 0;
 };
 
 /* The model of --init-from: its sizes, and how it attends where no option says otherwise. */
@@ -108,7 +111,19 @@ int steps_for(const TrainOptions& o, const Data& data) {
     return (int)std::max(1.0, steps);
 }
 
-Trainer::Trainer(const TrainOptions& o, const json& options)
+// "a=1 b=x ...", in lines of about 110 characters.
+std::string settings_text(const json& options) {
+    std::string text;
+    for (const auto& [key, v] : options.items()) {
+        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
+        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
+        text += " " + word;
+    }
+    return text;
+}
+
+template <class E>
+Trainer<E>::Trainer(const TrainOptions& o, const json& options)
     : o_(o), options_(options), data_(open_data(o)), stages_(parse_curriculum(o.curriculum)),
       config_(config_for(o, *data_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
@@ -127,34 +142,29 @@ Trainer::Trainer(const TrainOptions& o, const json& options)
     long steps = 0;
     for (const Stage& s : stages_) { steps += s.steps; }
     if (steps > 1 << 30) { throw Error("more than 2^30 steps in all"); }
-    model_ =
-        std::make_unique<Model<float>>(config_,
-                                       ModelSizes{.max_tokens = max_tokens,
-                                                  .max_seqs = max_seqs,
-                                                  .max_position = max_position,
-                                                  .training = true,
-                                                  .recompute = o.recompute,
-                                                  .dropout = (float)o.dropout,
-                                                  .attention_version = o.attention_impl == "naive" ? 1 : 0},
-                                       parse_device(o.device));
+    model_ = std::make_unique<Model<E>>(config_,
+                                        ModelSizes{.max_tokens = max_tokens,
+                                                   .max_seqs = max_seqs,
+                                                   .max_position = max_position,
+                                                   .training = true,
+                                                   .dropout = (float)o.dropout,
+                                                   .attention_version = o.attention_impl == "naive" ? 1 : 0},
+                                        parse_device(o.device));
 }
 
-int Trainer::remaining() const {
+template <class E>
+int Trainer<E>::remaining() const {
     int n = stage().steps - state_.stage_steps;
     for (size_t i = state_.stage + 1; i < stages_.size(); i++) { n += stages_[i].steps; }
     return n;
 }
 
-void Trainer::print_settings() const {
-    std::printf("moba %s (%s), matrix products: %s, %d threads\n", program_version(), program_commit(),
+template <class E>
+void Trainer<E>::print_settings() const {
+    std::printf("moba %s (%s) on %s, matrix products: %s, %d threads\n", program_version(), program_commit(),
+                find_memory(parse_device(o_.device))->name(),
                 std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
-    std::string text;
-    for (const auto& [key, v] : options_.items()) {
-        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
-        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
-        text += " " + word;
-    }
-    std::printf("settings\n %s\n", text.c_str());
+    std::printf("settings\n %s\n", settings_text(options_).c_str());
     std::printf("layers  ");
     for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
@@ -180,14 +190,16 @@ void Trainer::print_settings() const {
     }
 }
 
-void Trainer::log(const json& line) {
+template <class E>
+void Trainer<E>::log(const json& line) {
     log_ << line.dump() << "\n";
     log_.flush();
     if (!log_) { throw Error(o_.out + "/log.jsonl: could not be written (disk full?)"); }
 }
 
 // Lines of steps that will be done again are dropped, so that the log reads as if the run had never stopped.
-void Trainer::trim_log() const {
+template <class E>
+void Trainer<E>::trim_log() const {
     const std::string path = o_.out + "/log.jsonl";
     std::ifstream in(path);
     std::string line, kept;
@@ -200,7 +212,8 @@ void Trainer::trim_log() const {
     fs::rename(path + ".tmp", path);
 }
 
-void Trainer::start() {
+template <class E>
+void Trainer<E>::start() {
     std::error_code error;
     fs::create_directories(o_.out, error);
     if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
@@ -212,7 +225,8 @@ void Trainer::start() {
     if (!o_.init_from.empty()) { load_weights(open_model(o_.init_from), *model_); }
 }
 
-void Trainer::resume() {
+template <class E>
+void Trainer<E>::resume() {
     const ModelFolder folder = open_model(o_.out);
     model_->allocate();
     const json s = load_checkpoint(folder, *model_);
@@ -225,7 +239,8 @@ void Trainer::resume() {
     trim_log();
 }
 
-int Trainer::run() {
+template <class E>
+int Trainer<E>::run() {
     print_settings();
     if (o_.resume) {
         resume();
@@ -254,16 +269,19 @@ int Trainer::run() {
     return 0;
 }
 
-void Trainer::step() {
+template <class E>
+void Trainer<E>::step() {
     const double begin = now_ms();
     const Stage s = stage();
     std::vector<Batch> batches(o_.grad_accum);
     int counted = 0;
     long tokens = 0;
+    double flop = 0;
     for (Batch& b : batches) {
         for (int i = 0; i < s.batch; i++) { data_->add_sample(state_.samples++, s, b); }
         counted += b.counted();
         tokens += (long)b.tokens.size();
+        flop += step_flop(config_, model_->num_parameters(), b.cu_seqlens, b.counted());
     }
     state_.step++;
     state_.stage_steps++;
@@ -296,6 +314,8 @@ void Trainer::step() {
                     ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
     }
     const double share = right / counted, ms = now_ms() - begin;
+    if (peak_flops_ == 0) { peak_flops_ = peak_flops<E>(parse_device(o_.device)); }
+    const double gflops = flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
     state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
     ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
     double tokens_left = 0;
@@ -309,7 +329,7 @@ void Trainer::step() {
         std::snprintf(text, sizeof text, "epoch %.2f", (double)state_.samples / (double)epoch);
         stage_name = text;
     }
-    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, tokens,
+    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, mfu, tokens,
                     tokens_left * ms_per_token_ / 1000, stage_name});
     log({{"step", state_.step},
          {"loss", loss},
@@ -318,6 +338,8 @@ void Trainer::step() {
          {"lr", lr},
          {"ms", ms},
          {"tokens_per_s", tokens / ms * 1000},
+         {"gflops", gflops},
+         {"mfu", mfu},
          {"seq_len", s.T},
          {"tokens", tokens}});
     const bool last = state_.stage + 1 == stages_.size();
@@ -332,7 +354,8 @@ void Trainer::step() {
 }
 
 // The same samples every time, at the final length.
-void Trainer::validate_model() {
+template <class E>
+void Trainer<E>::validate_model() {
     const Stage& final = stages_.back();
     const int samples = data_->num_validation(final.T);
     double loss = 0;
@@ -359,7 +382,8 @@ void Trainer::validate_model() {
     log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
 
-void Trainer::save() {
+template <class E>
+void Trainer<E>::save() {
     const json origin = {{"program", std::string("moba ") + program_version()},
                          {"commit", program_commit()},
                          {"seed", o_.seed},
@@ -376,4 +400,6 @@ void Trainer::save() {
 
 }  // namespace
 
-int run_train(const TrainOptions& o, const json& options) { return Trainer(o, options).run(); }
+int run_train(const TrainOptions& o, const json& options) {
+    return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, options).run(); });
+}

@@ -23,6 +23,9 @@ enum cudaError_t { cudaSuccess = 0, cudaErrorMemoryAllocation = 2 };
 enum cudaDeviceAttr { cudaDevAttrMaxSharedMemoryPerBlockOptin = 97 };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize = 8 };
 enum cudaMemcpyKind { cudaMemcpyHostToDevice = 1, cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
+struct cudaDeviceProp {
+    char name[256];
+};
 
 extern "C" {
 cudaError_t cudaMalloc(void**, size_t bytes);
@@ -35,6 +38,7 @@ cudaError_t cudaGetDeviceCount(int*);
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int device);
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int value);
 cudaError_t cudaGetLastError();
+cudaError_t cudaGetDeviceProperties(cudaDeviceProp*, int device);
 const char* cudaGetErrorString(cudaError_t);
 const char* cudaGetErrorName(cudaError_t);
 }

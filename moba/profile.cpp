@@ -1,0 +1,47 @@
+#include "moba/profile.h"
+#include <chrono>
+
+#define NAME(op) #op,
+static const char* const names[] = {EACH_OP(NAME)};
+#undef NAME
+const char* op_name(Op op) { return names[(int)op]; }
+
+static double now_ms() {
+    using namespace std::chrono;
+    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
+}
+
+template <class E, auto row, Op op, class... P>
+static void watched(const Ctx& ctx, P... p) {
+    const auto call = find_ops<E>(ctx.device)->*row;
+    const MemoryOps* memory = find_memory(ctx.device);
+    memory->range_begin(op_name(op));
+    if (ctx.profile) {
+        memory->synchronize(ctx);
+        const double begin = now_ms();
+        call(ctx, p...);
+        memory->synchronize(ctx);
+        Profile::Row& r = ctx.profile->rows[(int)op];
+        r.ms += now_ms() - begin;
+        r.calls++;
+    } else {
+        call(ctx, p...);
+    }
+    memory->range_end();
+}
+
+#define ROW(op) .op = watched<E, &Ops<E>::op, Op::op>,
+template <class E>
+static const Ops<E> watched_ops = {EACH_OP(ROW)};
+#undef ROW
+
+template <class E>
+const Ops<E>* find_ops(Device device, const Profile* profile) {
+    static_assert(sizeof(Ops<E>) == (size_t)Op::count * sizeof(void*), "a row of Ops is not in EACH_OP");
+    const Ops<E>* plain = find_ops<E>(device);
+    return plain && (profile || device == Device::gpu) ? &watched_ops<E> : plain;
+}
+
+template const Ops<double>* find_ops(Device, const Profile*);
+template const Ops<float>* find_ops(Device, const Profile*);
+template const Ops<bf16>* find_ops(Device, const Profile*);
