@@ -29,9 +29,9 @@ struct DecodeHead {
     __device__ DecodeHead(const Decode& s, int h) : g(h / (s.H / s.G)), columns(0), first_mean(0) {
         const int level = g % s.num_levels;
         S = s.S >> level, K = s.K << level;
+        // all heads of level i before g; columns[i] is 0 for levels there are not
 #pragma unroll
-        for (int i = 0; i < max_levels;
-             i++) {  // with the heads of level i before g; columns[i] is 0 for levels there are not
+        for (int i = 0; i < max_levels; i++) {
             if (i == level) { columns = s.columns[i]; }
             first_mean += s.columns[i] * ((g - i + s.num_levels - 1) / s.num_levels) * s.D;
         }
