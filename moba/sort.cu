@@ -4,7 +4,7 @@
 
 static const int digits = 256, chunk = 2048;  // elements of one warp
 static const int scan_tile = 1024;            // counts of one warp
-static const size_t together = 1 << 22;       // elements of several rows
+static const size_t together = 1 << 21;       // elements of several rows
 
 // All arrays (rows, n). Grid x -> a chunk of a row, grid y -> a row
 struct SortPass {

@@ -9,7 +9,7 @@
    Shapes   key, list (rows, n) int · start (rows, bins + 1) int; every row by itself
    Needs    n < 2^31, bins < 2^24; workspace of sort_workspace_bytes, which covers any smaller n and rows too
    Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory. As
-            many rows at once as stay below 2^22 elements, so the launches do not depend on the number of heads */
+            many rows at once as stay below 2^21 elements, so the launches do not depend on the number of heads */
 #pragma once
 #include "moba/device.cuh"
 

@@ -90,7 +90,7 @@ inline const Case cases[] = {
     {{150, 1, 200}, 64, 3, 6, 3, 6, 3},
     {{650}, 2, 1, 1, 1, 16, 5},            // more blocks than one tile of scores holds
     {{3, 600, 5, 40}, 1, 1, 2, 1, 2, 64},  // blocks of one token, K = 64
-    {{9, 400, 70}, 2, 2, 4, 2, 33, 32},    // the same in half of the heads, mixed block sizes
+    {{9, 200, 70}, 2, 2, 4, 2, 33, 32},    // the same in half of the heads, mixed block sizes
 };
 
 template <class E, class F>

@@ -32,7 +32,7 @@ TEST(Kernels, PrefixSum) {
 // One, two and three passes; more rows than are sorted at once.
 TEST(Kernels, SortRows) {
     for (const auto& [n, bins, rows] :
-         {std::tuple{0, 3, 2}, {5000, 255, 3}, {5000, 256, 3}, {2049, 70000, 2}, {1500000, 9, 3}}) {
+         {std::tuple{0, 3, 2}, {5000, 255, 3}, {5000, 256, 3}, {2049, 70000, 2}, {750000, 9, 3}}) {
         const std::vector<int> key = draw_below((size_t)n * rows, 1, bins + 1);
         std::vector<int> list, start;
         for (int r = 0; r < rows; r++) {
