@@ -1,5 +1,6 @@
 # A thin front for CMakeLists.txt, the one build definition.
 #   make          the program: build/moba
+#   make simt     the program with a simulated GPU: build/simt/moba. Kernels run thread by thread on the CPU, for gdb and for looking
 #   make test     builds and runs every test
 #   make asan     the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
 #   make tsan     the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
@@ -11,6 +12,10 @@ JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 all:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS) --target moba
+
+simt:
+	cmake -S . -B build
+	cmake --build build -j $(JOBS) --target moba_simt
 
 test:
 	cmake -S . -B build
@@ -46,4 +51,4 @@ format:
 clean:
 	rm -rf build
 
-.PHONY: all test asan tsan fuzz bench format clean
+.PHONY: all simt test asan tsan fuzz bench format clean

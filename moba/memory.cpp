@@ -40,12 +40,13 @@ void Arena::allocate() {
 }
 
 bool Arena::guards_intact(std::string* broken) const {
+    const std::vector<unsigned char> pattern(guard_bytes, guard_pattern);
+    std::vector<unsigned char> there(guard_bytes);
     for (const Tensor& t : tensors_) {
-        for (size_t i = 0; i < guard_bytes; i++) {
-            if ((unsigned char)base_[t.offset + t.bytes + i] != guard_pattern) {
-                *broken = t.name;
-                return false;
-            }
+        memory_->to_host({}, there.data(), base_ + t.offset + t.bytes, guard_bytes);
+        if (there != pattern) {
+            *broken = t.name;
+            return false;
         }
     }
     return true;

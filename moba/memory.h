@@ -46,8 +46,7 @@ class Arena {
         size_t offset, bytes;
     };
     const std::vector<Tensor>& tensors() const { return tensors_; }
-    bool
-    guards_intact(std::string* broken) const;  // CPU memory only; names the first tensor that was overrun
+    bool guards_intact(std::string* broken) const;  // names the first tensor that was overrun
 
   private:
     void* take_bytes(const std::string& name, size_t bytes);

@@ -2,6 +2,7 @@
    longer than an item, blocks longer than what stays in shared memory, and a block that every query picks. */
 #include "test/attention_case.h"
 #include "test/kernel_case.h"
+#include <sstream>
 
 namespace {
 
@@ -40,11 +41,12 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
     const int M = tokens(c);
     Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)M * c.H * c.D, 1, c.scale)),
                            as<double>(draw<bf16>((size_t)M * c.G * c.D, 2)));
-    std::string name = "attention";
-    for (int n : c.lengths) { name += " " + std::to_string(n); }
-    name += " D" + std::to_string(c.D) + " S" + std::to_string(c.S) + " K" + std::to_string(c.K);
+    std::ostringstream name;
+    name << "attention";
+    for (int n : c.lengths) { name << " " << n; }
+    name << " D" << c.D << " S" << c.S << " K" << c.K;
     expect_kernels(
-        name, versions, [&](auto& room) { attend(room, c, batch, choice); }, first);
+        name.str(), versions, [&](auto& room) { attend(room, c, batch, choice); }, first);
 }
 
 TEST(KernelsAttention, Full) {
