@@ -337,6 +337,11 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
     std::memset(*p, 0xFF, bytes);
     return cudaSuccess;
 }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+    const char* text = std::getenv("SIMT_MEMORY");  // bytes
+    *free = *total = text ? std::strtoull(text, nullptr, 10) : SIZE_MAX;
+    return cudaSuccess;
+}
 cudaError_t cudaFree(void* p) {
     std::free(p);
     return cudaSuccess;

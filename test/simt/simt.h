@@ -7,7 +7,7 @@
             at different barriers, a warp operation that some lanes of its mask never reach (with the line each thread waits at),
             reads of lanes that do not take part; with the sanitizers also races and accesses out of bounds
    Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run;
-            SIMT_THREADS = cores to use
+            SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has
    Not      streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
 #pragma once
 #define SIMT_CPU 1
