@@ -71,6 +71,11 @@ void barrier(Site);
 void come(char* place);
 void leave(char* place);
 
+template <int N>
+struct Kind {
+    static constexpr char id = 0;
+};
+
 /* A warp operation. Each lane brings its operands, on its own stack; the last lane of `mask` to come computes for all with
    f(operands, mask). `kind` tells operations apart. */
 template <class Operand, class F>
@@ -82,17 +87,18 @@ SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, const void* kind, Site
     warp.kind[me->lane] = kind;
     warp.operand[me->lane] = &mine;
     warp.waiting |= 1u << me->lane;
+    const bool orders_memory = kind == &Kind<1>::id;  // __syncwarp does; shuffles and votes do not
     char* place = &warp.place[warp.meetings & 1];
-    come(place);
+    if (orders_memory) { come(place); }
     const uint32_t needed = mask & warp.live;
     if ((warp.waiting & needed) != needed) {
         me->state = State::at_warp_op;
         me->site = site;
         yield();
-        leave(place);
+        if (orders_memory) { leave(place); }
         return;
     }
-    leave(place);
+    if (orders_memory) { leave(place); }
     for (uint32_t m = needed; m; m &= m - 1) {
         const int lane = __builtin_ctz(m);
         if (warp.mask[lane] != mask || warp.kind[lane] != kind) {
@@ -106,11 +112,6 @@ SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, const void* kind, Site
         context.fibers[me->warp * warp_lanes + __builtin_ctz(m)].state = State::ready;
     }
 }
-
-template <int N>
-struct Kind {
-    static constexpr char id = 0;
-};
 
 // source(lane): the lane to read, -1 for none.
 template <class T, class Source>
