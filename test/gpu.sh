@@ -91,7 +91,7 @@ else
     generator=
     if command -v ninja > /dev/null; then generator=-GNinja; fi
     check configure 60 cmake -S . -B "$build" $generator -DMOBA_CUDA=ON -DMOBA_BLAS=OFF
-    targets="moba kernel_test_gpu golden_test"
+    targets="moba kernel_test_gpu golden_test curand_test"
     if [ $quick = 0 ]; then targets+=" unit_test"; fi
     check build 300 cmake --build "$build" -j "$(nproc)" --target $targets
 fi
@@ -101,6 +101,7 @@ fi
 filter=
 if [ $simulate = 1 ]; then filter=--gtest_filter=Kernels.Norm:Kernels.Decode; fi
 check kernel_test 90 "$kernels" $filter
+if [ $simulate = 0 ]; then check curand_test 30 $build/test/curand_test; fi
 if [ -d deps/golden ]; then export MOBA_GOLDEN_DIR=deps/golden; fi
 check golden_test 60 "$golden"
 
