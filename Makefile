@@ -7,6 +7,7 @@
 #   make tsan     the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
 #   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
 #   make bench    times attention, a training step and every operation
+#   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
 #   make format   clang-format over all sources
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
@@ -52,10 +53,13 @@ bench: all
 	build/moba bench step --seq-len 1024 --batch-size 4 --block-size 64
 	build/moba bench op --seq-len 1024 --batch-size 4
 
+deps-bundle:
+	test/deps.sh deps
+
 format:
 	clang-format -i moba/*.h moba/*.cpp moba/*.cu moba/*.cuh test/simt/*.h test/simt/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
 
 clean:
 	rm -rf build
 
-.PHONY: all simt test test-long asan tsan fuzz bench format clean
+.PHONY: all simt test test-long asan tsan fuzz bench deps-bundle format clean

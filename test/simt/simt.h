@@ -7,7 +7,8 @@
             at different barriers, a warp operation that some lanes of its mask never reach (with the line each thread waits at),
             reads of lanes that do not take part; with the sanitizers also races and accesses out of bounds
    Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run;
-            SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has
+            SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has;
+            SIMT_RECORD = a file for the largest launch of each kernel (test/resources.sh)
    Not      streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
 #pragma once
 #define SIMT_CPU 1
@@ -65,6 +66,7 @@ extern __thread Context context;
 void yield();  // to the next thread of the block
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+void record(const void* kernel, dim3 block, size_t shared_bytes);
 void barrier(Site);
 /* For ThreadSanitizer: what a thread did before it came to a place happens before what others do after they left it. Two places
    take turns, or who comes early to the next meeting would seem ordered before who leaves this one late. */
@@ -151,6 +153,7 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             A&&... arguments) {
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
+    record((const void*)kernel, block, shared_bytes);
     run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }
 
