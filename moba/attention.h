@@ -15,7 +15,7 @@
    Needs    H % G == 0, workspace of attention_workspace_bytes
    Error    fp32 against fp64, relative to the largest value: out 8e-7, gradients 2.8e-6 (measured 3e-7 and 1.5e-6; scores
             of several hundred: 2e-5 and 3e-5)
-   Cost     4*D flop for each query and visible key forward, 10*D backward; bound by arithmetic.
+   Cost     4*D flop for each query and visible key forward, 10*D backward (GPU 14*D: scores twice); bound by arithmetic.
             Version 2 holds no T x T; beyond the tensors above: full and window 5 copies of k in acc_t, moba K copies of q for
             one group of heads.
    Order    fixed by the shapes and the routing
@@ -41,7 +41,7 @@ void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
                             const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
                             AttentionShape);
 
-/* For the best version; version 1 needs naive_attention_workspace_bytes. */
+/* For the best version; version 1 needs naive_attention_workspace_bytes. backward: of a model that trains, so of both passes. */
 template <class E>
 size_t attention_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
                                  bool backward);

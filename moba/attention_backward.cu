@@ -21,6 +21,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
     const bool stay = it.key_end - it.key_begin <= room;
+    const int step = min(chunk_keys, room);
     if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
@@ -37,8 +38,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                       [&](int r) { return a.dout + s.query(x.token[r], it.head); });
         RowSums<DT> dq;
         dq.zero();
-        for (int j0 = it.key_begin; j0 < it.key_end; j0 += chunk_keys) {
-            const int n = min(chunk_keys, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
+        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
+            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
             if (!stay) {
                 __syncthreads();
                 keys.load(s, g, j0, n);
@@ -126,10 +127,10 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
         it.key = s.blocks.start[it.block] + tile * T;
         it.keys = min(T, s.blocks.start[it.block + 1] - it.key);
         if (it.keys <= 0) { return false; }
-        it.skip = (index - items.start[b]) * item_entries;
+        it.skip = (index - items.start[b]) * items.entries;
         it.rows = -it.skip;
         for (int i = 0; i < s.group(); i++) { it.rows += list_length(s, it.head + i, it.block); }
-        it.rows = min(it.rows, item_entries);
+        it.rows = min(it.rows, items.entries);
     }
     it.g = s.kv_head(it.head);
     return true;
@@ -272,9 +273,10 @@ static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, float* 
     constexpr int T = tile_rows<DT>;
     constexpr size_t bytes = T * (4 * row_floats<DT> + weight_floats) * sizeof(float);
     const int group = s.group();
-    const dim3 grid = s.chosen ? dim3((unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), group),
-                                      ceil_div(block_keys, T))
-                               : dim3(ceil_div(s.M, T) * (s.count / group));
+    const dim3 grid =
+        s.chosen ? dim3((unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), group, items.entries),
+                        ceil_div(block_keys, T))
+                 : dim3(ceil_div(s.M, T) * (s.count / group));
     allow_shared_memory(attention_dkdv_kernel2<E, DT>, bytes);
     launch(attention_dkdv_kernel2<E, DT>, grid, tile_threads<DT>, bytes, ctx.stream, a, sums, block_keys, s,
            items, packed);
@@ -290,13 +292,14 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
             const unsigned row_blocks = blocks_for((size_t)s.M * s.D, 256);
             const int kv_heads = s.count / s.group(),
                       block_keys = s.chosen ? std::min(s.blocks.size, s.M) : 0;
-            Items items = s.chosen ? make_items(rest, w.items, s, 1) : Items{};
+            Items items =
+                s.chosen ? make_items(rest, w.items, s, 1, item_entries(s.blocks.size, false)) : Items{};
             with_tile(s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, items, packed); });
             if (s.chosen) {
                 launch(attention_dq_sum_kernel<E>, dim3(row_blocks, s.count), 256, 0, ctx.stream, a, w.part,
                        s);
                 LAUNCHED(ctx);
-                items = make_items(rest, w.items, s, s.group());
+                items = make_items(rest, w.items, s, s.group(), item_entries(s.blocks.size, true));
             }
             with_tile(s.D,
                       [&]<int DT> { backward_keys<E, DT>(ctx, a, w.keys, block_keys, s, items, packed); });

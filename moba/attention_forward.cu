@@ -9,8 +9,8 @@ struct Part {  // results of (query, block); null for full and window
 
 /* out, lse of an item's queries, or their part of it
    Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
-   Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, up to 128 keys); or the queries stay and
-            K and V stream past. 12 wide loads from shared memory for 64 multiplications
+   Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
+            K and V stream past. 8 wide loads from shared memory for 64 multiplications of a thread
    Sync     __syncthreads around what is loaded together; a query's probabilities are written and read by its own 16 lanes
    Differs  from 1: shared memory and register tiles; MoBA block by block
    Needs    D <= 128 */
@@ -29,6 +29,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
     const bool stay = it.key_end - it.key_begin <= room;
+    const int step = min(chunk_keys, room);
     if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
@@ -40,8 +41,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         out.zero();
         float top[4], sum[4];
         for (int i = 0; i < 4; i++) { top[i] = -INFINITY, sum[i] = 0; }
-        for (int j0 = it.key_begin; j0 < it.key_end; j0 += chunk_keys) {
-            const int n = min(chunk_keys, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
+        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
+            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
             if (!stay) {
                 __syncthreads();
                 keys.load(s, g, j0, n);
@@ -126,17 +127,18 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
 template <class E>
 void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
                        AttentionShape shape) {
-    each_heads<E>(ctx, r, seqs, shape, false,
-                  [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
-                      const Part<E> part{w.part, w.part_lse};
-                      const Items items = s.chosen ? make_items(rest, w.items, s, 1) : Items{};
-                      with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, items); });
-                      if (s.chosen) {
-                          launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size,
-                                 0, ctx.stream, a, part, s);
-                          LAUNCHED(ctx);
-                      }
-                  });
+    each_heads<E>(
+        ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
+            const Part<E> part{w.part, w.part_lse};
+            const Items items =
+                s.chosen ? make_items(rest, w.items, s, 1, item_entries(s.blocks.size, false)) : Items{};
+            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, items); });
+            if (s.chosen) {
+                launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size, 0,
+                       ctx.stream, a, part, s);
+                LAUNCHED(ctx);
+            }
+        });
 }
 
 template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,

@@ -3,22 +3,22 @@
 
 /* count[b] = items of (head, block) b; the one behind the last is 0
    Maps     a thread -> a (head, block) */
-__global__ static void attention_items_kernel(int* count, Heads s, int group, int n) {
+static __global__ void attention_items_kernel(int* count, Heads s, int group, int entries, int n) {
     const int b = blockIdx.x * blockDim.x + threadIdx.x, N = s.blocks.num_blocks;
     if (b > n) { return; }
     int length = 0;
     for (int i = 0; b < n && i < group; i++) { length += list_length(s, b / N * group + i, b % N); }
-    count[b] = (length + item_entries - 1) / item_entries;
+    count[b] = (length + entries - 1) / entries;
 }
 
 size_t item_table_ints(int heads, int num_blocks) { return (size_t)heads * num_blocks + 1; }
 
-Items make_items(const Ctx& ctx, int* count, const Heads& s, int group) {
+Items make_items(const Ctx& ctx, int* count, const Heads& s, int group, int entries) {
     const int n = s.count / group * s.blocks.num_blocks;
-    launch(attention_items_kernel, blocks_for(n + 1, 256), 256, 0, ctx.stream, count, s, group, n);
+    launch(attention_items_kernel, blocks_for(n + 1, 256), 256, 0, ctx.stream, count, s, group, entries, n);
     LAUNCHED(ctx);
     prefix_sum_gpu(ctx, count, n + 1);
-    return {count, n};
+    return {count, n, entries};
 }
 
 static const size_t slots_budget_bytes = 256 << 20;

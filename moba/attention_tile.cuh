@@ -23,7 +23,8 @@ template <int DT>
 constexpr int row_floats = DT + 4;
 constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
 constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
-constexpr int item_entries = 1024;             // of a block's list, in one item
+/* Entries of a block's list in one item. dk and dv leave 2 S D sums for each item: where S is large, an item is too. */
+inline int item_entries(int S, bool keys_stay) { return keys_stay ? std::max(1024, 8 * S) : 1024; }
 
 // f.template operator()<DT>() for the head size D
 template <class F>
@@ -43,6 +44,7 @@ auto with_tile(int D, F f) {
 struct Items {
     const int* start;  // (heads / group * num_blocks + 1)
     int count;         // heads / group * num_blocks
+    int entries;       // of an item, at most
 };
 
 __device__ inline int list_length(const Heads& s, int head, int block) {
@@ -65,10 +67,10 @@ __device__ inline int find_item(const Items& items, int item) {
 }
 
 /* The device's item table for these heads; `count` has room for item_table_ints. attention_items.cu */
-Items make_items(const Ctx&, int* count, const Heads&, int group);
+Items make_items(const Ctx&, int* count, const Heads&, int group, int entries);
 size_t item_table_ints(int heads, int num_blocks);
-inline size_t max_items(int heads, int num_blocks, size_t slots, int group) {
-    return (size_t)heads / group * num_blocks + heads * slots / item_entries;
+inline size_t max_items(int heads, int num_blocks, size_t slots, int group, int entries) {
+    return (size_t)heads / group * num_blocks + heads * slots / entries;
 }
 
 // -------------------------------------------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ struct RowSums {
 /* A tile of queries of an item: who they are, and which keys each may see. */
 template <int DT>
 struct TileRows {
-    int token[tile_rows<DT>], head[tile_rows<DT>], first[tile_rows<DT>], last[tile_rows<DT>];
+    int token[tile_rows<DT>], first[tile_rows<DT>], last[tile_rows<DT>];
     size_t slot[tile_rows<DT>];  // where the result of a listed query goes
 };
 
@@ -232,8 +234,8 @@ __device__ bool take_item(Item& it, const Heads& s, const Items& items, int inde
     const int b = find_item(items, index), block = b % s.blocks.num_blocks;
     it.head = b / s.blocks.num_blocks;
     const int* start = s.starts(it.head) + block;
-    it.first = start[0] + (index - items.start[b]) * item_entries;
-    it.rows = min(item_entries, start[1] - it.first);
+    it.first = start[0] + (index - items.start[b]) * items.entries;
+    it.rows = min(items.entries, start[1] - it.first);
     it.list = s.list + it.head * s.slots();
     it.key_begin = s.blocks.start[block];
     it.key_end = s.blocks.start[block + 1];
@@ -247,7 +249,6 @@ __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r
     if (r >= tile_rows<DT>) { return; }
     const bool there = r0 + r < it.rows;
     const int entry = it.first + r0 + r;
-    x.head[r] = it.head;
     if (!there) {
         x.first[r] = x.last[r] = 0;
         return;
@@ -263,7 +264,7 @@ __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r
 template <class E, int DT>
 struct KeyTiles {
     float *k, *v;
-    int room;  // keys; a multiple of chunk_keys
+    int room;  // keys
     const E *from_k, *from_v;
     bool packed;
 
@@ -287,19 +288,26 @@ __device__ inline float row_max(float x) {
 // -------------------------------------------------------------------------------------------------------------------
 // Launches
 
-/* Keys that stay in shared memory: a block of up to 128, where beside the other `floats` there is still room for two blocks of
-   threads: what hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can use them. */
+/* Keys in shared memory at once: a whole block of up to 128, which then stays, where beside the other `floats` there is still room
+   for two blocks of threads: what hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can use
+   them. Else a chunk; half of one on cards that give a block 99 KB. */
 template <int DT>
 int key_room(const Heads& s, size_t floats) {
-    const int want = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
-    const size_t bytes = (floats + 2 * (size_t)want * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>);
-    return 2 * (bytes + 1024) <= max_shared_memory() ? want : chunk_keys;  // the driver takes 1 KB of each
+    const auto bytes = [&](int keys) {  // the driver takes 1 KB
+        return (floats + 2 * (size_t)keys * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>) + 1024 +
+               1024;
+    };
+    const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
+    return 2 * bytes(whole) <= max_shared_memory()    ? whole
+           : bytes(chunk_keys) <= max_shared_memory() ? chunk_keys
+                                                      : chunk_keys / 2;
 }
 
 // Blocks of threads for the forward pass and dq: an item each
 template <int DT>
 unsigned item_blocks(const Heads& s) {
-    return s.chosen ? (unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), 1)
+    return s.chosen ? (unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), 1,
+                                          item_entries(s.blocks.size, false))
                     : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
 }
 
@@ -308,7 +316,7 @@ template <class E>
 struct TiledWorkspace {
     int* items;       // the item table
     E* part;          // (heads, M, K, D) results of (query, block), MoBA only
-    float* part_lse;  // (heads, M, K)
+    float* part_lse;  // (heads, M, K), forward only
     float* keys;      // (items, 2, S, D) sums of dk and dv, MoBA's backward only
     char* rest;       // of prefix_sum_gpu
     size_t rest_bytes, bytes;
@@ -316,14 +324,14 @@ struct TiledWorkspace {
     TiledWorkspace(char* base, int heads, int group, int M, int K, int num_blocks, int S, int D,
                    bool backward) {
         Carver c(base);
-        const size_t slots = (size_t)M * K, items_ = item_table_ints(heads, num_blocks);
-        rest_bytes = prefix_sum_workspace_bytes(items_);
+        const size_t slots = (size_t)M * K, ints = item_table_ints(heads, num_blocks);
+        rest_bytes = prefix_sum_workspace_bytes(ints);
         rest = c.take<char>(rest_bytes);
-        items = c.take<int>(items_);
+        items = c.take<int>(ints);
         part = c.take<E>(heads * slots * D);
         part_lse = c.take<float>(backward ? 0 : heads * slots);
-        keys =
-            c.take<float>(backward ? max_items(heads, num_blocks, slots, group) * 2 * std::min(S, M) * D : 0);
+        const size_t key_items = max_items(heads, num_blocks, slots, group, item_entries(S, true));
+        keys = c.take<float>(backward ? key_items * 2 * std::min(S, M) * D : 0);
         bytes = c.bytes();
     }
 };

@@ -25,9 +25,8 @@ void attend(R& room, const Case& c, const Batch& batch, Choice& choice) {
       *dk = room.template output<E>("dk", nk), *dv = room.template output<E>("dv", nk);
     A* lse = room.template output<A>("lse", (size_t)c.H * M);
     if constexpr (R::gpu) {
-        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, false));
+        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));  // serves both
         attention_forward_gpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
-        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));
         attention_backward_gpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     } else {
         room.workspace(attention_workspace_bytes<E>(M, B, c.S, c.levels, s, true));
@@ -81,6 +80,8 @@ TEST(KernelsAttention, Moba) {
                           {{90, 1, 129, 16, 33}, 6, 2, 32, moba, 0, 16, 3},
                           {{120}, 2, 2, 96, moba, 0, 32, 3, 1, Gate::sink},
                           {{201}, 1, 1, 128, moba, 0, 64, 2},
+                          {{140}, 1, 1, 128, moba, 0, 128, 2},
+                          {{200}, 8, 1, 2, moba, 0, 16, 64},  // most slots for the fewest sums
                           {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2}}) {
         expect_attention(c, 2, tiles_only);
     }
