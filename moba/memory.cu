@@ -16,14 +16,37 @@ char* allocate_gpu(size_t bytes) {
     zero_gpu({}, p, bytes);
     return (char*)p;
 }
+// 13020 is 13.2
+static std::string cuda_version(int v) {
+    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
+
 std::string gpu_problem_gpu() {
     int count = 0;
     const cudaError_t e = cudaGetDeviceCount(&count);
-    if (e == cudaSuccess) { return count ? "" : "there is none"; }
     cudaGetLastError();
-    return cudaGetErrorString(e);
+    int driver = 0, device = 0, major = 0;
+    CUDA_CHECK(cudaDriverGetVersion(&driver));
+    if (e != cudaSuccess && driver == 0) { return "there is no NVIDIA driver"; }
+    if (e != cudaSuccess && driver < CUDART_VERSION) {
+        return "the driver is for CUDA " + cuda_version(driver) + ", this program for " +
+               cuda_version(CUDART_VERSION);
+    }
+    if (e != cudaSuccess) { return cudaGetErrorString(e); }
+    if (count == 0) { return "there is none"; }
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    if (major < 8) {
+        return std::string(name_gpu()) + " is older than what the kernels are built for (sm_80)";
+    }
+    return "";
 }
 void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+size_t available_gpu() {
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return free;
+}
 void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
     CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
 }

@@ -36,15 +36,45 @@ static void report(const std::string& path, const std::string& what, double erro
     EXPECT_WITHIN(error, tolerance);
 }
 
-static std::vector<char> workspace;
-static Ctx with_workspace(int version, size_t bytes) {
-    workspace.resize(std::max(workspace.size(), bytes));
-    Ctx ctx;
-    ctx.version = version;
-    ctx.workspace = workspace.data();
-    ctx.workspace_bytes = workspace.size();
-    return ctx;
+// CPU, and the GPU where there is one, real or simulated
+static std::vector<Device> devices() {
+    std::vector<Device> d{Device::cpu};
+    if (gpu_problem().empty()) { d.push_back(Device::gpu); }
+    return d;
 }
+static std::string name_of(Device d) { return d == Device::cpu ? " cpu" : " gpu"; }
+
+// Tensors on a device.
+class Tensors {
+  public:
+    explicit Tensors(Device d) : memory_(find_memory(d)) { ctx.device = d; }
+    Tensors(const Tensors&) = delete;
+    ~Tensors() {
+        for (const auto& [p, bytes] : held_) { memory_->release(p, bytes); }
+    }
+    template <class X>
+    X* put(const std::vector<X>& values) {
+        X* p = make<X>(values.size());
+        memory_->to_device(ctx, p, values.data(), values.size() * sizeof(X));
+        return p;
+    }
+    template <class X>
+    X* make(size_t n) {
+        held_.push_back({memory_->allocate(n * sizeof(X)), n * sizeof(X)});
+        return (X*)held_.back().first;
+    }
+    template <class X>
+    std::vector<X> get(const X* p, size_t n) {
+        std::vector<X> values(n);
+        memory_->to_host(ctx, values.data(), p, n * sizeof(X));
+        return values;
+    }
+    Ctx ctx;
+
+  private:
+    const MemoryOps* memory_;
+    std::vector<std::pair<char*, size_t>> held_;
+};
 
 /* The choice of every query against the file's: equal, or, where it differs, no chosen past block may score below the
    (K-1)-th best past block by more than the error of a score. */
@@ -96,30 +126,35 @@ static void check_selection(const Safetensors& f, const std::vector<int>& chosen
     EXPECT_EQ(wrong, 0u) << f.path();
 }
 
-static void run_attention(const std::string& path, int version) {
+static void run_attention(const std::string& path, Device device, int version) {
     const Safetensors f(path);
     const int H = setting(f, "num_heads"), G = setting(f, "num_kv_heads"), D = setting(f, "head_dim");
     const int S = setting(f, "block_size"), K = setting(f, "top_k");
-    const std::vector<float> q = f.floats("q"), k = f.floats("k"), v = f.floats("v"), dout = f.floats("dout");
+    const std::vector<float> q = f.floats("q"), k = f.floats("k"), v = f.floats("v");
     const std::vector<int> cu = f.ints("cu_seqlens");
-    const int M = cu.back();
+    const int M = cu.back(), B = (int)cu.size() - 1;
     std::vector<int> table;
     const Sequences seqs = build_sequences(table, cu, S, 1);
     const GateShape gate{H, G, D, K, Gate::topk};
     const AttentionShape shape{H, G, D, AttentionKind::moba, 0, gate};
-    const size_t bytes = std::max({gate_workspace_bytes<float>(M, (int)cu.size() - 1, S, 1, gate),
-                                   attention_workspace_bytes<float>(M, seqs.num_seqs, S, 1, shape, true),
-                                   naive_attention_workspace_bytes<float>(M, shape)});
-    const Ctx ctx = with_workspace(version, bytes);
-    std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size());
-    std::vector<int> start(routing_starts(M, (int)cu.size() - 1, S, 1, gate));
-    const Routing routing{chosen.data(), start.data(), list.data()};
-    gate_forward_cpu<float>(ctx, routing, q.data(), k.data(), seqs, gate);
-    check_selection(f, chosen, q, k, seqs, gate);
+    const Ops<float>& op = *find_ops<float>(device);
+    const WorkspaceBytes<float>& needs = *find_workspaces<float>(device);
+    Tensors on(device);
+    on.ctx.workspace_bytes = std::max({needs.gate(M, B, S, 1, gate), needs.gate_lists(M, B, S, 1, gate),
+                                       needs.attention(M, B, S, 1, shape, true),
+                                       naive_attention_workspace_bytes<float>(M, shape)});
+    on.ctx.workspace = on.make<char>(on.ctx.workspace_bytes);
+    on.ctx.version = version;
+    const size_t slots = routing_slots(M, 1, gate);
+    const Sequences there = rebase(seqs, table.data(), on.put(table));
+    Routing routing{on.make<int>(slots), on.make<int>(routing_starts(M, B, S, 1, gate)), on.make<int>(slots)};
+    const float *dq_in = on.put(q), *dk_in = on.put(k), *dv_in = on.put(v), *dout = on.put(f.floats("dout"));
+    op.gate_forward(on.ctx, routing, dq_in, dk_in, there, gate);
+    check_selection(f, on.get(routing.chosen, slots), q, k, seqs, gate);
 
     // from here on the choice is the file's
     const TensorView& selected = f.at("selected");
-    std::fill(chosen.begin(), chosen.end(), -1);
+    std::vector<int> chosen(slots, -1);
     for (int h = 0; h < H; h++) {
         for (int t = 0; t < M; t++) {
             int* slot = chosen.data() + ((size_t)h * M + t) * K;
@@ -130,29 +165,32 @@ static void run_attention(const std::string& path, int version) {
             }
         }
     }
-    gate_lists_cpu(ctx, routing, seqs, gate);
-    Guarded<float> out(q.size()), lse((size_t)H * M), dq(q.size()), dk(k.size()), dv(v.size());
-    attention_forward_cpu<float>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
-                                 shape);
-    attention_backward_cpu<float>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
-                                  k.data(), v.data(), lse.data(), routing, seqs, shape);
-    const std::string impl = version == 1 ? " naive" : " fast";
-    report(path, "out" + impl, relative_error(out.values(), f.floats("out")), 1e-5);
-    report(path, "dq" + impl, relative_error(dq.values(), f.floats("dq")), 1e-5);
-    report(path, "dk" + impl, relative_error(dk.values(), f.floats("dk")), 1e-5);
-    report(path, "dv" + impl, relative_error(dv.values(), f.floats("dv")), 1e-5);
-    EXPECT_TRUE(out.intact() && lse.intact() && dq.intact() && dk.intact() && dv.intact());
+    routing.chosen = on.put(chosen);
+    Ctx best = on.ctx;
+    best.version = 0;
+    op.gate_lists(best, routing, there, gate);
+    float *out = on.make<float>(q.size()), *lse = on.make<float>((size_t)H * M),
+          *dq = on.make<float>(q.size()), *dk = on.make<float>(k.size()), *dv = on.make<float>(v.size());
+    op.attention_forward(on.ctx, out, lse, dq_in, dk_in, dv_in, routing, there, shape);
+    op.attention_backward(on.ctx, dq, dk, dv, dout, out, dq_in, dk_in, dv_in, lse, routing, there, shape);
+    const std::string impl = name_of(device) + " version " + std::to_string(version);
+    report(path, "out" + impl, relative_error(on.get(out, q.size()), f.floats("out")), 1e-5);
+    report(path, "dq" + impl, relative_error(on.get(dq, q.size()), f.floats("dq")), 1e-5);
+    report(path, "dk" + impl, relative_error(on.get(dk, k.size()), f.floats("dk")), 1e-5);
+    report(path, "dv" + impl, relative_error(on.get(dv, v.size()), f.floats("dv")), 1e-5);
 }
 
 TEST(Golden, Attention) {
     const auto files = golden_files("attn_");
     ASSERT_FALSE(files.empty()) << "no attn_* files in " << golden_folder();
     for (const std::string& path : files) {
-        for (int version : {1, 2}) { run_attention(path, version); }
+        for (Device d : devices()) {
+            for (int version : {1, 2}) { run_attention(path, d, version); }
+        }
     }
 }
 
-static void run_model(const std::string& path) {
+static void run_model(const std::string& path, Device device) {
     const Safetensors f(path);
     Config c;
     c.vocab_size = setting(f, "vocab");
@@ -173,7 +211,8 @@ static void run_model(const std::string& path) {
     }
     const int B = setting(f, "batch"), T = setting(f, "seq_len");
 
-    Model<float> model(c, {.max_tokens = B * T, .max_seqs = B, .max_position = T, .training = true});
+    const std::string on = name_of(device);
+    Model<float> model(c, {.max_tokens = B * T, .max_seqs = B, .max_position = T, .training = true}, device);
     model.allocate();
     for (const ParamInfo& p : model.params()) {
         model.write_param(Model<float>::Kind::weight, p, f.floats("param." + p.name));
@@ -198,7 +237,7 @@ static void run_model(const std::string& path) {
         std::vector<float> values;
         if (step == 1) {
             model.read_logits(0, B * T, values);
-            report(path, "logits", relative_error(values, f.floats("logits")), 1e-5);
+            report(path, "logits" + on, relative_error(values, f.floats("logits")), 1e-5);
         }
         model.loss(true);
         model.backward();
@@ -209,7 +248,7 @@ static void run_model(const std::string& path) {
                 const double e = relative_error(values, f.floats("grad." + p.name));
                 if (!(e <= worst)) { worst = e; }
             }
-            report(path, "all gradients", worst, 5e-5);
+            report(path, "all gradients" + on, worst, 5e-5);
         }
         std::vector<int> correct;
         model.read_losses(values, correct);
@@ -219,8 +258,8 @@ static void run_model(const std::string& path) {
         model.update(state);
         worst_norm = std::max(worst_norm, std::fabs(model.gradient_norm() / norms[step - 1] - 1));
     }
-    report(path, "ten losses", worst_loss, 1e-4);
-    report(path, "ten gradient norms", worst_norm, 1e-3);
+    report(path, "ten losses" + on, worst_loss, 1e-4);
+    report(path, "ten gradient norms" + on, worst_norm, 1e-3);
     double worst = 0;
     for (const ParamInfo& p : model.params()) {
         std::vector<float> values;
@@ -228,7 +267,7 @@ static void run_model(const std::string& path) {
         const std::vector<float> want = f.floats("param_after." + p.name);
         worst = std::max(worst, max_abs_error(values.data(), want.data(), want.size()));
     }
-    report(path, "weights after (absolute)", worst, 2 * real(f, "lr"));
+    report(path, "weights after (absolute)" + on, worst, 2 * real(f, "lr"));
     std::string broken;
     EXPECT_TRUE(model.guards_intact(&broken)) << broken;
 }
@@ -236,5 +275,7 @@ static void run_model(const std::string& path) {
 TEST(Golden, Model) {
     const auto files = golden_files("model_");
     ASSERT_FALSE(files.empty()) << "no model_* files in " << golden_folder();
-    for (const std::string& path : files) { run_model(path); }
+    for (const std::string& path : files) {
+        for (Device d : devices()) { run_model(path, d); }
+    }
 }

@@ -363,6 +363,11 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
     std::memset(*p, 0xFF, bytes);
     return cudaSuccess;
 }
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
+    const char* text = std::getenv("SIMT_MEMORY");  // bytes
+    *free = *total = text ? std::strtoull(text, nullptr, 10) : SIZE_MAX;
+    return cudaSuccess;
+}
 cudaError_t cudaFree(void* p) {
     std::free(p);
     return cudaSuccess;
@@ -384,8 +389,12 @@ cudaError_t cudaGetDeviceCount(int* count) {
     *count = 1;
     return cudaSuccess;
 }
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr, int) {
-    *value = max_shared_bytes;
+cudaError_t cudaDriverGetVersion(int* version) {
+    *version = CUDART_VERSION;
+    return cudaSuccess;
+}
+cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
+    *value = which == cudaDevAttrComputeCapabilityMajor ? 9 : (int)max_shared_bytes;
     return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
