@@ -83,3 +83,4 @@ const char* name_cpu() { return "cpu"; }
 void synchronize_cpu(const Ctx&) {}
 void range_begin_cpu(const char*) {}
 void range_end_cpu() {}
+CUstream_st* stream_cpu() { return nullptr; }

@@ -69,6 +69,25 @@ const char* name_gpu() {
 }
 void synchronize_gpu(const Ctx& ctx) { CUDA_CHECK(cudaStreamSynchronize(ctx.stream)); }
 
+// The default stream cannot be recorded. This one waits for it, and is waited for.
+CUstream_st* stream_gpu() { return cudaStreamPerThread; }
+// Global: an allocation by anybody, and work on the default stream, are errors while it is recorded.
+void begin_graph_gpu(const Ctx& ctx) {
+    CUDA_CHECK(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal));
+}
+CUgraphExec_st* end_graph_gpu(const Ctx& ctx) {
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    CUDA_CHECK(cudaStreamEndCapture(ctx.stream, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&ready, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+    return ready;
+}
+void replay_graph_gpu(const Ctx& ctx, CUgraphExec_st* graph) {
+    CUDA_CHECK(cudaGraphLaunch(graph, ctx.stream));
+}
+void release_graph_gpu(CUgraphExec_st* graph) { CUDA_CHECK(cudaGraphExecDestroy(graph)); }
+
 #ifdef SIMT_CPU
 void range_begin_gpu(const char*) {}
 void range_end_gpu() {}

@@ -11,6 +11,17 @@
 constexpr size_t align_bytes = 256;  // cudaMalloc's own promise; more than any vector load needs
 constexpr size_t guard_bytes = 64;
 
+struct CUgraphExec_st;  // what cudaGraphExec_t points to; declared, never included
+
+/* Launches that are recorded once and run again as one. Between begin and end nothing runs. Arguments are kept as they are, so what
+   may change from run to run lies in device memory; allocations, waiting and copies from or to the host have no place there. */
+struct GraphOps {
+    void (*begin)(const Ctx&);
+    CUgraphExec_st* (*end)(const Ctx&);
+    void (*replay)(const Ctx&, CUgraphExec_st*);
+    void (*release)(CUgraphExec_st*);
+};
+
 /* Where memory lives. One table per device; the GPU's is filled in beside its kernels. */
 struct MemoryOps {
     char* (*allocate)(size_t bytes);  // zeroed; throws Error when there is not enough
@@ -23,6 +34,8 @@ struct MemoryOps {
     void (*synchronize)(const Ctx&);        // waits for all that was launched
     void (*range_begin)(const char* name);  // a named range on a profiler's time line;
     void (*range_end)();                    // ranges nest
+    CUstream_st* (*stream)();               // for a model's work: one whose launches can be recorded
+    const GraphOps* graphs;                 // nullptr: nothing can be recorded
 };
 
 class Arena {
@@ -87,6 +100,7 @@ const char* name_cpu();
 void synchronize_cpu(const Ctx&);
 void range_begin_cpu(const char* name);
 void range_end_cpu();
+CUstream_st* stream_cpu();
 
 char* allocate_gpu(size_t bytes);
 void release_gpu(char*, size_t bytes);
@@ -99,3 +113,8 @@ const char* name_gpu();
 void synchronize_gpu(const Ctx&);
 void range_begin_gpu(const char* name);
 void range_end_gpu();
+CUstream_st* stream_gpu();
+void begin_graph_gpu(const Ctx&);
+CUgraphExec_st* end_graph_gpu(const Ctx&);
+void replay_graph_gpu(const Ctx&, CUgraphExec_st*);
+void release_graph_gpu(CUgraphExec_st*);

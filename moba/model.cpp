@@ -52,6 +52,7 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
             "recompute where there is a backward pass, without a cache of %d", sizes.cache_tokens);
     validate(config_);
     ctx_.device = device;
+    ctx_.stream = memory_->stream();
     decode_layers_ = config_.layers;
     if (sizes_.cache_tokens) { sizes_.max_tokens = std::max(sizes_.max_tokens, config_.key_conv); }
     Params<E> none;

@@ -86,14 +86,19 @@ class Model {
     void decode_attention(
         AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
     void zero_gradients();
+    void update(const StepState&);
     void
-    update(const StepState&);  // clips and steps AdamW; a gradient norm that is not finite changes nothing
-    double gradient_norm();    // of the last update(), before clipping
+    update();  // with set_batch()'s state: clips and steps AdamW; a norm that is not finite changes nothing
+    double gradient_norm();  // of the last update(), before clipping
 
     void read_losses(std::vector<A>& losses,
                      std::vector<int>& correct);  // one for each token of the batch, 0 where no target counts
     void read_logits(int first, int count,
                      std::vector<A>& logits);  // (count, V) for tokens first..; after forward()
+
+    /* For GraphOps: zero_gradients, forward, loss, backward and update() can be recorded together, and run again behind a
+       set_batch() of sequences as long and of as many targets. Run them once before, so that all kernels are loaded. */
+    const Ctx& ctx() const { return ctx_; }
 
     const Config& config() const { return config_; }
     const std::vector<ParamInfo>& params() const { return params_; }

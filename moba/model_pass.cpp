@@ -297,6 +297,11 @@ void Model<E>::zero_gradients() {
 template <class E>
 void Model<E>::update(const StepState& step) {
     memory_->to_device(ctx_, step_, &step, sizeof step);
+    update();
+}
+
+template <class E>
+void Model<E>::update() {
     op_->grad_norm(ctx_, norm_, g_, param_elements_);
     op_->adamw(ctx_, w_, w_low_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
                {param_elements_, optimizer_.beta1, optimizer_.beta2, optimizer_.eps, optimizer_.clip});

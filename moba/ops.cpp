@@ -56,6 +56,8 @@ static const MemoryOps cpu_memory = {
     .synchronize = synchronize_cpu,
     .range_begin = range_begin_cpu,
     .range_end = range_end_cpu,
+    .stream = stream_cpu,
+    .graphs = nullptr,
 };
 
 #ifdef MOBA_CUDA
@@ -103,6 +105,13 @@ template <class E> static const WorkspaceBytes<E> gpu_workspaces = {
     .grad_norm = grad_norm_workspace_bytes_gpu<acc_t<E>>,
 };
 
+static const GraphOps gpu_graphs = {
+    .begin = begin_graph_gpu,
+    .end = end_graph_gpu,
+    .replay = replay_graph_gpu,
+    .release = release_graph_gpu,
+};
+
 static const MemoryOps gpu_memory = {
     .allocate = allocate_gpu,
     .release = release_gpu,
@@ -114,6 +123,8 @@ static const MemoryOps gpu_memory = {
     .synchronize = synchronize_gpu,
     .range_begin = range_begin_gpu,
     .range_end = range_end_gpu,
+    .stream = stream_gpu,
+    .graphs = &gpu_graphs,
 };
 // clang-format on
 

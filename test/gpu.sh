@@ -101,6 +101,7 @@ fi
 filter=
 if [ $simulate = 1 ]; then filter=--gtest_filter=Kernels.Norm:Kernels.Decode; fi
 check kernel_test 90 "$kernels" $filter
+if [ $simulate = 0 ]; then check "tensors of 2^31 elements" 60 env MOBA_LONG=1 "$kernels" --gtest_filter='KernelsLarge*'; fi
 if [ $simulate = 0 ]; then check curand_test 30 $build/test/curand_test; fi
 if [ -d deps/golden ]; then export MOBA_GOLDEN_DIR=deps/golden; fi
 check golden_test 60 "$golden"

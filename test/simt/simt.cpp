@@ -356,8 +356,51 @@ void record(const void* kernel, dim3 block, size_t shared_bytes) {
 
 // ---- the CUDA runtime. Device memory starts as NaN; streams are synchronous. ----
 
+struct CUgraph_st {
+    std::vector<std::function<void()>> work;
+};
+struct CUgraphExec_st {
+    CUgraph_st graph;
+};
+static CUgraph_st* graph_in_making;
+
+void simt::enqueue(std::function<void()> work) {
+    if (graph_in_making) {
+        graph_in_making->work.push_back(std::move(work));
+    } else {
+        work();
+    }
+}
+
 extern "C" {
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
+    if (graph_in_making || !stream) { return cudaErrorStreamCaptureUnsupported; }
+    graph_in_making = new CUgraph_st;
+    return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+    *graph = graph_in_making;
+    graph_in_making = nullptr;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
+    *ready = new CUgraphExec_st{*graph};
+    return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+    delete graph;
+    return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
+    for (const auto& work : ready->graph.work) { work(); }
+    return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) {
+    delete ready;
+    return cudaSuccess;
+}
 cudaError_t cudaMalloc(void** p, size_t bytes) {
+    if (graph_in_making) { return cudaErrorStreamCaptureUnsupported; }
     *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!*p) { return cudaErrorMemoryAllocation; }
     std::memset(*p, 0xFF, bytes);
@@ -372,15 +415,20 @@ cudaError_t cudaFree(void* p) {
     std::free(p);
     return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-    if (bytes) { std::memcpy(to, from, bytes); }
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
+    if (graph_in_making && kind != cudaMemcpyDeviceToDevice) { return cudaErrorStreamCaptureUnsupported; }
+    if (bytes) {
+        simt::enqueue([=] { std::memcpy(to, from, bytes); });
+    }
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
-    std::memset(p, value, bytes);
+    simt::enqueue([=] { std::memset(p, value, bytes); });
     return cudaSuccess;
 }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t) {
+    return graph_in_making ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+}
 cudaError_t cudaGetDevice(int* device) {
     *device = 0;
     return cudaSuccess;
@@ -403,8 +451,14 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
     std::strcpy(p->name, "simulated GPU");
     return cudaSuccess;
 }
-const char* cudaGetErrorString(cudaError_t e) { return e == cudaSuccess ? "no error" : "out of memory"; }
+const char* cudaGetErrorString(cudaError_t e) {
+    return e == cudaSuccess                 ? "no error"
+           : e == cudaErrorMemoryAllocation ? "out of memory"
+                                            : "operation not permitted when stream is capturing";
+}
 const char* cudaGetErrorName(cudaError_t e) {
-    return e == cudaSuccess ? "cudaSuccess" : "cudaErrorMemoryAllocation";
+    return e == cudaSuccess                 ? "cudaSuccess"
+           : e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
+                                            : "cudaErrorStreamCaptureUnsupported";
 }
 }

@@ -67,6 +67,7 @@ void yield();  // to the next thread of the block
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 void record(const void* kernel, dim3 block, size_t shared_bytes);
+void enqueue(std::function<void()> work);  // runs at once, or later where a graph is being made
 void barrier(Site);
 /* For ThreadSanitizer: what a thread did before it came to a place happens before what others do after they left it. Two places
    take turns, or who comes early to the next meeting would seem ordered before who leaves this one late. */
@@ -154,7 +155,7 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
             A&&... arguments) {
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
     record((const void*)kernel, block, shared_bytes);
-    run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+    enqueue([=] { run(grid, block, shared_bytes, [&] { std::apply(kernel, values); }); });
 }
 
 }  // namespace simt
