@@ -190,8 +190,8 @@ void expect_filled() {
 TEST(Ops, EveryRowIsFilled) {
     expect_filled<double>(), expect_filled<float>(), expect_filled<bf16>();
     const MemoryOps* m = find_memory(Device::cpu);
-    EXPECT_TRUE(m && m->allocate && m->release && m->zero && m->to_device && m->to_host && m->name &&
-                m->synchronize && m->range_begin && m->range_end);
+    EXPECT_TRUE(m && m->allocate && m->release && m->zero && m->to_device && m->to_host && m->copy &&
+                m->name && m->synchronize && m->range_begin && m->range_end);
 }
 
 }  // namespace
