@@ -1,10 +1,13 @@
 # A thin front for CMakeLists.txt, the one build definition.
 #   make          the program: build/moba
+#   make simt     the program with a simulated GPU: build/simt/moba. Kernels run thread by thread on the CPU, for gdb and for looking
 #   make test     builds and runs every test
+#   make test-long  the larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
 #   make asan     the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
 #   make tsan     the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
 #   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
 #   make bench    times attention, a training step and every operation
+#   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
 #   make format   clang-format over all sources
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 
@@ -12,10 +15,20 @@ all:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS) --target moba
 
+simt:
+	cmake -S . -B build
+	cmake --build build -j $(JOBS) --target moba_simt
+
 test:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS)
 	cd build && ctest --output-on-failure --no-tests=error
+
+# What takes 20 GB of memory and minutes: tensors of more than 2^31 elements.
+test-long:
+	cmake -S . -B build
+	cmake --build build -j $(JOBS) --target kernel_test
+	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*'
 
 asan:
 	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined
@@ -40,10 +53,13 @@ bench: all
 	build/moba bench step --seq-len 1024 --batch-size 4 --block-size 64
 	build/moba bench op --seq-len 1024 --batch-size 4
 
+deps-bundle:
+	test/deps.sh deps
+
 format:
 	clang-format -i moba/*.h moba/*.cpp moba/*.cu moba/*.cuh test/simt/*.h test/simt/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
 
 clean:
 	rm -rf build
 
-.PHONY: all test asan tsan fuzz bench format clean
+.PHONY: all simt test test-long asan tsan fuzz bench deps-bundle format clean

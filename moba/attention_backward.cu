@@ -61,7 +61,6 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             }
             __syncwarp();
             dq.add_rows(p, keys.k + at, (n + 15) / 16 * 16);
-            __syncwarp();
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {
@@ -177,7 +176,6 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     dv.zero();
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0), r = threadIdx.x;
-        __syncthreads();
         if (r < rows) {
             find_row(&head[r], &token[r], s, it, r0 + r);
             const size_t row = (size_t)(s.first + head[r]) * s.M + token[r];

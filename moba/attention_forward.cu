@@ -74,7 +74,6 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             }
             __syncwarp();
             out.add_rows(p, keys.v + at, (n + 15) / 16 * 16);
-            __syncwarp();
         }
 #pragma unroll
         for (int i = 0; i < 4; i++) {

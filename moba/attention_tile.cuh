@@ -287,12 +287,13 @@ __device__ inline float row_max(float x) {
 // -------------------------------------------------------------------------------------------------------------------
 // Launches
 
-/* Keys that stay in shared memory: a block of up to 128 where the device has room for it beside the other `floats`. */
+/* Keys that stay in shared memory: a block of up to 128, where beside the other `floats` there is still room for two blocks of
+   threads: what hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can use them. */
 template <int DT>
 int key_room(const Heads& s, size_t floats) {
     const int want = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
     const size_t bytes = (floats + 2 * (size_t)want * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>);
-    return bytes + 1024 <= max_shared_memory() ? want : chunk_keys;
+    return 2 * (bytes + 1024) <= max_shared_memory() ? want : chunk_keys;  // the driver takes 1 KB of each
 }
 
 // Blocks of threads for the forward pass and dq: an item each

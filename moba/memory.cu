@@ -42,6 +42,11 @@ std::string gpu_problem_gpu() {
     return "";
 }
 void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+size_t available_gpu() {
+    size_t free = 0, total = 0;
+    CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    return free;
+}
 void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
     CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
 }

@@ -15,6 +15,7 @@ constexpr size_t guard_bytes = 64;
 struct MemoryOps {
     char* (*allocate)(size_t bytes);  // zeroed; throws Error when there is not enough
     void (*release)(char*, size_t bytes);
+    size_t (*available)();  // bytes that allocate() could give; SIZE_MAX where nobody knows
     void (*zero)(const Ctx&, void* dst, size_t bytes);
     void (*to_device)(const Ctx&, void* dst, const void* src, size_t bytes);
     void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits
@@ -47,8 +48,7 @@ class Arena {
         size_t offset, bytes;
     };
     const std::vector<Tensor>& tensors() const { return tensors_; }
-    bool
-    guards_intact(std::string* broken) const;  // CPU memory only; names the first tensor that was overrun
+    bool guards_intact(std::string* broken) const;  // names the first tensor that was overrun
 
   private:
     void* take_bytes(const std::string& name, size_t bytes);
@@ -81,6 +81,7 @@ std::string readable_bytes(size_t bytes);
 
 char* allocate_cpu(size_t bytes);
 void release_cpu(char*, size_t bytes);
+size_t available_cpu();
 void zero_cpu(const Ctx&, void* dst, size_t bytes);
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void parallel_copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
@@ -91,6 +92,7 @@ void range_end_cpu();
 
 char* allocate_gpu(size_t bytes);
 void release_gpu(char*, size_t bytes);
+size_t available_gpu();
 void zero_gpu(const Ctx&, void* dst, size_t bytes);
 void to_device_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void to_host_gpu(const Ctx&, void* dst, const void* src, size_t bytes);

@@ -283,7 +283,33 @@ size_t Model<E>::num_parameters() const {
 }
 
 template <class E>
+std::string Model<E>::no_room(size_t available) const {
+    std::string text = std::string(memory_->name()) + ": out of memory: " + readable_bytes(available) +
+                       " free, " + readable_bytes(bytes()) + " needed (";
+    for (const List& l : lists()) {
+        text += (text.back() == '(' ? "" : ", ") + l.name + " " + readable_bytes(l.bytes);
+    }
+    text += ")";
+    const auto fits = [&](ModelSizes s) { return Model(config_, s, ctx_.device).bytes() <= available; };
+    ModelSizes smaller = sizes_;
+    while (smaller.max_tokens > 1 && !fits(smaller)) {
+        smaller.max_tokens = std::max(1, smaller.max_tokens / 2);
+        smaller.max_seqs = std::max(1, smaller.max_seqs / 2);
+    }
+    if (fits(smaller)) {
+        text += "; " + std::to_string(smaller.max_tokens) + " tokens at a time would fit, of " +
+                std::to_string(sizes_.max_tokens);
+    }
+    ModelSizes again = sizes_;
+    again.recompute = true;
+    if (sizes_.training && !sizes_.recompute && fits(again)) { text += "; or --recompute"; }
+    return text;
+}
+
+template <class E>
 void Model<E>::allocate() {
+    const size_t available = memory_->available();
+    if (bytes() > available) { throw Error(no_room(available)); }
     for (Arena* a :
          {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {
         a->allocate();

@@ -68,7 +68,7 @@ class Model {
     };
     std::vector<List> lists() const;  // memory by list, before or after allocate()
     size_t bytes() const;
-    void allocate();
+    void allocate();  // throws Error, with the lists and what would fit, where the device has no room
 
     void init_weights(uint64_t seed);
     void set_optimizer(const OptimizerSettings&);
@@ -123,6 +123,7 @@ class Model {
     template <class X>
     void point(Params<X>& p, X* base) const;
     size_t workspace_needed() const;
+    std::string no_room(size_t available) const;
     Ctx attention_ctx() const;
     void attention_forward(int l, bool again);
     E* convolve_keys(int l);

@@ -269,7 +269,7 @@ static void run_model(const std::string& path, Device device) {
     }
     report(path, "weights after (absolute)" + on, worst, 2 * real(f, "lr"));
     std::string broken;
-    if (device == Device::cpu) { EXPECT_TRUE(model.guards_intact(&broken)) << broken; }
+    EXPECT_TRUE(model.guards_intact(&broken)) << broken;
 }
 
 TEST(Golden, Model) {

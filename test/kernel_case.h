@@ -122,13 +122,13 @@ Outputs run_in(int version, F& run) {
 }
 
 template <class In, class F>
-void expect_kernels_of(const std::string& op, int versions, F& run, int first = 1) {
+void expect_kernels_of(const std::string& op, int versions, F& run, int first = 1,
+                       double floor = std::is_same_v<In, bf16> ? 1e-3 : 1e-6) {
     const Outputs want = run_in<false, double, In>(0, run), cpu = run_in<false, In, In>(0, run);
     for (int version = first; version <= versions; version++) {
         const Outputs got = run_in<true, In, In>(version, run);
         ASSERT_EQ(got.size(), want.size());
         for (size_t i = 0; i < want.size(); i++) {
-            const double floor = std::is_same_v<In, bf16> ? 1e-3 : 1e-6;
             expect_error(op + " " + want[i].first + " " + type_name<In>() + " version " +
                              std::to_string(version),
                          error_between(got[i].second, want[i].second),

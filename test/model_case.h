@@ -35,12 +35,13 @@ inline Data data(const std::vector<int>& lengths, int vocab) {
 }
 
 template <class E>
-Model<E> make(const Config& c, const std::vector<int>& lengths, ModelSizes sizes = {.training = true}) {
+Model<E> make(const Config& c, const std::vector<int>& lengths, ModelSizes sizes = {.training = true},
+              Device device = Device::cpu) {
     sizes.max_seqs = std::max(sizes.max_seqs, (int)lengths.size());
     int M = 0;
     for (int n : lengths) { M += n, sizes.max_position = std::max(sizes.max_position, n); }
     sizes.max_tokens = std::max(sizes.max_tokens, M);
-    Model<E> model(c, sizes);
+    Model<E> model(c, sizes, device);
     model.allocate();
     model.init_weights(7);
     return model;
@@ -92,6 +93,18 @@ inline void expect_intact(const auto& model) {
     std::string broken;
     EXPECT_TRUE(model.guards_intact(&broken)) << broken;
     EXPECT_EQ(model.first_not_finite(), "");
+}
+
+inline void expect_all_rows(const auto* table) {
+    ASSERT_NE(table, nullptr);
+    void* row[sizeof *table / sizeof(void*)];
+    static_assert(sizeof row == sizeof *table);
+    std::memcpy(row, table, sizeof row);
+    EXPECT_EQ(std::count(std::begin(row), std::end(row), nullptr), 0);
+}
+template <class E>
+void expect_filled(Device d) {
+    expect_all_rows(find_ops<E>(d)), expect_all_rows(find_workspaces<E>(d)), expect_all_rows(find_memory(d));
 }
 
 // A list of configurations that together use every layer kind and option.

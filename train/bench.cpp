@@ -43,16 +43,6 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
     return c;
 }
 
-template <class E>
-static void allocate(Model<E>& model) {
-    try {
-        model.allocate();
-    } catch (const Error& e) {
-        throw Error("the model takes " + readable_bytes(model.bytes()) + ": " + e.what() +
-                    "; fewer tokens or layers, or a smaller hidden-size, take less");
-    }
-}
-
 struct StepTimes {
     double ms, flop;
     Profile profile;         // of `repeats` further steps
@@ -70,7 +60,7 @@ static StepTimes time_step(const BenchOptions& o, const std::string& attention) 
                     .training = true,
                     .attention_version = o.attention_impl == "naive" ? 1 : 0},
                    parse_device(o.device));
-    allocate(model);
+    model.allocate();
     model.init_weights(1);
     std::vector<int> tokens, cu{0};
     Rng rng(1, Purpose::test, 0);
@@ -163,7 +153,7 @@ static void bench_decode(const BenchOptions& o, json& result) {
     Model<E> model(c,
                    {.max_tokens = o.seq_len, .max_seqs = 1, .max_position = longest, .cache_tokens = longest},
                    parse_device(o.device));
-    allocate(model);
+    model.allocate();
     model.init_weights(1);
     std::vector<int> tokens;
     Rng rng(1, Purpose::test, 0);

@@ -53,9 +53,13 @@ static double measured_copy(const MemoryOps* memory, const Ctx& ctx) {
 }
 
 void Operands::allocate() {
+    const std::string needs =
+        arena_.list() + ": " + memory_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
+    const size_t available = memory_->available();
+    if (arena_.bytes() > available) { throw Error(needs + readable_bytes(available) + " are free"); }
     try {
         arena_.allocate();
-    } catch (const Error& e) { throw Error("tensors of " + arena_.list() + ": " + e.what()); }
+    } catch (const Error& e) { throw Error(needs + e.what()); }
 }
 
 template <class E>

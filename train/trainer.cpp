@@ -161,10 +161,13 @@ int Trainer<E>::remaining() const {
 
 template <class E>
 void Trainer<E>::print_settings() const {
-    std::printf("moba %s (%s) on %s, matrix products: %s, %d threads\n", program_version(), program_commit(),
-                find_memory(parse_device(o_.device))->name(),
-                std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
-    std::printf("settings\n %s\n", settings_text(options_).c_str());
+    const Device device = parse_device(o_.device);
+    std::printf("moba %s (%s) on %s", program_version(), program_commit(), find_memory(device)->name());
+    if (device == Device::cpu) {
+        std::printf(", matrix products: %s, %d threads",
+                    std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
+    }
+    std::printf("\nsettings\n %s\n", settings_text(options_).c_str());
     std::printf("layers  ");
     for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),

@@ -7,7 +7,8 @@
             at different barriers, a warp operation that some lanes of its mask never reach (with the line each thread waits at),
             reads of lanes that do not take part; with the sanitizers also races and accesses out of bounds
    Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run;
-            SIMT_THREADS = cores to use
+            SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has;
+            SIMT_RECORD = a file for the largest launch of each kernel (test/resources.sh)
    Not      streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
 #pragma once
 #define SIMT_CPU 1
@@ -65,11 +66,17 @@ extern __thread Context context;
 void yield();  // to the next thread of the block
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+void record(const void* kernel, dim3 block, size_t shared_bytes);
 void barrier(Site);
 /* For ThreadSanitizer: what a thread did before it came to a place happens before what others do after they left it. Two places
    take turns, or who comes early to the next meeting would seem ordered before who leaves this one late. */
 void come(char* place);
 void leave(char* place);
+
+template <int N>
+struct Kind {
+    static constexpr char id = 0;
+};
 
 /* A warp operation. Each lane brings its operands, on its own stack; the last lane of `mask` to come computes for all with
    f(operands, mask). `kind` tells operations apart. */
@@ -82,17 +89,18 @@ SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, const void* kind, Site
     warp.kind[me->lane] = kind;
     warp.operand[me->lane] = &mine;
     warp.waiting |= 1u << me->lane;
+    const bool orders_memory = kind == &Kind<1>::id;  // __syncwarp does; shuffles and votes do not
     char* place = &warp.place[warp.meetings & 1];
-    come(place);
+    if (orders_memory) { come(place); }
     const uint32_t needed = mask & warp.live;
     if ((warp.waiting & needed) != needed) {
         me->state = State::at_warp_op;
         me->site = site;
         yield();
-        leave(place);
+        if (orders_memory) { leave(place); }
         return;
     }
-    leave(place);
+    if (orders_memory) { leave(place); }
     for (uint32_t m = needed; m; m &= m - 1) {
         const int lane = __builtin_ctz(m);
         if (warp.mask[lane] != mask || warp.kind[lane] != kind) {
@@ -106,11 +114,6 @@ SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, const void* kind, Site
         context.fibers[me->warp * warp_lanes + __builtin_ctz(m)].state = State::ready;
     }
 }
-
-template <int N>
-struct Kind {
-    static constexpr char id = 0;
-};
 
 // source(lane): the lane to read, -1 for none.
 template <class T, class Source>
@@ -150,6 +153,7 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             A&&... arguments) {
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
+    record((const void*)kernel, block, shared_bytes);
     run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
 }
 

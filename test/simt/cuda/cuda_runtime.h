@@ -31,6 +31,7 @@ struct cudaDeviceProp {
 extern "C" {
 cudaError_t cudaMalloc(void**, size_t bytes);
 cudaError_t cudaFree(void*);
+cudaError_t cudaMemGetInfo(size_t* free, size_t* total);
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t);
 cudaError_t cudaMemsetAsync(void*, int value, size_t bytes, cudaStream_t);
 cudaError_t cudaStreamSynchronize(cudaStream_t);

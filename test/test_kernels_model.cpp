@@ -1,0 +1,102 @@
+/* The model on the GPU, real or simulated, against the same model on the CPU. */
+#include "test/model_case.h"
+
+namespace {
+
+using namespace model_case;
+
+template <class E>
+std::vector<double> gradients(Model<E>& model, const Data& d, double* loss) {
+    model.zero_gradients();
+    *loss = pass(model, d, true);
+    expect_intact(model);
+    return all(model, Model<E>::Kind::gradient);
+}
+
+// Every layer kind and option: loss and gradients at most twice as far from the truth as the CPU's.
+template <class E>
+void expect_close(double floor) {
+    for (const auto& [c, dropout] : variety()) {
+        const ModelSizes sizes{.training = true, .dropout = dropout};
+        const Data d = data(lengths, c.vocab_size);
+        D exact = make<double>(c, lengths, sizes);
+        Model<E> cpu = make<E>(c, lengths, sizes), gpu = make<E>(c, lengths, sizes, Device::gpu);
+        double want, by_cpu, by_gpu;
+        const auto wanted = gradients(exact, d, &want), cpus = gradients(cpu, d, &by_cpu),
+                   gpus = gradients(gpu, d, &by_gpu);
+        expect_error(std::string("loss ") + type_name<E>(), std::fabs(by_gpu / want - 1),
+                     2 * std::fabs(by_cpu / want - 1) + floor);
+        expect_error(std::string("gradients ") + type_name<E>(), relative_error(gpus, wanted),
+                     2 * relative_error(cpus, wanted) + floor);
+    }
+}
+TEST(KernelsModel, Fp32IsAsCloseAsTheCpu) { expect_close<float>(1e-6); }
+TEST(KernelsModel, Bf16IsAsCloseAsTheCpu) { expect_close<bf16>(1e-3); }
+
+struct Training {
+    std::vector<double> losses, weights;
+};
+template <class E>
+Training train(Device device, int steps, bool recompute = false) {
+    Config c = variety()[2].first;
+    c.hidden_size = 32, c.head_dim = 16, c.intermediate_size = 48;
+    const std::vector<int> long_lengths{70, 1, 40};
+    const Data d = data(long_lengths, c.vocab_size);
+    Model<E> model =
+        make<E>(c, long_lengths, {.training = true, .recompute = recompute, .dropout = 0.1f}, device);
+    Training run;
+    for (int step = 1; step <= steps; step++) {
+        model.zero_gradients();
+        run.losses.push_back(pass(model, d, true, step));
+        model.update({3, (uint32_t)step, 0, 0, 3e-3});
+    }
+    expect_intact(model);
+    run.weights = all(model, Model<E>::Kind::weight);
+    return run;
+}
+
+TEST(KernelsModel, TwentyLossesLikeTheCpu) {
+    const Training cpu = train<float>(Device::cpu, 20), gpu = train<float>(Device::gpu, 20);
+    double worst = 0;
+    for (int i = 0; i < 20; i++) { worst = std::max(worst, std::fabs(gpu.losses[i] / cpu.losses[i] - 1)); }
+    expect_error("twenty losses", worst, 1e-4);
+    EXPECT_LT(gpu.losses[19], 0.8 * gpu.losses[0]);
+}
+
+TEST(KernelsModel, SameBitsAgain) {
+    const auto expect_same = [](auto e) {
+        using E = decltype(e);
+        const Training one = train<E>(Device::gpu, 2), two = train<E>(Device::gpu, 2),
+                       less_memory = train<E>(Device::gpu, 2, true);
+        EXPECT_EQ(one.weights, two.weights);
+        EXPECT_EQ(one.weights, less_memory.weights);
+    };
+    expect_same(float{});
+    expect_same(bf16{});
+}
+
+// New tokens one by one, from the cache, against the whole pass over all of them.
+TEST(KernelsModel, DecodingLikeTheWholePass) {
+    for (const auto& [c, dropout] : variety()) {
+        const int T = 45, prompt = 20;
+        const Data d = data({T}, c.vocab_size);
+        Model<float> whole = make<float>(c, {T}, {}, Device::gpu),
+                     model = make<float>(c, {T}, {.cache_tokens = T}, Device::gpu);
+        const std::vector<float> want = logits(whole, d, false);
+        model.set_batch(d.tokens.data(), nullptr, {0, prompt}, state);
+        model.forward();
+        std::vector<float> all_logits, row;
+        model.read_logits(0, prompt, all_logits);
+        for (int t = prompt; t < T; t++) {
+            model.decode(d.tokens[t]);
+            model.read_logits(0, 1, row);
+            all_logits.insert(all_logits.end(), row.begin(), row.end());
+        }
+        expect_error("decoded logits", relative_error(all_logits, want), 5e-7);
+        expect_intact(model);
+    }
+}
+
+TEST(KernelsModel, EveryRowIsFilled) { expect_filled<float>(Device::gpu), expect_filled<bf16>(Device::gpu); }
+
+}  // namespace
