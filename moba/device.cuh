@@ -85,9 +85,12 @@ __device__ inline float warp_sum(float x) {
 }
 inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
 
-/* The version to run: the one asked for, else the best of those that fit. */
+/* The version to run: the one asked for, else the best of those that fit. Nothing has been launched yet when it throws. */
 inline int choose_version(const Ctx& ctx, int best) {
-    REQUIRE(ctx.version >= 0 && ctx.version <= best, "version %d of %d that fit", ctx.version, best);
+    if (ctx.version < 0 || ctx.version > best) {
+        throw Error("kernel version " + std::to_string(ctx.version) + ": " + std::to_string(best) +
+                    " is the last that fits these sizes");
+    }
     return ctx.version ? ctx.version : best;
 }
 

@@ -79,6 +79,10 @@ void zero_cpu(const Ctx&, void* dst, size_t bytes) {
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes) {
     if (bytes) { std::memcpy(dst, src, bytes); }
 }
+void parallel_copy_cpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    parallel_ranges(bytes, 1 << 20,
+                    [&](size_t b, size_t e) { copy_cpu(ctx, (char*)dst + b, (const char*)src + b, e - b); });
+}
 const char* name_cpu() { return "cpu"; }
 void synchronize_cpu(const Ctx&) {}
 void range_begin_cpu(const char*) {}

@@ -57,6 +57,9 @@ void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
     CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
 }
+void copy_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
+}
 const char* name_gpu() {
     static const cudaDeviceProp properties = [] {
         cudaDeviceProp p;

@@ -30,6 +30,7 @@ struct MemoryOps {
     void (*zero)(const Ctx&, void* dst, size_t bytes);
     void (*to_device)(const Ctx&, void* dst, const void* src, size_t bytes);
     void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits
+    void (*copy)(const Ctx&, void* dst, const void* src, size_t bytes);     // within the device
     const char* (*name)();                  // of the device, as its driver says
     void (*synchronize)(const Ctx&);        // waits for all that was launched
     void (*range_begin)(const char* name);  // a named range on a profiler's time line;
@@ -96,6 +97,7 @@ void release_cpu(char*, size_t bytes);
 size_t available_cpu();
 void zero_cpu(const Ctx&, void* dst, size_t bytes);
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
+void parallel_copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
 const char* name_cpu();
 void synchronize_cpu(const Ctx&);
 void range_begin_cpu(const char* name);
@@ -108,6 +110,7 @@ size_t available_gpu();
 void zero_gpu(const Ctx&, void* dst, size_t bytes);
 void to_device_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void to_host_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
+void copy_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
 std::string gpu_problem_gpu();  // of the driver and the card, "" when there is none
 const char* name_gpu();
 void synchronize_gpu(const Ctx&);

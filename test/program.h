@@ -26,7 +26,7 @@ inline Outcome shell(const std::string& command) {
     return r;
 }
 inline Outcome moba(const std::string& arguments) {
-    return shell(std::string(MOBA_PROGRAM) + " " + arguments);
+    return shell(MOBA_PROGRAM " " + arguments);
 }
 
 // Only what it says on stderr.

@@ -318,6 +318,24 @@ TEST(Kernels, Device) {
     synchronize_gpu({});
     range_begin_gpu("outer"), range_begin_gpu("inner");
     range_end_gpu(), range_end_gpu();
+
+    const std::vector<float> want = draw<float>(1000, 1);
+    std::vector<float> got(1000);
+    const size_t bytes = got.size() * sizeof(float);
+    char *a = allocate_gpu(bytes), *b = allocate_gpu(bytes);
+    to_device_gpu({}, a, want.data(), bytes);
+    copy_gpu({}, b, a, bytes);
+    to_host_gpu({}, got.data(), b, bytes);
+    EXPECT_EQ(got, want);
+
+    Ctx ctx;
+    ctx.device = Device::gpu;
+    float* x = (float*)a;
+    for (ctx.version = 0; ctx.version <= 2; ctx.version++) { swiglu_forward_gpu(ctx, (float*)b, x, x, 100); }
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, 100), Error) << "there is no version 3";
+    ctx.version = 2;
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, 99), Error) << "packs do not fit";
+    release_gpu(a, bytes), release_gpu(b, bytes);
 }
 
 }  // namespace

@@ -109,6 +109,10 @@ TEST(Memory, ZeroAndCopy) {
     cpu->to_device({}, y.data(), x.data(), n);
     EXPECT_EQ(std::count(y.begin(), y.end(), 0), (long)n);
     EXPECT_EQ(y[n], 2);
+    for (size_t i = 0; i < n; i++) { x[i] = (char)(i % 251); }
+    cpu->copy({}, y.data(), x.data(), n);
+    EXPECT_EQ(std::memcmp(y.data(), x.data(), n), 0);
+    EXPECT_EQ(y[n], 2);
     cpu->to_host({}, x.data(), y.data() + n, 1);
     EXPECT_EQ(x[0], 2);
 }

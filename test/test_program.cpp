@@ -2,6 +2,7 @@
 #include "moba/ops.h"
 #include "test/check.h"
 #include "test/program.h"
+#include "moba/profile.h"
 #include <map>
 #include <nlohmann/json.hpp>
 
@@ -236,6 +237,72 @@ TEST(Program, BenchRuns) {
         std::string::npos);
     EXPECT_EQ(moba("bench op --seq-len 64 --hidden-size 32 --repeats 1").status, 0);
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
+}
+
+// Every operation has its row, with figures that belong together.
+TEST(Program, BenchRows) {
+    const TempDir dir;
+    const std::string sizes = " --seq-len 64 --hidden-size 32 --num-heads 2 --head-dim 16 --block-size 16 "
+                              "--top-k 2 --repeats 1 --device cpu --json " +
+                              (dir / "b.json");
+    const auto rows = [&](const std::string& arguments) {
+        const Outcome r = moba("bench " + arguments + sizes);
+        EXPECT_EQ(r.status, 0) << r.out;
+        std::istringstream out(r.out);
+        for (std::string line; std::getline(out, line);) { EXPECT_LE(line.size(), 100u) << line; }
+        return json::parse(read_text(dir / "b.json"));
+    };
+    for (const char* precision : {"fp32", "bf16"}) {
+        const json all = rows(std::string("op --window 9 --precision ") + precision);
+        std::map<std::string, json> found;
+        for (const json& row : all["rows"]) {
+            found[row["name"]] = row;
+            const double ms = row["ms"], gbs = row["gbs"], gflops = row["gflops"];
+            EXPECT_TRUE(ms > 0 && gbs > 0 && gflops >= 0) << row;
+            EXPECT_NEAR(row["share_of_copy"].get<double>() * all["copy_gbs"].get<double>() / gbs, 1, 1e-9);
+            EXPECT_NEAR(row["share_of_peak"].get<double>() * all["peak_gflops"].get<double>(), gflops,
+                        1e-9 * gflops);
+            EXPECT_TRUE(row["device"] == "cpu" && row["version"] == 0) << row;
+        }
+        EXPECT_EQ(found.size(), all["rows"].size()) << "a name twice";
+        for (int i = 0; i < (int)Op::count; i++) {
+            const auto at = found.lower_bound(op_name((Op)i));
+            EXPECT_TRUE(at != found.end() && at->first.rfind(op_name((Op)i), 0) == 0) << op_name((Op)i);
+        }
+        // 64 tokens, 2 heads of 16: pairs by hand. 4 blocks of 16, the first of which sees itself alone
+        const double full = 64 * 65 / 2, moba = 4 * 136 + 3 * 256, window = 64 * 9 - 36;
+        const auto flop = [&](const char* name) {
+            return found[name]["gflops"].get<double>() * found[name]["ms"].get<double>() * 1e6;
+        };
+        EXPECT_NEAR(flop("attention_forward_full"), 4 * 2 * 16 * full, 1);
+        EXPECT_NEAR(flop("attention_backward_moba"), 10 * 2 * 16 * moba, 1);
+        EXPECT_NEAR(flop("attention_forward_window"), 4 * 2 * 16 * window, 1);
+        EXPECT_NEAR(flop("linear_forward_wide"), 2 * 64 * 32 * 88, 1);
+        const double width = precision[0] == 'b' ? 2 : 4, norm = found["norm_forward"]["gbs"],
+                     norm_ms = found["norm_forward"]["ms"];
+        EXPECT_NEAR(norm * norm_ms * 1e6, 2 * width * 64 * 32, 1);
+    }
+    const json each = rows("op --op attention_forward --kernel-version all")["rows"];
+    ASSERT_EQ(each.size(), 4u) << "moba and full, plain and fast";
+    for (int i = 0; i < 4; i += 2) {
+        EXPECT_TRUE(each[i]["version"] == 1 && each[i + 1]["version"] == 2) << each;
+        EXPECT_EQ(each[i + 1]["share_of_best"], 1.0);
+        EXPECT_NEAR(each[i]["share_of_best"].get<double>() * each[i]["ms"].get<double>(),
+                    each[i + 1]["ms"].get<double>(), 1e-9);
+    }
+    EXPECT_EQ(rows("op --op linear_forward")["rows"].size(), 2u) << "one version on the CPU";
+    EXPECT_EQ(rows("op --kernel-version 2")["rows"].size(), 5u) << "what has two versions on the CPU";
+    const json plain = rows("attention --kernel-version 1");
+    EXPECT_EQ(plain["rows"].size(), 6u);
+    EXPECT_EQ(plain["rows"][0]["version"], 1);
+
+    expect_refused("bench attention --kernel-version 3" + sizes, 1, "attention has none");
+    expect_refused("bench op --kernel-version two" + sizes, 2, "--kernel-version");
+    expect_refused("bench step --kernel-version 1" + sizes, 1, "bench op and bench attention");
+    expect_refused("bench decode --op norm" + sizes, 1, "--op goes with bench op");
+    expect_refused("bench op --op norm --hidden-size 65536 --seq-len 1000000 --device cpu", 1,
+                   "could not be allocated");
+    expect_refused("bench op --batch-size 65536 --seq-len 16385", 1, "2^30");
 }
 
 TEST(Program, BenchProfile) {

@@ -1,8 +1,7 @@
 #include "train/bench.h"
 #include "moba/matmul.h"
 #include "moba/model.h"
-#include "moba/parallel.h"
-#include "moba/philox.h"
+#include "train/bench_attention.h"
 #include "train/bench_ops.h"
 #include "train/file.h"
 #include "train/flops.h"
@@ -10,128 +9,18 @@
 #include "train/progress.h"
 #include "train/version.h"
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
 using nlohmann::json;
 
-double median_ms(int repeats, const std::function<void()>& run) {
-    run();
-    std::vector<double> ms;
-    for (int i = 0; i < repeats; i++) {
-        const double begin = now_ms();
-        run();
-        ms.push_back(now_ms() - begin);
-    }
-    std::sort(ms.begin(), ms.end());
-    return ms[ms.size() / 2];
-}
-
-std::vector<float> random_floats(size_t n, uint64_t stream) {
-    std::vector<float> v(n);
-    parallel_ranges(n, 4096, [&](size_t b, size_t e) {
-        Rng rng(stream, Purpose::test, b);
-        for (size_t i = b; i < e; i++) { v[i] = (float)rng.normal(); }
-    });
-    return v;
-}
-
 static json header(const BenchOptions& o) {
-    return {{"bench", o.what},          {"program", program_version()}, {"commit", program_commit()},
-            {"threads", max_threads()}, {"blas", blas_name()},          {"repeats", o.repeats},
-            {"precision", o.precision}};
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-struct AttentionTimes {
-    double gate_ms = 0, forward_ms, backward_ms, pairs;
-    double total() const { return gate_ms + forward_ms + backward_ms; }
-};
-
-template <class E>
-static AttentionTimes time_attention(const BenchOptions& o, AttentionKind kind, int version, int repeats) {
-    const int T = o.seq_len, M = o.batch * T, H = o.heads, G = o.kv_heads ? o.kv_heads : H, D = o.head_dim;
-    if (H % G) { throw Error("num-heads must be a multiple of num-kv-heads"); }
-    std::vector<int> cu, table;
-    for (int b = 0; b <= o.batch; b++) { cu.push_back(b * T); }
-    const Sequences seqs = build_sequences(table, cu, o.block_size, 1);
-    const GateShape gate{H, G, D, o.top_k, Gate::topk};
-    const AttentionShape shape{H, G, D, kind, 0, gate};
-    const size_t nq = (size_t)M * H * D, nk = (size_t)M * G * D;
-    const std::vector<E> q = random_elements<E>(nq, 1), k = random_elements<E>(nk, 2),
-                         v = random_elements<E>(nk, 3), dout = random_elements<E>(nq, 4);
-    std::vector<E> out(nq), dq(nq), dk(nk), dv(nk);
-    std::vector<acc_t<E>> lse((size_t)H * M);
-    std::vector<int> chosen(routing_slots(M, 1, gate)), list(chosen.size()),
-        start(routing_starts(M, o.batch, o.block_size, 1, gate));
-    const Routing routing{chosen.data(), start.data(), list.data()};
-    std::vector<char> workspace(std::max({gate_workspace_bytes<E>(M, o.batch, o.block_size, 1, gate),
-                                          attention_workspace_bytes<E>(M, o.batch, o.block_size, 1, shape, true),
-                                          naive_attention_workspace_bytes<E>(M, shape)}));
-    Ctx ctx;
-    ctx.version = version;
-    ctx.workspace = workspace.data();
-    ctx.workspace_bytes = workspace.size();
-    AttentionTimes t;
-    if (kind == AttentionKind::moba) {
-        t.gate_ms = median_ms(repeats, [&] {
-            gate_forward_cpu<E>(ctx, routing, q.data(), k.data(), seqs, gate);
-            gate_lists_cpu(ctx, routing, seqs, gate);
-        });
-    }
-    t.forward_ms = median_ms(repeats, [&] {
-        attention_forward_cpu<E>(ctx, out.data(), lse.data(), q.data(), k.data(), v.data(), routing, seqs,
-                                 shape);
-    });
-    t.backward_ms = median_ms(repeats, [&] {
-        attention_backward_cpu<E>(ctx, dq.data(), dk.data(), dv.data(), dout.data(), out.data(), q.data(),
-                                  k.data(), v.data(), lse.data(), routing, seqs, shape);
-    });
-    t.pairs = 0;
-    for (int i = 0; i < T; i++) {
-        t.pairs += kind == AttentionKind::moba
-                       ? std::min(i / o.block_size, o.top_k - 1) * (double)o.block_size + i % o.block_size + 1
-                       : i + 1;
-    }
-    t.pairs *= (double)o.batch * H;
-    return t;
-}
-
-static json print_attention(const char* name, const AttentionTimes& t, int D) {
-    const double forward = 4 * D * t.pairs / t.forward_ms / 1e6,
-                 backward = 10 * D * t.pairs / t.backward_ms / 1e6;
-    std::printf("%-12s %10.2f %10.2f %10.2f %10.2f %10.0f %10.0f\n", name, t.gate_ms, t.forward_ms,
-                t.backward_ms, t.total(), forward, backward);
-    return {{"name", name},
-            {"gate_ms", t.gate_ms},
-            {"forward_ms", t.forward_ms},
-            {"backward_ms", t.backward_ms},
-            {"total_ms", t.total()},
-            {"forward_gflops", forward},
-            {"backward_gflops", backward}};
-}
-
-template <class E>
-static void bench_attention(const BenchOptions& o, json& result) {
-    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
-                o.precision.c_str(), o.batch, o.seq_len, o.heads, o.kv_heads ? o.kv_heads : o.heads,
-                o.head_dim, o.block_size, o.top_k, o.repeats);
-    if ((long)o.block_size * o.top_k >= o.seq_len) {
-        std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
-    }
-    std::printf("%-12s %10s %10s %10s %10s %10s %10s\n", "", "gate ms", "fwd ms", "bwd ms", "total ms",
-                "fwd GF/s", "bwd GF/s");
-    const bool naive = o.attention_impl == "naive";
-    const AttentionTimes moba = time_attention<E>(o, AttentionKind::moba, 2, o.repeats);
-    result["rows"].push_back(print_attention("moba", moba, o.head_dim));
-    const AttentionTimes other = naive ? time_attention<E>(o, AttentionKind::moba, 1, 1)
-                                       : time_attention<E>(o, AttentionKind::full, 2, o.repeats);
-    result["rows"].push_back(print_attention(naive ? "moba naive" : "full", other, o.head_dim));
-    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
-                other.forward_ms / (moba.gate_ms + moba.forward_ms),
-                naive ? "its naive version" : "full attention", other.total() / moba.total());
-    result["ratio_forward"] = (other.gate_ms + other.forward_ms) / (moba.gate_ms + moba.forward_ms);
-    result["ratio"] = other.total() / moba.total();
+    return {{"bench", o.what},
+            {"program", program_version()},
+            {"commit", program_commit()},
+            {"threads", max_threads()},
+            {"blas", blas_name()},
+            {"repeats", o.repeats},
+            {"precision", o.precision},
+            {"device", find_memory(parse_device(o.device))->name()}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
@@ -142,10 +31,10 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
     c.hidden_size = o.hidden;
     c.num_layers = o.layers;
     c.num_heads = o.heads;
-    c.num_kv_heads = o.kv_heads ? o.kv_heads : o.heads;
+    c.num_kv_heads = kv_heads(o);
     if (o.hidden % o.heads) { throw Error("hidden-size must be a multiple of num-heads"); }
     c.head_dim = o.hidden / o.heads;
-    c.intermediate_size = o.intermediate ? o.intermediate : o.hidden * 11 / 4;
+    c.intermediate_size = intermediate_size(o);
     c.max_position_embeddings = o.seq_len;
     c.embedding_std = 0.02;
     c.block_size = o.block_size;
@@ -232,8 +121,9 @@ static void bench_step(const BenchOptions& o, json& result) {
     std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
                 o.top_k, o.repeats);
-    std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
     const double peak = peak_flops<E>(parse_device(o.device));
+    std::printf("%s: peak %.0f GFLOP/s\n", find_memory(parse_device(o.device))->name(), peak / 1e9);
+    std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
     const char* kinds[] = {"moba", "full"};
     StepTimes times[2];
     for (int i = 0; i < 2; i++) {
@@ -270,7 +160,7 @@ static void bench_decode(const BenchOptions& o, json& result) {
     for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
     model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
     model.forward();
-    std::printf("%-12s %10s %12s\n", "", "ms", "tokens/s");
+    std::printf("%s:\n%-12s %10s %12s\n", find_memory(parse_device(o.device))->name(), "", "ms", "tokens/s");
     double ms[2];
     int i = 0;
     std::vector<float> logits;
@@ -289,8 +179,23 @@ static void bench_decode(const BenchOptions& o, json& result) {
     result["ratio"] = ms[1] / ms[0];
 }
 
-int run_bench(const BenchOptions& o) {
+static void check(const BenchOptions& o) {
+    const bool ops = o.what == "op" || o.what == "attention";
     if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
+    if (o.op != "all" && o.what != "op") { throw Error("--op goes with bench op"); }
+    if ((o.kernel_version != "0" || o.window) && !ops) {
+        throw Error("--kernel-version and --window go with bench op and bench attention");
+    }
+    if (o.heads % kv_heads(o)) { throw Error("num-heads must be a multiple of num-kv-heads"); }
+    if (o.what == "op" && o.head_dim % 2) { throw Error("head-dim must be even: bench op has RoPE"); }
+    if ((int64_t)o.batch * o.seq_len > 1 << 30) {
+        throw Error("batch-size x seq-len = " + std::to_string((int64_t)o.batch * o.seq_len) +
+                    " tokens: must be at most 2^30");
+    }
+}
+
+int run_bench(const BenchOptions& o) {
+    check(o);
     if (!o.json.empty()) {
         write_file(o.json, "");
     }  // a path that cannot be written fails now, not after the work

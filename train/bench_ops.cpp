@@ -1,145 +1,265 @@
 #include "train/bench_ops.h"
 #include "moba/ops.h"
-#include "moba/parallel.h"
+#include "train/bench_attention.h"
 #include <algorithm>
-#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+using Benches = std::vector<OpBench>;
 
 namespace {
 
-struct OpBench {
-    std::string name;
-    double bytes, flop;  // read and written at least once; 0 flop: bound by memory
-    std::function<void()> run;
+struct Sizes {
+    int M, C, F, V, T, H, G, D, W = 5;
+    size_t mc, mf;  // elements
 };
 
-// Tensors of the benchmark, kept alive by name of use.
-struct Operands {
-    std::vector<std::vector<char>> tensors;
-    template <class X>
-    X* make(size_t n) {
-        const std::vector<X> values = random_elements<X>(n, tensors.size());
-        const char* bytes = (const char*)values.data();
-        tensors.emplace_back(bytes, bytes + n * sizeof(X));
-        return (X*)tensors.back().data();
+Sizes sizes_of(const BenchOptions& o) {
+    Sizes s{};
+    s.M = o.batch * o.seq_len, s.T = o.seq_len;
+    s.C = o.hidden, s.F = intermediate_size(o), s.V = o.vocab;
+    s.H = o.heads, s.G = kv_heads(o), s.D = o.head_dim, s.W = 5;
+    s.mc = (size_t)s.M * s.C, s.mf = (size_t)s.M * s.F;
+    return s;
+}
+
+std::vector<int> token_ids(const Sizes& s) {
+    std::vector<int> ids(s.M);
+    for (int m = 0; m < s.M; m++) { ids[m] = (int)(m * 7919L % s.V); }
+    return ids;
+}
+std::vector<int> positions(const Sizes& s) {
+    std::vector<int> at(s.M);
+    for (int m = 0; m < s.M; m++) { at[m] = m % s.T; }
+    return at;
+}
+const StepState* step_state(Operands& t, const Sizes& s) {
+    return t.copy(std::vector<StepState>{{1, 1, 0, 1.0 / s.M, 1e-3}});
+}
+
+/* The operations that share tensors, one function for each set. bytes and flop: the headers' Cost, tensors alone. */
+template <class E>
+struct OpSets {
+    using A = acc_t<E>;
+    static constexpr double narrow = sizeof(E), wide = sizeof(A);
+    static constexpr bool low = !std::is_same_v<A, E>;
+    const Ops<E>& op;
+    const WorkspaceBytes<E>& need;
+    const Sizes s;
+
+    Benches embedding(Operands& t) const {
+        const EmbeddingShape shape{s.M, s.C, s.V};
+        const int* token = t.copy(token_ids(s));
+        const E *w = t.random<E>((size_t)s.V * s.C), *dy = t.random<E>(s.mc);
+        E* y = t.zeros<E>(s.mc);
+        A* dw = t.zeros<A>((size_t)s.V * s.C);
+        t.workspace(need.embedding(shape));
+        return {
+            {"embedding_forward", Versions::gpu, 2 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.embedding_forward(c, y, token, w, shape); }},
+            {"embedding_backward", Versions::gpu, (narrow + wide) * s.mc, 0,
+             [=, this](const Ctx& c) { op.embedding_backward(c, dw, token, dy, shape); }},
+        };
+    }
+
+    Benches norm(Operands& t) const {
+        const NormShape shape{s.M, s.C, 1e-5f};
+        const DropoutShape none{s.mc, 0, 0, DropoutSite::mlp};
+        const E *x = t.random<E>(s.mc), *b = t.random<E>(s.mc), *dy = t.random<E>(s.mc),
+                *w = t.random<E>(s.C);
+        E *y = t.zeros<E>(s.mc), *normed = t.zeros<E>(s.mc), *dx = t.zeros<E>(s.mc);
+        A *rstd = t.zeros<A>(s.M), *dw = t.zeros<A>(s.C);
+        const StepState* state = step_state(t, s);
+        t.workspace(need.norm(shape));
+        if (t.real()) { op.norm_forward(t.ctx, y, rstd, x, w, shape); }
+        return {
+            {"norm_forward", Versions::gpu, 2 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.norm_forward(c, y, rstd, x, w, shape); }},
+            {"residual_norm_forward", Versions::gpu, 4 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) {
+                 op.residual_norm_forward(c, y, normed, rstd, x, b, w, state, none, shape);
+             }},
+            {"norm_backward", Versions::gpu, 4 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.norm_backward(c, dx, dw, dy, x, w, rstd, shape); }},
+        };
+    }
+
+    Benches linear(Operands& t) const {
+        const LinearShape shape{s.M, s.C, s.F};
+        const size_t cf = (size_t)s.C * s.F;
+        const E *x = t.random<E>(s.mc), *w = t.random<E>(cf), *dy = t.random<E>(s.mf);
+        E *y = t.zeros<E>(s.mf), *dx = t.zeros<E>(s.mc);
+        A *wide_y = low ? t.zeros<A>(s.mf) : (A*)y, *dw = t.zeros<A>(cf);
+        t.workspace(need.linear(shape));
+        const double inputs = narrow * (s.mc + cf), flop = 2 * (double)s.mc * s.F;
+        return {
+            {"linear_forward", Versions::gpu, inputs + narrow * s.mf, flop,
+             [=, this](const Ctx& c) { op.linear_forward(c, y, x, w, shape); }},
+            {"linear_forward_wide", Versions::gpu, inputs + wide * s.mf, flop,
+             [=, this](const Ctx& c) { op.linear_forward_wide(c, wide_y, x, w, shape); }},
+            {"linear_backward_input", Versions::gpu, inputs + narrow * s.mf, flop,
+             [=, this](const Ctx& c) { op.linear_backward_input(c, dx, dy, w, shape, false); }},
+            {"linear_backward_weight", Versions::gpu, narrow * (s.mc + s.mf) + 2 * wide * cf, flop,
+             [=, this](const Ctx& c) { op.linear_backward_weight(c, dw, dy, x, shape); }},
+        };
+    }
+
+    Benches rope(Operands& t) const {
+        const RopeShape shape{s.M, s.H, s.D};
+        const size_t n = (size_t)s.M * s.H * s.D;
+        std::vector<A> angles(rope_table_size(s.T, s.D));
+        std::vector<double> frequencies;
+        for (int i = 0; i < s.D / 2; i++) { frequencies.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
+        rope_fill_table(angles.data(), frequencies, s.T);
+        const A* table = t.copy(angles);
+        const int* position = t.copy(positions(s));
+        const E* x = t.random<E>(n);
+        E* y = t.zeros<E>(n);
+        return {
+            {"rope_forward", Versions::gpu, 2 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.rope_forward(c, y, x, position, table, shape); }},
+            {"rope_backward", Versions::gpu, 2 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.rope_backward(c, y, x, position, table, shape); }},
+        };
+    }
+
+    Benches key_conv(Operands& t) const {
+        const KeyConvShape shape{s.M, s.G * s.D, s.W};
+        const size_t n = (size_t)s.M * shape.C, taps = (size_t)shape.C * s.W;
+        const int* position = t.copy(positions(s));
+        const E *k = t.random<E>(n), *dy = t.random<E>(n), *w = t.random<E>(taps);
+        E* y = t.zeros<E>(n);
+        A* dw = t.zeros<A>(taps);
+        t.workspace(need.key_conv(shape));
+        return {
+            {"key_conv_forward", Versions::gpu, 2 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.key_conv_forward(c, y, k, w, position, shape); }},
+            {"key_conv_backward", Versions::gpu, 3 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.key_conv_backward(c, y, dw, dy, k, w, position, shape); }},
+        };
+    }
+
+    Benches swiglu(Operands& t) const {
+        const size_t n = s.mf;
+        const E *gate = t.random<E>(n), *up = t.random<E>(n), *dy = t.random<E>(n);
+        E *y = t.zeros<E>(n), *dgate = t.zeros<E>(n);
+        return {
+            {"swiglu_forward", Versions::gpu, 3 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.swiglu_forward(c, y, gate, up, n); }},
+            {"swiglu_backward", Versions::gpu, 5 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.swiglu_backward(c, dgate, y, dy, gate, up, n); }},
+        };
+    }
+
+    Benches residual(Operands& t) const {
+        const DropoutShape none{s.mc, 0, 0, DropoutSite::mlp}, some{s.mc, 0.1f, 0, DropoutSite::mlp};
+        const E *x = t.random<E>(s.mc), *b = t.random<E>(s.mc);
+        E* y = t.zeros<E>(s.mc);
+        const StepState* state = step_state(t, s);
+        return {
+            {"residual_forward", Versions::gpu, 3 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.residual_forward(c, y, x, b, state, none); }},
+            {"residual_forward_dropout", Versions::gpu, 3 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.residual_forward(c, y, x, b, state, some); }},
+            {"residual_backward_dropout", Versions::gpu, 2 * narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.residual_backward(c, y, x, state, some); }},
+        };
+    }
+
+    Benches rows(Operands& t) const {  // every other row
+        std::vector<int> even;
+        for (int m = 0; m < s.M; m += 2) { even.push_back(m); }
+        const RowsShape shape{(int)even.size(), s.M, s.C};
+        const double few = narrow * shape.R * s.C;
+        const int* row = t.copy(even);
+        const E* x = t.random<E>(s.mc);
+        E* y = t.zeros<E>(s.mc);
+        return {
+            {"gather_rows", Versions::gpu, 2 * few, 0,
+             [=, this](const Ctx& c) { op.gather_rows(c, y, x, row, shape); }},
+            {"scatter_rows", Versions::gpu, few + narrow * s.mc, 0,
+             [=, this](const Ctx& c) { op.scatter_rows(c, y, x, row, shape); }},
+        };
+    }
+
+    Benches loss(Operands& t) const {
+        const LossShape shape{s.M, s.V};
+        const size_t n = (size_t)s.M * s.V;
+        const int* target = t.copy(token_ids(s));
+        const A* z = t.random<A>(n);
+        E* dz = t.zeros<E>(n);
+        A* losses = t.zeros<A>(s.M);
+        int* correct = t.zeros<int>(s.M);
+        const StepState* state = step_state(t, s);
+        return {{"loss_forward_backward", Versions::gpu, (2 * wide + narrow) * n, 0, [=, this](const Ctx& c) {
+                     op.loss_forward_backward(c, losses, correct, dz, z, target, state, shape);
+                 }}};
+    }
+
+    Benches optimizer(Operands& t) const {  // of one layer: q, k, v, o; gate, up, down
+        std::vector<ParamRange> tensors;
+        size_t n = 0;
+        for (int i = 0; i < 7; i++) {
+            const size_t count = (size_t)s.C * (i < 4 ? s.C : s.F);
+            tensors.push_back({n, count, 1, 0.1f});
+            n += count;
+        }
+        const ParamRange* ranges = t.copy(tensors);
+        const A *g = t.random<A>(n), *one = t.copy(std::vector<A>{1});
+        A *w = t.random<A>(n), *m = t.zeros<A>(n), *v = t.zeros<A>(n), *norm = t.zeros<A>(1);
+        E* w_low = low ? t.zeros<E>(n) : nullptr;
+        const StepState* state = step_state(t, s);
+        t.workspace(need.grad_norm(n));
+        return {
+            {"grad_norm", Versions::none, wide * n, 0,
+             [=, this](const Ctx& c) { op.grad_norm(c, norm, g, n); }},
+            {"adamw", Versions::none, (7 * wide + (low ? narrow : 0)) * n, 0,
+             [=, this](const Ctx& c) {
+                 op.adamw(c, w, w_low, m, v, g, one, ranges, 7, state, {n, 0.9, 0.95, 1e-8, 1});
+             }},
+        };
     }
 };
 
 }  // namespace
 
 template <class E>
-void bench_ops(const BenchOptions& o, nlohmann::json& result) {
-    using A = acc_t<E>;
-    const int M = o.batch * o.seq_len, C = o.hidden, F = o.intermediate ? o.intermediate : C * 11 / 4,
-              V = o.vocab, D = o.head_dim;
-    const int H = o.heads, W = 5;
-    const size_t x = (size_t)M * C, f = (size_t)M * F;
-    Operands t;
-    std::vector<int> tokens(M), position(M), correct(M);
-    for (int m = 0; m < M; m++) { tokens[m] = (int)((m * 7919L) % V), position[m] = m % o.seq_len; }
-    const auto make = [&](size_t n) { return t.make<E>(n); };
-    const auto make_wide = [&](size_t n) { return t.make<A>(n); };
-    E *a = make(x), *b = make(x), *c = make(x), *w = make((size_t)std::max(C, F) * C);
-    E *g = make(f), *u = make(f), *y = make(f), *table = make((size_t)V * C), *q = make((size_t)M * H * D),
-      *taps = make((size_t)C * W);
-    A *dw = make_wide((size_t)std::max({M, C, F, V}) * C), *rstd = make_wide(M),
-      *logits = make_wide((size_t)M * V), *losses = make_wide(M), *norm = make_wide(1);
-    A *master = make_wide((size_t)C * C), *m1 = make_wide((size_t)C * C), *m2 = make_wide((size_t)C * C);
-    E* const dlogits = std::is_same_v<A, E> ? (E*)logits : make((size_t)M * V);
-    E* const low = std::is_same_v<A, E> ? nullptr : w;
-    for (size_t i = 0; i < (size_t)C * C; i++) { m2[i] *= m2[i]; }
-    std::vector<A> rope(rope_table_size(o.seq_len, D));
-    std::vector<double> frequencies;
-    for (int i = 0; i < D / 2; i++) { frequencies.push_back(std::pow(10000.0, -2.0 * i / D)); }
-    rope_fill_table(rope.data(), frequencies, o.seq_len);
-    const LinearShape square{M, C, C}, wide{M, C, F};
-    std::vector<char> workspace(
-        std::max({linear_workspace_bytes<E>(square), linear_workspace_bytes<E>(wide),
-                  norm_workspace_bytes<E>({M, C, 0}), key_conv_workspace_bytes<E>({M, C, W}),
-                  grad_norm_workspace_bytes<A>(x)}));
-    Ctx ctx;
-    ctx.workspace = workspace.data();
-    ctx.workspace_bytes = workspace.size();
-    const StepState step{1, 1, 0, 1.0 / M, 1e-3};
-    const ParamRange range{0, (size_t)C * C, 1, 0.1f};
-    const Ops<E>& op = *find_ops<E>(parse_device(o.device));
-    const double narrow = sizeof(E), wider = sizeof(A), mc = narrow * x, mf = narrow * f,
-                 flop = 2.0 * M * C * F;
-    const std::vector<OpBench> all = {
-        {"embedding_forward", 2 * mc, 0,
-         [&] {
-             op.embedding_forward(ctx, a, tokens.data(), table, {M, C, V});
-         }},
-        {"embedding_backward", mc + wider * x, 0,
-         [&] {
-             op.embedding_backward(ctx, dw, tokens.data(), b, {M, C, V});
-         }},
-        {"norm_forward", 2 * mc, 0,
-         [&] {
-             op.norm_forward(ctx, a, rstd, b, w, {M, C, 1e-5f});
-         }},
-        {"norm_backward", 4 * mc, 0,
-         [&] {
-             op.norm_backward(ctx, c, dw, a, b, w, rstd, {M, C, 1e-5f});
-         }},
-        {"linear_forward", mc + mf, flop, [&] { op.linear_forward(ctx, g, a, w, wide); }},
-        {"linear_backward_input", mc + mf, flop,
-         [&] { op.linear_backward_input(ctx, a, g, w, wide, false); }},
-        {"linear_backward_weight", mc + mf, flop, [&] { op.linear_backward_weight(ctx, dw, g, a, wide); }},
-        {"rope_forward", 2 * narrow * M * H * D, 0,
-         [&] {
-             op.rope_forward(ctx, q, q, position.data(), rope.data(), {M, H, D});
-         }},
-        {"key_conv_forward", 2 * mc, 0,
-         [&] {
-             op.key_conv_forward(ctx, a, b, taps, position.data(), {M, C, W});
-         }},
-        {"key_conv_backward", 3 * mc, 0,
-         [&] {
-             op.key_conv_backward(ctx, a, dw, c, b, taps, position.data(), {M, C, W});
-         }},
-        {"swiglu_forward", 3 * mf, 0, [&] { op.swiglu_forward(ctx, y, g, u, f); }},
-        {"swiglu_backward", 5 * mf, 0, [&] { op.swiglu_backward(ctx, g, u, y, g, u, f); }},
-        {"residual_forward", 3 * mc, 0,
-         [&] {
-             op.residual_forward(ctx, a, b, c, &step, {x, 0, 0, DropoutSite::mlp});
-         }},
-        {"residual_forward_dropout", 3 * mc, 0,
-         [&] {
-             op.residual_forward(ctx, a, b, c, &step, {x, 0.1f, 0, DropoutSite::mlp});
-         }},
-        {"loss_forward_backward", (2 * wider + narrow) * M * V, 0,
-         [&] {
-             op.loss_forward_backward(ctx, losses, correct.data(), dlogits, logits, tokens.data(), &step,
-                                      {M, V});
-         }},
-        {"grad_norm", wider * x, 0, [&] { op.grad_norm(ctx, norm, dw, x); }},
-        {"adamw", (7 * wider + (low ? narrow : 0)) * C * C, 0,
-         [&] {
-             op.adamw(ctx, master, low, m1, m2, dw, norm, &range, 1, &step,
-                      {(size_t)C * C, 0.9, 0.95, 1e-8, 1});
-         }},
+void bench_ops(const BenchOptions& o, json& result) {
+    const Device device = parse_device(o.device);
+    const OpSets<E> sets{*find_ops<E>(device), *find_workspaces<E>(device), sizes_of(o)};
+    const Sizes& s = sets.s;
+    const auto attention = [&](AttentionKind kind) {
+        return [&o, kind](Operands& t) { return attention_benches<E>(t, o, kind); };
     };
-    if (o.op != "all" && std::none_of(all.begin(), all.end(), [&](const OpBench& b) {
-            return b.name.find(o.op) != std::string::npos;
-        })) {
-        throw Error("--op " + o.op + ": no such operation; bench op lists them");
+    std::vector<std::pair<std::string, MakeBenches>> all{
+        {"embedding", [&](Operands& t) { return sets.embedding(t); }},
+        {"norm", [&](Operands& t) { return sets.norm(t); }},
+        {"linear", [&](Operands& t) { return sets.linear(t); }},
+        {"rope", [&](Operands& t) { return sets.rope(t); }},
+        {"key_conv", [&](Operands& t) { return sets.key_conv(t); }},
+        {"attention, moba", attention(AttentionKind::moba)},
+        {"attention, full", attention(AttentionKind::full)},
+        {"attention, window", attention(AttentionKind::window)},
+        {"decoding", [&](Operands& t) { return decode_benches<E>(t, o); }},
+        {"swiglu", [&](Operands& t) { return sets.swiglu(t); }},
+        {"residual", [&](Operands& t) { return sets.residual(t); }},
+        {"rows", [&](Operands& t) { return sets.rows(t); }},
+        {"loss", [&](Operands& t) { return sets.loss(t); }},
+        {"optimizer", [&](Operands& t) { return sets.optimizer(t); }},
+    };
+    if (!o.window) {
+        std::erase_if(all, [](const auto& set) { return set.first == "attention, window"; });
     }
-    std::printf(
-        "operations, %s: B=%d T=%d C=%d F=%d H=%d D=%d V=%d, median of %d (attention: bench attention)\n",
-        o.precision.c_str(), o.batch, o.seq_len, C, F, H, D, V, o.repeats);
-    std::printf("%-26s %10s %10s %10s\n", "", "ms", "GB/s", "GFLOP/s");
-    for (const OpBench& bench : all) {
-        if (o.op != "all" && bench.name.find(o.op) == std::string::npos) { continue; }
-        const double ms = median_ms(o.repeats, bench.run), gbs = bench.bytes / ms / 1e6,
-                     gflops = bench.flop / ms / 1e6;
-        if (bench.flop > 0) {
-            std::printf("%-26s %10.3f %10.1f %10.0f\n", bench.name.c_str(), ms, gbs, gflops);
-        } else {
-            std::printf("%-26s %10.3f %10.1f %10s\n", bench.name.c_str(), ms, gbs, "-");
-        }
-        result["rows"].push_back({{"name", bench.name}, {"ms", ms}, {"gbs", gbs}, {"gflops", gflops}});
+    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d\n",
+                o.precision.c_str(), o.batch, o.seq_len, s.C, s.F, s.H, s.G, s.D, s.V, o.block_size, o.top_k,
+                o.repeats);
+    const BenchRun run = start_rows<E>(o, result);
+    json& rows = result["rows"];
+    for (const auto& [name, make] : all) { bench_rows(run, name, make, rows); }
+    if (rows.empty()) {
+        throw Error("--op " + o.op + ", --kernel-version " + o.kernel_version +
+                    ": no such operation; bench op lists them");
     }
 }
 
-template void bench_ops<float>(const BenchOptions&, nlohmann::json&);
-template void bench_ops<bf16>(const BenchOptions&, nlohmann::json&);
+template void bench_ops<float>(const BenchOptions&, json&);
+template void bench_ops<bf16>(const BenchOptions&, json&);

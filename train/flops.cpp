@@ -64,7 +64,7 @@ double measured_peak(Device device) {
         for (int walk = 0; walk < 2; walk++) {
             y = arena.take<E>("y", elements), x = arena.take<E>("x", elements),
             w = arena.take<E>("w", elements);
-            ctx.workspace_bytes = linear_workspace_bytes<E>(shape);
+            ctx.workspace_bytes = find_workspaces<E>(device)->linear(shape);
             ctx.workspace = arena.take<char>("workspace", ctx.workspace_bytes);
             try {
                 if (walk == 0) { arena.allocate(); }

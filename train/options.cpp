@@ -287,10 +287,13 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     start(app);
     add(app, "what", o.what, "WHAT",
         "attention: MoBA against full; step: a training step; decode: a token behind --seq-len others; op: "
-        "every "
-        "operation")
+        "every operation")
         ->check(IsMember({"attention", "step", "decode", "op"}));
-    add(app, "--op", o.op, "NAME", "only this operation (bench op)");
+    add(app, "--op", o.op, "NAME",
+        "only operations whose names hold this (op); linear: every version of it on a GPU");
+    add(app, "--kernel-version", o.kernel_version, "N",
+        "of the numbered kernels; 0: the best, all: a row for each that fits (attention, op)")
+        ->check(Range(0, max_kernel_version) | IsMember({"all"}));
     add(app, "--seq-len", o.seq_len, "TOKENS", "T")->check(Range(1, 1 << 24));
     add(app, "--batch-size", o.batch, "SEQUENCES", "B")->check(Range(1, 1 << 16));
     add(app, "--num-heads", o.heads, "HEADS", "H")->check(Range(1, 1024));
@@ -298,6 +301,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--head-dim", o.head_dim, "CHANNELS", "D (attention, op)")->check(Range(2, 1024));
     add(app, "--block-size", o.block_size, "TOKENS", "S")->check(Range(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "K")->check(Range(1, max_top_k));
+    add(app, "--window", o.window, "TOKENS", "also attention within a window; 0 = not (attention, op)")
+        ->check(Range(0, 1 << 24));
     add(app, "--hidden-size", o.hidden, "CHANNELS", "C (step, decode, op)")->check(Range(1, 1 << 16));
     add(app, "--intermediate-size", o.intermediate, "CHANNELS",
         "F (step, decode, op); 0 = 11/4 x hidden-size")
