@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             const int row = 4 * tm + i;
             if (row >= rows) { continue; }
             dq.store(it.list ? part + x.slot[row] * s.D : a.dq + s.query(x.token[row], it.head), i, s.D,
-                     s.scale);
+                     s.scale, packed);
         }
     }
 }
@@ -224,11 +224,11 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         if (s.chosen) {
             float* to =
                 sums + (size_t)blockIdx.x * 2 * block_keys * s.D + ((size_t)blockIdx.y * T + key) * s.D;
-            dk.store(to, i, s.D, s.scale);
-            dv.store(to + (size_t)block_keys * s.D, i, s.D, 1);
+            dk.store(to, i, s.D, s.scale, packed);
+            dv.store(to + (size_t)block_keys * s.D, i, s.D, 1, packed);
         } else {
-            dk.store(a.dk + s.key(it.key + key, it.g), i, s.D, s.scale);
-            dv.store(a.dv + s.key(it.key + key, it.g), i, s.D, 1);
+            dk.store(a.dk + s.key(it.key + key, it.g), i, s.D, s.scale, packed);
+            dv.store(a.dv + s.key(it.key + key, it.g), i, s.D, 1, packed);
         }
     }
 }
@@ -286,7 +286,7 @@ static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, float* 
 template <class E>
 void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
                         AttentionShape shape) {
-    const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout});
+    const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout, a.dq, a.dk, a.dv});
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
             const unsigned row_blocks = blocks_for((size_t)s.M * s.D, 256);

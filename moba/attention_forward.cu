@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             if (row >= rows) { continue; }
             const size_t slot = x.slot[row], at = (size_t)(s.first + it.head) * s.M + x.token[row];
             out.store(it.list ? part.out + slot * s.D : a.out + s.query(x.token[row], it.head), i, s.D,
-                      1 / sum[i]);
+                      1 / sum[i], packed);
             if (tn == 0) { *(it.list ? part.lse + slot : a.lse + at) = top[i] + logf(sum[i]); }
         }
     }
@@ -120,7 +120,7 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory(attention_forward_kernel2<E, DT>, bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s), tile_threads<DT>, bytes, ctx.stream, a, part,
-           s, items, room, packable<E>(s.D, {a.q, a.k, a.v}));
+           s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
     LAUNCHED(ctx);
 }
 

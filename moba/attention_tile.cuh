@@ -192,13 +192,20 @@ struct RowSums {
             add(a.at, y + r * row_floats<DT>);
         }
     }
-    // row[d] = at[i] * factor for a row of D elements
+    // row[d] = at[i] * factor for a row of D elements; in packs where these are aligned
     template <class Out>
-    __device__ void store(Out* row, int i, int D, float factor) const {
+    __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
 #pragma unroll
-        for (int c = 0; c < columns; c++) {
-            const int d = (c / width * 16 + threadIdx.x % 16) * width + c % width;
-            if (d < D) { row[d] = Out(at[i][c] * factor); }
+        for (int c = 0; c < columns; c += width) {
+            const int d = (c / width * 16 + threadIdx.x % 16) * width;
+            Pack<Out, width> out;
+#pragma unroll
+            for (int w = 0; w < width; w++) { out.at[w] = Out(at[i][c + w] * factor); }
+            if (packed && d < D) { store_pack(row + d, out); }
+#pragma unroll
+            for (int w = 0; w < width; w++) {
+                if (!packed && d + w < D) { row[d + w] = out.at[w]; }
+            }
         }
     }
 };
