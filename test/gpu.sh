@@ -31,7 +31,7 @@ failed=0
 
 # row NAME VALUE WANTED ok|FAIL|SKIPPED
 row() {
-    printf '%-44s %18s  %-18s %s\n' "$1" "$2" "$3" "$4" | tee -a "$table"
+    printf '%-44s %22s  %-18s %s\n' "$1" "$2" "$3" "$4" | tee -a "$table"
     if [ "$4" = FAIL ]; then failed=1; fi
 }
 # part NAME LIMIT COMMAND...: runs it under its limit; its output goes to the log and to $work/NAME.txt, its exit status to $status
@@ -74,7 +74,6 @@ figure() {
 }
 # The first number behind "KEY": in a JSON file.
 number() { grep -om1 "\"$2\": *[-+.0-9eE]*" "$1" 2> /dev/null | sed 's/.*: *//'; }
-number_format() { if [ -n "$1" ]; then printf "$2" "$1"; fi; }
 
 # ---- build ----
 
@@ -156,7 +155,8 @@ attention() { # PRECISION T K REPEATS [WANTED CONDITION]
     if [ $simulate = 1 ]; then sizes=(--batch-size 1 --num-heads 1 --head-dim 16 --block-size 16); fi
     local json="$work/$name.json"
     part "$name" 75 "$moba" bench attention --device gpu --precision "$1" --seq-len "$2" --top-k "$3" "${sizes[@]}" --repeats "$4" --json "$json"
-    figure "$name: full / MoBA" "$(number_format "$(number "$json" ratio)" %.2f)" "${@:5}"
+    figure "$name: full / MoBA" "$(awk -v r="$(number "$json" ratio)" -v full="$(number "$json" full)" -v moba="$(number "$json" moba)" \
+        'BEGIN { if (r) printf "%.2f (%.4g/%.4g ms)", r, full, moba }')" "${@:5}"
     if [ $simulate = 1 ] || [ "$3" != 8 ]; then return; fi
     if [ -z "$python" ]; then
         row "$name: PyTorch" "-" "no torch here" SKIPPED
@@ -229,6 +229,6 @@ fi
 rm -rf "$work"/needle_* "$work"/first_*
 echo
 echo "$SECONDS s; log: $log"
-printf '\n%-44s %18s  %-18s\n' name value wanted
+printf '\n%-44s %22s  %-18s\n' name value wanted
 cat "$table"
 exit $failed
