@@ -1,9 +1,8 @@
 /* AdamW and the global norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
 #include "moba/adamw.h"
 #include "moba/device.cuh"
-#include <algorithm>
 
-static const int chunk = 4096;  // elements of one partial sum of the norm
+static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
 
 /* partial[b] = sum of g^2 over a chunk, in double
    Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
@@ -41,25 +40,50 @@ struct AdamWStep {
     double beta1, beta2;
 };
 
-/* Maps     grid y -> a range (a tensor), a thread -> elements a grid apart
-   Memory   coalesced; the step, the norm and the range come from device memory, so that a captured step can be replayed */
+// The last range that begins at or before element i; the first where none does.
+__device__ static int range_of(const ParamRange* ranges, int num_ranges, size_t i) {
+    int low = 0, high = num_ranges;  // low begins there or is the first, high begins behind
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        (ranges[middle].begin <= i ? low : high) = middle;
+    }
+    return low;
+}
+
+/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped
+   Memory   coalesced, each number read and written once; the step, the norm and the ranges come from device memory, so that a
+            captured step can be replayed
+   Sync     one barrier behind what is the same for the chunk: the powers are in double, and one thread makes them */
 template <class E>
-__global__ void adamw_kernel(float* w, E* w_low, float* m, float* v, const float* g, const float* norm,
-                             const ParamRange* ranges, const StepState* state, AdamWStep s) {
+__global__ void adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m,
+                             float* __restrict__ v, const float* __restrict__ g,
+                             const float* __restrict__ norm, const ParamRange* __restrict__ ranges,
+                             int num_ranges, const StepState* __restrict__ state, size_t n, AdamWStep s) {
+    __shared__ float correct[2];
+    __shared__ int first;
     if (!isfinite(*norm)) { return; }
-    const ParamRange range = ranges[blockIdx.y];
+    const size_t begin = (size_t)blockIdx.x * chunk, end = min(n, begin + chunk);
+    if (threadIdx.x == 0) {
+        correct[0] = (float)(1 / (1 - pow(s.beta1, (double)state->step)));
+        correct[1] = (float)(1 / (1 - pow(s.beta2, (double)state->step)));
+        first = range_of(ranges, num_ranges, begin);
+    }
+    __syncthreads();
     const float scale = s.clip > 0 ? fminf(1.f, s.clip / (*norm + 1e-6f)) : 1.f;
-    const float correct1 = (float)(1 / (1 - pow(s.beta1, (double)state->step)));
-    const float correct2 = (float)(1 / (1 - pow(s.beta2, (double)state->step)));
-    const float lr = (float)(state->learning_rate * range.lr_factor);
-    for (size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x; i < range.count;
-         i += (size_t)gridDim.x * blockDim.x) {
-        const size_t o = range.begin + i;
-        const float grad = g[o] * scale;
-        m[o] = s.b1 * m[o] + s.rest1 * grad;
-        v[o] = s.b2 * v[o] + s.rest2 * grad * grad;
-        w[o] -= lr * (m[o] * correct1 / (sqrtf(v[o] * correct2) + s.eps) + range.decay * w[o]);
-        if (w_low) { w_low[o] = E(w[o]); }
+    const float correct1 = correct[0], correct2 = correct[1];
+    int at = first;
+    for (size_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
+        while (at + 1 < num_ranges && ranges[at + 1].begin <= i) { at++; }
+        const ParamRange range = ranges[at];
+        if (i < range.begin || i >= range.begin + range.count) { continue; }
+        const float lr = (float)(state->learning_rate * range.lr_factor), grad = g[i] * scale;
+        const float mean = s.b1 * m[i] + s.rest1 * grad, square = s.b2 * v[i] + s.rest2 * grad * grad;
+        float weight = w[i];
+        weight -= lr * (mean * correct1 / (sqrtf(square * correct2) + s.eps) + range.decay * weight);
+        m[i] = mean;
+        v[i] = square;
+        w[i] = weight;
+        if (w_low) { w_low[i] = E(weight); }
     }
 }
 
@@ -72,6 +96,7 @@ template <class A>
 void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
     REQUIRE(grad_norm_workspace_bytes_gpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
+    choose_version(ctx, 1);
     double* partial = (double*)ctx.workspace;
     const unsigned chunks = blocks_for(n, chunk);
     launch(square_sum_kernel, chunks, 256, 0, ctx.stream, partial, g, n);
@@ -84,7 +109,8 @@ template <class E>
 void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
                const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state,
                AdamWShape s) {
-    REQUIRE(num_ranges >= 1 && num_ranges <= 65535, "%d ranges", num_ranges);
+    REQUIRE(num_ranges >= 1, "%d ranges", num_ranges);
+    choose_version(ctx, 1);
     const AdamWStep step{(float)s.beta1,
                          (float)s.beta2,
                          (float)(1 - s.beta1),
@@ -93,10 +119,8 @@ void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, 
                          (float)s.clip,
                          s.beta1,
                          s.beta2};
-    // As many blocks for each tensor as the largest could use, up to a few for every multiprocessor.
-    const unsigned across = (unsigned)std::min<size_t>(64, blocks_for(s.n, 1024));
-    launch(adamw_kernel<E>, dim3(across, num_ranges), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
-           state, step);
+    launch(adamw_kernel<E>, blocks_for(s.n, chunk), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
+           num_ranges, state, s.n, step);
     LAUNCHED(ctx);
 }
 

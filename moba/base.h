@@ -64,8 +64,8 @@ using acc_t = typename Acc<E>::type;
 struct Ctx {
     Device device = Device::cpu;
     CUstream_st* stream = nullptr;  // GPU only; nullptr is the default stream
-    int version = 0;                // kernel version to run; 0 = the best one. Only test/ and bench set it
-    char* workspace = nullptr;      // scratch of the op that runs; asked for with <op>_workspace_bytes
+    int version = 0;  // kernel version to run; 0 = the best one. Set by test/, bench and --attention-impl
+    char* workspace = nullptr;  // scratch of the op that runs; asked for with <op>_workspace_bytes
     size_t workspace_bytes = 0;
     struct Profile* profile = nullptr;  // where times go, if anybody wants them: profile.h
 };

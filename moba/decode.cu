@@ -296,6 +296,7 @@ void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, int firs
     for (int g = 0; g < c.num_levels; g++) {
         complete = std::max(complete, (first + count) / c.block_size(g) - first / c.block_size(g));
     }
+    choose_version(ctx, 1);
     if (complete == 0) { return; }
     launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
            first, count, levels_of(c));
@@ -318,6 +319,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
                           const acc_t<E>* means, int length, CacheShape c, AttentionShape s) {
     REQUIRE(length >= 1 && length <= c.capacity && s.H % s.G == 0 && s.D <= 256,
             "length = %d of %d, H = %d, G = %d, D = %d", length, c.capacity, s.H, s.G, s.D);
+    choose_version(ctx, 1);
     Decode d;
     const size_t bytes = set_up(d, ctx.workspace, c, s);
     REQUIRE(bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes, bytes);

@@ -1,9 +1,13 @@
 /* What every .cu shares: launches, checks, reductions, wide loads. Included by .cu files only.
 
    Rules for kernels, so that the same source runs thread by thread on a CPU (test/simt/): launch through launch(); dynamic shared
-   memory by SHARED_MEMORY; no inline PTX outside wrappers here; a lane that has nothing to do stays for the warp's shuffles. */
+   memory by SHARED_MEMORY; no inline PTX outside wrappers here; a lane that has nothing to do stays for the warp's shuffles.
+
+   A number behind a kernel's name is the first version that it is. Where versions differ by the width N of an access only, one kernel
+   is both, with N = 1 and N = a pack; it has no number where there is no other. */
 #pragma once
 #include "moba/base.h"
+#include <algorithm>
 #include <cuda_runtime.h>
 #include <initializer_list>
 
@@ -94,15 +98,13 @@ inline int choose_version(const Ctx& ctx, int best) {
     return ctx.version ? ctx.version : best;
 }
 
-/* out[i] += the `count` partial sums of element i, in order. Maps: a thread -> an element */
-static __global__ void add_partials_kernel(float* out, const float* partial, int count, int n) {
-    const int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= n) { return; }
-    float sum = out[i];
-    for (int p = 0; p < count; p++) { sum += partial[(size_t)p * n + i]; }
-    out[i] = sum;
-}
-inline void add_partials(const Ctx& ctx, float* out, const float* partial, int count, int n) {
-    launch(add_partials_kernel, blocks_for(n, 256), 256, 0, ctx.stream, out, partial, count, n);
-    LAUNCHED(ctx);
-}
+__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+
+/* A sum over rows that is too long for one thread: partial sums, added in order. Rows of each, and how many there are at most:
+   never more than 256, however many rows, so that adding them does not become the longer half. Never less for more rows. */
+constexpr int least_partial_rows = 64, max_partials = 256;
+inline int partial_rows(int rows) { return std::max(least_partial_rows, ceil_div(rows, max_partials)); }
+inline int most_partials(int rows) { return std::min(ceil_div(rows, least_partial_rows), max_partials); }
+
+/* out[i] += the `count` partial sums of element i. Order: fixed by count */
+void add_partials(const Ctx&, float* out, const float* partial, int count, int n);

@@ -300,6 +300,7 @@ size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int n
 
 /* A head's (M, K) choices are keys; the entries t*K + slot of a block are the elements that have it. */
 void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
+    choose_version(ctx, 1);
     const int heads = heads_together(seqs.num_levels, s);
     for (int h = 0; h < s.H; h += heads) {
         sort_by_key_gpu(ctx, r.list_start + s.first_start(seqs, h), r.list + s.first_slot(seqs, h),

@@ -15,7 +15,7 @@
    Needs    1 <= K << (levels-1) <= 64, H % G == 0, sequences with as many levels as the layer;
             workspace of gate_workspace_bytes
    Error    a score: 2 (D 2^-24 [+ 2^-8 in bf16]) sum |q mean|; blocks whose scores differ by less may swap
-   Cost     M*H*N*D flop for N past blocks on average; bound by arithmetic
+   Cost     M*H*N*D flop for sequences of N blocks (half of them past, 2 flop for each channel); bound by arithmetic
    Order    fixed: a score is summed in the same order whatever the thread count
    Versions 1 the equations, block by block; 2 tiles of 64 queries against all means of a sequence */
 #pragma once

@@ -2,7 +2,6 @@
 #include "moba/device.cuh"
 #include "moba/key_conv.h"
 
-static const int chunk_tokens = 256;  // of one partial sum of dw
 static const int max_taps = 8;
 
 /* u[t,c] = sum_{l<W} w[c,l] k[t-l,c] */
@@ -16,7 +15,7 @@ __device__ float convolve(const E* k, const E* w, int position, size_t t, int c,
 }
 /* SiLU'(u) */
 __device__ static float silu_slope(float u) {
-    const float g = 1 / (1 + expf(-u));
+    const float g = sigmoid(u);
     return g * (1 + u * (1 - g));
 }
 
@@ -30,7 +29,7 @@ __global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int*
     const size_t t = i / s.C;
     const int c = (int)(i % s.C);
     const float u = convolve(k, w, position[t], t, c, s);
-    y[i] = E((float)k[i] + u / (1 + expf(-u)));
+    y[i] = E((float)k[i] + u * sigmoid(u));
 }
 
 /* du[t,c] = dy[t,c] SiLU'(u[t,c]), in fp32. Maps: a thread -> an element */
@@ -62,11 +61,12 @@ __global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E*
    Maps     a block -> a chunk of tokens and 256 channels, a thread -> a channel */
 template <class E>
 __global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, const int* position,
-                                   KeyConvShape s) {
+                                   int chunk_tokens, KeyConvShape s) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
     if (c >= s.C) { return; }
     float sum[max_taps] = {};
-    for (int t = chunk * chunk_tokens; t < min(s.M, (chunk + 1) * chunk_tokens); t++) {
+    const int begin = chunk * chunk_tokens, end = begin + min(chunk_tokens, s.M - begin);
+    for (int t = begin; t < end; t++) {
         const float d = du[(size_t)t * s.C + c];
 #pragma unroll
         for (int l = 0; l < max_taps; l++) {  // unrolled, so that the sums are registers
@@ -81,7 +81,7 @@ __global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, 
 
 template <class E>
 size_t key_conv_workspace_bytes_gpu(KeyConvShape s) {
-    return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(float);
+    return ((size_t)s.M * s.C + (size_t)most_partials(s.M) * s.C * s.W) * sizeof(float);
 }
 
 template <class E>
@@ -101,7 +101,7 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     REQUIRE(key_conv_workspace_bytes_gpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     choose_version(ctx, 1);
-    const int threads = 256, chunks = ceil_div(s.M, chunk_tokens);
+    const int threads = 256, chunk_tokens = partial_rows(s.M), chunks = ceil_div(s.M, chunk_tokens);
     const unsigned elements = blocks_for((size_t)s.M * s.C, threads);
     float *du = (float*)ctx.workspace, *partial = du + (size_t)s.M * s.C;
     launch(key_conv_du_kernel<E>, elements, threads, 0, ctx.stream, du, dy, k, w, position, s);
@@ -109,7 +109,7 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     launch(key_conv_dk_kernel<E>, elements, threads, 0, ctx.stream, dk, dy, du, w, position, s);
     LAUNCHED(ctx);
     launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du,
-           k, position, s);
+           k, position, chunk_tokens, s);
     LAUNCHED(ctx);
     add_partials(ctx, dw, partial, chunks, s.C * s.W);
 }

@@ -11,7 +11,8 @@
    Needs    W in 1..8; workspace of key_conv_workspace_bytes for the backward
    Error    fp32 against fp64, relative to the largest value: 1.2e-6 (measured y 1.6e-7, dk 2.8e-7, dw 5.1e-7)
    Cost     (W + 1) * M*C elements read through the cache; memory bound
-   Order    dw: partial sums over 256 tokens, added in order */
+   Order    dw: partial sums over 256 tokens on the CPU; on the GPU over 64, and over more where that would be more than
+            256 sums; added in a fixed order */
 #pragma once
 #include "moba/base.h"
 

@@ -6,7 +6,8 @@
    Shapes   x, dx (M, I) E · w (O, I) E · y (M, O) Out, dy (M, O) E · dw (O, I) acc_t<E>. Nothing may alias.
             Out is E, or acc_t<E> for logits.
    Units    -
-   Needs    M, I, O >= 1; workspace of linear_workspace_bytes
+   Needs    M, I, O >= 1; by hand on the GPU at most 65535 tiles of rows: M (dw: O) <= 16, 32, 64 * 65535 by version; workspace of
+            linear_workspace_bytes: cuBLASLt gets no more, so nothing else decides which algorithm it takes
    Error    fp32 against fp64: about sqrt(k) * 2^-24 relative to the largest value, k the length of the sum (measured 6e-7)
    Cost     2*M*I*O flop each; bound by arithmetic from I, O of about 64 on
    Order    fixed by the shapes. dw sums rows in up to 32 splits of at least 512 rows, added in order. */

@@ -88,6 +88,8 @@ template <class E, class Out>
 void product_cublaslt(const Ctx& ctx, const Product<E, Out>& p) {
     // C' (N, M) = B' (N, K) A' (K, M): B is transposed when its k lies together, A when its m does
     const bool bt = p.bk == 1 && p.bn != 1, at = p.am == 1 && p.ak != 1;
+    // Not all that is there: how much the other operations need must not change the algorithm.
+    const size_t workspace_bytes = std::min(ctx.workspace_bytes, linear_workspace_bytes_gpu<E>({}));
     const std::tuple key{bt,
                          at,
                          p.N,
@@ -98,16 +100,16 @@ void product_cublaslt(const Ctx& ctx, const Product<E, Out>& p) {
                          alignment(p.b),
                          alignment(p.a),
                          alignment(p.c),
-                         ctx.workspace_bytes};
+                         workspace_bytes};
     static std::map<std::remove_const_t<decltype(key)>, std::unique_ptr<Plan>> plans;
     std::unique_ptr<Plan>& plan = plans[key];
     if (!plan) {
         plan = std::make_unique<Plan>(bt, at, p.N, p.M, p.K, data_type<E>, data_type<Out>, alignment(p.b),
-                                      alignment(p.a), alignment(p.c), ctx.workspace_bytes);
+                                      alignment(p.a), alignment(p.c), workspace_bytes);
     }
     const float one = 1, beta = p.add ? 1 : 0;
     CHECK(cublasLtMatmul(handle(), plan->product, &one, p.b, plan->a.it, p.a, plan->b.it, &beta, p.c,
-                         plan->c.it, p.c, plan->c.it, &plan->algorithm, ctx.workspace, ctx.workspace_bytes,
+                         plan->c.it, p.c, plan->c.it, &plan->algorithm, ctx.workspace, workspace_bytes,
                          ctx.stream));
 }
 

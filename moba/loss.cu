@@ -2,6 +2,8 @@
 #include "moba/device.cuh"
 #include "moba/loss.h"
 
+static const int large_row = 8192;  // logits from which on a row gets 1024 threads
+
 /* Maps     a thread -> a row of logits. Version 1: loss.cpp, row by row; one thread adds the whole row, so in double */
 template <class E>
 __global__ void loss_kernel1(float* loss, int* correct, E* dz, const float* z, const int* target,
@@ -46,15 +48,25 @@ __device__ static Running merge(Running a, Running b) {
             first ? a.best : b.best};
 }
 
-/* Maps     a block of 256 threads -> a row; a thread -> every 256th logit
-   Memory   one coalesced read of the row for top and sum together, one for the gradient; Running per warp in shared memory
-   Sync     one barrier between the warps' results and their merging, which every thread does for itself
+// Of a warp, in every lane.
+__device__ static Running merge_warp(Running r) {
+    for (int bits = 1; bits < warp_size; bits *= 2) {
+        r = merge(r, {__shfl_xor_sync(all_lanes, r.top, bits), __shfl_xor_sync(all_lanes, r.sum, bits),
+                      __shfl_xor_sync(all_lanes, r.best, bits)});
+    }
+    return r;
+}
+
+/* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th) logit
+   Memory   one coalesced read of the row for top and sum together, one for the gradient, from L2 while the rows in flight fit there:
+            fewer rows at once with 1024 threads; Running per warp in shared memory
+   Sync     one barrier between the warps' results and their merging, which every warp does for itself
    Differs  from 1: the block shares a row; maximum and sum in one pass (running softmax)
    In place dz may be z: a thread reads its logit before it writes there, and z[target] is read before the barrier */
 template <class E>
-__global__ void loss_kernel2(float* loss, int* correct, E* dz, const float* z, const int* target,
-                             const StepState* state, LossShape s) {
-    __shared__ Running of_warp[256 / warp_size];
+__global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, E* dz, const float* z,
+                                                     const int* target, const StepState* state, LossShape s) {
+    __shared__ Running of_warp[1024 / warp_size];
     const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const float* row = z + (size_t)m * s.V;
     const int wanted = target[m];
@@ -76,14 +88,10 @@ __global__ void loss_kernel2(float* loss, int* correct, E* dz, const float* z, c
         }
     }
     const float at_target = row[wanted];
-    for (int bits = 1; bits < warp_size; bits *= 2) {
-        r = merge(r, {__shfl_xor_sync(all_lanes, r.top, bits), __shfl_xor_sync(all_lanes, r.sum, bits),
-                      __shfl_xor_sync(all_lanes, r.best, bits)});
-    }
+    r = merge_warp(r);
     if (lane == 0) { of_warp[warp] = r; }
     __syncthreads();
-    r = of_warp[0];
-    for (int w = 1; w < (int)blockDim.x / warp_size; w++) { r = merge(r, of_warp[w]); }
+    r = merge_warp(lane < (int)blockDim.x / warp_size ? of_warp[lane] : Running{-INFINITY, 0, s.V});
     if (threadIdx.x == 0) {
         correct[m] = r.best == wanted;
         loss[m] = logf(r.sum) + r.top - at_target;
@@ -103,7 +111,8 @@ void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* 
         launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z,
                target, state, s);
     } else {
-        launch(loss_kernel2<E>, s.M, threads, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+        launch(loss_kernel2<E>, s.M, s.V < large_row ? threads : 1024, 0, ctx.stream, loss, correct, dz, z,
+               target, state, s);
     }
     LAUNCHED(ctx);
 }

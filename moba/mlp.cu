@@ -2,8 +2,6 @@
 #include "moba/device.cuh"
 #include "moba/mlp.h"
 
-__device__ static float sigmoid(float x) { return 1 / (1 + expf(-x)); }
-
 /* Maps     a thread -> N neighbouring elements. N = 1 is version 1; a 16-byte pack version 2 */
 template <class E, int N>
 __global__ void swiglu_forward_kernel(E* y, const E* gate, const E* up, size_t n) {

@@ -3,7 +3,10 @@
 #include "moba/philox.h"
 #include <algorithm>
 
-static const size_t logits_budget_bytes = 64 << 20;  // of one chunk of tokens
+static const int max_head_dim_gpu = 256;  // of attention.cu and decode.cu
+
+// Of one chunk of tokens. Each chunk reads and writes the whole gradient of the head, and a GPU needs thousands of rows.
+static size_t logits_budget_bytes(Device d) { return d == Device::cpu ? 64 << 20 : 1 << 30; }
 
 /* The only list of weights: pointer, name, shape, start, decay. Allocation, gradients, AdamW, checkpoints and tests
    walk it. Names and shapes are Hugging Face's; the key convolution is ours. */
@@ -51,6 +54,10 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     REQUIRE(!sizes.recompute || (sizes.training && !sizes.cache_tokens),
             "recompute where there is a backward pass, without a cache of %d", sizes.cache_tokens);
     validate(config_);
+    if (device == Device::gpu && config_.head_dim > max_head_dim_gpu) {
+        throw Error("head_dim = " + std::to_string(config_.head_dim) + ": the GPU's kernels take at most " +
+                    std::to_string(max_head_dim_gpu) + "; --device cpu takes more");
+    }
     ctx_.device = device;
     ctx_.stream = memory_->stream();
     decode_layers_ = config_.layers;
@@ -64,8 +71,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
             param_elements_ += round_up(count, (size_t)64);
         });
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
-    chunk_tokens_ =
-        (int)std::clamp<size_t>(round_up(logits_budget_bytes / row, (size_t)64), 64, sizes.max_tokens + 63);
+    chunk_tokens_ = (int)std::clamp<size_t>(round_up(logits_budget_bytes(device) / row, (size_t)64), 64,
+                                            sizes.max_tokens + 63);
     chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
     seq_capacity_ =
         std::max<size_t>(1 + max_key_conv, sequences_capacity(sizes_.max_tokens, sizes.max_seqs,

@@ -3,8 +3,6 @@
 #include "moba/dropout.cuh"
 #include "moba/norm.h"
 
-static const int chunk_rows = 64;  // rows of one partial sum of dw
-
 /* Maps     a thread -> a row
    Memory   every thread walks its own row: neighbours are C elements apart, nothing coalesces
    Differs  version 1: norm.cpp, row by row */
@@ -122,11 +120,13 @@ __global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w
    Maps     a block -> a chunk of rows and 256 columns, a thread -> a column
    Memory   coalesced along the columns */
 template <class E>
-__global__ void norm_dw_kernel(float* partial, const E* dy, const E* x, const float* rstd, NormShape s) {
+__global__ void norm_dw_kernel(float* partial, const E* dy, const E* x, const float* rstd, int chunk_rows,
+                               NormShape s) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x, chunk = blockIdx.y;
     if (c >= s.C) { return; }
     float sum = 0;
-    for (int m = chunk * chunk_rows; m < min(s.M, (chunk + 1) * chunk_rows); m++) {
+    const int begin = chunk * chunk_rows, end = begin + min(chunk_rows, s.M - begin);
+    for (int m = begin; m < end; m++) {
         sum += (float)dy[(size_t)m * s.C + c] * ((float)x[(size_t)m * s.C + c] * rstd[m]);
     }
     partial[(size_t)chunk * s.C + c] = sum;
@@ -134,7 +134,7 @@ __global__ void norm_dw_kernel(float* partial, const E* dy, const E* x, const fl
 
 template <class E>
 size_t norm_workspace_bytes_gpu(NormShape s) {
-    return (size_t)ceil_div(s.M, chunk_rows) * s.C * sizeof(float);
+    return (size_t)most_partials(s.M) * s.C * sizeof(float);
 }
 
 template <class E>
@@ -182,8 +182,7 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     constexpr int N = pack_elements<E>;
     const int threads = 256, version = choose_version(ctx, packable<E>(s.C, {dx, dy, x, w}) ? 3 : 2);
     const unsigned warps = blocks_for(s.M, threads / warp_size), columns = blocks_for(s.C, threads);
-    const int chunks = ceil_div(s.M, chunk_rows);
-    REQUIRE(chunks <= 65535, "%d rows", s.M);
+    const int chunk_rows = partial_rows(s.M), chunks = ceil_div(s.M, chunk_rows);
     if (version == 1) {
         launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd,
                s);
@@ -194,7 +193,8 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     }
     LAUNCHED(ctx);
     float* partial = (float*)ctx.workspace;
-    launch(norm_dw_kernel<E>, dim3(columns, chunks), threads, 0, ctx.stream, partial, dy, x, rstd, s);
+    launch(norm_dw_kernel<E>, dim3(columns, chunks), threads, 0, ctx.stream, partial, dy, x, rstd, chunk_rows,
+           s);
     LAUNCHED(ctx);
     add_partials(ctx, dw, partial, chunks, s.C);
 }

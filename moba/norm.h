@@ -12,8 +12,10 @@
    Units    eps in squared units of x
    Needs    C >= 1; workspace of norm_workspace_bytes for the backward; residual_norm: n of the DropoutShape = M*C
    Error    fp32 against fp64: relative to the largest value: y and dx 4e-7, dw 1.2e-6 (measured 1.8e-7, 3.6e-7)
-   Cost     forward 2*M*C elements, backward 4*M*C, residual_norm 4*M*C (5*M*C as two); memory bound
-   Order    dw: partial sums over 256 rows, added in order */
+   Cost     forward 2*M*C elements, backward 4*M*C (on the GPU 6*M*C: dw reads dy and x again), residual_norm 4*M*C (5*M*C as
+            two); memory bound
+   Order    dw: partial sums over 256 rows on the CPU; on the GPU over 64, and over more where that would be more than 256 sums;
+            added in a fixed order */
 #pragma once
 #include "moba/dropout.h"
 

@@ -145,7 +145,7 @@ __global__ static void start_kernel(int* start, const int* sorted, int n, int bi
 
 static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
 
-// Elements sorted at once: rows together as long as they are short, so that one of them alone would not fill the GPU.
+// Elements sorted at once: short rows go together, so that there are few launches; not more, as the workspace is as large.
 static size_t most_at_once(size_t n, size_t rows) { return std::min(n * rows, std::max(n, together)); }
 
 // Workspace: counts (rows, 256, chunks); keys twice; elements once; what the prefix sum needs. Never less for more of n or rows
@@ -181,8 +181,8 @@ static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, siz
 }
 
 void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins, int rows) {
-    REQUIRE(n < 1ull << 31 && bins >= 1 && bins < 1 << 24 && rows >= 1, "%d rows of %zu keys of %d bins",
-            rows, n, bins);
+    REQUIRE(n < (1ull << 31) - chunk && bins >= 1 && bins < 1 << 24 && rows >= 1,
+            "%d rows of %zu keys of %d bins", rows, n, bins);
     REQUIRE(sort_workspace_bytes(n, bins, rows) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     const int step = n ? (int)std::min(most_at_once(n, rows) / n, (size_t)65535) : 1;

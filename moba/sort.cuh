@@ -7,9 +7,10 @@
             scatter. A chunk is one warp's, which goes through it 32 elements at a time; equal digits of a batch find their
             order by ballots. No atomics, so nothing depends on who comes first.
    Shapes   key, list (rows, n) int · start (rows, bins + 1) int; every row by itself
-   Needs    n < 2^31, bins < 2^24; workspace of sort_workspace_bytes, which covers any smaller n and rows too
+   Needs    n < 2^31 - 2048, bins < 2^24; workspace of sort_workspace_bytes, which covers any smaller n and rows too
    Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory. As
-            many rows at once as stay below 2^21 elements, so the launches do not depend on the number of heads */
+            many rows at once as stay below 2^21 elements, so there are few launches for short rows, however many heads. 2^21 elements are 1024
+            one-warp blocks: they do not fill a large GPU */
 #pragma once
 #include "moba/device.cuh"
 

@@ -108,6 +108,16 @@ class Room {
         }                                                                                                    \
     } while (0)
 
+/* The workspace that it needs there: WORKSPACE(norm, E, shape) */
+#define WORKSPACE(op, type, ...)                                                                             \
+    do {                                                                                                     \
+        if constexpr (std::decay_t<decltype(room)>::gpu) {                                                   \
+            room.workspace(op##_workspace_bytes_gpu<type>(__VA_ARGS__));                                     \
+        } else {                                                                                             \
+            room.workspace(op##_workspace_bytes<type>(__VA_ARGS__));                                         \
+        }                                                                                                    \
+    } while (0)
+
 inline double error_between(const std::vector<double>& got, const std::vector<double>& want) {
     if (got.size() != want.size()) { return INFINITY; }
     return max_abs_error(got.data(), want.data(), want.size()) /

@@ -59,6 +59,7 @@ TEST(Kernels, Norm) {
     for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
                                       {{70, 33, 1e-5f}, 2},
                                       {{130, 64, 1e-5f}, 3},
+                                      {{16500, 3, 1e-5f}, 2},  // 254 partial sums of 65 rows
                                       {{3, 520, 1e-6f}, 3}}) {
         expect_kernels("norm", versions, [s = s](auto& room) {
             using E = element<decltype(room)>;
@@ -70,7 +71,7 @@ TEST(Kernels, Norm) {
             CALL(norm_forward, E, y, rstd, x, w, s);
             E* dx = room.template inout<E>("dx", as<E>(draw<bf16>(n, 4)));
             A* dw = room.template inout<A>("dw", as<A>(draw<float>(s.C, 5)));
-            room.workspace(std::max(norm_workspace_bytes<E>(s), (size_t)s.M * s.C * sizeof(A)));
+            WORKSPACE(norm, E, s);
             CALL(norm_backward, E, dx, dw, dy, x, w, rstd, s);
         });
     }
@@ -202,7 +203,8 @@ TEST(Kernels, Embedding) {
 }
 
 TEST(Kernels, KeyConv) {
-    for (const KeyConvShape s : {KeyConvShape{1, 1, 3}, {70, 33, 5}, {520, 16, 3}, {40, 300, 8}}) {
+    for (const KeyConvShape s :
+         {KeyConvShape{1, 1, 3}, {70, 33, 5}, {520, 16, 3}, {16500, 2, 3}, {40, 300, 8}}) {
         expect_kernels("key convolution", 1, [s](auto& room) {
             using E = element<decltype(room)>;
             using A = wide<decltype(room)>;
@@ -210,7 +212,7 @@ TEST(Kernels, KeyConv) {
             const E *k = room.input(n, 1), *w = room.input((size_t)s.C * s.W, 2), *dy = room.input(n, 3);
             const int* position = room.constant(positions(s.M, 27));
             CALL(key_conv_forward, E, room.template output<E>("y", n), k, w, position, s);
-            room.workspace(key_conv_workspace_bytes<E>(s));
+            WORKSPACE(key_conv, E, s);
             E* dk = room.template output<E>("dk", n);
             A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.C * s.W, 4)));
             CALL(key_conv_backward, E, dk, dw, dy, k, w, position, s);
@@ -219,7 +221,7 @@ TEST(Kernels, KeyConv) {
 }
 
 TEST(Kernels, Loss) {
-    for (const LossShape s : {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}}) {
+    for (const LossShape s : {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}}) {
         for (bool gradient : {false, true}) {
             expect_kernels("loss", 2, [s, gradient](auto& room) {
                 using E = element<decltype(room)>;
@@ -254,7 +256,7 @@ TEST(Kernels, LossInPlace) {
 }
 
 TEST(Kernels, AdamW) {
-    const size_t n = 9000;
+    const size_t n = 18000;
     for (bool finite : {true, false}) {  // a norm that is not finite changes nothing
         expect_kernels("adamw", 1, [=](auto& room) {
             using E = element<decltype(room)>;
@@ -265,7 +267,16 @@ TEST(Kernels, AdamW) {
                 return as<A>(v);
             };
             std::vector<float> gradient = draw<float>(n, 1);
-            std::fill(gradient.begin() + 100, gradient.begin() + 128, 0.f);  // between two tensors
+            // Chunks with several tensors, with one that began before, with none; a gap at the end.
+            const std::vector<ParamRange> ranges{{0, 100, 3, 0},
+                                                 {128, 1, 1, 0.1f},
+                                                 {192, 9000, 0.5f, 0.1f},
+                                                 {9200, 3000, 2, 0},
+                                                 {17000, 900, 1, 0.2f}};
+            for (size_t r = 0; r < ranges.size(); r++) {
+                const size_t next = r + 1 < ranges.size() ? ranges[r + 1].begin : n;
+                std::fill(gradient.begin() + ranges[r].begin + ranges[r].count, gradient.begin() + next, 0.f);
+            }
             if (!finite) { gradient[5] = INFINITY; }
             const A* g = room.constant(as<A>(gradient));
             A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
@@ -275,10 +286,9 @@ TEST(Kernels, AdamW) {
             A* m = room.template inout<A>("m", as<A>(draw<float>(n, 3)));
             A* v = room.template inout<A>("v", positive(4));
             A* norm = finite ? room.template output<A>("norm", 1) : room.constant(std::vector<A>{A(0)});
-            room.workspace(grad_norm_workspace_bytes<A>(n));
+            WORKSPACE(grad_norm, A, n);
             CALL(grad_norm, A, norm, g, n);
-            const std::vector<ParamRange> ranges{{0, 100, 3, 0}, {128, n - 128, 1, 0.1f}};
-            CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), 2,
+            CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), (int)ranges.size(),
                  room.constant(std::vector<StepState>{{0, 5, 0, 0, 1e-2}}),
                  AdamWShape{n, 0.9, 0.999, 1e-8, 1});
         });

@@ -55,6 +55,12 @@ TEST(Kernels, SortRows) {
     }
 }
 
+TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
+    const size_t n = (1ull << 31) - 2048;  // the last chunk would end at 2^31
+    EXPECT_EXIT(sort_by_key_gpu({}, nullptr, nullptr, nullptr, n, 3, 1), testing::ExitedWithCode(1),
+                "need n <");
+}
+
 // judge(choose) for both versions
 template <class F>
 void for_versions(F judge) {

@@ -97,6 +97,36 @@ TEST(KernelsModel, DecodingLikeTheWholePass) {
     }
 }
 
+TEST(KernelsModel, WideHeadsAreRefused) {
+    Config c = small("moba");
+    const ModelSizes sizes{.max_tokens = 4, .max_seqs = 1, .max_position = 4};
+    c.head_dim = 256;
+    EXPECT_NO_THROW(Model<float>(c, sizes, Device::gpu));
+    c.head_dim = 258;
+    EXPECT_NO_THROW(Model<float>(c, sizes, Device::cpu));
+    try {
+        Model<float>(c, sizes, Device::gpu);
+        ADD_FAILURE() << "head_dim = 258 was taken";
+    } catch (const Error& e) { EXPECT_NE(std::string(e.what()).find("head_dim = 258"), std::string::npos); }
+}
+
+// Logits of 300 tokens: a chunk on the GPU, several on the CPU.
+TEST(KernelsModel, LogitsComeInLargerChunks) {
+    Config c = small("moba");
+    c.vocab_size = 100000;
+    const ModelSizes sizes{.max_tokens = 300, .max_seqs = 1, .max_position = 300};
+    const auto activations = [&](Device d) {
+        for (const auto& list : Model<float>(c, sizes, d).lists()) {
+            if (list.name == "activations") { return list.bytes; }
+        }
+        return (size_t)0;
+    };
+    const size_t all = (size_t)300 * c.vocab_size * sizeof(float);
+    EXPECT_GT(activations(Device::gpu), all);
+    EXPECT_LT(activations(Device::cpu), all);
+    EXPECT_GT(activations(Device::cpu), all / 2);
+}
+
 TEST(KernelsModel, EveryRowIsFilled) { expect_filled<float>(Device::gpu), expect_filled<bf16>(Device::gpu); }
 
 }  // namespace

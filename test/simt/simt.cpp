@@ -17,6 +17,7 @@
 #endif
 
 static constexpr size_t max_shared_bytes = 227 << 10;  // of a block on sm_90
+static constexpr size_t free_shared_bytes = 48 << 10;  // without cudaFuncSetAttribute
 // What kernels declare as `extern __shared__`.
 alignas(1024) thread_local unsigned char shared_memory[max_shared_bytes];
 
@@ -32,9 +33,18 @@ struct Settings {
     unsigned cores = std::max(1u, std::thread::hardware_concurrency());
     enum { forward, reverse, random } order = forward;
     unsigned seed = 1;
+    size_t shared_bytes = max_shared_bytes;
 
     Settings() {
         if (const char* text = std::getenv("SIMT_THREADS")) { cores = std::max(1, std::atoi(text)); }
+        if (const char* text = std::getenv("SIMT_SHARED_MEMORY")) {
+            shared_bytes = std::strtoull(text, nullptr, 10);
+            if (shared_bytes < free_shared_bytes || shared_bytes > max_shared_bytes) {
+                std::fprintf(stderr, "SIMT_SHARED_MEMORY = '%s': must be %zu to %zu bytes\n", text,
+                             free_shared_bytes, max_shared_bytes);
+                std::exit(1);
+            }
+        }
         const std::string text = std::getenv("SIMT_ORDER") ? std::getenv("SIMT_ORDER") : "forward";
         if (text == "reverse") {
             order = reverse;
@@ -308,7 +318,7 @@ void barrier(Site site) {
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body) {
     const size_t blocks = (size_t)grid.x * grid.y * grid.z, threads = (size_t)block.x * block.y * block.z;
     if (!blocks || blocks > 0xFFFFFFFF || !threads || threads > 1024 || block.z > 64 || grid.x > 0x7FFFFFFF ||
-        grid.y > 65535 || grid.z > 65535 || shared_bytes > max_shared_bytes) {
+        grid.y > 65535 || grid.z > 65535 || shared_bytes > settings().shared_bytes) {
         std::fprintf(stderr,
                      "simt: no such launch: grid (%u,%u,%u), block (%u,%u,%u), %zu bytes of shared memory\n",
                      grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
@@ -326,6 +336,25 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     for (unsigned i = 1; i < std::min<size_t>(settings().cores, blocks); i++) { others.emplace_back(work); }
     work();
     for (std::thread& t : others) { t.join(); }
+}
+
+// What cudaFuncSetAttribute allowed, by kernel. Launches come from one thread at a time.
+std::map<const void*, size_t>& allowed_shared() {
+    static std::map<const void*, size_t> bytes;
+    return bytes;
+}
+size_t device_shared_bytes() { return settings().shared_bytes; }
+
+void check_shared(const void* kernel, size_t bytes) {
+    const auto allowed = allowed_shared().find(kernel);
+    const size_t most =
+        allowed == allowed_shared().end() ? free_shared_bytes : std::max(free_shared_bytes, allowed->second);
+    if (bytes <= most) { return; }
+    std::fprintf(stderr,
+                 "simt: a launch with %zu bytes of shared memory, of a kernel that is allowed %zu: "
+                 "cudaFuncSetAttribute\n",
+                 bytes, most);
+    std::abort();
 }
 
 // Addresses as in the program's file, where nm finds their names; shared memory goes before threads.
@@ -442,23 +471,41 @@ cudaError_t cudaDriverGetVersion(int* version) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
-    *value = which == cudaDevAttrComputeCapabilityMajor ? 9 : (int)max_shared_bytes;
+    *value = which == cudaDevAttrComputeCapabilityMajor ? 9 : (int)simt::device_shared_bytes();
     return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void*, cudaFuncAttribute, int) { return cudaSuccess; }
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+    if (bytes < 0 || (size_t)bytes > simt::device_shared_bytes()) { return cudaErrorInvalidValue; }
+    simt::allowed_shared()[kernel] = bytes;
+    return cudaSuccess;
+}
 cudaError_t cudaGetLastError() { return cudaSuccess; }
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
     std::strcpy(p->name, "simulated GPU");
     return cudaSuccess;
 }
 const char* cudaGetErrorString(cudaError_t e) {
-    return e == cudaSuccess                 ? "no error"
-           : e == cudaErrorMemoryAllocation ? "out of memory"
-                                            : "operation not permitted when stream is capturing";
+    switch (e) {
+    case cudaSuccess:
+        return "no error";
+    case cudaErrorInvalidValue:
+        return "invalid argument";
+    case cudaErrorMemoryAllocation:
+        return "out of memory";
+    default:
+        return "operation not permitted when stream is capturing";
+    }
 }
 const char* cudaGetErrorName(cudaError_t e) {
-    return e == cudaSuccess                 ? "cudaSuccess"
-           : e == cudaErrorMemoryAllocation ? "cudaErrorMemoryAllocation"
-                                            : "cudaErrorStreamCaptureUnsupported";
+    switch (e) {
+    case cudaSuccess:
+        return "cudaSuccess";
+    case cudaErrorInvalidValue:
+        return "cudaErrorInvalidValue";
+    case cudaErrorMemoryAllocation:
+        return "cudaErrorMemoryAllocation";
+    default:
+        return "cudaErrorStreamCaptureUnsupported";
+    }
 }
 }

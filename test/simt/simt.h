@@ -3,13 +3,16 @@
    on machines without a GPU. It says nothing about speed.
 
    Use      compile a .cu as C++ with `-include test/simt/simt.h -I test/simt/cuda` and link simt.cpp
-   Finds    a missing __syncthreads (shared memory starts as NaN; threads run in an order of choice), threads of one block
+   Finds    a missing __syncthreads (dynamic shared memory starts as NaN; threads run in an order of choice), threads of one block
             at different barriers, a warp operation that some lanes of its mask never reach (with the line each thread waits at),
-            reads of lanes that do not take part; with the sanitizers also races and accesses out of bounds
+            reads of lanes that do not take part; more than 48 KB of dynamic shared memory that the kernel was not allowed, or more
+            than the device has; with the sanitizers also races and accesses out of bounds
    Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run;
             SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has;
+            SIMT_SHARED_MEMORY = bytes that a block may have (232448, of sm_90; sm_80: 166912; sm_86 and sm_89: 101376);
             SIMT_RECORD = a file for the largest launch of each kernel (test/resources.sh)
-   Not      streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
+   Not      static __shared__ arrays keep what the block before left on this core: they are thread_local variables, and nothing
+            lists them; streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
 #pragma once
 #define SIMT_CPU 1
 #include <cuda_runtime.h>
@@ -66,6 +69,7 @@ extern __thread Context context;
 void yield();  // to the next thread of the block
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
+void check_shared(const void* kernel, size_t bytes);  // that this launch may have so much
 void record(const void* kernel, dim3 block, size_t shared_bytes);
 void enqueue(std::function<void()> work);  // runs at once, or later where a graph is being made
 void barrier(Site);
@@ -154,6 +158,7 @@ template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             A&&... arguments) {
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
+    check_shared((const void*)kernel, shared_bytes);
     record((const void*)kernel, block, shared_bytes);
     enqueue([=] { run(grid, block, shared_bytes, [&] { std::apply(kernel, values); }); });
 }
