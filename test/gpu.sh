@@ -101,9 +101,13 @@ filter=
 if [ $simulate = 1 ]; then filter=--gtest_filter=Kernels.Norm:Kernels.Decode; fi
 check kernel_test 90 "$kernels" $filter
 if [ $simulate = 0 ]; then check "tensors of 2^31 elements" 60 env MOBA_LONG=1 "$kernels" --gtest_filter='KernelsLarge*'; fi
-if [ $simulate = 0 ]; then check curand_test 30 $build/test/curand_test; fi
+if [ $simulate = 0 ]; then
+    check curand_test 30 "$build/test/curand_test"
+    figure "Philox is cuRAND's, on the GPU" "$(grep -c 'OK ] Curand.SameBitsOnTheGpu' "$work/curand_test.txt")" "1" "v == 1"
+fi
 if [ -d deps/golden ]; then export MOBA_GOLDEN_DIR=deps/golden; fi
 check golden_test 60 "$golden"
+figure "golden files, results compared on the GPU" "$(grep -c ' gpu ' "$work/golden_test.txt")" "> 0" "v > 0"
 
 # 20 losses in fp32, CPU and GPU; then the needle task whole, twice in each precision
 first=(--steps 20 --eval-every 0 --log-every 1)
