@@ -28,7 +28,7 @@ test:
 test-long:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS) --target kernel_test
-	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*'
+	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*:*LongestBlocks'
 
 asan:
 	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined

@@ -93,6 +93,12 @@ TEST(KernelsAttention, LongBlocks) {
     expect_attention({{420, 50}, 1, 1, 16, moba, 0, 192, 2}, 2, tiles_only);
 }
 
+// The longest there are: items of 32,768 entries.
+TEST(KernelsAttention, LongestBlocks) {
+    if (!std::getenv("MOBA_LONG")) { GTEST_SKIP() << "MOBA_LONG=1 runs it"; }
+    expect_attention({{4200, 4100}, 1, 1, 16, moba, 0, 4096, 2}, 2, tiles_only);
+}
+
 // Every query picks block 0 beside its own: its list takes several items.
 TEST(KernelsAttention, PopularBlock) {
     const Case c{{1200}, 2, 1, 16, moba, 0, 16, 2, 1, Gate::sink};

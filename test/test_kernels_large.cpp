@@ -177,4 +177,26 @@ TEST_F(KernelsLarge, Attention) {
     }
 }
 
+// T = 1M, S = 16: 65,536 lists of entries, which are the CPU's.
+TEST_F(KernelsLarge, ListsOfAMillionTokens) {
+    const int M = 1 << 20, S = 16, K = 4;
+    const GateShape gate{1, 1, 16, K, Gate::sink};  // block 0 in every choice
+    std::vector<int> table;
+    const Sequences seqs = build_sequences(table, {0, M}, S, 1);
+    const size_t slots = routing_slots(M, 1, gate), starts = routing_starts(M, 1, S, 1, gate);
+    std::vector<int> chosen(slots), start(starts), list(slots), got_start(starts), got(slots);
+    Workspace cpus(gate_workspace_bytes<bf16>(M, 1, S, 1, gate));
+    const std::vector<bf16> any(1);
+    cpu.gate_forward(cpus.ctx, {chosen.data(), nullptr, nullptr}, any.data(), any.data(), seqs, gate);
+    cpu.gate_lists(cpus.ctx, {chosen.data(), start.data(), list.data()}, seqs, gate);
+    const Routing r{put(chosen), put(got_start), put(got)};
+    workspace(gate_lists_workspace_bytes_gpu(M, 1, S, 1, gate));
+    gpu.gate_lists(ctx, r, rebase(seqs, table.data(), put(table)), gate);
+    Large::memory().to_host({}, got_start.data(), r.list_start, starts * sizeof(int));
+    Large::memory().to_host({}, got.data(), r.list, slots * sizeof(int));
+    EXPECT_EQ(got_start, start);
+    const size_t used = start[max_blocks(M, 1, S) - 1];
+    EXPECT_TRUE(std::equal(list.begin(), list.begin() + used, got.begin()));
+}
+
 }  // namespace
