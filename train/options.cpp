@@ -289,7 +289,7 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         "attention: MoBA against full; step: a training step; decode: a token behind --seq-len others; op: "
         "every operation")
         ->check(IsMember({"attention", "step", "decode", "op"}));
-    add(app, "--op", o.op, "NAME",
+    add(app, "op,--op", o.op, "NAME",
         "only operations whose names hold this (op); linear: every version of it on a GPU");
     add(app, "--kernel-version", o.kernel_version, "N",
         "of the numbered kernels; 0: the best, all: a row for each that fits (attention, op)")
