@@ -106,7 +106,7 @@ TEST(Checkpoint, KilledWhileSaving) {
             _exit(4);
         }
         random = random * 1664525 + 1013904223;
-        usleep(60000 + random % 200000);
+        usleep(60000 + random % 200000 + kills * 5000);  // later and later, or a slow machine never comes to a save
         const bool killed = kill(child, SIGKILL) == 0;
         int status;
         waitpid(child, &status, 0);
