@@ -4,7 +4,7 @@
 
 /* A lane's part of a row of D numbers: every 32nd. */
 struct LaneRow {
-    static constexpr int most = max_plain_head_dim / warp_size;
+    static constexpr int most = max_head_dim_gpu / warp_size;
     float at[most];
 
     template <class E>
@@ -162,8 +162,11 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
 }
 
 static int version_for(const Ctx& ctx, const AttentionShape& s) {
-    REQUIRE(s.H % s.G == 0 && s.H <= 65535 && s.D <= max_plain_head_dim,
-            "H = %d, G = %d, D = %d of at most %d", s.H, s.G, s.D, max_plain_head_dim);
+    REQUIRE(s.H % s.G == 0 && s.H <= 65535, "H = %d, G = %d", s.H, s.G);
+    if (s.D > max_head_dim_gpu) {
+        throw Error("head_dim = " + std::to_string(s.D) + ": the GPU's kernels take at most " +
+                    std::to_string(max_head_dim_gpu));
+    }
     return choose_version(ctx, s.D <= max_tiled_head_dim ? 2 : 1);
 }
 

@@ -63,7 +63,7 @@ inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, con
     return h;
 }
 
-constexpr int max_tiled_head_dim = 128, max_plain_head_dim = 256;
+constexpr int max_tiled_head_dim = 128;
 
 // attention_forward.cu and attention_backward.cu: version 2
 template <class E>

@@ -25,6 +25,7 @@
 #include "moba/gate.h"
 
 enum class AttentionKind { full, moba, window };
+constexpr int max_head_dim_gpu = 256;  // the CPU takes any
 
 struct AttentionShape {
     int H, G, D;

@@ -3,8 +3,6 @@
 #include "moba/philox.h"
 #include <algorithm>
 
-static const int max_head_dim_gpu = 256;  // of attention.cu and decode.cu
-
 // Of one chunk of tokens. Each chunk reads and writes the whole gradient of the head, and a GPU needs thousands of rows.
 static size_t logits_budget_bytes(Device d) { return d == Device::cpu ? 64 << 20 : 1 << 30; }
 
