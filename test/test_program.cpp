@@ -312,7 +312,9 @@ TEST(Program, BenchProfile) {
                                  (dir / "p.json"));
     EXPECT_EQ(profile.status, 0) << profile.out;
     EXPECT_NE(profile.out.find("a step with full, operation by operation"), std::string::npos) << profile.out;
-    for (const json& row : json::parse(read_text(dir / "p.json"))["rows"]) {
+    const json rows = json::parse(read_text(dir / "p.json"))["rows"];
+    EXPECT_EQ(rows.size(), 2u);
+    for (const json& row : rows) {
         double share = 0;
         std::map<std::string, int> calls;
         for (const json& op : row["profile"]) {
