@@ -57,7 +57,7 @@ get_packages() {
 }
 
 build() {
-    if [ ! -x build/moba ]; then echo "Building (a minute on two cores) ..."; fi
+    if [ ! -x build/moba ]; then echo "Building (a minute on two cores, two where there is nvcc) ..."; fi
     local log
     log=$(mktemp)
     if ! make all > "$log" 2>&1; then
