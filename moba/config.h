@@ -9,6 +9,7 @@
    | intermediate_size | F      |                       |            |        | */
 #pragma once
 #include "moba/attention.h"
+#include <algorithm>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
@@ -62,6 +63,10 @@ struct Config {
 
     bool has_key_conv(int layer) const {
         return key_conv > 0 && layers[layer].attention != AttentionKind::window;
+    }
+    bool has(AttentionKind kind) const {
+        return std::any_of(layers.begin(), layers.end(),
+                           [=](const LayerKind& k) { return k.attention == kind; });
     }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers

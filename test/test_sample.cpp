@@ -1,6 +1,6 @@
 /* Sampling: what each setting may and may not choose. */
 #include "test/check.h"
-#include "train/evaluate.h"
+#include "train/tally.h"
 #include "train/sample.h"
 #include <map>
 

@@ -4,10 +4,12 @@
 
 struct Batch {
     std::vector<int> tokens, targets, cu_seqlens{0};
+    std::vector<int> sources;  // place in the batch, of task samples only
 
     void add(const Sample& s) {
         tokens.insert(tokens.end(), s.tokens.begin(), s.tokens.end());
         targets.insert(targets.end(), s.targets.begin(), s.targets.end());
+        for (int place : s.sources) { sources.push_back(place < 0 ? place : place + cu_seqlens.back()); }
         cu_seqlens.push_back((int)tokens.size());
     }
     /* A window of text, each token the target of the one before. The end token is the last target of its document and

@@ -155,9 +155,10 @@ json read_state(const ModelFolder& folder) {
         return j.contains(key) && j[key].is_number_unsigned() && j[key].get<double>() <= 1e15;
     };
     const auto count = [&](const char* key) { return whole(key) && j[key].get<uint64_t>() <= 1 << 30; };
-    if (!j.is_object() || !count("step") || !whole("samples") || !count("stage") || !count("stage_steps") ||
-        !j.contains("accuracy") || !j["accuracy"].is_number() || !j.contains("options") ||
-        !j["options"].is_object() || !j.contains("data") || !j["data"].is_number_unsigned()) {
+    if (!j.is_object() || !count("step") || !whole("samples") || !whole("tokens") || !count("stage") ||
+        !count("stage_steps") || !j.contains("accuracy") || !j["accuracy"].is_number() ||
+        !j.contains("options") || !j["options"].is_object() || !j.contains("data") ||
+        !j["data"].is_number_unsigned()) {
         throw Error(file + ": not the state of a training run");
     }
     return j;

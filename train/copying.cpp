@@ -25,16 +25,16 @@ class Copying : public Task {
 
   private:
     void draw_within(Rng& rng, int begin, int stretch, int T, int pairs, Sample& out) const {
-        std::vector<int> places = draw_distinct(rng, stretch, pairs), data;
+        std::vector<int> places = draw_distinct(rng, stretch, pairs);
         std::sort(places.begin(), places.end());
+        for (int& p : places) { p += begin; }
         out = {};
         for (int t = 0; t < T - 1 - pairs; t++) {
-            const bool here = (int)data.size() < pairs && t == begin + places[data.size()];
-            if (here) { data.push_back(draw_value(rng)); }
-            add_tokens(out, {here ? data.back() : draw_noise(rng)});
+            const bool here = std::binary_search(places.begin(), places.end(), t);
+            add_tokens(out, {here ? draw_value(rng) : draw_noise(rng)});
         }
         add_tokens(out, {mark(0)});
-        add_answer(out, data);
+        add_answer(out, places);
     }
 };
 

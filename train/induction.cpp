@@ -22,7 +22,7 @@ class Induction : public Task {
         out = {};
         for (int t = 0; t < context; t++) { add_tokens(out, {t == at ? mark(0) : draw_noise(rng)}); }
         add_tokens(out, {mark(0)});
-        add_answer(out, {out.tokens[at + 1]});
+        add_answer(out, {at + 1});
     }
 };
 

@@ -43,11 +43,13 @@ void Mqar::draw(Rng& rng, int T, int pairs, Sample& out) const {
     const std::vector<int> gaps = draw_gaps(rng, (T - 2 * pairs) / 2, pairs);
     out.tokens.resize(T);
     out.targets.assign(T, ignored);
+    out.sources.assign(T, -1);
     for (int& t : out.tokens) { t = rng.below(vocab_size()); }
     for (int p = 0; p < pairs; p++) {
         const int question = 2 * pairs + 2 * gaps[p];
         out.tokens[2 * p] = out.tokens[question] = keys[p];
         out.tokens[2 * p + 1] = out.targets[question] = value(values[p]);
+        out.sources[question] = 2 * p + 1;
     }
 }
 

@@ -19,26 +19,38 @@ class Needle : public Task {
 
   private:
     struct Pair {
-        int key;
-        std::vector<int> value, both;
+        std::vector<int> tokens;  // key and value
+        int place = 0;            // of the key in the sample
     };
     int width() const { return 1 + settings().value_tokens; }
     std::vector<Pair> draw_pairs(Rng&, int count) const;
+    static void add_pair(Sample&, Pair&);
+    void ask(Sample&, const Pair&) const;
 };
 
 std::vector<Needle::Pair> Needle::draw_pairs(Rng& rng, int count) const {
     std::vector<Pair> pairs;
     for (int key : draw_distinct(rng, settings().num_keys, count)) {
-        pairs.push_back({key, {}, {key}});
-        for (int i = 0; i < settings().value_tokens; i++) { pairs.back().value.push_back(draw_value(rng)); }
-        pairs.back().both.insert(pairs.back().both.end(), pairs.back().value.begin(),
-                                 pairs.back().value.end());
+        pairs.push_back({{key}});
+        for (int i = 0; i < settings().value_tokens; i++) { pairs.back().tokens.push_back(draw_value(rng)); }
     }
     return pairs;
 }
 
+void Needle::add_pair(Sample& s, Pair& p) {
+    p.place = (int)s.tokens.size();
+    add_tokens(s, p.tokens);
+}
+
+void Needle::ask(Sample& s, const Pair& p) const {
+    std::vector<int> value;
+    for (int i = 1; i < width(); i++) { value.push_back(p.place + i); }
+    add_tokens(s, {p.tokens[0]});
+    add_answer(s, value);
+}
+
 void Needle::draw(Rng& rng, int T, int num_pairs, Sample& out) const {
-    const std::vector<Pair> pairs = draw_pairs(rng, num_pairs);
+    std::vector<Pair> pairs = draw_pairs(rng, num_pairs);
     const int context = T - questions(num_pairs) * width();
     // The context is a row of items, a pair or one token of noise; any items may be the pairs.
     const int items = context - num_pairs * (width() - 1);
@@ -46,17 +58,19 @@ void Needle::draw(Rng& rng, int T, int num_pairs, Sample& out) const {
     const std::vector<int> chosen = draw_distinct(rng, items, num_pairs);
     for (int p = 0; p < num_pairs; p++) { place[chosen[p]] = p; }
     out = {};
-    for (int p : place) { add_tokens(out, p < 0 ? std::vector<int>{draw_noise(rng)} : pairs[p].both); }
-    for (int q = 0; q < questions(num_pairs); q++) {
-        const Pair& p = pairs[rng.below(num_pairs)];
-        add_tokens(out, {p.key});
-        add_answer(out, p.value);
+    for (int p : place) {
+        if (p < 0) {
+            add_tokens(out, {draw_noise(rng)});
+        } else {
+            add_pair(out, pairs[p]);
+        }
     }
+    for (int q = 0; q < questions(num_pairs); q++) { ask(out, pairs[rng.below(num_pairs)]); }
 }
 
 void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
     const int context = T - width();
-    const std::vector<Pair> pairs = draw_pairs(rng, settings().pairs);  // pairs[0] is the target
+    std::vector<Pair> pairs = draw_pairs(rng, settings().pairs);  // pairs[0] is the target
     const int wanted = (int)std::lround(depth * (context - width()));
     const int others = context - width() - (settings().pairs - 1) * (width() - 1);  // items but the target
     std::vector<int> place(others, 0);
@@ -66,14 +80,17 @@ void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
     bool placed = false;
     for (int i = 0; i <= others; i++) {
         if (!placed && (i == others || (int)out.tokens.size() >= wanted)) {
-            add_tokens(out, pairs[0].both);
+            add_pair(out, pairs[0]);
             placed = true;
         }
         if (i == others) { break; }
-        add_tokens(out, place[i] == 0 ? std::vector<int>{draw_noise(rng)} : pairs[place[i]].both);
+        if (place[i] == 0) {
+            add_tokens(out, {draw_noise(rng)});
+        } else {
+            add_pair(out, pairs[place[i]]);
+        }
     }
-    add_tokens(out, {pairs[0].key});
-    add_answer(out, pairs[0].value);
+    ask(out, pairs[0]);
 }
 
 }  // namespace

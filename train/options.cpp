@@ -149,11 +149,16 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         "shorter stages first, T:pairs:batch:steps each, e.g. \"32:8:128:300,64:4:64:150\"")
         ->group(batch);
     add(app, "--stage-accuracy", o.stage_accuracy, "SHARE",
-        "a stage ends early when the running accuracy passes this")
+        "a stage ends early when the running accuracy passes this; 0 = never")
         ->check(between(0.0, 1.0))
         ->group(batch);
 
     add_model_options(app, o.model);
+    add(app, "--switch", o.switch_to, "KIND@SHARE",
+        "after this share of all tokens the moba and full layers become this kind, the optimizer's state "
+        "kept, "
+        "e.g. full@0.9")
+        ->group("Attention");
     add(app, "--dropout", o.dropout, "SHARE", "of embedding and residual branches that is dropped")
         ->check(between(0.0, 0.99))
         ->group("Model");
@@ -246,6 +251,10 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_swap(app, o.attention, o.block_size, o.top_k);
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
         ->check(Range(1, 1 << 28));
+    app.add_flag(
+        "--router", o.router,
+        "also the share of queries that chose their answer's block, by layer and head, beside what the "
+        "gate's signal-to-noise ratio predicts (keeps all layers in memory)");
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device, o.precision);
 }
@@ -429,6 +438,19 @@ Config make_config(const TrainOptions& o, int vocab_size) {
     }
     validate(c);
     return c;
+}
+
+Switch parse_switch(const std::string& text) {
+    if (text.empty()) { return {}; }
+    const size_t at = text.find('@');
+    Switch s{text.substr(0, at), -1};
+    const std::string share = at == std::string::npos ? "" : text.substr(at + 1);
+    char* end = nullptr;
+    if (!share.empty()) { s.share = std::strtod(share.c_str(), &end); }
+    if ((s.attention != "moba" && s.attention != "full") || !end || *end || !(s.share > 0 && s.share < 1)) {
+        throw Error("--switch " + text + ": must be full@SHARE or moba@SHARE, a share between 0 and 1");
+    }
+    return s;
 }
 
 void swap_attention(Config& c, const std::string& attention, int block_size, int top_k) {

@@ -29,7 +29,7 @@ struct TrainOptions {
     double val_share = 0.1, epochs = 0;
     ModelOptions model;
     int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
-    std::string curriculum;
+    std::string curriculum, switch_to;
     double stage_accuracy = 0.985;
     double dropout = 0, weight_decay = 0, grad_clip = 1, beta1 = 0.9, beta2 = 0.95, embedding_lr_factor = 1;
     std::string lr_schedule = "wsd";
@@ -51,6 +51,7 @@ struct EvalOptions {
     std::vector<int> seq_len;
     int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
+    bool router = false;
 };
 
 struct SampleOptions {
@@ -99,6 +100,12 @@ std::vector<std::string> options_given(const CLI::App&);
 
 /* The model that these options describe. Throws Error. */
 Config make_config(const TrainOptions&, int vocab_size);
+/* --switch "full@0.9": the attention after this share of all tokens. Throws Error. "": no switch. */
+struct Switch {
+    std::string attention;
+    double share = 0;
+};
+Switch parse_switch(const std::string&);
 /* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
 void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
 Device parse_device(const std::string&);

@@ -7,10 +7,12 @@
 template <class E>
 class Scorer {
   public:
-    // For sequences of at most T tokens.
+    // For sequences of at most T tokens. keep_layers: what each layer computed can be read afterwards (and takes memory).
     Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
-           Device device)
-        : model_(config, {.max_tokens = max_tokens, .max_seqs = max_seqs, .max_position = T}, device) {
+           Device device, bool keep_layers = false)
+        : model_(config,
+                 {.max_tokens = max_tokens, .max_seqs = max_seqs, .max_position = T, .training = keep_layers},
+                 device) {
         model_.allocate();
         load_weights(folder, model_);
     }
@@ -20,6 +22,7 @@ class Scorer {
         model_.loss(false);
         model_.read_losses(losses, correct);
     }
+    const Model<E>& model() const { return model_; }
     std::vector<float> losses;  // of each token of the last batch; 0 where it has no target
     std::vector<int> correct;
 

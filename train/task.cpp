@@ -123,11 +123,13 @@ std::vector<int> draw_distinct(Rng& rng, int n, int count) {
 void add_tokens(Sample& s, const std::vector<int>& tokens) {
     s.tokens.insert(s.tokens.end(), tokens.begin(), tokens.end());
     s.targets.resize(s.tokens.size(), ignored);
+    s.sources.resize(s.tokens.size(), -1);
 }
 
-void add_answer(Sample& s, const std::vector<int>& tokens) {
-    for (int t : tokens) {
-        s.targets.back() = t;
-        add_tokens(s, {t});
+void add_answer(Sample& s, const std::vector<int>& sources) {
+    for (int place : sources) {
+        s.targets.back() = s.tokens[place];
+        s.sources.back() = place;
+        add_tokens(s, {s.targets.back()});
     }
 }

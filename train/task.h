@@ -14,6 +14,7 @@
 struct Sample {
     std::vector<int> tokens;   // T of them
     std::vector<int> targets;  // targets[i]: the token that should follow tokens[i], or `ignored`
+    std::vector<int> sources;  // sources[i] < i: where the sample tells targets[i]; -1 where it is ignored
 };
 
 /* Numbers of a task; 0 = the task's own default. */
@@ -81,6 +82,6 @@ std::unique_ptr<Task> make_tracking(TaskSettings, const std::string& where);
 int checked(const char* option, int value, int fallback, int lo, int hi, const std::string& where);
 /* `count` different numbers below n, in random order. */
 std::vector<int> draw_distinct(Rng&, int n, int count);
-/* Adds tokens to a sample: first as they are, then each wanted after the one before it. */
+/* Adds tokens to a sample: as they are, or those of the places named, each wanted after the one before it. */
 void add_tokens(Sample&, const std::vector<int>& tokens);
-void add_answer(Sample&, const std::vector<int>& tokens);
+void add_answer(Sample&, const std::vector<int>& sources);

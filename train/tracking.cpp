@@ -64,18 +64,20 @@ class Tracking : public Task {
         for (int c = 0; c < pairs; c++) {
             for (int i = 0; i < length(); i++) { link[places[c][i]] = c * length() + i; }
         }
+        std::vector<int> told(pairs * length());  // where each variable stands
         out = {};
         for (int i : link) {
             if (i < 0) {
                 add_tokens(out, {draw_noise(rng)});
             } else {
+                told[i] = (int)out.tokens.size();
                 add_tokens(out, {keys[i], mark(0), i % length() ? keys[i - 1] : value(values[i / length()])});
             }
         }
         for (int q = 0; q < asked; q++) {
             const int c = depth >= 0 ? 0 : rng.below(pairs);
             add_tokens(out, {mark(1), value(values[c])});
-            add_answer(out, {keys.begin() + c * length(), keys.begin() + (c + 1) * length()});
+            add_answer(out, {told.begin() + c * length(), told.begin() + (c + 1) * length()});
         }
     }
 };

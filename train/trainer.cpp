@@ -30,6 +30,7 @@ namespace {
 struct RunState {
     int step = 0;          // optimizer steps done
     uint64_t samples = 0;  // training samples drawn
+    uint64_t tokens = 0;   // trained on
     size_t stage = 0;
     int stage_steps = 0;  // done in this stage
     double accuracy = 0;  // running, within this stage
@@ -51,6 +52,9 @@ class Trainer {
     void log(const json& line);
     void trim_log() const;
     int remaining() const;
+    double tokens_left() const;
+    void make_model();
+    void switch_attention();
     const Stage& stage() const { return stages_[state_.stage]; }
 
     TrainOptions o_;
@@ -63,6 +67,8 @@ class Trainer {
     Progress progress_;
     std::ofstream log_;
     double ms_per_token_ = 0, peak_flops_ = 0;
+    ModelSizes sizes_;
+    Switch switch_;
 };
 
 /* The model of --init-from: its sizes, and how it attends where no option says otherwise. */
@@ -127,6 +133,7 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
     : o_(o), options_(options), data_(open_data(o)), stages_(parse_curriculum(o.curriculum)),
       config_(config_for(o, *data_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
+    switch_ = parse_switch(o.switch_to);
     stages_.push_back({o.seq_len, o.task.pairs, o.batch_size, o.steps});
     int max_tokens = 0, max_seqs = 0, max_position = 0;
     for (const Stage& s : stages_) {
@@ -142,14 +149,46 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
     long steps = 0;
     for (const Stage& s : stages_) { steps += s.steps; }
     if (steps > 1 << 30) { throw Error("more than 2^30 steps in all"); }
-    model_ = std::make_unique<Model<E>>(config_,
-                                        ModelSizes{.max_tokens = max_tokens,
-                                                   .max_seqs = max_seqs,
-                                                   .max_position = max_position,
-                                                   .training = true,
-                                                   .dropout = (float)o.dropout,
-                                                   .attention_version = o.attention_impl == "naive" ? 1 : 0},
-                                        parse_device(o.device));
+    sizes_ = {.max_tokens = max_tokens,
+              .max_seqs = max_seqs,
+              .max_position = max_position,
+              .training = true,
+              .recompute = o.recompute,
+              .dropout = (float)o.dropout,
+              .attention_version = o.attention_impl == "naive" ? 1 : 0};
+    make_model();
+}
+
+template <class E>
+void Trainer<E>::make_model() {
+    model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
+    model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
+}
+
+/* --switch: the same weights and moments under the other attention. They go through the host, so that never two models
+   have to fit on the device. */
+template <class E>
+void Trainer<E>::switch_attention() {
+    using Kind = typename Model<E>::Kind;
+    std::vector<std::vector<acc_t<E>>> kept;
+    for (const ParamInfo& p : model_->params()) {
+        for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+            model_->read_param(kind, p, kept.emplace_back());
+        }
+    }
+    swap_attention(config_, switch_.attention, 0, 0);
+    model_.reset();
+    make_model();
+    model_->allocate();
+    size_t i = 0;
+    for (const ParamInfo& p : model_->params()) {
+        for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+            model_->write_param(kind, p, kept[i++]);
+        }
+    }
+    model_->weights_changed();
+    progress_.line("attention is " + switch_.attention + " from step " + std::to_string(state_.step + 1) +
+                   " on, after " + std::to_string(state_.tokens) + " tokens");
 }
 
 template <class E>
@@ -157,6 +196,17 @@ int Trainer<E>::remaining() const {
     int n = stage().steps - state_.stage_steps;
     for (size_t i = state_.stage + 1; i < stages_.size(); i++) { n += stages_[i].steps; }
     return n;
+}
+
+// Of the stages to come, should none end early.
+template <class E>
+double Trainer<E>::tokens_left() const {
+    double tokens = 0;
+    for (size_t i = state_.stage; i < stages_.size(); i++) {
+        const int steps = stages_[i].steps - (i == state_.stage ? state_.stage_steps : 0);
+        tokens += (double)steps * stages_[i].T * stages_[i].batch * o_.grad_accum;
+    }
+    return tokens;
 }
 
 template <class E>
@@ -178,9 +228,7 @@ void Trainer<E>::print_settings() const {
     }
     std::printf(" in all %s\n", readable_bytes(model_->bytes()).c_str());
     std::printf("data     %s\n", data_->about().c_str());
-    const bool moba = std::any_of(config_.layers.begin(), config_.layers.end(),
-                                  [](const LayerKind& k) { return k.attention == AttentionKind::moba; });
-    if (!moba) { return; }
+    if (!config_.has(AttentionKind::moba)) { return; }
     for (const Stage& s : stages_) {
         const int seen = config_.block_size * config_.top_k;
         if (seen >= s.T) {
@@ -233,8 +281,8 @@ void Trainer<E>::resume() {
     const ModelFolder folder = open_model(o_.out);
     model_->allocate();
     const json s = load_checkpoint(folder, *model_);
-    state_ = {s["step"].get<int>(), s["samples"].get<uint64_t>(), s["stage"].get<size_t>(),
-              s["stage_steps"].get<int>(), s["accuracy"].get<double>()};
+    state_ = {s["step"].get<int>(),     s["samples"].get<uint64_t>(), s["tokens"].get<uint64_t>(),
+              s["stage"].get<size_t>(), s["stage_steps"].get<int>(),  s["accuracy"].get<double>()};
     if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
     if (s["data"].get<uint64_t>() != data_->fingerprint()) {
         throw Error(o_.out + ": the files of --data are not what they were when the run began");
@@ -254,7 +302,9 @@ int Trainer<E>::run() {
     std::fflush(stdout);
     log_.open(o_.out + "/log.jsonl", std::ios::app);
     if (!log_) { throw_errno(o_.out + "/log.jsonl"); }
-    model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
+    if (!o_.resume) {
+        log({{"step", 0}, {"parameters", model_->num_parameters()}, {"memory_bytes", model_->bytes()}});
+    }
     std::signal(SIGINT, ask_to_stop);
     std::signal(SIGTERM, ask_to_stop);
     const double begin = now_ms();
@@ -274,6 +324,11 @@ int Trainer<E>::run() {
 
 template <class E>
 void Trainer<E>::step() {
+    if (!switch_.attention.empty() &&
+        config_.has(switch_.attention == "full" ? AttentionKind::moba : AttentionKind::full) &&
+        (double)state_.tokens >= switch_.share * ((double)state_.tokens + tokens_left())) {
+        switch_attention();
+    }
     const double begin = now_ms();
     const Stage s = stage();
     std::vector<Batch> batches(o_.grad_accum);
@@ -288,6 +343,7 @@ void Trainer<E>::step() {
     }
     state_.step++;
     state_.stage_steps++;
+    state_.tokens += tokens;
     const double lr = learning_rate(o_.lr, state_.step, remaining());
     StepState now{o_.seed, (uint32_t)state_.step, 0, 1.0 / counted, lr};
     double loss = 0, right = 0;
@@ -321,11 +377,6 @@ void Trainer<E>::step() {
     const double gflops = flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
     state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
     ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
-    double tokens_left = 0;
-    for (size_t i = state_.stage; i < stages_.size(); i++) {
-        const int steps = stages_[i].steps - (i == state_.stage ? state_.stage_steps : 0);
-        tokens_left += (double)steps * stages_[i].T * stages_[i].batch * o_.grad_accum;
-    }
     std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
     if (const uint64_t epoch = data_->samples_per_epoch(s.T)) {
         char text[32];
@@ -333,7 +384,7 @@ void Trainer<E>::step() {
         stage_name = text;
     }
     progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, mfu, tokens,
-                    tokens_left * ms_per_token_ / 1000, stage_name});
+                    tokens_left() * ms_per_token_ / 1000, stage_name});
     log({{"step", state_.step},
          {"loss", loss},
          {"accuracy", share},
@@ -346,13 +397,15 @@ void Trainer<E>::step() {
          {"seq_len", s.T},
          {"tokens", tokens}});
     const bool last = state_.stage + 1 == stages_.size();
-    if (!last && (state_.accuracy >= o_.stage_accuracy || state_.stage_steps == s.steps)) {
-        const bool learnt = state_.accuracy >= o_.stage_accuracy;
+    const bool learnt = o_.stage_accuracy > 0 && state_.accuracy >= o_.stage_accuracy;
+    if (!last && (learnt || state_.stage_steps == s.steps)) {
         state_.stage++;
         state_.stage_steps = 0;
         progress_.line("stage T=" + std::to_string(s.T) +
-                       (learnt ? " learnt" : " NOT learnt, out of its steps") + " at step " +
-                       std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
+                       (learnt                   ? " learnt"
+                        : o_.stage_accuracy == 0 ? " done"
+                                                 : " NOT learnt, out of its steps") +
+                       " at step " + std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
     }
 }
 
@@ -392,9 +445,13 @@ void Trainer<E>::save() {
                          {"seed", o_.seed},
                          {"step", state_.step},
                          {"init_from", o_.init_from}};
-    const json state = {{"step", state_.step},         {"samples", state_.samples},
-                        {"stage", state_.stage},       {"stage_steps", state_.stage_steps},
-                        {"accuracy", state_.accuracy}, {"data", data_->fingerprint()},
+    const json state = {{"step", state_.step},
+                        {"samples", state_.samples},
+                        {"tokens", state_.tokens},
+                        {"stage", state_.stage},
+                        {"stage_steps", state_.stage_steps},
+                        {"accuracy", state_.accuracy},
+                        {"data", data_->fingerprint()},
                         {"options", options_}};
     json about = data_->origin();
     about["origin"] = origin;

@@ -1,0 +1,31 @@
+/* What evaluations count: right answers with an interval, and loss by place in the sequence. */
+#pragma once
+#include <nlohmann/json_fwd.hpp>
+#include <vector>
+
+/* Wilson's score interval for `right` of `n`, 95%. */
+struct Interval {
+    double low, high;
+};
+Interval wilson(long right, long n);
+
+struct Tally {
+    long right = 0, answers = 0;
+    void add(const Tally& o) { right += o.right, answers += o.answers; }
+    double share() const { return (double)right / (double)answers; }
+    nlohmann::json to_json() const;
+};
+
+class PositionLoss {
+  public:
+    void add(int position, double loss);
+    int first() const;  // place with a loss
+    int last() const { return (int)count_.size() - 1; }
+    long tokens() const;
+    double mean() const;
+    nlohmann::json to_json() const;  // [{"position", "loss", "count"}, ...]
+
+  private:
+    std::vector<double> sum_;
+    std::vector<long> count_;
+};
