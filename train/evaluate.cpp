@@ -1,9 +1,10 @@
 #include "train/evaluate.h"
 #include "train/data.h"
 #include "train/file.h"
+#include "train/heat_map.h"
+#include "train/numbers.h"
 #include "train/precision.h"
 #include "train/progress.h"
-#include "train/report.h"
 #include "train/scorer.h"
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -119,12 +120,6 @@ class TaskEvaluation {
 };
 
 }  // namespace
-
-static std::string percent(double share) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%.1f%%", 100 * share);
-    return text;
-}
 
 static std::string layer_names(const Config& config) {
     std::string out;
