@@ -2,6 +2,7 @@
 #include "train/data.h"
 #include "train/file.h"
 #include "train/heat_map.h"
+#include "train/interval.h"
 #include "train/numbers.h"
 #include "train/precision.h"
 #include "train/progress.h"
@@ -12,12 +13,6 @@
 #include <unistd.h>
 
 using nlohmann::json;
-
-Interval wilson(long right, long total) {
-    const double z = 1.959964, n = (double)total, p = (double)right / n;
-    const double middle = p + z * z / (2 * n), half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-    return {(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)};
-}
 
 namespace {
 

@@ -2,10 +2,4 @@
 #pragma once
 #include "train/options.h"
 
-/* Wilson's score interval for `right` of `n`, 95%. */
-struct Interval {
-    double low, high;
-};
-Interval wilson(long right, long n);
-
 int run_eval(const EvalOptions&);

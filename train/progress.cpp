@@ -10,6 +10,11 @@ double now_ms() {
     return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
+int terminal_columns() {
+    winsize size{};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
 std::string readable_seconds(double seconds) {
     char text[32];
     const long s = (long)(seconds + 0.5);
@@ -63,8 +68,7 @@ void Progress::step(const StepReport& r) {
         std::fflush(stdout);
         return;
     }
-    winsize size{};
-    const int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+    const int columns = terminal_columns();
     std::string bar;
     const int width = columns < 120 ? 10 : 20, eighths = (int)(8.0 * width * r.step / r.total);
     static const char* part[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};

@@ -26,5 +26,6 @@ class Progress {
     double last_drawn_ms_ = 0;
 };
 
+int terminal_columns();                        // 80 where there is no terminal
 std::string readable_seconds(double seconds);  // "2m05s"
 double now_ms();
