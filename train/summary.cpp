@@ -9,23 +9,28 @@ double number_at(const json& j, const char* key) {
     return it != j.end() && it->is_number() ? it->get<double>() : NAN;
 }
 
-namespace {
+static const json nothing;
 
-const json nothing;
-
-const json& child(const json& j, const char* key) {
+static const json& child(const json& j, const char* key) {
     return j.is_object() && j.contains(key) ? j[key] : nothing;
-}
-
-// 0 where there is none.
-int whole_at(const json& j, const char* key) {
-    const double x = number_at(j, key);
-    return std::isnan(x) ? 0 : (int)x;
 }
 
 std::string text_at(const json& j, const char* key) {
     const json& c = child(j, key);
     return c.is_string() ? c.get<std::string>() : "";
+}
+
+double last_validation_loss(const json& run) {
+    const json& v = child(child(run, "train"), "validation");
+    return v.empty() ? NAN : number_at(v.back(), "loss");
+}
+
+namespace {
+
+// 0 where there is none.
+int whole_at(const json& j, const char* key) {
+    const double x = number_at(j, key);
+    return std::isnan(x) ? 0 : (int)x;
 }
 
 bool done(const json& run) { return text_at(run, "status") == "done"; }
@@ -47,11 +52,6 @@ double mean_of(const std::vector<json>& runs, const char* key) {
     Mean m;
     for (const json& r : runs) { m.add(number_at(child(r, "train"), key)); }
     return m.value();
-}
-
-double last_validation_loss(const json& run) {
-    const json& v = child(child(run, "train"), "validation");
-    return v.empty() ? NAN : number_at(v.back(), "loss");
 }
 
 // Both NaN (a run without --lr) count as equal.

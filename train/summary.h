@@ -13,7 +13,8 @@
 #include <string>
 #include <vector>
 
-double number_at(const nlohmann::json&, const char* key);  // NaN where there is none
+double number_at(const nlohmann::json&, const char* key);     // NaN where there is none
+std::string text_at(const nlohmann::json&, const char* key);  // "" where there is none
 
 /* Over the seeds: two or more: Student's t; one: what `alone` says. */
 struct Estimate {
@@ -95,6 +96,8 @@ struct TaskFigures {
 };
 
 std::vector<TaskFigures> summarize(const std::vector<nlohmann::json>& lines);
+
+double last_validation_loss(const nlohmann::json& run);  // NaN without one
 
 /* How many times as fast `v`'s attention is as full attention; NaN where either was not measured. */
 double speed_factor(const TaskFigures&, const VariantFigures& v, int seq_len);
