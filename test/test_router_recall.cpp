@@ -2,7 +2,7 @@
 #include "moba/philox.h"
 #include "test/check.h"
 #include "train/router_recall.h"
-#include "train/tally.h"
+#include "train/interval.h"
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;

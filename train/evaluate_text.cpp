@@ -1,5 +1,6 @@
 #include "train/evaluate_impl.h"
 #include "train/data.h"
+#include "train/numbers.h"
 #include <algorithm>
 
 using nlohmann::json;

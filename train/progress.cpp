@@ -10,6 +10,11 @@ double now_ms() {
     return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
+int terminal_columns() {
+    winsize size{};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
 std::string readable_seconds(double seconds) {
     char text[32];
     const long s = (long)(seconds + 0.5);
@@ -21,11 +26,6 @@ std::string readable_seconds(double seconds) {
         std::snprintf(text, sizeof text, "%ldh%02ldm", s / 3600, s / 60 % 60);
     }
     return text;
-}
-
-int terminal_columns() {
-    winsize size{};
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
 }
 
 static std::string format(const char* form, double x) {

@@ -1,13 +1,12 @@
-/* Figures on a terminal: a heat map of shares, rows by columns. */
+/* What a comparison found, to be read: a page that needs nothing else, and a summary for the terminal. Both work while runs are missing;
+   what nobody measured does not appear. lines: of results.jsonl, as train/summary.h describes them. */
 #pragma once
+#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
-struct HeatMap {
-    std::string corner;  // what rows and columns are: "depth \ T"
-    std::vector<std::string> columns, rows;
-    std::vector<std::vector<double>> share;  // [row][column], 0..1; NaN = nothing measured
-};
+std::string report_page(const std::vector<nlohmann::json>& lines, const std::string& title);
 
-/* Percentages; on a terminal with a colour from red (0) to green (1) behind them. */
-void print_heat_map(const HeatMap&);
+/* Tables with the variants side by side, heat maps, sentences, in lines of at most `width` characters as far as one column allows. */
+std::string comparison_text(const std::vector<nlohmann::json>& lines, int width, bool colour);
+void print_comparison(const std::vector<nlohmann::json>& lines);  // fits the terminal, coloured if it is one
