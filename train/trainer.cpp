@@ -243,7 +243,7 @@ void Trainer<E>::print_settings() const {
                         seen, s.T);
         } else {
             std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
-                        100 * config_.sparsity(s.T));
+                        100 * config_.sparsity({AttentionKind::moba}, s.T));
         }
     }
 }
