@@ -202,6 +202,8 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "stands twice");
     refused(with("variants", {{{"attention", "full"}}}), "'variants' must be a list");
     refused(with("variants", {{{"name", "../x"}}}), "name '../x'");
+    refused(with("variants", {{{"name", "..x"}}}), "name '..x'");
+    refused(with("tasks", {{{"name", "a.b"}}}), "name 'a.b'");
     refused(with("eval", {{"length", {1}}}), "'length' is not known in eval");
     refused(with("eval", {{"lengths", json::array()}}), "'lengths' of eval: none");
     refused(with("eval", {{"lengths", {0.5}}}), "'lengths' must be a list of numbers from 1");
@@ -214,6 +216,24 @@ TEST_F(Compare, BadPlansGetOneLine) {
     EXPECT_EQ(moba_errors("compare --config " + (dir / "nowhere.json")).status, 1);
     EXPECT_EQ(moba_errors("compare --seeds many").status, 2);
     EXPECT_FALSE(std::filesystem::exists(dir / "out")) << "nothing is begun that cannot be done";
+}
+
+TEST_F(Compare, ShippedPlansCanRun) {
+    int plans = 0;
+    for (const char* where : {"/train", "/docs/experiments"}) {
+        for (const auto& entry : std::filesystem::directory_iterator(MOBA_SOURCE_DIR + std::string(where))) {
+            const std::string file = entry.path();
+            if (entry.path().extension() != ".json" ||
+                read_text(file).find("\"variants\"") == std::string::npos) {
+                continue;
+            }
+            const Outcome r =
+                shell("cd " MOBA_SOURCE_DIR " && " MOBA_PROGRAM " compare --dry-run --config " + file);
+            EXPECT_EQ(r.status, 0) << r.out;
+            plans++;
+        }
+    }
+    EXPECT_GE(plans, 5);
 }
 
 TEST_F(Compare, DryRunPrintsCommandsThatWork) {

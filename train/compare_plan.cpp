@@ -19,7 +19,7 @@ class Reader {
     [[noreturn]] void wrong(const std::string& what) const { throw Error(file_ + ": " + what); }
     const json& object(const json& parent, const char* key, const json& fallback) const;
     void check_keys(const json& object, const std::set<std::string>& known, const std::string& where) const;
-    std::vector<json> named(const char* key) const;
+    std::vector<json> named(const char* key, const std::string& marks) const;
     std::vector<double> numbers(const json& parent, const char* key, double lo, double hi) const;
     int whole(const json& parent, const char* key, int lo, int hi) const;
     void read_eval(ComparePlan::Task&, const json& eval, int seq_len) const;
@@ -47,8 +47,8 @@ void Reader::check_keys(const json& object, const std::set<std::string>& known,
     }
 }
 
-// A list of objects whose names can be folders.
-std::vector<json> Reader::named(const char* key) const {
+// A list of objects whose names can be parts of a folder's: letters, digits and these marks.
+std::vector<json> Reader::named(const char* key, const std::string& marks) const {
     const auto it = j_.find(key);
     if (it == j_.end() || !it->is_array() || it->empty()) {
         wrong(std::string("'") + key + "' must be a list of objects with a name");
@@ -59,10 +59,10 @@ std::vector<json> Reader::named(const char* key) const {
             wrong(std::string("'") + key + "' must be a list of objects with a name");
         }
         const std::string name = x["name"];
-        const bool plain = name.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                                  "0123456789+-_=@,") == std::string::npos;
-        if (name.empty() || name.size() > 40 || !plain) {
-            wrong("name '" + name + "' in '" + key + "': must be 1 to 40 letters, digits or + - _ = @ ,");
+        const std::string letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+        const bool plain = name.find_first_not_of(letters + marks) == std::string::npos;
+        if (name.empty() || name.size() > 40 || !plain || name[0] == '.') {
+            wrong("name '" + name + "' in '" + key + "': must be 1 to 40 letters, digits or " + marks);
         }
         if (!names.insert(name).second) { wrong("name '" + name + "' stands twice in '" + key + "'"); }
     }
@@ -170,8 +170,8 @@ ComparePlan Reader::read() {
     json eval = default_eval;
     eval.update(object(j_, "eval", json::object()));
 
-    const std::vector<json> tasks = named("tasks");
-    std::vector<json> variants = named("variants");
+    const std::vector<json> tasks = named("tasks", "+-_=@,");
+    std::vector<json> variants = named("variants", "+-_=@,.");
     if (!o_.switch_to.empty()) {
         parse_switch(o_.switch_to);
         add_switch(variants, tasks);
