@@ -69,7 +69,7 @@ inline nlohmann::json run_case(const RunCase& c) {
             l["loss_by_position"] = {{{"position", T - 1}, {"loss", 0.01}, {"count", 1000}}};
             if (moba) {
                 for (int i = 0; i < c.layers * c.heads; i++) {
-                    const double p = (i + 1.0) / (c.layers * c.heads) * 256 / T * 0.95,
+                    const double p = std::fmin(0.95, (i + 1.0) / (c.layers * c.heads) * 256 / T * 0.95),
                                  r = std::fmin(1, std::fmax(0, p + 0.05 * noise()));
                     l["router"].push_back({{"layer", i / c.heads},
                                            {"head", i % c.heads},

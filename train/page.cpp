@@ -85,7 +85,7 @@ svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px 4px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:normal}
-th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-child{position:sticky;left:0;background:var(--paper)}thead th{color:var(--soft);font-weight:600;vertical-align:bottom;min-width:5em}tbody th{font-weight:400;min-width:8em}
+th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-child{position:sticky;left:0;background:var(--paper)}thead th{color:var(--soft);font-weight:600;vertical-align:bottom;min-width:5em;max-width:14em}tbody th{font-weight:400;min-width:8em}
 td small{display:block;color:var(--soft)}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border-radius:4px;padding:8px;font-size:.85rem;margin:.3em 0 .8em}
 summary{cursor:pointer}
