@@ -1,5 +1,6 @@
 #include "train/evaluate_impl.h"
 #include "train/file.h"
+#include "train/numbers.h"
 #include "train/precision.h"
 #include "train/progress.h"
 #include <algorithm>
@@ -9,12 +10,6 @@ using nlohmann::json;
 
 void show_progress(const std::string& text) {
     if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
-}
-
-std::string percent(double share) {
-    char text[16];
-    std::snprintf(text, sizeof text, "%.1f%%", 100 * share);
-    return text;
 }
 
 std::string layer_names(const Config& config) {

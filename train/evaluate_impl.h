@@ -11,7 +11,6 @@ template <class E>
 nlohmann::json eval_text(const EvalOptions&, const ModelFolder&, const Config&);
 
 void show_progress(const std::string&);  // on a terminal; "" leaves it
-std::string percent(double share);
 std::string layer_names(const Config&);
 // What MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config&, int T);

@@ -1,5 +1,6 @@
 #include "train/evaluate_impl.h"
-#include "train/report.h"
+#include "train/heat_map.h"
+#include "train/numbers.h"
 #include "train/router_recall.h"
 #include "train/task.h"
 #include <algorithm>

@@ -1,4 +1,4 @@
-#include "train/report.h"
+#include "train/heat_map.h"
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

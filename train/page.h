@@ -1,0 +1,23 @@
+/* HTML pages that need nothing else: no network, no script of others, readable on a phone, in dark, on paper. */
+#pragma once
+#include <string>
+#include <vector>
+
+/* Text for between tags and inside quoted attributes. */
+std::string html_escape(const std::string& text);
+
+/* The whole file. body is HTML; a script, if any, runs after it. The style holds the classes that train/svg.h draws with. */
+std::string html_page(const std::string& title, const std::string& body, const std::string& script = "");
+
+/* <h2> and what belongs to it; "" where there is nothing under it. body is HTML. */
+std::string html_section(const std::string& title, const std::string& body);
+
+/* Figures side by side, as many as there is room for; "" for none. */
+std::string html_cards(const std::vector<std::string>& figures);
+
+/* Cells are HTML; the first column is a heading of its row. Too wide a table scrolls in its own box. */
+struct HtmlTable {
+    std::vector<std::string> columns;
+    std::vector<std::vector<std::string>> rows;
+};
+std::string html_table(const HtmlTable&);
