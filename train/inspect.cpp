@@ -71,7 +71,8 @@ int inspect(const InspectOptions& o) {
     if (!prompt.answer.empty()) { batch.targets.back() = prompt.answer[0]; }
     scorer.run(batch);
 
-    Inspection about{.model = o.model};
+    Inspection about;
+    about.model = o.model;
     for (const LayerKind& k : config.layers) { about.layers.push_back(layer_name(k)); }
     for (int id : prompt.tokens) {
         about.text.push_back(speech.write(id, about.text.empty()));

@@ -12,6 +12,7 @@ static const char* style = R"(
 font-size:.85rem;line-height:1.4}#readout div{max-width:1150px;margin:auto}#readout .tokens{color:var(--soft)}
 body{padding-bottom:9em}svg[id^=v]{touch-action:pan-y;cursor:crosshair}
 .at{fill:none;stroke:var(--ink);stroke-width:1.5px;vector-effect:non-scaling-stroke;pointer-events:none}
+.cards{grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr))}
 mark{background:var(--warn);color:inherit;outline:1px solid var(--soft);border-radius:3px;padding:0 2px}
 .scale{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.85rem}.scale svg{width:13px;height:13px;margin:0 3px 0 7px;vertical-align:-2px}
 @media print{#readout{display:none}}
@@ -153,7 +154,10 @@ std::string InspectPage::prompt() const {
             out += " <em>[" + std::to_string(t + 1 - begin) + " tokens]</em> ";
             continue;
         }
-        const std::string token = html_escape(about_.text[t]);
+        const std::string& text = about_.text[t];
+        const size_t blank = text.size() > 1 && text[0] == ' ';  // not marked
+        const std::string token = html_escape(text.substr(blank));
+        out += blank ? " " : "";
         const char* role = t == about_.question ? "the question"
                            : t == about_.source ? "tells the answer"
                                                 : nullptr;
@@ -230,7 +234,10 @@ std::string InspectPage::html() const {
     }
     body += "<div id=\"readout\" role=\"status\"></div>\n";
     json about = {{"queries", drawn_}, {"tokens", about_.tokens}};
-    if (about_.is_test()) { about["source"] = about_.source; }
+    if (about_.is_test()) {
+        about["question"] = about_.question;
+        about["source"] = about_.source;
+    }
     std::string script = about.dump();
     for (size_t at = 0; (at = script.find('<', at)) != std::string::npos;) {
         script.replace(at, 1, "\\u003c");  // nothing in there ends the script

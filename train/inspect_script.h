@@ -83,5 +83,6 @@ for (const svg of document.querySelectorAll('svg[id^=v]')) {
         show(view, row + step[0], column + step[1]);
     });
 }
-say([['', 'Point at a cell.']]);
+const asked = about.queries.indexOf(about.question);
+show(0, Math.max(asked, 0), asked < 0 ? 0 : Math.floor(about.source / views[0].size));
 )js";
