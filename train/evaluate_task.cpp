@@ -2,8 +2,8 @@
 #include "train/heat_map.h"
 #include "train/interval.h"
 #include "train/numbers.h"
+#include "train/prompt.h"
 #include "train/router_recall.h"
-#include "train/task.h"
 #include <algorithm>
 
 using nlohmann::json;
@@ -89,20 +89,7 @@ std::string router_line(const json& heads) {
 
 template <class E>
 json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
-    TaskSettings settings;
-    if (folder.task.empty()) {
-        settings.name = o.task;
-    } else {
-        settings = task_from_json(json::parse(folder.task), folder.path + ": ");
-    }
-    if (!o.task.empty() && o.task != settings.name) {
-        throw Error("--task " + o.task + ": the model was trained on " + settings.name);
-    }
-    const std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
-    if (task->vocab_size() > config.vocab_size) {
-        throw Error(folder.path + ": vocabulary of " + std::to_string(config.vocab_size) + " tokens, the " +
-                    settings.name + " task has " + std::to_string(task->vocab_size()));
-    }
+    const std::unique_ptr<Task> task = open_task(folder, o.task);
     const std::vector<int> lengths = lengths_of(o, config);
     const int shortest = task->shortest(task->settings().pairs);
     if (lengths[0] < shortest) {
@@ -123,7 +110,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
         TaskEvaluation<E> evaluation(o, config, folder, *task, T);
         if (map.columns.empty()) {
             std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers%s\n", o.model.c_str(),
-                        settings.name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
+                        task->settings().name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
                         100 * task->chance(), layer_names(config).c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));

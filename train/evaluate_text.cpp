@@ -1,4 +1,5 @@
 #include "train/evaluate_impl.h"
+#include "train/numbers.h"
 #include "train/data.h"
 #include "train/numbers.h"
 #include <algorithm>

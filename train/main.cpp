@@ -4,6 +4,7 @@
 #include "train/evaluate.h"
 #include "train/file.h"
 #include "train/info.h"
+#include "train/inspect.h"
 #include "train/options.h"
 #include "train/sample.h"
 #include "train/train_command.h"
@@ -34,7 +35,10 @@ static const char* usage =
     "\n"
     "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
     "  moba eval     accuracy by length and depth     moba bench    time attention, a step, every operation\n"
-    "  moba compare  MoBA against full attention      moba info     what a model folder holds\n"
+    "  moba compare  MoBA against full attention      moba inspect  shows which blocks were chosen
+"
+    "  moba info     what a model folder holds
+"
     "\n"
     "  moba <command> --help tells its options; moba --version the version and commit\n";
 
@@ -77,6 +81,10 @@ static int run(std::vector<std::string> words) {
     if (name == "info") {
         return command<InfoOptions>("moba info", "what a model folder holds", words, add_info_options,
                                     run_info);
+    }
+    if (name == "inspect") {
+        return command<InspectOptions>("moba inspect", "a page that shows which blocks each query chose",
+                                       words, add_inspect_options, run_inspect);
     }
     std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(),
                  usage);

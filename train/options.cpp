@@ -7,6 +7,7 @@
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <algorithm>
+#include <tuple>
 #include <nlohmann/json.hpp>
 
 using CLI::IsMember;
@@ -347,6 +348,37 @@ void add_compare_options(CLI::App& app, CompareOptions& o) {
 void add_info_options(CLI::App& app, InfoOptions& o) {
     start(app);
     add_model_path(app, o.model);
+}
+
+void add_inspect_options(CLI::App& app, InspectOptions& o) {
+    start(app);
+    add_model_path(app, o.model);
+    auto* text = add(app, "--prompt", o.prompt, "TEXT",
+                     "text, or token names of the task, e.g. \"k3 v5 n1 k3\"; empty: a test of the task");
+    auto* ids = add(app, "--prompt-ids", o.prompt_ids, "ID,...", "the prompt as token ids")
+                    ->delimiter(',')
+                    ->take_all()
+                    ->excludes(text);
+    auto* task = add(app, "--task", o.task, "NAME", "of the test; empty: the task the model was trained on")
+                     ->check(task_or_empty());
+    auto* length = add(app, "--seq-len", o.seq_len, "TOKENS",
+                       "T of the test, its answer included; 0 = the length trained")
+                       ->check(Range(0, 1 << 20));
+    auto* depth =
+        add(app, "--depth", o.depth, "SHARE",
+            "where the test tells its answer, 0 = at the start, 1 = at the end; -1 = drawn by --seed")
+            ->check(between(0.0, 1.0) | IsMember({-1}));
+    for (auto* of_test : {task, length, depth}) { of_test->excludes(text)->excludes(ids); }
+    add(app, "--seed", o.seed, "NUMBER", "of the test");
+    for (auto [name, list, help] :
+         {std::tuple{"--layer", &o.layers, "layers to show, from 0; empty: all"},
+          std::tuple{"--head", &o.heads, "query heads to show, from 0; empty: all"}}) {
+        add(app, name, *list, "NUMBER,...", help)->delimiter(',')->check(Range(0, 1 << 16))->take_all();
+    }
+    add_swap(app, o.attention, o.block_size, o.top_k);
+    add(app, "--out", o.out, "FILE", "the page, HTML that needs no network");
+    add(app, "--json", o.json, "FILE", "every query's choice, scores and weights");
+    add_device(app, o.device, o.precision);
 }
 
 // ---------------------------------------------------------------------------------------------------------------------

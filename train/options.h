@@ -84,6 +84,15 @@ struct InfoOptions {
     std::string model;
 };
 
+struct InspectOptions {
+    std::string model, prompt, task, attention, out = "inspect.html", json, device = "auto",
+                                                precision = "fp32";
+    std::vector<int> prompt_ids, layers, heads;
+    int seq_len = 0, block_size = 0, top_k = 0;
+    double depth = -1;
+    uint64_t seed = 1;
+};
+
 constexpr int max_kernel_version = 9;
 inline int kv_heads(const BenchOptions& o) { return o.kv_heads ? o.kv_heads : o.heads; }
 inline int intermediate_size(const BenchOptions& o) {
@@ -96,6 +105,7 @@ void add_sample_options(CLI::App&, SampleOptions&);
 void add_bench_options(CLI::App&, BenchOptions&);
 void add_compare_options(CLI::App&, CompareOptions&);
 void add_info_options(CLI::App&, InfoOptions&);
+void add_inspect_options(CLI::App&, InspectOptions&);
 
 /* All options of a command with their values now, by name: {"seq-len": 256, ...}. */
 nlohmann::json option_values(const CLI::App&);

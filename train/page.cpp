@@ -30,35 +30,37 @@ std::string html_escape(const std::string& text) {
 }
 
 // Series: after Okabe and Ito, told apart by the colour-blind; darker on white and lighter on black than theirs, so that each has
-// a contrast of 3:1. Levels of heat maps: one hue, so that they still order themselves in grey.
+// a contrast of 3:1. Levels of heat maps: two hues, blue and orange, each of which still orders itself in grey.
 struct Theme {
-    const char* names;  // custom properties
-    int level[3][3];    // red, green, blue of the lowest, the middle and the highest level
+    const char* names;   // custom properties
+    int level[2][3][3];  // of each hue: red, green, blue of the lowest, the middle and the highest level
 };
 static const Theme light = {
     "--paper:#fff;--card:#f6f8fa;--ink:#1b2430;--soft:#566273;--rule:#d3dae2;--warn:#fff3d6;"
     "--c0:#0072b2;--c1:#c95500;--c2:#00805d;--c3:#a8478a;--c4:#7d6b00;--c5:#505a66;"
     "--on-low:#111;--on-high:#fff;",
-    {{237, 243, 248}, {74, 133, 183}, {8, 43, 94}}};
+    {{{237, 243, 248}, {74, 133, 183}, {8, 43, 94}}, {{250, 241, 230}, {222, 129, 44}, {112, 40, 0}}}};
 static const Theme dark = {
     "--paper:#12161b;--card:#1a2027;--ink:#e4e9ef;--soft:#a3afbd;--rule:#38424e;--warn:#43360f;"
     "--c0:#56b4e9;--c1:#f0903c;--c2:#2fc49a;--c3:#e38fc4;--c4:#e5d64a;--c5:#b4bdc8;"
     "--on-low:#fff;--on-high:#111;",
-    {{32, 42, 53}, {47, 111, 165}, {206, 231, 255}}};
+    {{{32, 42, 53}, {47, 111, 165}, {206, 231, 255}}, {{48, 39, 30}, {176, 92, 22}, {255, 224, 190}}}};
 
 static std::string properties(const Theme& theme) {
     std::string out = theme.names;
-    for (int l = 0; l < heat_levels; l++) {
-        const double at = 2.0 * l / (heat_levels - 1);  // 0 to 1 to 2
-        const int below = at < 1 ? 0 : 1;
-        char text[32];
-        int rgb[3];
-        for (int c = 0; c < 3; c++) {
-            const int a = theme.level[below][c], b = theme.level[below + 1][c];
-            rgb[c] = (int)std::lround(a + (b - a) * (at - below));
+    for (int hue = 0; hue < 2; hue++) {
+        for (int l = 0; l < heat_levels; l++) {
+            const double at = 2.0 * l / (heat_levels - 1);  // 0 to 1 to 2
+            const int below = at < 1 ? 0 : 1;
+            char text[32];
+            int rgb[3];
+            for (int c = 0; c < 3; c++) {
+                const int a = theme.level[hue][below][c], b = theme.level[hue][below + 1][c];
+                rgb[c] = (int)std::lround(a + (b - a) * (at - below));
+            }
+            std::snprintf(text, sizeof text, "--%c%d:#%02x%02x%02x;", "ho"[hue], l, rgb[0], rgb[1], rgb[2]);
+            out += text;
         }
-        std::snprintf(text, sizeof text, "--h%d:#%02x%02x%02x;", l, rgb[0], rgb[1], rgb[2]);
-        out += text;
     }
     return out;
 }
@@ -81,7 +83,7 @@ svg text{font-size:12px;fill:var(--ink)}
 svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1.2;opacity:.55}
 .band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}
-.cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}
+.cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}.arrow{fill:var(--ink)}.ring{fill:none;stroke:var(--ink);stroke-width:1.2}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px 4px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:normal}
@@ -100,16 +102,20 @@ static std::string style() {
         out += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
     }
     for (int l = 0; l < heat_levels; l++) {
-        out += ".h" + std::to_string(l) + "{color:var(--h" + std::to_string(l) + ")}";
+        for (const char* hue : {"h", "o"}) {
+            const std::string name = hue + std::to_string(l);
+            out += "." + name + "{color:var(--" + name + ")}";
+        }
     }
     return out;
 }
 
-std::string html_page(const std::string& title, const std::string& body, const std::string& script) {
+std::string html_page(const std::string& title, const std::string& body, const std::string& script,
+                      const std::string& style_rules) {
     return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-           html_escape(title) + "</title>\n<style>" + style() + "</style>\n</head>\n<body>\n" + body +
-           (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") + "\n</body>\n</html>\n";
+           html_escape(title) + "</title>\n<style>" + style() + style_rules + "</style>\n</head>\n<body>\n" +
+           body + (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") + "\n</body>\n</html>\n";
 }
 
 std::string html_section(const std::string& title, const std::string& body) {

@@ -6,8 +6,10 @@
 /* Text for between tags and inside quoted attributes. */
 std::string html_escape(const std::string& text);
 
-/* The whole file. body is HTML; a script, if any, runs after it. The style holds the classes that train/svg.h draws with. */
-std::string html_page(const std::string& title, const std::string& body, const std::string& script = "");
+/* The whole file. body is HTML; a script, if any, runs after it. The style holds the classes that train/svg.h draws with;
+   further rules of the page's own come behind it. */
+std::string html_page(const std::string& title, const std::string& body, const std::string& script = "",
+                      const std::string& style_rules = "");
 
 /* <h2> and what belongs to it; "" where there is nothing under it. body is HTML. */
 std::string html_section(const std::string& title, const std::string& body);

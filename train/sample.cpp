@@ -1,17 +1,11 @@
 #include "train/sample.h"
-#include "train/checkpoint.h"
 #include "train/precision.h"
 #include "train/progress.h"
+#include "train/prompt.h"
 #include "train/safetensors.h"
-#include "train/task.h"
-#include "train/tokenizer.h"
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
-#include <sstream>
-
-using nlohmann::json;
 
 int choose_token(std::vector<float> logits, const std::vector<int>& tokens, const Sampling& s, Rng& rng) {
     if (s.repetition_penalty != 1) {
@@ -49,88 +43,6 @@ int choose_token(std::vector<float> logits, const std::vector<int>& tokens, cons
 
 namespace {
 
-/* How a model's tokens are read and written: names of its task, text of its tokenizer, or plain ids. */
-class Speech {
-  public:
-    explicit Speech(const ModelFolder& folder) {
-        if (!folder.task.empty()) {
-            task =
-                make_task(task_from_json(json::parse(folder.task), folder.path + ": "), folder.path + ": ");
-        } else if (!folder.tokenizer.empty()) {
-            tokenizer_ = std::make_unique<Tokenizer>(folder.tokenizer);
-        }
-    }
-    std::vector<int> parse(const std::string& text) const {
-        if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
-        if (tokenizer_) {
-            throw Error(
-                "--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
-                "data/prepare_text.py --encode prints");
-        }
-        if (!task) {
-            throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids");
-        }
-        std::vector<int> ids;
-        std::stringstream in(text);
-        for (std::string word; in >> word;) { ids.push_back(task->token_id(word)); }
-        return ids;
-    }
-    // A token as it comes, behind others or as the first.
-    std::string write(int id, bool first) const {
-        if (tokenizer_) { return tokenizer_->text(id); }
-        const bool named = task && id < task->vocab_size();
-        return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
-    }
-    std::string write(const std::vector<int>& ids) const {
-        std::string out;
-        for (int id : ids) { out += write(id, out.empty()); }
-        return out;
-    }
-    std::unique_ptr<Task> task;
-
-  private:
-    std::unique_ptr<Tokenizer> tokenizer_;
-};
-
-// What the model is to go on with, and what a test wants to hear.
-struct Prompt {
-    std::vector<int> tokens, answer;
-    int shown = 0;  // tokens before this one are not printed
-};
-
-Prompt make_prompt(const SampleOptions& o, const ModelFolder& folder, const Speech& speech) {
-    Prompt p;
-    p.tokens = o.prompt_ids;
-    if (p.tokens.empty() && !o.prompt.empty()) { p.tokens = speech.parse(o.prompt); }
-    if (p.tokens.empty() && speech.task) {
-        Sample test;
-        Rng rng(o.seed, Purpose::eval_data, 0);
-        const double depth = rng.uniform();
-        const int T = std::min(folder.config.max_position_embeddings, 1 << 20);
-        const int shortest = speech.task->shortest(speech.task->settings().pairs);
-        if (T < shortest) {
-            throw Error(folder.path + "/config.json: max_position_embeddings = " + std::to_string(T) +
-                        ": a test of its task needs " + std::to_string(shortest) + " tokens");
-        }
-        speech.task->draw_test(rng, T, depth, test);
-        size_t asked = 0;
-        while (test.targets[asked] == ignored) { asked++; }
-        p.tokens.assign(test.tokens.begin(), test.tokens.begin() + asked + 1);
-        for (; test.targets[asked] != ignored; asked++) { p.answer.push_back(test.targets[asked]); }
-    } else if (p.tokens.empty() && folder.begin_token >= 0) {
-        p.tokens = {folder.begin_token};  // a new document
-        p.shown = 1;
-    }
-    if (p.tokens.empty()) { throw Error("sample: no prompt; use --prompt or --prompt-ids"); }
-    for (int id : p.tokens) {
-        if (id < 0 || id >= folder.config.vocab_size) {
-            throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +
-                        std::to_string(folder.config.vocab_size - 1));
-        }
-    }
-    return p;
-}
-
 template <class E>
 void write_logits(const std::string& path, Model<E>& model, int tokens) {
     const int V = model.config().vocab_size;
@@ -158,7 +70,11 @@ int sample(const SampleOptions& o) {
         swap_attention(config, o.attention, o.block_size, o.moba_top_k);
     }
     const Speech speech(folder);
-    Prompt prompt = make_prompt(o, folder, speech);
+    PromptSource source{o.prompt, o.prompt_ids, o.seed};
+    const bool new_document =
+        o.prompt.empty() && o.prompt_ids.empty() && !speech.task && folder.begin_token >= 0;
+    if (new_document) { source.ids = {folder.begin_token}; }
+    Prompt prompt = make_prompt(source, folder, speech);
     std::vector<int>& tokens = prompt.tokens;
     const int given = (int)tokens.size();
     const int count = o.max_new_tokens         ? o.max_new_tokens
@@ -176,7 +92,7 @@ int sample(const SampleOptions& o) {
     if (!o.decode_attention.empty()) {
         model.decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
-    std::printf("%s%s", speech.write({tokens.begin() + prompt.shown, tokens.end()}).c_str(),
+    std::printf("%s%s", speech.write({tokens.begin() + new_document, tokens.end()}).c_str(),
                 speech.task ? "\n-> " : "");
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);

@@ -280,8 +280,7 @@ std::string draw_chart(const Chart& c) {
                   legend(c.series));
 }
 
-// 0 is level 0; all else, however small, is to be told from it.
-static int heat_level(double share) {
+int heat_level(double share) {
     return share > 0 ? std::clamp(1 + (int)(share * (heat_levels - 1)), 1, heat_levels - 1) : 0;
 }
 
@@ -320,24 +319,47 @@ std::string draw_heat_map(const std::string& title, const HeatMap& m) {
     return figure(title, title + ": percentages by " + m.corner, end + 22, out);
 }
 
+// The cells, in units of cells: one path for each level of both hues.
+static std::string dense_cells(const DenseMap& m) {
+    std::string path[2 * heat_levels];
+    int at[2 * heat_levels][2] = {};  // where the pen of each is
+    for (int r = 0; r < m.rows; r++) {
+        const auto style = [&](int c) {
+            const size_t cell = (size_t)r * m.columns + c;
+            if (std::isnan(m.value[cell])) { return -1; }
+            const bool other = !m.other_hue.empty() && m.other_hue[cell];
+            return heat_level(m.value[cell] / m.high) + other * heat_levels;
+        };
+        for (int c = 0, next; c < m.columns; c = next) {
+            const int s = style(c);
+            for (next = c + 1; next < m.columns && style(next) == s;) { next++; }
+            if (s < 0) { continue; }
+            // a stroke one cell high; moves are relative, which is shorter
+            path[s] += "m" + std::to_string(c - at[s][0]) + " " + std::to_string(r - at[s][1]) + "h" +
+                       std::to_string(next - c);
+            at[s][0] = next, at[s][1] = r;
+        }
+    }
+    std::string out;
+    for (int s = 0; s < 2 * heat_levels; s++) {
+        if (path[s].empty()) { continue; }
+        out += "<path class=\"" + std::string(s < heat_levels ? "h" : "o") + std::to_string(s % heat_levels) +
+               "\" transform=\"translate(0 .5)\" d=\"M0 0" + path[s] + "\"/>";
+    }
+    return out;
+}
+
+static std::string arrow(double x1, double y1, double x2, double y2, double x3, double y3,
+                         const std::string& label) {
+    return "<path class=\"arrow\" d=\"M" + number(x1) + " " + number(y1) + "L" + number(x2) + " " +
+           number(y2) + "L" + number(x3) + " " + number(y3) + "Z\"><title>" + html_escape(label) +
+           "</title></path>";
+}
+
 std::string draw_dense_map(const DenseMap& m) {
     if (m.rows < 1 || m.columns < 1) { return ""; }
     const double end = top + std::min(240.0, 24.0 * m.rows);
-    std::string levels[heat_levels];
-    int at[heat_levels][2] = {};  // where the pen of each level is
-    for (int r = 0; r < m.rows; r++) {
-        const float* row = m.value.data() + (size_t)r * m.columns;
-        const auto level = [&](int c) { return std::isnan(row[c]) ? -1 : heat_level(row[c] / m.high); };
-        for (int c = 0, next; c < m.columns; c = next) {
-            const int l = level(c);
-            for (next = c + 1; next < m.columns && level(next) == l;) { next++; }
-            if (l < 0) { continue; }
-            // a stroke one cell high; moves are relative, which is shorter
-            levels[l] += "m" + std::to_string(c - at[l][0]) + " " + std::to_string(r - at[l][1]) + "h" +
-                         std::to_string(next - c);
-            at[l][0] = next, at[l][1] = r;
-        }
-    }
+    const double cell_w = (right - left) / m.columns, cell_h = (end - top) / m.rows;
     std::string out =
         text(2, 12, "start", m.row_label) + text((left + right) / 2, end + 31, "middle", m.column_label);
     for (const Tick& t : linear_ticks(0, m.rows * m.row_unit, std::min(6, m.rows), false)) {
@@ -349,15 +371,22 @@ std::string draw_dense_map(const DenseMap& m) {
         out += line("grid", x, end, x, end + 4) + text(std::min(x, right - 6), end + 16, "middle", t.label);
     }
     char transform[120];
-    std::snprintf(transform, sizeof transform, "translate(%g %g) scale(%.6g %.6g)", left, top,
-                  (right - left) / m.columns, (end - top) / m.rows);
-    out += "<g class=\"dense\" shape-rendering=\"crispEdges\" transform=\"" + std::string(transform) + "\">";
-    for (int l = 0; l < heat_levels; l++) {
-        if (!levels[l].empty()) {
-            out += "<path class=\"h" + std::to_string(l) + "\" transform=\"translate(0 .5)\" d=\"M0 0" +
-                   levels[l] + "\"/>";
+    std::snprintf(transform, sizeof transform, "translate(%g %g) scale(%.6g %.6g)", left, top, cell_w,
+                  cell_h);
+    out += "<g class=\"dense\" shape-rendering=\"crispEdges\" transform=\"" + std::string(transform) + "\">" +
+           dense_cells(m) + "</g>";
+    for (const Mark& row : m.row_marks) {
+        const double y = top + cell_h * (row.at + 0.5);
+        out += arrow(right + 1, y, right + 9, y - 4, right + 9, y + 4, row.label);
+    }
+    for (const Mark& column : m.column_marks) {
+        const double x = left + cell_w * (column.at + 0.5);
+        out += arrow(x, top - 1, x - 4, top - 9, x + 4, top - 9, column.label);
+        for (const Mark& row : m.row_marks) {
+            out += "<rect class=\"ring\"" + attribute("x", x - cell_w / 2 - 2) +
+                   attribute("y", top + cell_h * row.at - 2) + attribute("width", cell_w + 4) +
+                   attribute("height", cell_h + 4) + " rx=\"2\"/>";
         }
     }
-    return figure(m.title, m.title + ": " + m.row_label + " by " + m.column_label, end + 38, out + "</g>", "",
-                  m.id);
+    return figure(m.title, m.title + ": " + m.row_label + " by " + m.column_label, end + 38, out, "", m.id);
 }

@@ -6,7 +6,11 @@
 #include <string>
 #include <vector>
 
-constexpr int series_colours = 6, heat_levels = 16;  // classes s0 to s5, h0 to h15
+constexpr int series_colours = 6,
+              heat_levels = 16;  // classes s0 to s5; h0 to h15, and o0 to o15 in another hue
+
+/* The level of a share: 0 is level 0; all else, however small, is to be told from it. */
+int heat_level(double share);
 
 /* How an axis counts, and how its numbers are written. log2: ticks at powers of two, 1K = 1024. */
 enum class Scale { linear, log2, log10 };
@@ -59,5 +63,8 @@ struct DenseMap {
     std::string row_label, column_label;
     double row_unit = 1, column_unit = 1;  // what one row and one column count on the axes, e.g. tokens
     std::string id = "";                   // of the <svg>, for a script
+    std::vector<char> other_hue = {};      // [row][column]; empty = none
+    /* Arrows at the edges, pointing at a row or a column; where two of them meet, a ring. */
+    std::vector<Mark> row_marks = {}, column_marks = {};
 };
 std::string draw_dense_map(const DenseMap&);

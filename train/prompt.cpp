@@ -1,0 +1,126 @@
+#include "train/prompt.h"
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+using nlohmann::json;
+
+std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& name) {
+    TaskSettings settings;
+    if (folder.task.empty()) {
+        settings.name = name;
+    } else {
+        settings = task_from_json(json::parse(folder.task), folder.path + ": ");
+    }
+    if (!name.empty() && name != settings.name) {
+        throw Error("--task " + name + ": the model was trained on " + settings.name);
+    }
+    std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
+    if (task->vocab_size() > folder.config.vocab_size) {
+        throw Error(folder.path + ": vocabulary of " + std::to_string(folder.config.vocab_size) +
+                    " tokens, the " + settings.name + " task has " + std::to_string(task->vocab_size()));
+    }
+    return task;
+}
+
+Speech::Speech(const ModelFolder& folder, const std::string& task_name) {
+    if (!folder.task.empty() || !task_name.empty()) {
+        task = open_task(folder, task_name);
+    } else if (!folder.tokenizer.empty()) {
+        tokenizer_ = std::make_unique<Tokenizer>(folder.tokenizer);
+    }
+}
+
+std::vector<int> Speech::parse(const std::string& text) const {
+    if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
+    if (tokenizer_) {
+        throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
+                    "data/prepare_text.py --encode prints");
+    }
+    if (!task) {
+        throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids");
+    }
+    std::vector<int> ids;
+    std::stringstream in(text);
+    for (std::string word; in >> word;) { ids.push_back(task->token_id(word)); }
+    return ids;
+}
+
+std::string Speech::write(int id, bool first) const {
+    if (tokenizer_) { return tokenizer_->text(id); }
+    const bool named = task && id < task->vocab_size();
+    return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
+}
+
+std::string Speech::write(const std::vector<int>& ids) const {
+    std::string out;
+    for (int id : ids) { out += write(id, out.empty()); }
+    return out;
+}
+
+static bool is_utf8(const std::string& text) {
+    try {
+        json(text).dump();
+        return true;
+    } catch (const json::exception&) { return false; }
+}
+
+std::string Speech::name(int id) const {
+    const std::string text = write(id, true);
+    if (text.empty()) { return "#" + std::to_string(id); }  // a mark, such as the end of a document
+    const bool whole = is_utf8(text);
+    std::string out;
+    for (const char c : text) {
+        const unsigned char byte = (unsigned char)c;
+        if (c == '\n') {
+            out += "\\n";
+        } else if (byte < ' ' || byte == 127 || (byte > 127 && !whole)) {
+            char hex[8];
+            std::snprintf(hex, sizeof hex, "\\x%02x", byte);
+            out += hex;
+        } else {
+            out += c;
+        }
+    }
+    return out;
+}
+
+static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, const Task& task) {
+    const int trained = std::min(folder.config.max_position_embeddings, 1 << 20);
+    const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest(task.settings().pairs);
+    if (T < shortest) {
+        throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
+                    std::to_string(T) + ": a test of its task needs " + std::to_string(shortest) + " tokens");
+    }
+    if (from.depth >= 0 && !task.has_depth()) {
+        throw Error("--depth: in the " + task.settings().name + " task nothing is placed");
+    }
+    Rng rng(from.seed, Purpose::eval_data, 0);
+    const double drawn = rng.uniform();
+    Sample test;
+    task.draw_test(rng, T, from.depth >= 0 ? from.depth : drawn, test);
+    const auto wanted = [&](size_t t) { return test.targets[t] != ignored; };
+    size_t question = task.one_answer() ? 0 : test.targets.size() - 1;
+    while (!wanted(question)) { question += task.one_answer() ? 1 : -1; }
+    Prompt p;
+    p.tokens.assign(test.tokens.begin(), test.tokens.begin() + question + 1);
+    p.source = test.sources[question];
+    for (; question < test.targets.size() && wanted(question); question++) {
+        p.answer.push_back(test.targets[question]);
+    }
+    return p;
+}
+
+Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const Speech& speech) {
+    Prompt p;
+    p.tokens = from.ids;
+    if (p.tokens.empty() && !from.text.empty()) { p.tokens = speech.parse(from.text); }
+    if (p.tokens.empty() && speech.task) { p = draw_prompt(from, folder, *speech.task); }
+    if (p.tokens.empty()) { throw Error("no prompt; use --prompt or --prompt-ids"); }
+    for (int id : p.tokens) {
+        if (id < 0 || id >= folder.config.vocab_size) {
+            throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +
+                        std::to_string(folder.config.vocab_size - 1));
+        }
+    }
+    return p;
+}
