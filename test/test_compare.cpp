@@ -193,7 +193,8 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("base", {{"no-such-option", 3}}), "no-such-option");
     refused(with("base", {{"steps", "many"}}), "--steps");
     refused(with("base", {{"steps", nullptr}}), "'steps' has no usable value");
-    refused(with("base", {{"seed", 4}}), "'seed' is decided by compare");
+    refused(with("base", {{"seed", 4}}), "'seed' cannot stand here");
+    refused(with("base", {{"help", true}}), "'help' cannot stand here");
     refused(with("base", {{"block-size", 24}}), "variant 'full' of task 'needle': block_size = 24");
     refused(with("base", {{"config", dir / "nowhere.json"}}), "nowhere.json");
     refused(with("base", {{"switch", "full@2"}}), "--switch full@2");

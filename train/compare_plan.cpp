@@ -129,8 +129,10 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     }
     const std::string variant_name = variant["name"], task_name = task["name"];
     const std::string where = file_ + ": variant '" + variant_name + "' of task '" + task_name + "': ";
-    for (const char* key : {"out", "resume", "seed"}) {
-        if (options.contains(key)) { throw Error(where + "'" + key + "' is decided by compare"); }
+    for (const char* key : {"out", "resume", "seed", "help"}) {
+        if (options.contains(key)) {
+            throw Error(where + "'" + key + "' cannot stand here: compare decides it");
+        }
     }
     for (const auto& [key, value] : options.items()) {
         if (value.is_object() || value.is_null()) {
