@@ -61,6 +61,7 @@ int inspect(const InspectOptions& o) {
                            heads = pick("--head", o.heads, config.num_heads);
     const Speech speech(folder, o.task);
     const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
+    if (o.out.empty()) { throw Error("--out: no file is named"); }
     for (const std::string& file : {o.out, o.json}) {
         if (!file.empty()) { write_file(file, ""); }  // where it cannot be written, that is told now
     }
