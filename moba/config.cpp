@@ -27,12 +27,28 @@ std::vector<double> Config::rope_frequencies() const {
     return f;
 }
 
-double Config::sparsity(int T) const {
+double Config::sparsity(const LayerKind& k, int T) const {
+    const double causal = T * (T + 1.0) / 2, S = block_size, w = std::min(k.window, T);
     double seen = 0;
-    for (int t = 0; t < T; t++) {
-        seen += std::min(t / block_size, top_k - 1) * (double)block_size + t % block_size + 1;
+    switch (k.attention) {
+    case AttentionKind::full:
+        return 0;
+    case AttentionKind::window:
+        seen = w * (w + 1) / 2 + (T - w) * w;
+        break;
+    case AttentionKind::moba:
+        for (int n = 0; n * block_size < T; n++) {  // the queries of block n
+            const double queries = std::min(block_size, T - n * block_size);
+            seen += queries * std::min(n, top_k - 1) * S + queries * (queries + 1) / 2;
+        }
     }
-    return 1 - seen / (T * (T + 1.0) / 2);
+    return 1 - seen / causal;
+}
+
+double Config::sparsity(int T) const {
+    double sum = 0;
+    for (const LayerKind& k : layers) { sum += sparsity(k, T); }
+    return sum / (double)layers.size();
 }
 
 bool Config::is_plain_llama() const {

@@ -70,8 +70,10 @@ struct Config {
     }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers
-    double sparsity(int T) const;  // share of causal query-key pairs that moba layers leave out at length T
-    bool is_plain_llama() const;   // weights and positions are Llama's
+    // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over all layers.
+    double sparsity(const LayerKind&, int T) const;
+    double sparsity(int T) const;
+    bool is_plain_llama() const;  // weights and positions are Llama's
 };
 
 /* Throws Error: one line that names the setting, its value and what is allowed. */

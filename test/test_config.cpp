@@ -205,6 +205,11 @@ TEST(Config, Sparsity) {
     EXPECT_NEAR(c.sparsity(64), 1 - (4 * 136 + 48 * 16) / 2080.0, 1e-12);
     c.top_k = 4;
     EXPECT_NEAR(c.sparsity(64), 0, 1e-12);
+    c.top_k = 2;
+    c.layers = parse_layers("moba,full,window:3,full", 4);
+    EXPECT_NEAR(c.sparsity(40),
+                ((1 - (136 + (16 * 16 + 136) + (8 * 16 + 36)) / 820.0) + (1 - (1 + 2 + 38 * 3) / 820.0)) / 4,
+                1e-12);
 }
 
 TEST(Config, AttentionShape) {

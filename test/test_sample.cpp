@@ -1,6 +1,5 @@
 /* Sampling: what each setting may and may not choose. */
 #include "test/check.h"
-#include "train/tally.h"
 #include "train/sample.h"
 #include <map>
 
@@ -36,15 +35,6 @@ TEST(Sample, TopKAndTopPCut) {
 TEST(Sample, RepetitionPenaltyPushesDown) {
     EXPECT_EQ(drawn({2, 1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
     EXPECT_EQ(drawn({-1, -1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
-}
-
-TEST(Evaluate, WilsonInterval) {  // published values for 95%
-    const Interval i = wilson(8, 10);
-    EXPECT_NEAR(i.low, 0.4901625, 1e-5);
-    EXPECT_NEAR(i.high, 0.9433178, 1e-5);
-    EXPECT_NEAR(wilson(10, 10).high, 1, 1e-12);
-    EXPECT_NEAR(wilson(10, 10).low, 0.7224672, 1e-5);
-    EXPECT_NEAR(wilson(0, 1000).low, 0, 1e-12);
 }
 
 }  // namespace

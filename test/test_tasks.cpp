@@ -29,10 +29,14 @@ void expect_oracle(const TaskSettings& settings, int answers, const Oracle& orac
         }
         ASSERT_EQ((int)s.tokens.size(), T);
         ASSERT_EQ(s.targets.size(), s.tokens.size());
+        ASSERT_EQ(s.sources.size(), s.tokens.size());
         int counted = 0;
         for (int t = 0; t < T; t++) {
             ASSERT_TRUE(s.tokens[t] >= 0 && s.tokens[t] < task->vocab_size());
+            ASSERT_EQ(s.sources[t] < 0, s.targets[t] == ignored);
             if (s.targets[t] == ignored) { continue; }
+            ASSERT_LT(s.sources[t], t);
+            ASSERT_EQ(s.tokens[s.sources[t]], s.targets[t]) << "at " << t;
             counted++;
             ASSERT_EQ(s.targets[t], oracle(*task, s.tokens, t))
                 << token_text(*task, s.tokens.data(), s.tokens.size()) << " at " << t;

@@ -24,7 +24,7 @@ std::string sparsity_note(const Config& config, int T) {
     if (config.block_size * config.top_k >= T) {
         return "; top-k * block-size >= T: MoBA is full attention here";
     }
-    return "; moba layers leave out " + percent(config.sparsity(T)) + " of the pairs";
+    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) + " of the pairs";
 }
 
 std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {

@@ -1,5 +1,6 @@
 #include "train/evaluate_impl.h"
 #include "train/heat_map.h"
+#include "train/interval.h"
 #include "train/numbers.h"
 #include "train/prompt.h"
 #include "train/router_recall.h"

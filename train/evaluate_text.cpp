@@ -1,6 +1,7 @@
 #include "train/evaluate_impl.h"
 #include "train/numbers.h"
 #include "train/data.h"
+#include "train/numbers.h"
 #include <algorithm>
 
 using nlohmann::json;

@@ -66,6 +66,11 @@ void write_file(const std::string& path, const std::string& text) {
     w.finish();
 }
 
+void replace_file(const std::string& path, const std::string& text) {
+    write_file(path + ".tmp", text);
+    if (std::rename((path + ".tmp").c_str(), path.c_str()) != 0) { throw_errno(path); }
+}
+
 void fsync_folder(const std::string& path) {
     const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
     if (fd < 0) { throw_errno(path); }

@@ -27,6 +27,8 @@ class FileWriter {
 
 std::string one_line(std::string text);  // control characters become ?
 void write_file(const std::string& path, const std::string& text);
+void replace_file(const std::string& path,
+                  const std::string& text);  // a reader sees the old text or the new one
 void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);

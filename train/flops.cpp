@@ -9,13 +9,7 @@ double step_flop(const Config& c, size_t num_parameters, const std::vector<int>&
     double pairs = 0;
     for (size_t i = 0; i + 1 < cu_seqlens.size(); i++) {
         const int T = cu_seqlens[i + 1] - cu_seqlens[i];
-        const double causal = T * (T + 1.0) / 2, seen = causal * (1 - c.sparsity(T));
-        for (const LayerKind& k : c.layers) {
-            const double w = std::min(k.window, T);
-            pairs += k.attention == AttentionKind::full   ? causal
-                     : k.attention == AttentionKind::moba ? seen
-                                                          : w * (w + 1) / 2 + (T - w) * w;
-        }
+        pairs += (double)c.layers.size() * T * (T + 1.0) / 2 * (1 - c.sparsity(T));
     }
     return 6 * (weights * tokens + embedding * counted) + 14.0 * c.head_dim * c.num_heads * pairs;
 }

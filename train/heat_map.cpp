@@ -11,22 +11,34 @@ static int heat_colour(double share) {
     return 16 + 36 * std::clamp(red, 0, 5) + 6 * std::clamp(green, 0, 5);
 }
 
-void print_heat_map(const HeatMap& m) {
-    const bool colour = isatty(STDOUT_FILENO);
-    std::printf("%10s", m.corner.c_str());
-    for (const std::string& c : m.columns) { std::printf(" %9s", c.c_str()); }
-    std::printf("\n");
+int heat_map_width(const HeatMap& m) { return 10 + 10 * (int)m.columns.size(); }
+
+std::vector<std::string> heat_map_lines(const HeatMap& m, bool colour) {
+    char text[64];
+    const auto padded = [&](const char* form, const std::string& what) {
+        std::snprintf(text, sizeof text, form, what.c_str());
+        return std::string(text);
+    };
+    std::vector<std::string> lines = {padded("%10s", m.corner)};
+    for (const std::string& c : m.columns) { lines[0] += padded(" %9s", c); }
     for (size_t r = 0; r < m.rows.size(); r++) {
-        std::printf("%10s", m.rows[r].c_str());
+        std::string line = padded("%10s", m.rows[r]);
         for (double share : m.share[r]) {
             if (std::isnan(share)) {
-                std::printf(" %9s", "-");
-            } else if (colour) {
-                std::printf(" \033[30;48;5;%dm%8.1f%%\033[0m", heat_colour(share), 100 * share);
-            } else {
-                std::printf(" %8.1f%%", 100 * share);
+                line += padded(" %9s", "-");
+                continue;
             }
+            if (colour) { line += " \033[30;48;5;" + std::to_string(heat_colour(share)) + "m"; }
+            std::snprintf(text, sizeof text, colour ? "%8.1f%%\033[0m" : " %8.1f%%", 100 * share);
+            line += text;
         }
-        std::printf("\n");
+        lines.push_back(line);
+    }
+    return lines;
+}
+
+void print_heat_map(const HeatMap& m) {
+    for (const std::string& line : heat_map_lines(m, isatty(STDOUT_FILENO))) {
+        std::printf("%s\n", line.c_str());
     }
 }

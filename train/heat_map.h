@@ -9,5 +9,10 @@ struct HeatMap {
     std::vector<std::vector<double>> share;  // [row][column], 0..1; NaN = nothing measured
 };
 
-/* Percentages; on a terminal with a colour from red (0) to green (1) behind them. */
+/* A line for the columns' names, then one for each row, all equally wide; with a colour from red (0) to green (1) behind the
+   percentages if so wanted. */
+std::vector<std::string> heat_map_lines(const HeatMap&, bool colour);
+int heat_map_width(const HeatMap&);  // characters, colours not counted
+
+/* The lines; coloured on a terminal. */
 void print_heat_map(const HeatMap&);

@@ -1,12 +1,13 @@
 /* moba: one program. Subcommands, options, errors; the work is elsewhere. */
 #include "train/bench.h"
-#include "train/checkpoint.h"
+#include "train/compare.h"
 #include "train/evaluate.h"
 #include "train/file.h"
 #include "train/info.h"
 #include "train/inspect.h"
 #include "train/options.h"
 #include "train/sample.h"
+#include "train/train_command.h"
 #include "train/trainer.h"
 #include "train/version.h"
 #include <CLI/App.hpp>
@@ -19,69 +20,13 @@
 
 using nlohmann::json;
 
-static void parse(CLI::App& app, std::vector<std::string> words) {
-    std::reverse(words.begin(), words.end());  // CLI11 reads them from the back
-    try {
-        app.parse(std::move(words));
-    } catch (const CLI::CallForHelp&) {
-        std::printf("%s", app.help().c_str());
-        throw;
-    }
-}
-
-/* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
-   what is learnt. */
-static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
-    static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
-                                                  "eval-samples", "log-every", "recompute"};
-    const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
-    json merged = saved;
-    for (const std::string& name : options_given(given)) {
-        const bool changed = !saved.contains(name) || saved[name] != now[name];
-        if (changed && std::find(free.begin(), free.end(), name) == free.end()) {
-            throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + o.out + " (" +
-                        (saved.contains(name) ? saved[name].dump() : "not set") +
-                        "); --resume keeps its settings");
-        }
-        merged[name] = now[name];
-    }
-    std::vector<std::string> words = option_words(merged);
-    words.push_back("--resume");
-    return words;
-}
-
-struct TrainCommand {
-    TrainOptions options;
-    CLI::App app{"train a model from scratch, or further", "moba train"};
-
-    explicit TrainCommand(const std::vector<std::string>& words) {
-        add_train_options(app, options);
-        parse(app, words);
-        options.given = options_given(app);
-    }
-    int run() const { return run_train(options, option_values(app)); }
-};
-
-static int train(const std::vector<std::string>& words) {
-    const TrainCommand line(words);
-    std::vector<std::string> all = words;
-    if (line.app.count("--config")) {
-        const std::vector<std::string> file =
-            config_words(line.app, line.app.get_option("--config")->as<std::string>());
-        all.insert(all.begin(), file.begin(), file.end());
-    }
-    const TrainCommand merged(all);
-    if (!merged.options.resume) { return merged.run(); }
-    return TrainCommand(resume_words(merged.options, merged.app)).run();
-}
-
 template <class Options, class Add, class Run>
 static int command(const char* name, const char* about, const std::vector<std::string>& words, Add add,
                    Run run) {
     Options o;
     CLI::App app(about, name);
     add(app, o);
-    parse(app, words);
+    parse_words(app, words);
     return run(o);
 }
 
@@ -90,8 +35,10 @@ static const char* usage =
     "\n"
     "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
     "  moba eval     accuracy by length and depth     moba bench    time attention, a step, every operation\n"
-    "  moba info     what a model folder holds        moba inspect  a page that shows which blocks were "
-    "chosen\n"
+    "  moba compare  MoBA against full attention      moba inspect  shows which blocks were chosen
+"
+    "  moba info     what a model folder holds
+"
     "\n"
     "  moba <command> --help tells its options; moba --version the version and commit\n";
 
@@ -111,7 +58,14 @@ static int run(std::vector<std::string> words) {
         std::printf("%s", usage);
         return 0;
     }
-    if (name == "train") { return train(words); }
+    if (name == "train") {
+        const TrainCommand line = parse_train(words);
+        return run_train(line.options, line.values);
+    }
+    if (name == "compare") {
+        return command<CompareOptions>("moba compare", "train variants of a model and compare them", words,
+                                       add_compare_options, run_compare);
+    }
     if (name == "eval") {
         return command<EvalOptions>("moba eval", "accuracy by length and depth", words, add_eval_options,
                                     run_eval);

@@ -329,6 +329,22 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add_device(app, o.device, o.precision);
 }
 
+void add_compare_options(CLI::App& app, CompareOptions& o) {
+    start(app);
+    add(app, "--config", o.config, "FILE",
+        "variants, tasks, seeds, lengths: compare_plan.h tells what it may hold");
+    add(app, "--out", o.out, "DIR",
+        "runs, results.jsonl and report.html; what is done there already is not done again");
+    add(app, "--seeds", o.seeds, "SEEDS", "runs of each variant, with seeds 1, 2, ...; 0 = as the file says")
+        ->check(Range(0, 1000));
+    add(app, "--switch", o.switch_to, "KIND@SHARE",
+        "one more variant: the first with moba layers, which become this kind after this share of the "
+        "tokens, "
+        "e.g. full@0.9");
+    app.add_flag("--dry-run", o.dry_run, "only check everything, and print the commands");
+    add_device(app, o.device, o.precision);
+}
+
 void add_info_options(CLI::App& app, InfoOptions& o) {
     start(app);
     add_model_path(app, o.model);

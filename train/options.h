@@ -73,6 +73,13 @@ struct BenchOptions {
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
 };
 
+struct CompareOptions {
+    std::string config = "train/compare.json", out = "out/compare", switch_to, device = "auto",
+                precision = "fp32";
+    int seeds = 0;
+    bool dry_run = false;
+};
+
 struct InfoOptions {
     std::string model;
 };
@@ -96,6 +103,7 @@ void add_train_options(CLI::App&, TrainOptions&);
 void add_eval_options(CLI::App&, EvalOptions&);
 void add_sample_options(CLI::App&, SampleOptions&);
 void add_bench_options(CLI::App&, BenchOptions&);
+void add_compare_options(CLI::App&, CompareOptions&);
 void add_info_options(CLI::App&, InfoOptions&);
 void add_inspect_options(CLI::App&, InspectOptions&);
 

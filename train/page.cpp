@@ -72,7 +72,7 @@ font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-se
 h1{font-size:1.6rem;line-height:1.25;margin:.4em 0}h2{font-size:1.25rem;margin:2em 0 .4em;border-top:1px solid var(--rule);padding-top:.8em}
 h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0;max-width:78ch}
 .note{color:var(--soft);font-size:.9rem}.warning{background:var(--warn);border-radius:4px;padding:.4em .7em}
-.cards{display:grid;gap:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));align-items:start}
+.cards{display:grid;gap:12px;margin-bottom:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));align-items:start}
 figure{margin:0;padding:8px;background:var(--card);border-radius:6px;break-inside:avoid;min-width:0}
 figcaption{font-weight:600;font-size:.95rem;padding:0 2px 4px}
 figure>svg{display:block;width:100%;max-width:520px;height:auto}
@@ -87,8 +87,8 @@ svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px 4px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:normal}
-th:first-child,td:first-child{text-align:left}thead th{color:var(--soft);font-weight:600;vertical-align:bottom}tbody th{font-weight:400;min-width:9em}
-td small{display:block;color:var(--soft);white-space:nowrap}
+th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-child{position:sticky;left:0;background:var(--paper)}thead th{color:var(--soft);font-weight:600;vertical-align:bottom;min-width:5em;max-width:14em}tbody th{font-weight:400;min-width:8em}
+td small{display:block;color:var(--soft)}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border-radius:4px;padding:8px;font-size:.85rem;margin:.3em 0 .8em}
 summary{cursor:pointer}
 @media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}}

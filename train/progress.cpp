@@ -10,6 +10,11 @@ double now_ms() {
     return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
 }
 
+int terminal_columns() {
+    winsize size{};
+    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+}
+
 std::string readable_seconds(double seconds) {
     char text[32];
     const long s = (long)(seconds + 0.5);
@@ -63,8 +68,7 @@ void Progress::step(const StepReport& r) {
         std::fflush(stdout);
         return;
     }
-    winsize size{};
-    const int columns = ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
+    const int columns = terminal_columns();
     std::string bar;
     const int width = columns < 120 ? 10 : 20, eighths = (int)(8.0 * width * r.step / r.total);
     static const char* part[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
@@ -86,4 +90,18 @@ void Progress::done() {
     if (bar_shown_) { std::printf("\n"); }
     bar_shown_ = false;
     std::fflush(stdout);
+}
+
+void StatusLine::show(const std::string& text) {
+    if (!isatty(STDOUT_FILENO) || now_ms() - drawn_ms_ < 100) { return; }
+    drawn_ms_ = now_ms();
+    std::printf("\r\033[K%s", text.substr(0, (size_t)terminal_columns() - 1).c_str());
+    std::fflush(stdout);
+    shown_ = true;
+}
+
+void StatusLine::line(const std::string& text) {
+    std::printf("%s%s\n", shown_ ? "\r\033[K" : "", text.c_str());
+    std::fflush(stdout);
+    shown_ = false;
 }

@@ -26,5 +26,17 @@ class Progress {
     double last_drawn_ms_ = 0;
 };
 
+/* One line that changes, for work of many parts; on a pipe only what line() says. */
+class StatusLine {
+  public:
+    void show(const std::string& text);
+    void line(const std::string& text);  // for good
+
+  private:
+    double drawn_ms_ = 0;
+    bool shown_ = false;
+};
+
 std::string readable_seconds(double seconds);  // "2m05s"
 double now_ms();
+int terminal_columns();  // 80 where it is not told

@@ -101,8 +101,7 @@ class Ruler {
         for (double v : values) {
             if (shows(v)) { low = std::min(low, v), high = std::max(high, v); }
         }
-        empty_ = low > high;
-        if (empty_) { low = high = 1; }
+        if (low > high) { low = high = 1; }  // nothing
         low = place(low), high = place(high);
         const double room = high - low > 1e-9 * std::max(1.0, std::fabs(high)) ? 0.04 * (high - low)
                             : log()                                            ? 1
@@ -111,7 +110,6 @@ class Ruler {
         high_ = std::isnan(axis.high) ? high + room : place(axis.high);
         if (!(high_ > low_)) { high_ = low_ + 1; }
     }
-    bool empty() const { return empty_; }
     bool shows(double v) const { return std::isfinite(v) && (!log() || v > 0); }
     double operator()(double v) const {  // what lies beyond is drawn at the end
         return from_ + (to_ - from_) * std::clamp((place(v) - low_) / (high_ - low_), 0.0, 1.0);
@@ -137,7 +135,6 @@ class Ruler {
     double value(double p) const { return log() ? std::exp2(p) : p; }
     Axis axis_;
     double from_, to_, low_, high_;
-    bool empty_;
 };
 
 std::string dash(const Series& s) {
@@ -158,13 +155,17 @@ std::string marker(int style, double x, double y, const std::string& note) {
         }
         return "<path class=\"marker\" d=\"" + d + "Z\">" + title + "</path>";
     };
-    switch (style % 4) {
+    switch (style % series_colours) {
     case 1:
         return shape({-3, -3, 3, -3, 3, 3, -3, 3});
     case 2:
         return shape({0, -4, 4, 3, -4, 3});
     case 3:
         return shape({0, -4.2, 4.2, 0, 0, 4.2, -4.2, 0});
+    case 4:
+        return shape({0, 4, 4, -3, -4, -3});
+    case 5:
+        return shape({-3.5, -3.5, 3.5, -3.5, -3.5, 3.5, 3.5, 3.5});
     default:
         return "<circle class=\"marker\"" + attribute("cx", x) + attribute("cy", y) + " r=\"3.2\">" + title +
                "</circle>";
@@ -270,7 +271,9 @@ std::string draw_chart(const Chart& c) {
                text(right, y(m.at) - 4, "end", m.label, "mark-text");
     }
     for (const Series& s : c.series) { out += draw_series(s, x, y); }
-    if (x.empty() || y.empty()) {
+    const auto shown = [&](const Point& p) { return x.shows(p.x) && y.shows(p.y); };
+    if (std::none_of(c.series.begin(), c.series.end(),
+                     [&](const Series& s) { return std::any_of(s.points.begin(), s.points.end(), shown); })) {
         out += text((left + right) / 2, (top + bottom) / 2, "middle", "nothing measured");
     }
     return figure(c.title, c.title + ": " + c.y.label + " against " + c.x.label, height, out,

@@ -1,16 +1,10 @@
 #include "train/tally.h"
+#include "train/interval.h"
 #include <algorithm>
-#include <cmath>
 #include <nlohmann/json.hpp>
 #include <numeric>
 
 using nlohmann::json;
-
-Interval wilson(long right, long total) {
-    const double z = 1.959964, n = (double)total, p = (double)right / n;
-    const double middle = p + z * z / (2 * n), half = z * std::sqrt(p * (1 - p) / n + z * z / (4 * n * n));
-    return {(middle - half) / (1 + z * z / n), (middle + half) / (1 + z * z / n)};
-}
 
 json Tally::to_json() const {
     const Interval i = wilson(right, answers);

@@ -3,12 +3,6 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
-/* Wilson's score interval for `right` of `n`, 95%. */
-struct Interval {
-    double low, high;
-};
-Interval wilson(long right, long n);
-
 struct Tally {
     long right = 0, answers = 0;
     void add(const Tally& o) { right += o.right, answers += o.answers; }

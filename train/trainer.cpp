@@ -41,6 +41,7 @@ class Trainer {
   public:
     Trainer(const TrainOptions& o, const json& options);
     int run();
+    TrainPlan plan() const { return {config_, model_->num_parameters(), model_->bytes()}; }
 
   private:
     void resume();
@@ -54,6 +55,7 @@ class Trainer {
     int remaining() const;
     double tokens_left() const;
     void make_model();
+    void allocate();
     void switch_attention();
     const Stage& stage() const { return stages_[state_.stage]; }
 
@@ -162,6 +164,11 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
 template <class E>
 void Trainer<E>::make_model() {
     model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
+}
+
+template <class E>
+void Trainer<E>::allocate() {
+    model_->allocate();
     model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
 }
 
@@ -179,7 +186,7 @@ void Trainer<E>::switch_attention() {
     swap_attention(config_, switch_.attention, 0, 0);
     model_.reset();
     make_model();
-    model_->allocate();
+    allocate();
     size_t i = 0;
     for (const ParamInfo& p : model_->params()) {
         for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
@@ -236,7 +243,7 @@ void Trainer<E>::print_settings() const {
                         seen, s.T);
         } else {
             std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
-                        100 * config_.sparsity(s.T));
+                        100 * config_.sparsity({AttentionKind::moba}, s.T));
         }
     }
 }
@@ -259,8 +266,7 @@ void Trainer<E>::trim_log() const {
         const bool step = j.is_object() && j.contains("step") && j["step"].is_number_integer();
         if (step && j["step"].get<int64_t>() <= state_.step) { kept += line + "\n"; }
     }
-    write_file(path + ".tmp", kept);
-    fs::rename(path + ".tmp", path);
+    replace_file(path, kept);
 }
 
 template <class E>
@@ -271,7 +277,7 @@ void Trainer<E>::start() {
     if (fs::exists(o_.out + "/latest") || fs::exists(o_.out + "/log.jsonl")) {
         throw Error("--out " + o_.out + ": holds a run already; go on with --resume, or name another folder");
     }
-    model_->allocate();
+    allocate();
     model_->init_weights(o_.seed);
     if (!o_.init_from.empty()) { load_weights(open_model(o_.init_from), *model_); }
 }
@@ -279,7 +285,7 @@ void Trainer<E>::start() {
 template <class E>
 void Trainer<E>::resume() {
     const ModelFolder folder = open_model(o_.out);
-    model_->allocate();
+    allocate();
     const json s = load_checkpoint(folder, *model_);
     state_ = {s["step"].get<int>(),     s["samples"].get<uint64_t>(), s["tokens"].get<uint64_t>(),
               s["stage"].get<size_t>(), s["stage_steps"].get<int>(),  s["accuracy"].get<double>()};
@@ -302,9 +308,6 @@ int Trainer<E>::run() {
     std::fflush(stdout);
     log_.open(o_.out + "/log.jsonl", std::ios::app);
     if (!log_) { throw_errno(o_.out + "/log.jsonl"); }
-    if (!o_.resume) {
-        log({{"step", 0}, {"parameters", model_->num_parameters()}, {"memory_bytes", model_->bytes()}});
-    }
     std::signal(SIGINT, ask_to_stop);
     std::signal(SIGTERM, ask_to_stop);
     const double begin = now_ms();
@@ -459,6 +462,10 @@ void Trainer<E>::save() {
 }
 
 }  // namespace
+
+TrainPlan plan_training(const TrainOptions& o) {
+    return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, {}).plan(); });
+}
 
 int run_train(const TrainOptions& o, const json& options) {
     return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, options).run(); });

@@ -5,3 +5,10 @@
 /* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C.
    option_values: every option by name, for the settings shown and saved. */
 int run_train(const TrainOptions&, const nlohmann::json& option_values);
+
+/* What such a run would be: all that can be wrong with the options throws Error here; nothing is allocated or written. */
+struct TrainPlan {
+    Config config;
+    size_t parameters, memory_bytes;
+};
+TrainPlan plan_training(const TrainOptions&);

@@ -1,0 +1,68 @@
+#include "train/train_command.h"
+#include "train/checkpoint.h"
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <algorithm>
+
+using nlohmann::json;
+
+void parse_words(CLI::App& app, std::vector<std::string> words) {
+    std::reverse(words.begin(), words.end());  // CLI11 reads them from the back
+    try {
+        app.parse(std::move(words));
+    } catch (const CLI::CallForHelp&) {
+        std::printf("%s", app.help().c_str());
+        throw;
+    }
+}
+
+/* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
+   what is learnt. */
+static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
+    static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
+                                                  "eval-samples", "log-every", "recompute"};
+    const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
+    json merged = saved;
+    for (const std::string& name : options_given(given)) {
+        const bool changed = !saved.contains(name) || saved[name] != now[name];
+        if (changed && std::find(free.begin(), free.end(), name) == free.end()) {
+            throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + o.out + " (" +
+                        (saved.contains(name) ? saved[name].dump() : "not set") +
+                        "); --resume keeps its settings");
+        }
+        merged[name] = now[name];
+    }
+    std::vector<std::string> words = option_words(merged);
+    words.push_back("--resume");
+    return words;
+}
+
+namespace {
+
+struct Line {
+    TrainOptions options;
+    CLI::App app{"train a model from scratch, or further", "moba train"};
+
+    explicit Line(const std::vector<std::string>& words) {
+        add_train_options(app, options);
+        parse_words(app, words);
+        options.given = options_given(app);
+    }
+};
+
+}  // namespace
+
+TrainCommand parse_train(const std::vector<std::string>& words) {
+    const Line line(words);
+    std::vector<std::string> all = words;
+    if (line.app.count("--config")) {
+        const std::vector<std::string> file =
+            config_words(line.app, line.app.get_option("--config")->as<std::string>());
+        all.insert(all.begin(), file.begin(), file.end());
+    }
+    const Line merged(all);
+    if (!merged.options.resume) { return {merged.options, option_values(merged.app)}; }
+    const Line resumed(resume_words(merged.options, merged.app));
+    return {resumed.options, option_values(resumed.app)};
+}
