@@ -35,10 +35,8 @@ static const char* usage =
     "\n"
     "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
     "  moba eval     accuracy by length and depth     moba bench    time attention, a step, every operation\n"
-    "  moba compare  MoBA against full attention      moba inspect  shows which blocks were chosen
-"
-    "  moba info     what a model folder holds
-"
+    "  moba compare  MoBA against full attention      moba inspect  shows which blocks were chosen\n"
+    "  moba info     what a model folder holds\n"
     "\n"
     "  moba <command> --help tells its options; moba --version the version and commit\n";
 

@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Opens the pages that the program writes in a headless Chromium: no errors on the console, nothing from the network, every picture
+# there. Usage: pages.sh PROGRAM. Exit status 77: SKIPPED, no Chromium.
+set -euo pipefail
+moba=$1
+chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
+if [ -z "$chromium" ]; then
+    echo "SKIPPED: no chromium"
+    exit 77
+fi
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir"
+
+# look PAGE: its DOM, when all scripts have run, into PAGE.dom; what the console said into PAGE.console
+look() {
+    # a profile of its own, and no name but this machine's own is found
+    timeout 120 "$chromium" --headless --no-sandbox --disable-gpu --user-data-dir="$dir/profile" --host-resolver-rules="MAP * ~NOTFOUND" \
+        --window-size=390,800 --enable-logging=stderr --v=0 --dump-dom "file://$dir/$1" > "$1.dom" 2> "$1.log" || return 1
+    grep -o 'CONSOLE.*' "$1.log" > "$1.console" || true
+}
+# expect PAGE PATTERN N: at least so often in its DOM
+expect() {
+    local n
+    n=$(grep -o -E -e "$2" "$1.dom" | wc -l)
+    [ "$n" -ge "$3" ] || { echo "$1: '$2' stands $n times, not $3"; exit 1; }
+}
+open_page() {
+    look "$1" || { echo "$1: chromium failed"; tail -5 "$1.log"; exit 1; }
+    if [ -s "$1.console" ]; then echo "$1: the console says"; cat "$1.console"; exit 1; fi
+}
+
+# The check itself: a page with an error has to be seen.
+echo '<html><script>nothing.here()</script></html>' > bad.html
+look bad.html || { echo "chromium does not start"; tail -5 bad.html.log; exit 1; }
+grep -q "nothing is not defined" bad.html.console || { echo "an error on the console was not seen"; cat bad.html.log; exit 1; }
+
+cat > plan.json <<'TEXT'
+{"title": "Pages", "seeds": 2,
+ "base": {"task": "needle", "seq-len": 48, "batch-size": 2, "steps": 6, "hidden-size": 16, "block-size": 16, "top-k": 2, "eval-every": 3,
+          "eval-samples": 4},
+ "tasks": [{"name": "needle"}, {"name": "text", "task": "", "data": "plan.json", "val-share": 0.4}],
+ "variants": [{"name": "full", "attention": "full"}, {"name": "moba"}],
+ "eval": {"lengths": [1, 2], "depths": 2, "samples": 3}, "bench-lengths": [64, 128]}
+TEXT
+"$moba" compare --config plan.json --out out > compare.txt
+cp out/report.html report.html
+open_page report.html
+expect report.html '<svg' 8
+expect report.html '<table' 3
+expect report.html 'moba train --attention=full' 4
+
+"$moba" inspect --model out/runs/needle.moba.s1 --out inspect.html > inspect.txt
+open_page inspect.html
+expect inspect.html '<svg' 4
+echo "pages: the report and inspect open without a word on the console"
