@@ -1,5 +1,6 @@
 /* moba inspect as a user runs it: the page, the JSON, and every refusal. */
 #include "test/program.h"
+#include "train/safetensors.h"
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;
@@ -84,6 +85,62 @@ TEST(Inspect, OfATest) {
     expect_refused("inspect --out /proc/no.html --model " + (dir / "run"), 1, "/proc/no.html");
     expect_refused("inspect --out '' --model " + (dir / "run"), 1, "--out");
     expect_refused("inspect --model " + (dir / "nowhere"), 1, "no such folder");
+}
+
+// Against the logits of moba sample.
+TEST(Inspect, WhatTheModelMakesOfTheAnswer) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 2 --out " + (dir / "run")).status, 0);
+    const std::string model = " --model " + (dir / "run");
+    int wrong = 0;
+    for (int seed = 1; seed <= 4; seed++) {
+        ASSERT_EQ(moba("inspect" + model + " --seed " + std::to_string(seed) + " --out " + (dir / "p.html") +
+                       " --json " + (dir / "i.json"))
+                      .status,
+                  0);
+        const json j = json::parse(read_text(dir / "i.json"));
+        std::string ids = j["ids"].dump();
+        ids = ids.substr(1, ids.size() - 2);
+        ASSERT_EQ(
+            moba("sample" + model + " --max-new-tokens 1 --prompt-ids " + ids + " --logits " + (dir / "l"))
+                .status,
+            0);
+        const std::vector<float> logits = Safetensors(dir / "l").floats("logits");
+        const size_t V = logits.size() / j["ids"].size();
+        const float *last = logits.data() + logits.size() - V, *end = last + V;
+        const float answer = last[j["ids"][j["source"].get<int>()].get<int>()];
+        double sum = 0;
+        for (const float* x = last; x < end; x++) { sum += std::exp(*x - answer); }
+        EXPECT_NEAR(j["probability"], 1 / sum, 1e-5);
+        EXPECT_EQ(j["right"], answer == *std::max_element(last, end));
+        wrong += j["right"] == false;
+    }
+    EXPECT_GT(wrong, 0) << "else nothing was seen";
+}
+
+// Where every target is an answer of its own the prompt goes on to the last of them.
+TEST(Inspect, OfATestWithManyQuestions) {
+    const TempDir dir;
+    ASSERT_EQ(moba("train --task mqar --pairs 4 --num-keys 8 --num-values 8 --hidden-size 16 --seq-len 40 "
+                   "--batch-size 1 --steps 1 --warmup 0 --eval-every 0 --out " +
+                   (dir / "run"))
+                  .status,
+              0);
+    const std::string model = "--model " + (dir / "run") + " --out " + (dir / "p.html");
+    int longest = 0;
+    for (int seed = 1; seed <= 5; seed++) {
+        ASSERT_EQ(moba("inspect " + model + " --seed " + std::to_string(seed) + " --json " + (dir / "i.json"))
+                      .status,
+                  0);
+        const json j = json::parse(read_text(dir / "i.json"));
+        const int question = j["question"], source = j["source"];
+        EXPECT_EQ(question, (int)j["tokens"].size() - 1);
+        EXPECT_EQ(j["tokens"][question], j["tokens"][source - 1]);
+        EXPECT_EQ(j["tokens"][source], j["answer"]);
+        longest = std::max(longest, question);
+    }
+    EXPECT_GT(longest, 24) << "the first of four questions seldom lies there, the last seldom before";
+    expect_refused("inspect " + model + " --depth 0.5", 1, "in the mqar task nothing is placed");
 }
 
 TEST(Inspect, OfText) {

@@ -46,7 +46,7 @@ void print_view(const HeadView& v, const Inspection& about) {
     std::printf("layer %d head %d: %s of full attention's weight kept", v.layer, v.head,
                 percent(v.mass_kept()).c_str());
     if (about.is_test()) {
-        std::printf(", the question %s the answer's block",
+        std::printf(", the question %s the answer",
                     sees(v, about.question, about.source) ? "sees" : "does not see");
     }
     std::printf("\n");
