@@ -7,6 +7,7 @@
 #pragma once
 #include "moba/base.h"
 #include <gtest/gtest.h>
+#include <string>
 #include <vector>
 
 #ifdef __FAST_MATH__
@@ -44,6 +45,13 @@ double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
             ADD_FAILURE() << #error << " = " << error_ << ", allowed " << tolerance_;                        \
         }                                                                                                    \
     } while (0)
+
+// How often a text holds a part.
+inline int count(const std::string& text, const std::string& part) {
+    int n = 0;
+    for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) { n++; }
+    return n;
+}
 
 // n elements of NaN with a guard behind them. intact() tells whether nobody wrote past the end.
 template <class X>

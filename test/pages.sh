@@ -53,4 +53,5 @@ expect report.html 'moba train --attention=full' 4
 "$moba" inspect --model out/runs/needle.moba.s1 --out inspect.html > inspect.txt
 open_page inspect.html
 expect inspect.html '<svg' 4
+expect inspect.html 'layer 0, head 0: query' 1  # its script has shown the question's cell
 echo "pages: the report and inspect open without a word on the console"

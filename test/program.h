@@ -1,5 +1,6 @@
 /* Runs the program itself as a user would, and looks at what it prints. */
 #pragma once
+#include "test/check.h"
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -60,6 +61,14 @@ inline void write_text(const std::string& path, const std::string& text) {
 }
 
 inline int lines(const std::string& text) { return (int)std::count(text.begin(), text.end(), '\n'); }
+
+// One line that says so.
+inline void expect_refused(const std::string& arguments, int status, const std::string& says) {
+    const Outcome r = moba_errors(arguments);
+    EXPECT_EQ(r.status, status) << arguments << "\n" << r.out;
+    EXPECT_NE(r.out.find(says), std::string::npos) << arguments << " should say '" << says << "':\n" << r.out;
+    EXPECT_EQ(lines(r.out), 1) << arguments << "\n" << r.out;
+}
 
 // A run of a second: what most tests of the program train.
 inline const char* tiny_run = "train --hidden-size 32 --num-layers 2 --seq-len 48 --batch-size 4 --num-keys "

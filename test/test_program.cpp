@@ -10,13 +10,6 @@ using nlohmann::json;
 
 namespace {
 
-void expect_refused(const std::string& arguments, int status, const std::string& says) {
-    const Outcome r = moba_errors(arguments);
-    EXPECT_EQ(r.status, status) << arguments << "\n" << r.out;
-    EXPECT_NE(r.out.find(says), std::string::npos) << arguments << " should say '" << says << "':\n" << r.out;
-    EXPECT_EQ(lines(r.out), 1) << arguments << "\n" << r.out;
-}
-
 TEST(Program, WrongUsageExitsWith2) {
     expect_refused("train --no-such-option 1", 2, "no-such-option");
     expect_refused("train --steps many", 2, "--steps");
@@ -29,7 +22,7 @@ TEST(Program, WrongUsageExitsWith2) {
     EXPECT_EQ(moba("dance").status, 2);
     EXPECT_EQ(moba("--help").status, 0);
     EXPECT_EQ(moba("--version").out.rfind("moba ", 0), 0u);
-    for (const char* command : {"train", "eval", "sample", "bench", "info"}) {
+    for (const char* command : {"train", "eval", "sample", "bench", "info", "inspect"}) {
         const Outcome r = moba(std::string(command) + " --help");
         EXPECT_EQ(r.status, 0);
         EXPECT_NE(r.out.find("Usage: moba " + std::string(command)), std::string::npos) << r.out;

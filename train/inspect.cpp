@@ -46,7 +46,7 @@ void print_view(const HeadView& v, const Inspection& about) {
     std::printf("layer %d head %d: %s of full attention's weight kept", v.layer, v.head,
                 percent(v.mass_kept()).c_str());
     if (about.is_test()) {
-        std::printf(", the question %s the answer's block",
+        std::printf(", the question %s the answer",
                     sees(v, about.question, about.source) ? "sees" : "does not see");
     }
     std::printf("\n");
@@ -61,6 +61,7 @@ int inspect(const InspectOptions& o) {
                            heads = pick("--head", o.heads, config.num_heads);
     const Speech speech(folder, o.task);
     const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
+    if (o.out.empty()) { throw Error("--out: no file is named"); }
     for (const std::string& file : {o.out, o.json}) {
         if (!file.empty()) { write_file(file, ""); }  // where it cannot be written, that is told now
     }

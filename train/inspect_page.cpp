@@ -179,31 +179,31 @@ static std::string scale(const char* hue, const std::string& name) {
 }
 
 std::string InspectPage::introduction() const {
+    const bool leaves_out = chooses_ || windows_;
     std::string out =
-        "<p>Each row is a query, a token that reads; each column a block of keys, tokens that are read. ";
+        "<p>Each row is a query, a token that reads; each column a block of keys, tokens that are read.";
     if (chooses_) {
-        out += "On the left the blocks that MoBA chose, the own one included: the stronger the colour, the "
-               "more of the "
-               "query's attention went there. ";
+        out += " On the left the blocks that MoBA chose, the own one included: the stronger the colour, the "
+               "more of the"
+               " query's attention went there.";
     }
-    if (chooses_ || windows_) {
-        out += "On the right what full attention would read with the same queries and keys: blue where the "
-               "layer "
-               "reads, too, orange what it leaves out. ";
+    if (leaves_out) {
+        out += " On the right what full attention would read with the same queries and keys: blue where the "
+               "layer"
+               " reads, too, orange what it leaves out.";
     }
-    out += "Point at a cell, touch it, or walk with the arrow keys to read its numbers below.</p>\n";
+    out += " Point at a cell, touch it, or walk with the arrow keys to read its numbers below.</p>\n";
     if (about_.is_test()) {
         out += "<p>An arrow on the right marks the question's row, one at the top the block that tells the "
-               "answer; "
-               "a ring lies where they meet.</p>\n";
+               "answer;"
+               " a ring lies where they meet.</p>\n";
     }
     if (step_ > 1) {
-        out += "<p class=\"warning\">Of " + std::to_string(about_.tokens.size()) + " queries, every " +
-               std::to_string(step_) + "th is drawn; the file of --json has all.</p>\n";
+        out += "<p class=\"warning\">Of the " + std::to_string(about_.tokens.size()) + " queries one in " +
+               std::to_string(step_) + " is drawn; the file of --json has all.</p>\n";
     }
-    out += "<p class=\"scale\">" + scale("h", "read") + (chooses_ || windows_ ? scale("o", "left out") : "") +
+    return out + "<p class=\"scale\">" + scale("h", "read") + (leaves_out ? scale("o", "left out") : "") +
            "</p>\n";
-    return out;
 }
 
 std::string InspectPage::html() const {

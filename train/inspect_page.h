@@ -12,7 +12,7 @@ struct Inspection {
     std::vector<std::string> tokens;  // names, one by one
     std::vector<std::string> text;    // the same as running text
     int question = -1, source = -1;   // tokens; -1: the prompt is no test
-    std::string answer;               // of a test: its first token
+    std::string answer = "";          // of a test: its first token
     double probability = 0;           // that the model gives it
     bool right = false;               // no other token is likelier
 

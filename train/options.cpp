@@ -364,10 +364,10 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
     auto* length = add(app, "--seq-len", o.seq_len, "TOKENS",
                        "T of the test, its answer included; 0 = the length trained")
                        ->check(Range(0, 1 << 20));
-    auto* depth =
-        add(app, "--depth", o.depth, "SHARE",
-            "where the test tells its answer, 0 = at the start, 1 = at the end; -1 = drawn by --seed")
-            ->check(between(0.0, 1.0) | IsMember({-1}));
+    auto* depth = add(app, "--depth", o.depth, "SHARE",
+                      "where the test tells its answer, 0 = at the start, 1 = at the end")
+                      ->check(between(0.0, 1.0))
+                      ->default_str("drawn");
     for (auto* of_test : {task, length, depth}) { of_test->excludes(text)->excludes(ids); }
     add(app, "--seed", o.seed, "NUMBER", "of the test");
     for (auto [name, list, help] :

@@ -89,7 +89,7 @@ struct InspectOptions {
                                                 precision = "fp32";
     std::vector<int> prompt_ids, layers, heads;
     int seq_len = 0, block_size = 0, top_k = 0;
-    double depth = -1;
+    double depth = -1;  // drawn
     uint64_t seed = 1;
 };
 
