@@ -107,6 +107,14 @@ TEST(Program, TrainEvalSampleInfo) {
     for (const char* part : {"\"low\"", "\"loss_by_position\"", "\"depth\"", "\"chance\": 0.125"}) {
         EXPECT_NE(read_text(dir / "e.json").find(part), std::string::npos) << part;
     }
+    // One depth is the whole sample: the answer lies in the question's own block about as often as in either of the others.
+    ASSERT_EQ(moba("eval --model " + (dir / "run") + " --depths 1 --samples 200 --router --json " +
+                   (dir / "r.json"))
+                  .status,
+              0);
+    const json router = json::parse(read_text(dir / "r.json"))["lengths"][0]["router"];
+    ASSERT_EQ(router.size(), 2u);
+    EXPECT_NEAR(router[0]["queries"].get<double>() / 200, 2 / 3., 0.12);
     const Outcome full = moba("eval --attention full --model " + (dir / "run") + " --depths 1 --samples 5");
     EXPECT_NE(full.out.find("full:rope full:rope"), std::string::npos) << full.out;
     const auto said = [](const std::string& how) {

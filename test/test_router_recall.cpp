@@ -1,6 +1,8 @@
-/* Router recall against cases worked by hand: which queries count, what was chosen, the signal-to-noise ratio, and what it predicts. */
+/* Router recall and reach against cases worked by hand: which queries count, what was chosen, the signal-to-noise ratio, what it
+   predicts, and what other tokens pass on. */
 #include "moba/philox.h"
 #include "test/check.h"
+#include "train/router_reach.h"
 #include "train/router_recall.h"
 #include "train/interval.h"
 #include <nlohmann/json.hpp>
@@ -97,6 +99,54 @@ TEST(RouterRecall, PredictionHoldsForNormalScores) {
         chosen += above <= K - 2;
     }
     EXPECT_NEAR(predicted_recall(delta / std::sqrt(2.0), n, K), (double)chosen / trials, 0.01);
+}
+
+// 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; what those read in layer 0
+// decides.
+TEST(RouterReach, ByHand) {
+    const std::vector<int> cu = {0, 8};
+    Case below(cu, {0, 0, 0, 0}, 2), above(cu, {0, 0, 0, 0}, 2);
+    for (int t = 0; t < 8; t++) {
+        below.choose(t, {t / 2});
+        above.choose(t, {t / 2});
+    }
+    std::vector<int> sources(8, -1);
+    sources[7] = 1;
+    const auto reach = [&] { return router_reach({below.v, above.v}, sources).right; };
+    EXPECT_EQ(reach(), 0) << "own blocks only";
+    above.choose(7, {1, 3});
+    EXPECT_EQ(reach(), 0);
+    below.choose(5, {0, 2});
+    EXPECT_EQ(reach(), 0) << "token 5 knows, and nobody reads it";
+    below.choose(2, {0, 1});
+    EXPECT_EQ(reach(), 1) << "token 2 passes it on";
+    below.choose(2, {1});
+    below.choose(6, {0, 3});
+    EXPECT_EQ(reach(), 1) << "a token of its own block does";
+    below.choose(6, {3});
+    below.choose(7, {0, 3});
+    EXPECT_EQ(reach(), 1) << "it has read it itself, in the first layer";
+    below.choose(7, {3});
+    below.v.shape.kind = AttentionKind::full;
+    EXPECT_EQ(reach(), 1);
+    below.v.shape.kind = AttentionKind::window;
+    below.v.shape.window = 2;  // token 2 sees token 1
+    EXPECT_EQ(reach(), 1);
+    below.v.shape.window = 1;
+    EXPECT_EQ(reach(), 0);
+    EXPECT_EQ(router_reach({below.v, above.v}, sources).answers, 1);
+}
+
+// A sequence that does not start at 0, and a reader may not hear of what comes after it.
+TEST(RouterReach, PackedAndCausal) {
+    Case c({0, 4, 12}, {0, 0, 0, 0, 0, 0}, 2);
+    for (int t = 0; t < 12; t++) { c.choose(t, {t / 2}); }
+    std::vector<int> sources(12, -1);
+    sources[10] = 4;
+    c.choose(11, {2, 5});  // behind the question
+    EXPECT_EQ(router_reach({c.v, c.v}, sources).right, 0);
+    c.choose(10, {2, 5});
+    EXPECT_EQ(router_reach({c.v, c.v}, sources).right, 1);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include "train/interval.h"
 #include "train/numbers.h"
 #include "train/prompt.h"
+#include "train/router_reach.h"
 #include "train/router_recall.h"
 #include <algorithm>
 
@@ -20,31 +21,32 @@ class TaskEvaluation {
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
           scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), o.router) {}
 
+    /* The d-th part of all depths; a test's own is drawn within it. At fixed places the pairs would lie at the same few offsets of their
+       blocks, and MoBA is worse where a pair is split between two. */
     Tally run(int d, int depths) {
-        const double depth = depths == 1 ? 0 : (double)d / (depths - 1);
         Tally tally;
         for (int done = 0; done < o_.samples; done += batch_) {
-            tally.add(run_batch(d, depth, done, std::min(batch_, o_.samples - done)));
+            tally.add(run_batch(d, depths, done, std::min(batch_, o_.samples - done)));
         }
         return tally;
     }
     PositionLoss position_loss;
     RouterRecall router;
+    Tally reach;
 
   private:
-    Tally run_batch(int d, double depth, int first, int count) {
+    Tally run_batch(int d, int depths, int first, int count) {
         Batch b;
         Sample sample;
         for (int i = 0; i < count; i++) {
             const uint64_t index = ((uint64_t)T_ * 1024 + d) << 24 | (uint64_t)(first + i);
             Rng rng(o_.seed, Purpose::eval_data, index);
+            const double depth = task_.has_depth() ? (d + rng.uniform()) / depths : 0;
             task_.draw_test(rng, T_, depth, sample);
             b.add(sample);
         }
         scorer_.run(b);
-        for (int l = 0; o_.router && l < scorer_.model().config().num_layers; l++) {
-            router.add(l, view_attention(scorer_.model(), l), b.sources);
-        }
+        if (o_.router) { add_router(b); }
         Tally tally;
         for (int i = 0; i < count; i++) {
             int asked = 0, right = 0;
@@ -59,11 +61,25 @@ class TaskEvaluation {
         return tally;
     }
 
+    void add_router(const Batch& b) {
+        std::vector<AttentionView> layers;
+        for (int l = 0; l < scorer_.model().config().num_layers; l++) {
+            layers.push_back(view_attention(scorer_.model(), l));
+            router.add(l, layers.back(), b.sources);
+        }
+        reach.add(router_reach(layers, b.sources));
+    }
+
     const EvalOptions& o_;
     const Task& task_;
     const int T_, batch_;
     Scorer<E> scorer_;
 };
+
+// "10-20%"
+std::string depth_range(int d, int depths) {
+    return printed("%.4g", 100.0 * d / depths) + printed("-%.4g%%", 100.0 * (d + 1) / depths);
+}
 
 // The head that chooses the block of the answer most often.
 std::string router_line(const json& heads) {
@@ -98,9 +114,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     }
     const int depths = task->has_depth() ? o.depths : 1;
     HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(depths)};
-    for (int d = 0; d < depths; d++) {
-        map.rows.push_back(!task->has_depth() ? "all" : percent(depths == 1 ? 0 : (double)d / (depths - 1)));
-    }
+    for (int d = 0; d < depths; d++) { map.rows.push_back(depths == 1 ? "all" : depth_range(d, depths)); }
     json result = head_of_result(o, config);
     result["task"] = task_to_json(task->settings());
     result["seed"] = o.seed;
@@ -122,7 +136,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             const Tally tally = evaluation.run(d, depths);
             map.share[d].push_back((double)tally.right / (double)tally.answers);
             json cell = tally.to_json();
-            cell["depth"] = depths == 1 ? 0.0 : (double)d / (depths - 1);
+            cell["depth"] = (d + 0.5) / depths;  // the middle
             length["depths"].push_back(cell);
             all.add(tally);
         }
@@ -130,7 +144,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
         const PositionLoss& loss = evaluation.position_loss;
         length["all"] = all.to_json();
         length["loss_by_position"] = loss.to_json();
-        if (o.router) { length["router"] = evaluation.router.to_json(); }
+        if (o.router) {
+            length["router"] = evaluation.router.to_json();
+            length["reach"] = evaluation.reach.share();
+        }
         result["lengths"].push_back(length);
         const Interval i = wilson(all.right, all.answers);
         char text[200];
@@ -140,7 +157,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             percent((double)all.right / (double)all.answers).c_str(), percent(i.low).c_str(),
             percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
         summary.push_back(text + sparsity_note(config, T));
-        if (o.router) { summary.push_back(router_line(length["router"])); }
+        if (o.router) {
+            summary.push_back(router_line(length["router"]) +
+                              "; reached through other tokens, too: " + percent(length["reach"]));
+        }
     }
     print_heat_map(map);
     for (const std::string& line : summary) { std::printf("%s\n", line.c_str()); }

@@ -243,7 +243,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
         ->delimiter(',')
         ->check(Range(1, 1 << 24))
         ->take_all();
-    add(app, "--depths", o.depths, "DEPTHS", "places of the target, from the start to the end")
+    add(app, "--depths", o.depths, "DEPTHS", "parts of the sample, from its start to its end; a test places its target anywhere in one")
         ->check(Range(1, 1000));
     add(app, "--samples", o.samples, "SAMPLES", "for each length and depth")->check(Range(1, 1 << 24));
     add(app, "--windows", o.windows, "WINDOWS", "of a text, evenly over it; 0 = all")
