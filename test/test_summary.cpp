@@ -169,8 +169,10 @@ TEST(Summary, RouterIsTheMeanOverSeeds) {
         return json{{{"layer", 0}, {"head", 0}, {"recall", first}, {"predicted", 0.5}, {"snr", 1}},
                     {{"layer", 0}, {"head", 1}, {"recall", second}, {"predicted", 0.7}, {"snr", nullptr}}};
     };
+    a["eval"]["lengths"][0]["reach"] = 0.5, b["eval"]["lengths"][0]["reach"] = 1;
     a["eval"]["lengths"][0]["router"] = heads(0.2, 0.6), b["eval"]["lengths"][0]["router"] = heads(0.4, 0.8);
     const LengthFigures l = *only(summarize({a, b})).at(256);
+    EXPECT_NEAR(l.reach, 0.75, 1e-12);
     ASSERT_EQ(l.router.size(), 2u);
     EXPECT_NEAR(l.router[0].recall, 0.3, 1e-12);
     EXPECT_EQ(best_head(l)->head, 1);

@@ -188,6 +188,12 @@ FigureTable quality_table(const TaskFigures& t) {
             const HeadRecall& h = *head(v);
             return FigureCell{percent(h.recall), "predicted " + percent(h.predicted)};
         });
+    const auto reach = [&](const VariantFigures& v) {
+        return v.at(t.seq_len) ? v.at(t.seq_len)->reach : NAN;
+    };
+    add_column(columns, t, "reach", 0, reach, [&](const VariantFigures& v) {
+        return FigureCell{percent(reach(v)), ""};
+    });
     return columns.table();
 }
 

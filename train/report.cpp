@@ -278,6 +278,28 @@ std::string recall_table(const TaskFigures& t) {
            "</summary>\n" + html_table(table) + "</details>\n";
 }
 
+Chart reach_chart(const TaskFigures& t) {
+    Chart c{t.name + ": accuracy against reach",
+            {"reach", Scale::linear, true, 0, 1},
+            {"accuracy", Scale::linear, true, 0, 1},
+            {},
+            {},
+            {},
+            true};
+    c.series = by_variant(t, [](const VariantFigures& v) {
+        std::vector<Point> out;
+        for (const LengthFigures& l : v.lengths) {
+            if (l.router.empty()) { continue; }  // without a router everything is reached
+            out.push_back({l.reach, l.score.mean, NAN, NAN,
+                           v.name + ", T = " + std::to_string(l.seq_len) + ": reach " + percent(l.reach) +
+                               ", accuracy " + percent(l.score.mean)});
+        }
+        return out;
+    });
+    for (Series& s : c.series) { s.joined = false; }
+    return c;
+}
+
 std::string recall(const Tasks& tasks) {
     std::vector<std::string> cards;
     std::string lists;
@@ -304,13 +326,17 @@ std::string recall(const Tasks& tasks) {
         });
         for (Series& s : c.series) { s.joined = false; }
         cards.push_back(chart(c));
+        cards.push_back(chart(reach_chart(t)));
         lists += recall_table(t);
     }
     const std::string out = html_cards(cards);
     if (out.empty()) { return ""; }
     return paragraph("How often the block with the answer is among the K that a head chooses; predicted from "
                      "the signal-to-noise ratio of "
-                     "its scores. A point for each layer, head and length, mean over the seeds.",
+                     "its scores. A point for each layer, head and length, mean over the seeds. Reach: how "
+                     "often the "
+                     "answer can come to the question at all, through other tokens that chose its block in a "
+                     "layer before, too; a point for each length.",
                      "note") +
            out + lists;
 }

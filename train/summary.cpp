@@ -124,6 +124,7 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
         Mean recall, predicted, snr;
     };
     std::map<std::pair<int, int>, Head> heads;
+    Mean reach;
     for (const json& run : runs) {
         const json* l = length_of(run, T);
         if (!l) { continue; }
@@ -144,6 +145,7 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
         for (const json& p : child(*l, "loss_by_position")) {
             positions[whole_at(p, "position")].add(number_at(p, "loss"), number_at(p, "count"));
         }
+        reach.add(number_at(*l, "reach"));
         for (const json& r : child(*l, "router")) {
             Head& h = heads[{whole_at(r, "layer"), whole_at(r, "head")}];
             h.recall.add(number_at(r, "recall"));
@@ -157,6 +159,7 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
     out.late_loss = text ? mean(late) : NAN;
     for (const auto& [depth, m] : depths) { out.depths[depth] = m.value(); }
     for (const auto& [position, m] : positions) { out.positions[position] = {m.value(), m.weight()}; }
+    out.reach = reach.value();
     for (const auto& [at, h] : heads) {
         out.router.push_back({at.first, at.second, h.recall.value(), h.predicted.value(), h.snr.value()});
     }

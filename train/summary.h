@@ -41,6 +41,7 @@ struct LengthFigures {
     };
     std::map<int, AtPosition> positions;
     std::vector<HeadRecall> router;
+    double reach = NAN;  // router_reach.h
 };
 
 /* What the model costs at a length: attention of all its layers forward and backward, and the memory to train it. */
