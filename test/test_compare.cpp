@@ -99,8 +99,24 @@ TEST_F(Compare, EveryRunOnce) {
     plan["variants"][1]["lr"] = 0.1;
     const Outcome changed = moba_errors(words(plan, "out"));
     EXPECT_EQ(changed.status, 1);
-    EXPECT_NE(changed.out.find("needle.moba.s1 holds a run with other settings"), std::string::npos)
+    EXPECT_NE(changed.out.find("needle.moba.s1 holds a run with other settings: --lr 0.003 there, 0.1 now"),
+              std::string::npos)
         << changed.out;
+    plan["variants"][1].erase("lr");
+
+    // another evaluation is made anew, without training, and only of what it is about
+    const std::string log = dir / "out/runs/needle.moba.s1/log.jsonl", steps = read_text(log),
+                      text = dir / "out/runs/text.moba.s1/result.json";
+    const auto text_written = std::filesystem::last_write_time(text);
+    plan["eval"]["samples"] = 5;
+    ASSERT_EQ(moba(words(plan, "out/")).status, 0) << "the same folder, named otherwise";
+    EXPECT_EQ(read_text(log), steps);
+    EXPECT_EQ(std::filesystem::last_write_time(text), text_written);
+    for (const json& l : results(dir / "out")) {
+        if (l["kind"] == "run" && l["task"] == "needle") {
+            EXPECT_EQ(l["eval"]["lengths"][0]["all"]["answers"], 10);
+        }
+    }
 }
 
 // SIGKILL to the comparison alone while its second run trains; its child must end too, and the rest is as if nothing had been.
@@ -210,12 +226,22 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("eval", {{"lengths", {0.5}}}), "'lengths' must be a list of numbers from 1");
     refused(with("eval", {{"samples", 0}}), "'samples' must be a whole number");
     refused(with("bench-lengths", {0}), "'bench-lengths' must be a list");
+    refused(with("lr", {0.1, 0.1}), "'lr' holds a rate twice");
+    refused(with("variants", {{{"name", "a"}, {"seq-len", 64}}}), "'seq-len' is for a task");
+    json rates = with("lr", {0.1, 0.2});
+    rates["variants"][0]["lr"] = 0.3;
+    refused(rates, "'lr' of its own");
+    rates = with("lr", {0.1, 0.2});
+    rates["base"]["eval-every"] = 0;
+    refused(rates, "eval-every must not be 0");
     write_text(dir / "bad.json", "{\"tasks\": [");
     const Outcome broken = moba_errors("compare --config " + (dir / "bad.json"));
     EXPECT_EQ(broken.status, 1);
     EXPECT_EQ(lines(broken.out), 1) << broken.out;
     EXPECT_EQ(moba_errors("compare --config " + (dir / "nowhere.json")).status, 1);
     EXPECT_EQ(moba_errors("compare --seeds many").status, 2);
+    write_text(dir / "plan.json", tiny_plan().dump());
+    EXPECT_EQ(moba_errors("compare --config " + (dir / "plan.json") + " --out ''").status, 1);
     EXPECT_FALSE(std::filesystem::exists(dir / "out")) << "nothing is begun that cannot be done";
 }
 
@@ -305,6 +331,20 @@ TEST(Switch, ResumesOnBothSides) {
         EXPECT_EQ(losses(cut), losses(dir / "whole")) << "cut behind step " << step;
         EXPECT_EQ(read_text(cut + "/latest/model.safetensors"),
                   read_text(dir / "whole/latest/model.safetensors"));
+    }
+}
+
+TEST(Switch, FromFullToMoba) {
+    const TempDir dir;
+    const std::string run = std::string(tiny_run) +
+                            "--steps 6 --attention full --top-k 2 --save-every 2 --switch moba@0.5 --out ";
+    const Outcome r = moba(run + (dir / "run"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_NE(moba("info --model " + (dir / "run")).out.find("moba:rope"), std::string::npos);
+    for (const char* nothing :
+         {"--attention moba --switch moba@0.5", "--layers window:8 --switch full@0.5"}) {
+        const Outcome refused = moba_errors(std::string(tiny_run) + nothing + " --out " + (dir / "no"));
+        EXPECT_NE(refused.out.find("no layer would change"), std::string::npos) << refused.out;
     }
 }
 

@@ -134,6 +134,12 @@ TEST(Summary, EqualTokensAndEqualSeconds) {
     EXPECT_EQ(t.variants[0].at_equal_seconds.at, 30);
     EXPECT_EQ(t.variants[1].at_equal_seconds.loss, 0.6);
     EXPECT_EQ(t.variants[0].final_loss, 0.1);
+    // the quickest variant counts with all its seeds
+    json slow = run("full", 600, 50, {point(600, 50, 0.2)});
+    slow["seed"] = 2;
+    const TaskFigures seeds = summarize({run("moba", 1000, 100, a), run("full", 600, 40, b), slow})[0];
+    EXPECT_EQ(seeds.equal_seconds, 50);
+    EXPECT_NEAR(seeds.variants[1].at_equal_seconds.loss, 0.4, 1e-12);
     // none in time: no figure
     const TaskFigures late =
         summarize({run("moba", 1000, 100, {point(900, 90, 0.3)}), run("full", 600, 40, b)})[0];
@@ -175,10 +181,14 @@ TEST(Summary, RouterIsTheMeanOverSeeds) {
     EXPECT_NEAR(l.reach, 0.75, 1e-12);
     ASSERT_EQ(l.router.size(), 2u);
     EXPECT_NEAR(l.router[0].recall, 0.3, 1e-12);
-    EXPECT_EQ(best_head(l)->head, 1);
-    EXPECT_NEAR(best_head(l)->recall, 0.7, 1e-12);
+    EXPECT_NEAR(l.best_recall, 0.7, 1e-12);
+    EXPECT_NEAR(l.best_predicted, 0.7, 1e-12);
     EXPECT_TRUE(std::isnan(l.router[1].snr));
-    EXPECT_EQ(best_head(*two({}, {0.9}).variants[0].at(256)), nullptr);
+    EXPECT_TRUE(std::isnan(two({}, {0.9}).variants[0].at(256)->best_recall));
+    // another head is the best of the other seed
+    b["eval"]["lengths"][0]["router"] = heads(0.9, 0.1);
+    EXPECT_NEAR(only(summarize({a, b})).at(256)->best_recall, 0.75, 1e-12);
+    EXPECT_NEAR(only(summarize({a, b})).at(256)->best_predicted, 0.6, 1e-12);
 }
 
 // The second seed has other points, and ends at 30.
@@ -206,7 +216,7 @@ TEST(Findings, IntervalsThatOverlap) {
 
 TEST(Findings, IntervalsThatDoNot) {
     EXPECT_EQ(findings(two({0.80, 0.81}, {0.99, 0.99})).at(0),
-              "needle, T = 256, 2 seeds: moba 80.5% (74.1 to 86.9), full 99.0% (99.0 to 99.0): "
+              "needle, T = 256, 2 seeds: moba 80.5% (74.1 to 86.9), full 99.0% (98.0 to 100.0): "
               "full is higher than moba beyond the intervals.");
     // by hair's breadth: 0.01 either way of one seed's accuracy
     EXPECT_TRUE(has(findings(two({0.5}, {0.519}))[0], "no difference"));

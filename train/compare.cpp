@@ -10,7 +10,7 @@
 #include <algorithm>
 #include <fcntl.h>
 #include <filesystem>
-#include <fstream>
+#include <sstream>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -30,9 +30,10 @@ class Comparison {
 
   private:
     void lock();
-    void check_commands() const;
+    void check_settings() const;
     std::string folder(const Run& r) const { return o_.out + "/runs/" + r.name; }
     std::vector<std::string> train_words(const Run&) const;
+    std::string eval_settings(const Run&) const;
     std::vector<std::string> eval_words(const Run&) const;
     bool done(const Run&) const;
     void do_run(const Run&);
@@ -68,26 +69,36 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
     return words;
 }
 
-std::vector<std::string> Comparison::eval_words(const Run& r) const {
+// What is evaluated; a run whose result is of another evaluation is evaluated again.
+std::string Comparison::eval_settings(const Run& r) const {
     const ComparePlan::Task& task = plan_.tasks[r.task];
     std::string lengths;
     for (int T : task.lengths) { lengths += (lengths.empty() ? "" : ",") + std::to_string(T); }
-    std::vector<std::string> words = {"eval", "--model=" + folder(r), "--seq-len=" + lengths};
+    std::string words = "--seq-len=" + lengths;
     if (r.options.data.empty()) {
-        words.push_back("--depths=" + std::to_string(task.depths));
-        words.push_back("--samples=" + std::to_string(task.samples));
-        if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
+        words += " --depths=" + std::to_string(task.depths) + " --samples=" + std::to_string(task.samples);
+        if (r.plan.config.has(AttentionKind::moba)) { words += " --router"; }
     } else {
-        words.push_back("--windows=" + std::to_string(task.windows));
+        words += " --windows=" + std::to_string(task.windows);
     }
+    return words + (o_.precision == "fp32" ? "" : " --precision=" + o_.precision);
+}
+
+std::vector<std::string> Comparison::eval_words(const Run& r) const {
+    std::vector<std::string> words = {"eval", "--model=" + folder(r)};
+    std::stringstream in(eval_settings(r));
+    for (std::string word; in >> word;) { words.push_back(word); }
     if (o_.device != "auto") { words.push_back("--device=" + o_.device); }
-    if (o_.precision != "fp32") { words.push_back("--precision=" + o_.precision); }
     words.push_back("--json=" + folder(r) + "/eval.json");
     return words;
 }
 
 void Comparison::print_plan() const {
     for (const Run& r : plan_.runs) {
+        if (r.seed > 1 && plan_.lr.size() > 1) {
+            if (r.lr != plan_.lr[0]) { continue; }
+            std::printf("# with the learning rate that was best with seed 1:\n");
+        }
         std::printf("moba %s\nmoba %s\n", shell_text(train_words(r)).c_str(),
                     shell_text(eval_words(r)).c_str());
     }
@@ -95,6 +106,7 @@ void Comparison::print_plan() const {
 
 // Held by a child too, so that a run that is still being ended is waited for.
 void Comparison::lock() {
+    if (o_.out.empty()) { throw Error("--out: no folder is named"); }
     std::error_code error;
     fs::create_directories(o_.out + "/runs", error);
     if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
@@ -109,22 +121,26 @@ void Comparison::lock() {
     }
 }
 
-// A folder of results is of one plan; more variants, tasks and seeds may join, but none may change.
-void Comparison::check_commands() const {
+// A folder of results is of one plan; more variants, tasks and seeds may join, but no run may change.
+void Comparison::check_settings() const {
     for (const Run& r : plan_.runs) {
-        std::ifstream in(folder(r) + "/command.txt");
-        std::string command;
-        if (!std::getline(in, command)) { continue; }
-        if (command != "moba " + shell_text(train_words(r))) {
-            throw Error(folder(r) +
-                        " holds a run with other settings (command.txt); name another --out, or delete it");
+        const std::string file = folder(r) + "/settings.json";
+        if (!fs::exists(file)) { continue; }
+        const json there = read_json(file);
+        for (const auto& [name, value] : r.settings.items()) {
+            if (there.contains(name) && there[name] == value) { continue; }
+            throw Error(folder(r) + " holds a run with other settings: --" + name + " " +
+                        (there.contains(name) ? there[name].dump() : "not set") + " there, " + value.dump() +
+                        " now; name another --out, or delete that folder");
         }
     }
 }
 
 bool Comparison::done(const Run& r) const {
     const std::string file = folder(r) + "/result.json";
-    return fs::exists(file) && read_json(file).value("status", "") == "done";
+    if (!fs::exists(file)) { return false; }
+    const json result = read_json(file);
+    return result.value("status", "") == "done" && result.value("eval_settings", "") == eval_settings(r);
 }
 
 ChildResult Comparison::child(const std::vector<std::string>& words, const std::string& log,
@@ -145,7 +161,7 @@ json Comparison::measure(const Run& r) {
     } else {  // a run that was stopped before its first checkpoint
         fs::remove_all(dir, ignore);
         fs::create_directories(dir, ignore);
-        replace_file(dir + "/command.txt", "moba " + shell_text(words) + "\n");
+        replace_file(dir + "/settings.json", r.settings.dump(1) + "\n");
     }
     const ChildResult train = child(words, dir + "/train.txt", r.name);
     if (train.status != 0) { throw Error(train.last_line); }
@@ -153,8 +169,18 @@ json Comparison::measure(const Run& r) {
     if (eval.status != 0) { throw Error(eval.last_line); }
     json out = {{"train", train_figures(dir + "/log.jsonl")}, {"eval", read_json(dir + "/eval.json")}};
     out["train"]["plan_bytes"] = r.plan.memory_bytes;
-    out["train"]["peak_bytes"] = train.peak_bytes;
+    // evaluated again, a run that is through trains no more
+    const std::string before = dir + "/result.json";
+    const json old = fs::exists(before) ? read_json(before) : json::object();
+    const size_t peak = old.contains("train") ? old["train"].value("peak_bytes", (size_t)0) : 0;
+    out["train"]["peak_bytes"] = std::max(peak, train.peak_bytes);
     return out;
+}
+
+// With the attention that it ends with.
+Config final_config(const Run& r) {
+    const Switch s = parse_switch(r.options.switch_to);
+    return s.attention.empty() ? r.plan.config : switched(r.plan.config, s);
 }
 
 // "99.8% at 256, 95.7% at 512", or losses of a text
@@ -182,12 +208,13 @@ void Comparison::do_run(const Run& r) {
                    {"lr", r.options.lr.peak},
                    {"command", "moba " + shell_text(train_words(r))},
                    {"eval_command", "moba " + shell_text(eval_words(r))},
+                   {"eval_settings", eval_settings(r)},
                    {"block_size", r.plan.config.block_size},
                    {"top_k", r.plan.config.top_k},
                    {"seq_len", r.options.seq_len},
                    {"parameters", r.plan.parameters},
                    {"device", find_memory(parse_device(r.options.device))->name()}};
-    for (const LayerKind& k : r.plan.config.layers) { result["layers"].push_back(layer_name(k)); }
+    for (const LayerKind& k : final_config(r).layers) { result["layers"].push_back(layer_name(k)); }
     try {
         result.update(measure(r));
         result["status"] = "done";
@@ -196,11 +223,11 @@ void Comparison::do_run(const Run& r) {
         result["error"] = e.what();
     }
     replace_file(folder(r) + "/result.json", result.dump() + "\n");
-    status_.line(place() + r.name + ": " +
+    done_now_++;
+    status_.line("[" + std::to_string(number_) + "/" + std::to_string(total_) + "] " + r.name + ": " +
                  (result["status"] == "done" ? eval_text(result["eval"])
                                              : "FAILED, " + result["error"].get<std::string>()) +
                  ", " + readable_seconds((now_ms() - begin) / 1000));
-    done_now_++;
 }
 
 /* The rate with which this variant's first seed ended at the lowest validation loss; 0 where all failed. */
@@ -231,14 +258,20 @@ void Comparison::write_results(bool last) {
         const std::string file = folder(r) + "/result.json";
         if (fs::exists(file)) { lines.push_back(read_json(file)); }
     }
-    for (size_t t = 0; last && t < plan_.tasks.size(); t++) {
+    for (size_t t = 0; t < plan_.tasks.size(); t++) {
         for (size_t v = 0; v < plan_.variants.size() && !plan_.bench_lengths.empty(); v++) {
             const Run& r = first_run(t, v);
-            json rows =
-                attention_by_length(r.options, r.plan.config, plan_.bench_lengths, o_.out + "/bench",
-                                    [&](const auto& words, const std::string& log, int T) {
-                                        return child(words, log, "attention alone at T=" + std::to_string(T));
-                                    });
+            RunBench bench;
+            if (last) {
+                bench = [&](const auto& words, const std::string& log, int T) {
+                    return child(words, log, "attention alone at T=" + std::to_string(T));
+                };
+            }
+            std::string problem;
+            json rows = attention_by_length(r.options, final_config(r), plan_.bench_lengths,
+                                            o_.out + "/bench", bench, problem);
+            if (!problem.empty()) { status_.line("not timed: " + problem); }
+            if (rows.empty()) { continue; }
             lines.push_back({{"kind", "lengths"},
                              {"task", plan_.tasks[t].name},
                              {"variant", plan_.variants[v]},
@@ -253,7 +286,7 @@ void Comparison::write_results(bool last) {
 
 int Comparison::run() {
     lock();
-    check_commands();
+    check_settings();
     const int lrs = std::max<int>(1, (int)plan_.lr.size());
     for (const Run& r : plan_.runs) { total_ += lrs == 1 || r.seed == 1 || r.lr == plan_.lr[0]; }
     try {

@@ -32,6 +32,7 @@ std::map<std::string, PassTimes> time_attention(const TrainOptions& o, const Con
     if (window) { add("window", "-W", window); }
     const std::string file = dir + "/" + name + ".json";
     if (!fs::exists(file)) {
+        if (!bench) { return {}; }
         words.push_back("--json=" + file + ".part");
         const ChildResult r = bench(words, dir + "/" + name + ".txt", T);
         if (r.status != 0) { throw Error("moba " + shell_text(words) + ": " + r.last_line); }
@@ -51,8 +52,9 @@ std::map<std::string, PassTimes> time_attention(const TrainOptions& o, const Con
 }  // namespace
 
 json attention_by_length(const TrainOptions& options, const Config& c, const std::vector<int>& lengths,
-                         const std::string& dir, const RunBench& bench) {
-    fs::create_directories(dir);
+                         const std::string& dir, const RunBench& bench, std::string& problem) {
+    std::error_code error;
+    fs::create_directories(dir, error);
     json rows = json::array();
     for (int T : lengths) {
         TrainOptions o = options;
@@ -64,15 +66,19 @@ json attention_by_length(const TrainOptions& options, const Config& c, const std
             row["memory_bytes"] = plan_training(o).memory_bytes;
         } catch (const Error&) { continue; }  // too short or too long for this task
         PassTimes sum;
-        for (const LayerKind& k : c.layers) {
-            if (c.num_blocks > 1) { break; }
-            const std::string name = layer_name(k);  // "moba:rope", "window:64:rope"
-            const PassTimes times =
-                time_attention(o, c, k.window, T, dir, bench)[name.substr(0, name.find(':'))];
-            sum.forward_ms += times.forward_ms;
-            sum.backward_ms += times.backward_ms;
-        }
-        if (c.num_blocks == 1) {
+        size_t timed = 0;
+        try {
+            for (size_t l = 0; l < c.layers.size() && c.num_blocks == 1; l++) {
+                const std::string name = layer_name(c.layers[l]);  // "moba:rope", "window:64:rope"
+                const auto times = time_attention(o, c, c.layers[l].window, T, dir, bench);
+                const auto at = times.find(name.substr(0, name.find(':')));
+                if (at == times.end()) { break; }
+                sum.forward_ms += at->second.forward_ms;
+                sum.backward_ms += at->second.backward_ms;
+                timed++;
+            }
+        } catch (const Error& e) { problem = e.what(); }
+        if (timed == c.layers.size()) {
             row["forward_ms"] = sum.forward_ms;
             row["attention_ms"] = sum.forward_ms + sum.backward_ms;
         }

@@ -129,6 +129,11 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     }
     const std::string variant_name = variant["name"], task_name = task["name"];
     const std::string where = file_ + ": variant '" + variant_name + "' of task '" + task_name + "': ";
+    for (const char* key : {"task", "data", "seq-len"}) {
+        if (variant.contains(key)) {
+            throw Error(where + "'" + key + "' is for a task, so that all variants have the same");
+        }
+    }
     for (const char* key : {"out", "resume", "seed", "help"}) {
         if (options.contains(key)) {
             throw Error(where + "'" + key + "' cannot stand here: compare decides it");
@@ -140,7 +145,7 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
         }
     }
     ComparePlan::Run run{0,  0,  seed, lr, task_name + "." + variant_name + ".s" + std::to_string(seed),
-                         {}, {}, {}};
+                         {}, {}, {},   {}};
     if (lr > 0) {
         options["lr"] = lr;
         run.name += ".lr" + json(lr).dump();
@@ -150,8 +155,17 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     if (o_.precision != "fp32") { options["precision"] = o_.precision; }
     run.words = option_words(options);
     try {
-        run.options = parse_train(run.words).options;
+        const TrainCommand command = parse_train(run.words);
+        run.options = command.options;
+        run.settings = command.values;
+        for (const char* key : {"out", "device", "log-every", "save-every", "recompute"}) {
+            run.settings.erase(key);
+        }
         run.plan = plan_training(run.options);
+        if (lr > 0 && variant.contains("lr")) { throw Error("'lr' of its own, and a list of them for all"); }
+        if (lr > 0 && run.options.eval_every == 0) {
+            throw Error("'lr' is chosen by the last validation: eval-every must not be 0");
+        }
     } catch (const CLI::ParseError& e) { throw Error(where + e.what()); } catch (const Error& e) {
         throw Error(where + e.what());
     }
@@ -167,6 +181,9 @@ ComparePlan Reader::read() {
         plan.title = j_["title"];
     }
     plan.lr = numbers(j_, "lr", 1e-12, 1e3);
+    if (std::set<double>(plan.lr.begin(), plan.lr.end()).size() != plan.lr.size()) {
+        wrong("'lr' holds a rate twice");
+    }
     for (double T : numbers(j_, "bench-lengths", 1, 1 << 24)) { plan.bench_lengths.push_back((int)T); }
     const int seeds = o_.seeds ? o_.seeds : j_.contains("seeds") ? whole(j_, "seeds", 1, 1000) : 1;
     json eval = default_eval;

@@ -11,7 +11,7 @@
                                                                         a task may have an "eval" of its own
      "bench-lengths": [256, 512, 1024]      where attention alone is timed, and training memory told; [] = nowhere
    }
-   All but "tasks" and "variants" may be left out. Throws Error on whatever is not so, before anything runs. */
+   All but "tasks" and "variants" may be left out. Files are named as seen from the current folder. Throws Error on whatever is not so, before anything runs. */
 #pragma once
 #include "train/options.h"
 #include "train/trainer.h"
@@ -29,6 +29,7 @@ struct ComparePlan {
         double lr = 0;                   // searched; 0 = as the options say
         std::string name;                // of its folder
         std::vector<std::string> words;  // of `moba train`, without --out
+        nlohmann::json settings;         // all options that decide what is learnt
         TrainOptions options;
         TrainPlan plan;
     };

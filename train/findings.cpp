@@ -178,15 +178,12 @@ FigureTable quality_table(const TaskFigures& t) {
            readable_number);
     budget(" within " + seconds(std::isnan(t.equal_seconds) ? 0 : t.equal_seconds),
            &VariantFigures::at_equal_seconds, seconds);
-    const auto head = [&](const VariantFigures& v) {
-        return v.at(t.seq_len) ? best_head(*v.at(t.seq_len)) : nullptr;
-    };
+    const auto at = [&](const VariantFigures& v) { return v.at(t.seq_len); };
     add_column(
         columns, t, "best head's recall", 0,
-        [&](const VariantFigures& v) { return head(v) ? head(v)->recall : NAN; },
+        [&](const VariantFigures& v) { return at(v) ? at(v)->best_recall : NAN; },
         [&](const VariantFigures& v) {
-            const HeadRecall& h = *head(v);
-            return FigureCell{percent(h.recall), "predicted " + percent(h.predicted)};
+            return FigureCell{percent(at(v)->best_recall), "predicted " + percent(at(v)->best_predicted)};
         });
     const auto reach = [&](const VariantFigures& v) {
         return v.at(t.seq_len) ? v.at(t.seq_len)->reach : NAN;

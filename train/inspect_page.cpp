@@ -100,7 +100,7 @@ std::string InspectPage::data(const HeadView& v) const {
             if (!moba || q.chose(n)) { weights.push_back(tenthousandths(q.weights[n])); }
             full.push_back(tenthousandths(q.full_weights[n]));
         }
-        for (float s : q.scores) { scores.push_back(printed("%.3g", s)); }
+        for (float s : q.scores) { scores.push_back(printed("%.7g", s)); }
         rows.push_back({q.chosen, weights, full, scores});
     }
     return json{{"layer", v.layer}, {"head", v.head}, {"moba", moba}, {"size", v.block_size}, {"rows", rows}}

@@ -243,7 +243,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
         ->delimiter(',')
         ->check(Range(1, 1 << 24))
         ->take_all();
-    add(app, "--depths", o.depths, "DEPTHS", "parts of the sample, from its start to its end; a test places its target anywhere in one")
+    add(app, "--depths", o.depths, "DEPTHS",
+        "parts of the sample, from its start to its end; a test places its target anywhere in one")
         ->check(Range(1, 1000));
     add(app, "--samples", o.samples, "SAMPLES", "for each length and depth")->check(Range(1, 1 << 24));
     add(app, "--windows", o.windows, "WINDOWS", "of a text, evenly over it; 0 = all")
@@ -499,6 +500,16 @@ Switch parse_switch(const std::string& text) {
         throw Error("--switch " + text + ": must be full@SHARE or moba@SHARE, a share between 0 and 1");
     }
     return s;
+}
+
+Config switched(Config c, const Switch& s) {
+    const bool moba = s.attention == "moba";
+    swap_attention(c, s.attention, moba ? c.block_size : 0, moba ? c.top_k : 0);
+    return c;
+}
+
+bool is_switched(const Config& c, const Switch& s) {
+    return !c.has(s.attention == "full" ? AttentionKind::moba : AttentionKind::full);
 }
 
 void swap_attention(Config& c, const std::string& attention, int block_size, int top_k) {

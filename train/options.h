@@ -124,6 +124,8 @@ struct Switch {
     double share = 0;
 };
 Switch parse_switch(const std::string&);
+Config switched(Config, const Switch&);
+bool is_switched(const Config&, const Switch&);  // also where there is nothing to switch
 /* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
 void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
 Device parse_device(const std::string&);

@@ -124,7 +124,7 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
         Mean recall, predicted, snr;
     };
     std::map<std::pair<int, int>, Head> heads;
-    Mean reach;
+    Mean reach, best_recall, best_prediction;
     for (const json& run : runs) {
         const json* l = length_of(run, T);
         if (!l) { continue; }
@@ -146,20 +146,35 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
             positions[whole_at(p, "position")].add(number_at(p, "loss"), number_at(p, "count"));
         }
         reach.add(number_at(*l, "reach"));
+        double best = NAN, best_predicted = NAN;
         for (const json& r : child(*l, "router")) {
+            const double recall = number_at(r, "recall");
+            if (!(best >= recall) && !std::isnan(recall)) {
+                best = recall, best_predicted = number_at(r, "predicted");
+            }
             Head& h = heads[{whole_at(r, "layer"), whole_at(r, "head")}];
             h.recall.add(number_at(r, "recall"));
             h.predicted.add(number_at(r, "predicted"));
             h.snr.add(number_at(r, "snr"));
         }
+        best_recall.add(best);
+        best_prediction.add(best_predicted);
     }
     out.score = estimate(scores, alone);
+    // Seeds see the same tests, and near 0 or 100% they agree by chance: never narrower than one run's own interval.
+    if (!text && scores.size() > 1) {
+        Interval& i = out.score.interval;
+        const double half = (alone.high - alone.low) / 2;
+        i = {std::fmin(i.low, out.score.mean - half), std::fmax(i.high, out.score.mean + half)};
+    }
     Interval& i = out.score.interval;
     if (!text) { i = {std::max(i.low, 0.0), std::min(i.high, 1.0)}; }  // in this order NaN stays NaN
     out.late_loss = text ? mean(late) : NAN;
     for (const auto& [depth, m] : depths) { out.depths[depth] = m.value(); }
     for (const auto& [position, m] : positions) { out.positions[position] = {m.value(), m.weight()}; }
     out.reach = reach.value();
+    out.best_recall = best_recall.value();
+    out.best_predicted = best_prediction.value();
     for (const auto& [at, h] : heads) {
         out.router.push_back({at.first, at.second, h.recall.value(), h.predicted.value(), h.snr.value()});
     }
@@ -196,14 +211,16 @@ Validation validation_within(const VariantFigures& v, const char* unit, double b
     return {loss.value(), accuracy.value(), at.value()};
 }
 
-// What every variant has had: the smallest run's tokens; the quickest variant's seconds.
+// What every variant has had: the smallest run's tokens; the seconds in which all seeds of the quickest variant were through.
 void compare_at_equal_cost(TaskFigures& t) {
     double tokens = INFINITY, seconds = INFINITY;
     for (const VariantFigures& v : t.variants) {
+        double slowest = NAN;
         for (const json& run : v.runs) {
             tokens = std::fmin(tokens, number_at(child(run, "train"), "tokens"));
+            slowest = std::fmax(slowest, number_at(child(run, "train"), "seconds"));
         }
-        seconds = std::fmin(seconds, v.seconds);
+        seconds = std::fmin(seconds, slowest);
     }
     if (std::isfinite(tokens)) { t.equal_tokens = tokens; }
     if (std::isfinite(seconds)) { t.equal_seconds = seconds; }
@@ -284,7 +301,7 @@ const VariantFigures* TaskFigures::full_beside(const VariantFigures& v) const {
     const VariantFigures* nearest = nullptr;
     const auto away = [&](const VariantFigures& f) { return std::fabs(f.parameters - v.parameters); };
     for (const VariantFigures& f : variants) {
-        if (f.is_full() && (!nearest || away(f) < away(*nearest))) { nearest = &f; }
+        if (f.is_full() && !f.runs.empty() && (!nearest || away(f) < away(*nearest))) { nearest = &f; }
     }
     return nearest == &v || v.is_full() ? nullptr : nearest;
 }
@@ -292,14 +309,6 @@ const VariantFigures* TaskFigures::full_beside(const VariantFigures& v) const {
 double speed_factor(const TaskFigures& t, const VariantFigures& v, int T) {
     const VariantFigures* full = t.full_beside(v);
     return full ? full->attention_ms(T) / v.attention_ms(T) : NAN;
-}
-
-const HeadRecall* best_head(const LengthFigures& l) {
-    const HeadRecall* best = nullptr;
-    for (const HeadRecall& h : l.router) {
-        if (!best || h.recall > best->recall) { best = &h; }
-    }
-    return best;
 }
 
 std::vector<TaskFigures> summarize(const std::vector<json>& lines) {

@@ -41,7 +41,9 @@ struct LengthFigures {
     };
     std::map<int, AtPosition> positions;
     std::vector<HeadRecall> router;
-    double reach = NAN;  // router_reach.h
+    double best_recall = NAN,
+           best_predicted = NAN;  // of each seed's best head: heads of different seeds are strangers
+    double reach = NAN;           // router_reach.h
 };
 
 /* What the model costs at a length: attention of all its layers forward and backward, and the memory to train it. */
@@ -102,9 +104,6 @@ double last_validation_loss(const nlohmann::json& run);  // NaN without one
 
 /* How many times as fast `v`'s attention is as full attention; NaN where either was not measured. */
 double speed_factor(const TaskFigures&, const VariantFigures& v, int seq_len);
-
-/* The head that finds most; nullptr without one. */
-const HeadRecall* best_head(const LengthFigures&);
 
 /* One curve of all seeds. Seeds may differ in their points: those of the first one are taken, as far as every seed goes, and the others
    read off between their own. list: "curve" or "validation" of a run's "train". */

@@ -136,6 +136,12 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
       config_(config_for(o, *data_)), progress_(o.log_every) {
     o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
     switch_ = parse_switch(o.switch_to);
+    if (!switch_.attention.empty() && !o.resume) {
+        if (is_switched(config_, switch_)) {
+            throw Error("--switch " + o.switch_to + ": no layer would change");
+        }
+        switched(config_, switch_);  // throws now what it would throw then
+    }
     stages_.push_back({o.seq_len, o.task.pairs, o.batch_size, o.steps});
     int max_tokens = 0, max_seqs = 0, max_position = 0;
     for (const Stage& s : stages_) {
@@ -183,7 +189,7 @@ void Trainer<E>::switch_attention() {
             model_->read_param(kind, p, kept.emplace_back());
         }
     }
-    swap_attention(config_, switch_.attention, 0, 0);
+    config_ = switched(config_, switch_);
     model_.reset();
     make_model();
     allocate();
@@ -327,8 +333,7 @@ int Trainer<E>::run() {
 
 template <class E>
 void Trainer<E>::step() {
-    if (!switch_.attention.empty() &&
-        config_.has(switch_.attention == "full" ? AttentionKind::moba : AttentionKind::full) &&
+    if (!switch_.attention.empty() && !is_switched(config_, switch_) &&
         (double)state_.tokens >= switch_.share * ((double)state_.tokens + tokens_left())) {
         switch_attention();
     }
