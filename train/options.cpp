@@ -1,18 +1,13 @@
 #include "train/options.h"
-#include "moba/ops.h"
-#include "train/file.h"
 #include "train/task.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
-#include <algorithm>
 #include <tuple>
-#include <nlohmann/json.hpp>
 
 using CLI::IsMember;
 using CLI::Range;
-using nlohmann::json;
 
 static void start(CLI::App& app) {
     app.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
@@ -380,163 +375,4 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
     add(app, "--out", o.out, "FILE", "the page, HTML that needs no network");
     add(app, "--json", o.json, "FILE", "every query's choice, scores and weights");
     add_device(app, o.device, o.precision);
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-static bool kept(const std::string& name) { return name != "help" && name != "config" && name != "resume"; }
-
-// "256" -> 256, "0.1" -> 0.1, "true" -> true, anything else a string, and so is a path whatever it looks like
-static json typed(const CLI::Option& o, const std::string& text) {
-    const std::string unit = o.get_type_name().substr(0, 4);
-    if (unit == "FILE" || unit == "DIR") { return text; }
-    const json j = json::parse(text, nullptr, false);
-    return j.is_number() || j.is_boolean() ? j : json(text);
-}
-
-json option_values(const CLI::App& app) {
-    json out = json::object();
-    for (const CLI::Option* o : app.get_options()) {
-        const std::string name = o->get_lnames().empty() ? "" : o->get_lnames()[0];
-        if (name.empty() || !kept(name)) { continue; }
-        std::string text = o->get_default_str();
-        if (text == "[]") { text.clear(); }  // no files
-        if (o->count() > 0) {
-            text.clear();
-            for (const std::string& r : o->reduced_results()) { text += (text.empty() ? "" : ",") + r; }
-        }
-        out[name] = typed(*o, text);
-    }
-    return out;
-}
-
-std::vector<std::string> option_words(const json& values) {
-    std::vector<std::string> words;
-    for (const auto& [key, v] : values.items()) {
-        std::string name = key;
-        std::replace(name.begin(), name.end(), '_', '-');
-        std::string text = v.is_string() ? v.get<std::string>() : v.dump();
-        if (text.empty()) { continue; }  // nothing given, as the default
-        if (v.is_array()) {
-            text.clear();
-            for (const json& x : v) {
-                text += (text.empty() ? "" : ",") + (x.is_string() ? x.get<std::string>() : x.dump());
-            }
-        }
-        words.push_back("--" + name + "=" + text);
-    }
-    return words;
-}
-
-std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
-    const json j = read_json(file);
-    if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
-    const std::vector<std::string> given = options_given(app);
-    json used = json::object();
-    for (const auto& [key, v] : j.items()) {
-        std::string name = key;
-        std::replace(name.begin(), name.end(), '_', '-');
-        if (name == "config" || name == "resume" || !app.get_option_no_throw("--" + name)) {
-            throw Error(file + ": '" + key + "' is not an option of train");
-        }
-        if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
-        if (std::find(given.begin(), given.end(), name) == given.end()) { used[name] = v; }
-    }
-    return option_words(used);
-}
-
-std::vector<std::string> options_given(const CLI::App& app) {
-    std::vector<std::string> out;
-    for (const CLI::Option* o : app.get_options()) {
-        if (o->count() > 0 && !o->get_lnames().empty() && kept(o->get_lnames()[0])) {
-            out.push_back(o->get_lnames()[0]);
-        }
-    }
-    return out;
-}
-
-// ---------------------------------------------------------------------------------------------------------------------
-
-Config make_config(const TrainOptions& o, int vocab_size) {
-    Config c = o.model.config;
-    c.vocab_size = vocab_size;
-    if (c.num_layers < 1 || c.num_layers > 1024 || c.hidden_size < 1 || c.hidden_size > 1 << 20) {
-        validate(c);
-    }
-    c.num_kv_heads = o.model.num_kv_heads ? o.model.num_kv_heads : c.num_heads;
-    c.intermediate_size = o.model.intermediate_size ? o.model.intermediate_size : 2 * c.hidden_size;
-    if (o.model.head_dim == 0 && (c.num_heads < 1 || c.hidden_size % c.num_heads != 0)) {
-        throw Error("hidden-size = " + std::to_string(c.hidden_size) +
-                    ": must be a multiple of num-heads = " + std::to_string(c.num_heads));
-    }
-    c.head_dim = o.model.head_dim ? o.model.head_dim : c.hidden_size / c.num_heads;
-    c.max_position_embeddings = o.seq_len;
-    c.gate = parse_gate(o.model.gate);
-    if (!o.model.rope_scaling.empty()) { c.rope_scaling = parse_rope_scaling(o.model.rope_scaling); }
-    if (!o.model.layers.empty() && (o.model.attention != "moba" || o.model.full_layers)) {
-        throw Error(
-            "--layers names the kind of every layer; --attention and --full-layers cannot go with it");
-    }
-    c.layers = parse_layers(o.model.layers.empty() ? o.model.attention : o.model.layers, c.num_layers);
-    if (o.model.full_layers > c.num_layers) {
-        throw Error("full-layers = " + std::to_string(o.model.full_layers) + ": the model has " +
-                    std::to_string(c.num_layers) + " layers");
-    }
-    for (int i = 0; i < o.model.full_layers; i++) {
-        c.layers[c.num_layers - 1 - i].attention = AttentionKind::full;
-    }
-    validate(c);
-    return c;
-}
-
-Switch parse_switch(const std::string& text) {
-    if (text.empty()) { return {}; }
-    const size_t at = text.find('@');
-    Switch s{text.substr(0, at), -1};
-    const std::string share = at == std::string::npos ? "" : text.substr(at + 1);
-    char* end = nullptr;
-    if (!share.empty()) { s.share = std::strtod(share.c_str(), &end); }
-    if ((s.attention != "moba" && s.attention != "full") || !end || *end || !(s.share > 0 && s.share < 1)) {
-        throw Error("--switch " + text + ": must be full@SHARE or moba@SHARE, a share between 0 and 1");
-    }
-    return s;
-}
-
-Config switched(Config c, const Switch& s) {
-    const bool moba = s.attention == "moba";
-    swap_attention(c, s.attention, moba ? c.block_size : 0, moba ? c.top_k : 0);
-    return c;
-}
-
-bool is_switched(const Config& c, const Switch& s) {
-    return !c.has(s.attention == "full" ? AttentionKind::moba : AttentionKind::full);
-}
-
-void swap_attention(Config& c, const std::string& attention, int block_size, int top_k) {
-    if ((block_size || top_k) && attention != "moba") {
-        throw Error("--block-size and --top-k go with --attention moba");
-    }
-    if (attention.empty()) { return; }
-    const bool moba = attention == "moba";
-    bool trained = false;
-    for (LayerKind& k : c.layers) {
-        trained |= k.attention == AttentionKind::moba;
-        if (k.attention != AttentionKind::window) {
-            k.attention = moba ? AttentionKind::moba : AttentionKind::full;
-        }
-    }
-    if (moba && !trained && (!block_size || !top_k)) {
-        throw Error("--attention moba: the model was trained with full attention only, so --block-size and "
-                    "--top-k must be given");
-    }
-    if (block_size) { c.block_size = block_size; }
-    if (top_k) { c.top_k = top_k; }
-    validate(c);
-}
-
-Device parse_device(const std::string& name) {
-    if (name == "gpu" && !find_memory(Device::gpu)) {
-        throw Error("--device gpu: " + gpu_problem() + "; use --device cpu");
-    }
-    return name != "cpu" && find_memory(Device::gpu) ? Device::gpu : Device::cpu;
 }
