@@ -134,7 +134,7 @@ TEST(ComparisonText, SideBySideWhereThereIsRoom) {
         return text.substr(begin, text.find('\n', at) - begin);
     };
     EXPECT_EQ(line_with(wide, "accuracy at 256"),
-              "accuracy at 256 (trained)  99.8% (99.8 to 99.9)     100.0% (99.9 to 100.0)");
+              "accuracy at 256 (trained)  99.8% (99.3 to 100.0)    100.0% (99.5 to 100.0)");
     EXPECT_EQ(line_with(wide, "    needle: moba"),
               "    needle: moba                               needle: full");
     EXPECT_EQ(line_with(wide, "depth \\ T"),
@@ -144,7 +144,7 @@ TEST(ComparisonText, SideBySideWhereThereIsRoom) {
     EXPECT_TRUE(has(wide, "\nneedle, T = 256, 3 seeds: moba 99.8%"));
     EXPECT_FALSE(has(wide, "\033"));
     const std::string coloured = comparison_text(comparison_case(), 120, true);
-    EXPECT_TRUE(has(coloured, "\033[1m100.0% (99.9 to 100.0)"));
+    EXPECT_TRUE(has(coloured, "\033[1m100.0% (99.5 to 100.0)"));
     EXPECT_TRUE(has(coloured, "\033[30;48;5;"));
     EXPECT_EQ(comparison_text({}, 80, false), "");
 }

@@ -93,15 +93,15 @@ std::string tables(const Tasks& tasks) {
         }
     }
     if (out.empty()) { return ""; }
-    return out + paragraph("Means over the seeds; bold: the best mean of a column. 95% intervals: with two "
-                           "or more seeds Student's t "
-                           "over them; with one, Wilson's over its answers, which does not tell how another "
-                           "seed would do. Late loss: "
-                           "of the last quarter of the positions. Within some tokens or seconds: the last "
-                           "validation by the time that "
-                           "one variant was through; a learning rate that has not come down by then "
-                           "handicaps the others.",
-                           "note");
+    return out +
+           paragraph(
+               "Means over the seeds; bold: the best mean of a column. 95% intervals: with one seed Wilson's "
+               "over its answers, which does not tell how another seed would do; with more Student's t over "
+               "the seeds, never narrower than one seed's own. Late loss: of the last quarter of the "
+               "positions. Within some tokens or seconds: the last validation by the time that one variant "
+               "was through; a learning rate that has not come down by then handicaps the others. Reach: "
+               "see below.",
+               "note");
 }
 
 std::string loss_chart(const TaskFigures& t, const char* unit) {
