@@ -5,14 +5,6 @@
 #include <string>
 #include <vector>
 
-inline int occurrences(const std::string& text, const std::string& what) {
-    int n = 0;
-    for (size_t at = text.find(what); at != std::string::npos; at = text.find(what, at + what.size())) {
-        n++;
-    }
-    return n;
-}
-
 inline bool has(const std::string& text, const std::string& what) {
     return text.find(what) != std::string::npos;
 }

@@ -68,6 +68,7 @@ inline nlohmann::json run_case(const RunCase& c) {
                         {"answers", 10000}};
             l["loss_by_position"] = {{{"position", T - 1}, {"loss", 0.01}, {"count", 1000}}};
             if (moba) {
+                l["reach"] = std::fmin(1, share + 0.01);
                 for (int i = 0; i < c.layers * c.heads; i++) {
                     const double p = std::fmin(0.95, (i + 1.0) / (c.layers * c.heads) * 256 / T * 0.95),
                                  r = std::fmin(1, std::fmax(0, p + 0.05 * noise()));

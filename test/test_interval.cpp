@@ -33,3 +33,9 @@ TEST(Interval, OneRunTellsNothing) {
     EXPECT_TRUE(std::isnan(mean({})));
     EXPECT_EQ(mean({1, 2, 6}), 3);
 }
+
+TEST(Interval, Median) {
+    EXPECT_EQ(median({3, 1, 2}), 2);
+    EXPECT_EQ(median({4, 1, 3, 2}), 3);
+    EXPECT_EQ(median({7}), 7);
+}

@@ -135,7 +135,13 @@ TEST(Program, TrainEvalSampleInfo) {
     }
     expect_refused("sample --model " + (dir / "run") + " --prompt 'k1 x9'", 1, "'x9' is not a token");
     expect_refused("sample --model " + (dir / "run") + " --prompt-ids 99", 1, "token id 99");
-    expect_refused("eval --model " + (dir / "run") + " --seq-len 4", 1, "--seq-len 4");
+    const std::string before = read_text(dir / "e.json");
+    expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "e.json"), 1,
+                   "--seq-len 4");
+    EXPECT_EQ(read_text(dir / "e.json"), before) << "what was refused has cost a file";
+    expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "f.json"), 1,
+                   "--seq-len 4");
+    EXPECT_FALSE(std::filesystem::exists(dir / "f.json"));
     expect_refused("eval --json /proc/no.json --model " + (dir / "run"), 1, "/proc/no.json");
     expect_refused("eval --model " + (dir / "run") + " --top-k 2", 1, "--attention moba");
     expect_refused("train --out " + (dir / "run"), 1, "holds a run already");

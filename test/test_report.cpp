@@ -63,6 +63,28 @@ TEST(Report, OnlyWhatWasMeasured) {
     for (const std::string& page : {task, text, costs, nothing}) { EXPECT_EQ(page_fault(page), ""); }
 }
 
+TEST(Report, ChartsAsFiles) {
+    const std::map<std::string, std::string> files = chart_files(comparison_case());
+    std::vector<std::string> names;
+    for (const auto& [name, svg] : files) {
+        names.push_back(name);
+        EXPECT_TRUE(svg.starts_with("<svg xmlns=")) << name;
+        EXPECT_FALSE(has(svg, "nothing measured")) << name;
+    }
+    EXPECT_EQ(names, (std::vector<std::string>{
+                         "needle/accuracy-against-length.svg", "needle/accuracy-against-reach.svg",
+                         "needle/attention-of-all-layers.svg", "needle/loss-against-seconds.svg",
+                         "needle/loss-against-tokens.svg", "needle/memory-to-train.svg",
+                         "needle/recall-measured-against-predicted.svg", "needle/speed-of-attention.svg",
+                         "needle/validation-loss-against-compute.svg", "text/attention-of-all-layers.svg",
+                         "text/loss-against-length.svg", "text/loss-against-seconds.svg",
+                         "text/loss-against-tokens.svg", "text/loss-by-position-T-1024.svg",
+                         "text/loss-by-position-T-256.svg", "text/loss-by-position-T-512.svg",
+                         "text/memory-to-train.svg", "text/speed-of-attention.svg",
+                         "text/validation-loss-against-compute.svg"}));
+    EXPECT_TRUE(chart_files({}).empty());
+}
+
 TEST(Report, FailedRunsWithTheirErrorAndCommand) {
     const std::string page = report_page({run_case({}), failed_case({.seed = 2}, "out of <memory>")}, "t");
     EXPECT_TRUE(has(page, "<p class=\"warning\">needle, moba, seed 2: failed: out of &lt;memory&gt;</p>"));
@@ -110,7 +132,7 @@ TEST(Report, LossByPositionIsBinned) {
     const std::string page = report_page({run_case({.task = "text", .lengths = {4096}})}, "t");
     const size_t section = page.find("<h2>Loss by position"), from = page.find("class=\"line\"", section),
                  d = page.find("d=\"M", from);
-    const int points = 1 + occurrences(page.substr(d, page.find("\"/>", d) - d), "L");
+    const int points = 1 + count(page.substr(d, page.find("\"/>", d) - d), "L");
     EXPECT_LE(points, 64);
     EXPECT_GE(points, 48);
 }
@@ -140,7 +162,7 @@ TEST(ComparisonText, SideBySideWhereThereIsRoom) {
     EXPECT_EQ(line_with(wide, "depth \\ T"),
               " depth \\ T       256       512      1024    depth \\ T       256       512      1024");
     EXPECT_EQ(line_with(narrow, "    needle: moba"), "    needle: moba");
-    EXPECT_EQ(occurrences(narrow, "accuracy at 256"), 2);
+    EXPECT_EQ(count(narrow, "accuracy at 256"), 2);
     EXPECT_TRUE(has(wide, "\nneedle, T = 256, 3 seeds: moba 99.8%"));
     EXPECT_FALSE(has(wide, "\033"));
     const std::string coloured = comparison_text(comparison_case(), 120, true);

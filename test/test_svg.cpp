@@ -103,8 +103,8 @@ TEST(Svg, RoundTicks) {
 TEST(Svg, WhatIsNotMeasuredIsNotDrawn) {
     Chart c = two_points(1, 2);
     c.series[0].points = {{0, 1}, {5, NAN}, {10, 1}, {11, 2}};
-    EXPECT_EQ(occurrences(draw_chart(c), "L"), 1);  // the line breaks at the NaN: M, then M and L
-    EXPECT_EQ(occurrences(draw_chart(c), "class=\"marker\""), 3 + 1);  // and one in the legend
+    EXPECT_EQ(count(draw_chart(c), "L"), 1);  // the line breaks at the NaN: M, then M and L
+    EXPECT_EQ(count(draw_chart(c), "class=\"marker\""), 3 + 1);  // and one in the legend
     for (std::vector<Series> series : {std::vector<Series>{},
                                        {{"nan", {{1, NAN}, {NAN, 1}}}},
                                        {{"none", {}}},
@@ -155,11 +155,34 @@ TEST(Svg, TooltipsAndNames) {
     EXPECT_FALSE(has(draw_chart(c), "marker"));
 }
 
+// Whatever the page around a chart gives, the file has itself: title, legend, colours, a name space.
+TEST(Svg, FileThatStandsAlone) {
+    Chart c = two_points(1, 3);
+    c.title = "<title>";
+    c.series.push_back({"", {{0, 1}, {10, 2}}, 1, true});  // without a name: not in the legend
+    c.series.push_back({std::string(50, 'w'), {{0, 2}}, 2});
+    c.series.push_back({std::string(50, 'v'), {{0, 2}}, 3});
+    std::string svg = draw_chart_file(c);
+    const std::string space = "<svg xmlns=\"http://www.w3.org/2000/svg\"";
+    ASSERT_EQ(svg.find(space), 0u);
+    svg.erase(5, space.size() - 5);
+    EXPECT_EQ(page_fault(svg), "");
+    EXPECT_TRUE(has(svg, ">&lt;title&gt;</text>"));
+    EXPECT_EQ(count(svg, "transform=\"translate(8 "), 3) << "three names, none beside another: no room";
+    EXPECT_TRUE(has(svg, "viewBox=\"0 0 360 321\""));  // 22 + 240 + 8, and three rows of 17
+    EXPECT_TRUE(has(svg, "class=\"s2\"") && has(svg, ".s2{color:var(--c2)}") && has(svg, "--c2:#"));
+    EXPECT_TRUE(has(svg, "prefers-color-scheme:dark"));
+    EXPECT_TRUE(has(svg, draw_chart(c).substr(draw_chart(c).find("<line"), 500))) << "the same plot";
+    c.series.resize(1);
+    c.series.push_back({"two", {{0, 1}}});
+    EXPECT_EQ(count(draw_chart_file(c), "transform=\"translate(8 "), 1) << "two names in a row";
+}
+
 TEST(Svg, HeatMap) {
     HeatMap m{"depth", {"256", "512"}, {"0%", "100%"}, {{0, 1}, {0.5, NAN}}};
     const std::string svg = draw_heat_map("<t>", m);
     EXPECT_EQ(page_fault(svg), "");
-    EXPECT_EQ(occurrences(svg, "<rect"), 3);
+    EXPECT_EQ(count(svg, "<rect"), 3);
     EXPECT_TRUE(has(svg, "<g class=\"h0\"><title>0%, 256: 0.0%</title>"));
     EXPECT_TRUE(has(svg, "<g class=\"h15\"><title>0%, 512: 100.0%</title>"));
     EXPECT_TRUE(has(svg, "<g class=\"h8\"><title>100%, 256: 50.0%</title>"));
@@ -178,7 +201,7 @@ TEST(Svg, DenseMap) {
     EXPECT_TRUE(has(svg, "class=\"h0\" transform=\"translate(0 .5)\" d=\"M0 0m0 0h2m-1 1h2\"")) << svg;
     EXPECT_TRUE(has(svg, "class=\"h15\" transform=\"translate(0 .5)\" d=\"M0 0m2 0h1m0 1h1\"")) << svg;
     EXPECT_TRUE(has(svg, "class=\"h1\" transform=\"translate(0 .5)\" d=\"M0 0m0 1h1\"")) << svg;
-    EXPECT_EQ(occurrences(svg, "<path"), 3);
+    EXPECT_EQ(count(svg, "<path"), 3);
     EXPECT_EQ(page_fault(svg), "");
     m.high = 2;  // 1 is half of it
     EXPECT_TRUE(has(draw_dense_map(m), "class=\"h8\""));

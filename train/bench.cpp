@@ -196,9 +196,7 @@ static void check(const BenchOptions& o) {
 
 int run_bench(const BenchOptions& o) {
     check(o);
-    if (!o.json.empty()) {
-        write_file(o.json, "");
-    }  // a path that cannot be written fails now, not after the work
+    check_writable(o.json);
     json result = header(o);
     with_precision(o.precision, [&](auto e) {
         using E = decltype(e);

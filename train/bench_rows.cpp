@@ -1,14 +1,10 @@
 #include "train/bench_rows.h"
 #include "train/flops.h"
+#include "train/interval.h"
 #include "train/progress.h"
 #include <algorithm>
 
 using nlohmann::json;
-
-static double median(std::vector<double> ms) {
-    std::sort(ms.begin(), ms.end());
-    return ms[ms.size() / 2];
-}
 
 double median_ms(int repeats, const std::function<void()>& run) {
     run();

@@ -281,6 +281,12 @@ void Comparison::write_results(bool last) {
     for (const json& l : lines) { text += l.dump() + "\n"; }
     replace_file(o_.out + "/results.jsonl", text);
     replace_file(o_.out + "/report.html", report_page(lines, plan_.title.empty() ? o_.config : plan_.title));
+    for (const auto& [name, svg] : chart_files(lines)) {
+        const fs::path file = o_.out + "/charts/" + name;
+        std::error_code ignore;
+        fs::create_directories(file.parent_path(), ignore);
+        replace_file(file, svg);
+    }
     if (last) { print_comparison(lines); }
 }
 

@@ -9,6 +9,7 @@
                          and for each task and variant: {"kind": "lengths", "task", "variant", "rows": [{"seq_len", "forward_ms",
                          "attention_ms" (forward and backward, all layers), "memory_bytes" (of training)}, ...]} at B = 1
    DIR/report.html       the same to look at: report.h
+   DIR/charts/<task>/    its charts, each a file of its own
    Every run is a process of its own, and the commands in the report are the very ones. Whenever it stops or is killed, the same command
    goes on; failed runs are tried again, and runs whose evaluation is to be another one are evaluated again. */
 #pragma once

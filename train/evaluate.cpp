@@ -56,9 +56,7 @@ int run_eval(const EvalOptions& o) {
     if (!text && folder.task.empty() && o.task.empty()) {
         throw Error(folder.path + ": nothing tells what to evaluate it on; name --task or --data");
     }
-    if (!o.json.empty()) {
-        write_file(o.json, "");
-    }  // a path that cannot be written fails now, not after the work
+    check_writable(o.json);
     const double begin = now_ms();
     const json result = with_precision(o.precision, [&](auto e) {
         using E = decltype(e);

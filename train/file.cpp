@@ -66,6 +66,15 @@ void write_file(const std::string& path, const std::string& text) {
     w.finish();
 }
 
+void check_writable(const std::string& path) {
+    if (path.empty()) { return; }
+    const bool there = access(path.c_str(), F_OK) == 0;
+    const int fd = open(path.c_str(), O_WRONLY | O_CREAT, 0644);
+    if (fd < 0) { throw_errno(path); }
+    close(fd);
+    if (!there) { unlink(path.c_str()); }
+}
+
 void replace_file(const std::string& path, const std::string& text) {
     write_file(path + ".tmp", text);
     if (std::rename((path + ".tmp").c_str(), path.c_str()) != 0) { throw_errno(path); }

@@ -62,9 +62,8 @@ int inspect(const InspectOptions& o) {
     const Speech speech(folder, o.task);
     const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
     if (o.out.empty()) { throw Error("--out: no file is named"); }
-    for (const std::string& file : {o.out, o.json}) {
-        if (!file.empty()) { write_file(file, ""); }  // where it cannot be written, that is told now
-    }
+    check_writable(o.out);
+    check_writable(o.json);
     const int T = (int)prompt.tokens.size();
     Scorer<E> scorer(folder, config, T, 1, T, parse_device(o.device), true);
     Batch batch;

@@ -76,15 +76,8 @@ h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0;max-width:78ch}
 figure{margin:0;padding:8px;background:var(--card);border-radius:6px;break-inside:avoid;min-width:0}
 figcaption{font-weight:600;font-size:.95rem;padding:0 2px 4px}
 figure>svg{display:block;width:100%;max-width:520px;height:auto}
-svg text{font-size:12px;fill:var(--ink)}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 2px 0;padding:0;font-size:.85rem}
 .legend svg{width:30px;height:10px;margin-right:5px;vertical-align:middle}
-.grid{stroke:var(--rule);stroke-width:1;fill:none}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:5 4;fill:none}
-svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
-.line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1.2;opacity:.55}
-.band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}
-.cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}.arrow{fill:var(--ink)}.ring{fill:none;stroke:var(--ink);stroke-width:1.2}
-svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:4px 10px 4px 0;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top;overflow-wrap:normal}
 th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-child{position:sticky;left:0;background:var(--paper)}thead th{color:var(--soft);font-weight:600;vertical-align:bottom;min-width:5em;max-width:14em}tbody th{font-weight:400;min-width:8em}
@@ -94,10 +87,20 @@ summary{cursor:pointer}
 @media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}}
 @media print{body{max-width:none;padding:0;font-size:12px}.wide{overflow:visible}}
 )";
+// What svg.h draws with.
+static const char* drawing_rules = R"(
+svg text{font-size:12px;fill:var(--ink)}
+.grid{stroke:var(--rule);stroke-width:1;fill:none}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:5 4;fill:none}
+svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
+.line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1.2;opacity:.55}
+.band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}
+.cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}.arrow{fill:var(--ink)}.ring{fill:none;stroke:var(--ink);stroke-width:1.2}
+svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
+)";
 
-static std::string style() {
+std::string drawing_style() {
     std::string out = ":root{color-scheme:light dark;" + properties(light) +
-                      "}\n@media(prefers-color-scheme:dark){:root{" + properties(dark) + "}}" + rules;
+                      "}\n@media(prefers-color-scheme:dark){:root{" + properties(dark) + "}}" + drawing_rules;
     for (int c = 0; c < series_colours; c++) {
         out += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
     }
@@ -114,8 +117,9 @@ std::string html_page(const std::string& title, const std::string& body, const s
                       const std::string& style_rules) {
     return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-           html_escape(title) + "</title>\n<style>" + style() + style_rules + "</style>\n</head>\n<body>\n" +
-           body + (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") + "\n</body>\n</html>\n";
+           html_escape(title) + "</title>\n<style>" + drawing_style() + rules + style_rules +
+           "</style>\n</head>\n<body>\n" + body +
+           (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") + "\n</body>\n</html>\n";
 }
 
 std::string html_section(const std::string& title, const std::string& body) {

@@ -6,8 +6,11 @@
 /* Text for between tags and inside quoted attributes. */
 std::string html_escape(const std::string& text);
 
-/* The whole file. body is HTML; a script, if any, runs after it. The style holds the classes that train/svg.h draws with;
-   further rules of the page's own come behind it. */
+/* The colours, light and dark, and the classes that train/svg.h draws with. */
+std::string drawing_style();
+
+/* The whole file. body is HTML; a script, if any, runs after it. Further rules of the page's own come behind
+   the style that all pages share. */
 std::string html_page(const std::string& title, const std::string& body, const std::string& script = "",
                       const std::string& style_rules = "");
 

@@ -172,16 +172,21 @@ std::string marker(int style, double x, double y, const std::string& note) {
     }
 }
 
+bool is_named(const Series& s) { return !s.name.empty() && !s.points.empty(); }
+
+// A piece of its line and its marker, 30 wide and 10 high.
+std::string legend_key(const Series& s) {
+    const std::string path =
+        "<path class=\"line" + std::string(s.faint ? " faint" : "") + "\" d=\"M0 5H30\"" + dash(s) + "/>";
+    return (s.joined ? path : "") + (s.faint ? "" : marker(s.style, 15, 5, ""));
+}
+
 std::string legend(const std::vector<Series>& series) {
     std::string out;
     for (const Series& s : series) {
-        if (s.name.empty() || s.points.empty()) { continue; }
-        out += "<li><svg class=\"" + colour(s.style) + "\" viewBox=\"0 0 30 10\" aria-hidden=\"true\">";
-        if (s.joined) {
-            out += "<path class=\"line" + std::string(s.faint ? " faint" : "") + "\" d=\"M0 5H30\"" +
-                   dash(s) + "/>";
-        }
-        out += (s.faint ? "" : marker(s.style, 15, 5, "")) + "</svg>" + html_escape(s.name) + "</li>";
+        if (!is_named(s)) { continue; }
+        out += "<li><svg class=\"" + colour(s.style) + "\" viewBox=\"0 0 30 10\" aria-hidden=\"true\">" +
+               legend_key(s) + "</svg>" + html_escape(s.name) + "</li>";
     }
     return out.empty() ? "" : "<ul class=\"legend\">" + out + "</ul>";
 }
@@ -232,9 +237,8 @@ std::string draw_series(const Series& s, const Ruler& x, const Ruler& y) {
     return out + "</g>";
 }
 
-}  // namespace
-
-std::string draw_chart(const Chart& c) {
+// Axes, lines and marks.
+std::string plot(const Chart& c) {
     std::vector<double> xs, ys;
     for (const Series& s : c.series) {
         for (const Point& p : s.points) {
@@ -276,8 +280,35 @@ std::string draw_chart(const Chart& c) {
                      [&](const Series& s) { return std::any_of(s.points.begin(), s.points.end(), shown); })) {
         out += text((left + right) / 2, (top + bottom) / 2, "middle", "nothing measured");
     }
-    return figure(c.title, c.title + ": " + c.y.label + " against " + c.x.label, height, out,
-                  legend(c.series));
+    return out;
+}
+
+std::string label(const Chart& c) { return c.title + ": " + c.y.label + " against " + c.x.label; }
+
+}  // namespace
+
+std::string draw_chart(const Chart& c) {
+    return figure(c.title, label(c), height, plot(c), legend(c.series));
+}
+
+std::string draw_chart_file(const Chart& c) {
+    constexpr double title = 22, row = 17, letter = 6.3;  // heights; width of a letter, about
+    std::string keys;
+    double x = 8, y = title + height + 8;
+    for (const Series& s : c.series) {
+        if (!is_named(s)) { continue; }
+        const double wide = 52 + letter * (double)s.name.size();
+        if (x > 8 && x + wide > width) { x = 8, y += row; }
+        keys += "<g class=\"" + colour(s.style) + "\" transform=\"translate(" + number(x) + " " + number(y) +
+                ")\">" + legend_key(s) + text(35, 9, "start", s.name) + "</g>";
+        x += wide;
+    }
+    return "<svg xmlns=\"http://www.w3.org/2000/svg\"" + attribute("width", 1.5 * width) + " viewBox=\"0 0 " +
+           number(width) + " " + number(y + row) + "\" role=\"img\" aria-label=\"" + html_escape(label(c)) +
+           "\">\n<style>" + drawing_style() + "text{font-family:sans-serif}</style>\n" +
+           "<rect width=\"100%\" height=\"100%\" fill=\"var(--card)\"/>" + "<g font-weight=\"bold\">" +
+           text(8, 16, "start", c.title) + "</g><g transform=\"translate(0 " + number(title) + ")\">" +
+           plot(c) + "</g>" + keys + "</svg>\n";
 }
 
 int heat_level(double share) {

@@ -49,6 +49,8 @@ struct Chart {
     bool diagonal = false;               // y = x
 };
 std::string draw_chart(const Chart&);
+/* The same as an SVG file that stands alone: title, legend and style in it, light and dark. */
+std::string draw_chart_file(const Chart&);
 
 /* Shares 0..1 in labelled cells, with their percentages as far as there is room. */
 std::string draw_heat_map(const std::string& title, const HeatMap&);

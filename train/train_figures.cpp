@@ -1,5 +1,6 @@
 #include "train/train_figures.h"
 #include "moba/base.h"
+#include "train/interval.h"
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -19,11 +20,6 @@ struct Sums {
                 {"flop", flop}, {"loss", loss},     {"accuracy", accuracy}};
     }
 };
-
-double median(std::vector<double> x) {
-    std::nth_element(x.begin(), x.begin() + x.size() / 2, x.end());
-    return x[x.size() / 2];
-}
 
 }  // namespace
 
