@@ -50,8 +50,10 @@ TEST(Safetensors, HalfPrecisionIsWidened) {
         R"({"h":{"dtype":"F16","shape":[4],"data_offsets":[0,8]},"b":{"dtype":"BF16","shape":[2],"data_offsets":[8,12]}})";
     const uint16_t data[] = {0x3C00, 0xC000, 0x0001, 0x7BFF, 0x3F80, 0xC040};
     const uint64_t n = header.size();
-    write_text(dir / "x",
-               std::string((const char*)&n, 8) + header + std::string((const char*)data, sizeof data));
+    std::string file((const char*)&n, 8);
+    file += header;
+    file.append((const char*)data, sizeof data);
+    write_text(dir / "x", file);
     const Safetensors f(dir / "x");
     EXPECT_EQ(f.floats("h"), (std::vector<float>{1, -2, std::ldexp(1.f, -24), 65504}));
     EXPECT_EQ(f.floats("b"), (std::vector<float>{1, -3}));
