@@ -22,7 +22,7 @@ simt:
 test:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS)
-	cd build && ctest --output-on-failure --no-tests=error
+	cd build && ctest -j $(JOBS) --output-on-failure --no-tests=error
 
 # What takes 20 GB of memory and minutes: tensors of more than 2^31 elements.
 test-long:
@@ -33,7 +33,7 @@ test-long:
 asan:
 	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined
 	cmake --build build/asan -j $(JOBS)
-	cd build/asan && ctest --output-on-failure --no-tests=error
+	cd build/asan && ctest -j $(JOBS) --output-on-failure --no-tests=error
 
 # One order of threads: races are found in any.
 tsan:

@@ -9,7 +9,7 @@ usage() {
                    cores), evaluates it and shows a sample. A second call goes on where the first one stopped, or
                    shows the finished model again.
 ./run.sh compare   trains MoBA and full attention on the needle task, three seeds each, and writes what came out into
-                   out/compare/report.html, to be opened in a browser; about 10 minutes on two cores. Words behind it
+                   out/compare/report.html, to be opened in a browser; about 8 minutes on two cores. Words behind it
                    go to moba compare, e.g. --seeds 1, or --config train/compare_full.json for every task. A second call goes on
                    where the first one stopped.
 ./run.sh test      gets what the tests need, builds and runs every test, also under the sanitizers

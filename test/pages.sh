@@ -50,8 +50,12 @@ expect report.html '<svg' 8
 expect report.html '<table' 3
 expect report.html 'moba train --attention=full' 4
 
+cp out/charts/needle/accuracy-against-length.svg chart.svg
+open_page chart.svg
+expect chart.svg 'class="marker"' 4
+
 "$moba" inspect --model out/runs/needle.moba.s1 --out inspect.html > inspect.txt
 open_page inspect.html
 expect inspect.html '<svg' 4
 expect inspect.html 'layer 0, head 0: query' 1  # its script has shown the question's cell
-echo "pages: the report and inspect open without a word on the console"
+echo "pages: the report, a chart and inspect open without a word on the console"

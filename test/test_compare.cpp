@@ -87,6 +87,10 @@ TEST_F(Compare, EveryRunOnce) {
         EXPECT_GT(lines[i]["rows"][1]["memory_bytes"], lines[i]["rows"][0]["memory_bytes"]);
     }
     EXPECT_NE(read_text(dir / "out/report.html").find("</html>"), std::string::npos);
+    for (const char* chart : {"needle/accuracy-against-length", "text/loss-by-position-T-48"}) {
+        EXPECT_TRUE(read_text(dir / (std::string("out/charts/") + chart + ".svg")).ends_with("</svg>\n"))
+            << chart;
+    }
 
     // again: nothing is done twice; a changed variant is refused, a new one joins
     const std::string result = dir / "out/runs/needle.moba.s1/result.json";

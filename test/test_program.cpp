@@ -142,6 +142,12 @@ TEST(Program, TrainEvalSampleInfo) {
     expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "f.json"), 1,
                    "--seq-len 4");
     EXPECT_FALSE(std::filesystem::exists(dir / "f.json"));
+    std::filesystem::create_symlink(dir / "g.json", dir / "link");
+    expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "link"), 1,
+                   "--seq-len 4");
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link")) << "a link to what is not there yet";
+    EXPECT_EQ(moba("eval --model " + (dir / "run") + " --samples 2 --json /dev/null").status, 0);
+    expect_refused("eval --model " + (dir / "run") + " --json " + (dir / "run"), 1, "Is a directory");
     expect_refused("eval --json /proc/no.json --model " + (dir / "run"), 1, "/proc/no.json");
     expect_refused("eval --model " + (dir / "run") + " --top-k 2", 1, "--attention moba");
     expect_refused("train --out " + (dir / "run"), 1, "holds a run already");

@@ -121,6 +121,23 @@ TEST(Svg, WhatIsNotMeasuredIsNotDrawn) {
     EXPECT_FALSE(has(draw_chart(c), "inf"));
 }
 
+// Six shapes, then the same ones hollow: twelve that differ without their colours.
+TEST(Svg, MarkersTellTwelveSeriesApart) {
+    std::vector<std::string> seen;
+    for (int style = 0; style < 12; style++) {
+        Chart c = two_points(1, 2);
+        c.series[0].style = style, c.series[0].joined = false;
+        const std::string svg = draw_chart(c),
+                          drawn = svg.substr(svg.find("<g class=") + strlen("<g class=\"s0\""));
+        EXPECT_TRUE(has(svg, "<g class=\"s" + std::to_string(style % 6) + "\""));
+        const std::string marks = drawn.substr(0, drawn.find("</g>"));
+        EXPECT_EQ(count(marks, "class=\"marker\""), style < 6 ? 2 : 0);
+        EXPECT_EQ(count(marks, "class=\"marker hollow\""), style < 6 ? 0 : 2);
+        for (const std::string& other : seen) { EXPECT_NE(marks, other) << style; }
+        seen.push_back(marks);
+    }
+}
+
 TEST(Svg, BandsMarksAndDiagonal) {
     Chart c = two_points(0.5, 0.5);
     c.x.low = c.y.low = 0, c.x.high = 10, c.y.high = 1;
@@ -170,8 +187,11 @@ TEST(Svg, FileThatStandsAlone) {
     EXPECT_TRUE(has(svg, ">&lt;title&gt;</text>"));
     EXPECT_EQ(count(svg, "transform=\"translate(8 "), 3) << "three names, none beside another: no room";
     EXPECT_TRUE(has(svg, "viewBox=\"0 0 360 321\""));  // 22 + 240 + 8, and three rows of 17
-    EXPECT_TRUE(has(svg, "class=\"s2\"") && has(svg, ".s2{color:var(--c2)}") && has(svg, "--c2:#"));
-    EXPECT_TRUE(has(svg, "prefers-color-scheme:dark"));
+    EXPECT_TRUE(has(svg, "class=\"s2\""));
+    EXPECT_TRUE(has(svg, ".s0{color:#0072b2}") && has(svg, ".paper{fill:#f6f8fa}")) << "light";
+    const std::string dark = svg.substr(svg.find("prefers-color-scheme:dark"));
+    EXPECT_TRUE(has(dark, ".s0{color:#56b4e9}") && has(dark, ".paper{fill:#1a2027}"));
+    EXPECT_FALSE(has(svg, "var(")) << "only browsers know it";
     EXPECT_TRUE(has(svg, draw_chart(c).substr(draw_chart(c).find("<line"), 500))) << "the same plot";
     c.series.resize(1);
     c.series.push_back({"two", {{0, 1}}});

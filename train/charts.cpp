@@ -44,10 +44,23 @@ std::vector<Point> by_position(const LengthFigures& l) {
 
 std::vector<Chart> with_something(std::vector<Chart> charts) {
     for (Chart& c : charts) {
-        std::erase_if(c.series, [](const Series& s) { return s.points.empty(); });
+        const auto drawn = [](const Point& p) { return std::isfinite(p.x) && std::isfinite(p.y); };
+        std::erase_if(c.series,
+                      [&](const Series& s) { return std::none_of(s.points.begin(), s.points.end(), drawn); });
     }
     std::erase_if(charts, [](const Chart& c) { return c.series.empty(); });
     return charts;
+}
+
+// What led there, thin, and what counts; one name in the legend for both.
+std::vector<Series> faint_behind(std::vector<Series> faint, const std::vector<Series>& counts) {
+    for (Series& s : faint) {
+        s.faint = true;
+        const auto same = [&](const Series& c) { return c.style == s.style; };
+        if (std::any_of(counts.begin(), counts.end(), same)) { s.name.clear(); }
+    }
+    faint.insert(faint.end(), counts.begin(), counts.end());
+    return faint;
 }
 
 // Shares against shares, equal ones on the diagonal.
@@ -69,17 +82,7 @@ Chart loss_chart(const TaskFigures& t, const char* unit) {
         };
     };
     Chart c{t.name + ": loss against " + unit, {unit}, {"loss, nats"}, {}, {}, {}};
-    const std::vector<Series> validation = by_variant(t, points("validation", true));
-    c.series = by_variant(t, points("curve", false));
-    for (Series& s : c.series) {
-        s.faint = true;
-        // one name in the legend for both
-        if (std::any_of(validation.begin(), validation.end(),
-                        [&](const Series& v) { return v.style == s.style; })) {
-            s.name.clear();
-        }
-    }
-    c.series.insert(c.series.end(), validation.begin(), validation.end());
+    c.series = faint_behind(by_variant(t, points("curve", false)), by_variant(t, points("validation", true)));
     c.y.scale = loss_scale(c.series);
     return c;
 }
@@ -191,7 +194,7 @@ std::vector<Chart> flop_charts(const TaskFigures& t) {
             {},
             {},
             {}};
-    const std::vector<Series> ends = by_variant(t, [](const VariantFigures& v) {
+    std::vector<Series> ends = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         if (v.flop > 0 && !std::isnan(v.final_loss)) {
             out.push_back({v.flop, v.final_loss, NAN, NAN,
@@ -207,9 +210,8 @@ std::vector<Chart> flop_charts(const TaskFigures& t) {
         }
         return out;
     });
-    for (Series& s : c.series) { s.faint = true, s.name.clear(); }  // on the way; named by its end
-    c.series.insert(c.series.end(), ends.begin(), ends.end());
-    for (size_t i = c.series.size() - ends.size(); i < c.series.size(); i++) { c.series[i].joined = false; }
+    for (Series& s : ends) { s.joined = false; }
+    c.series = faint_behind(c.series, ends);
     c.y.scale = loss_scale(c.series);
     return with_something({c});
 }

@@ -256,7 +256,11 @@ void Comparison::write_results(bool last) {
     std::string text;
     for (const Run& r : plan_.runs) {
         const std::string file = folder(r) + "/result.json";
-        if (fs::exists(file)) { lines.push_back(read_json(file)); }
+        if (!fs::exists(file)) { continue; }
+        lines.push_back(read_json(file));
+        lines.back()["task"] =
+            plan_.tasks[r.task].name;  // files are named by it: whatever somebody has written there
+        lines.back()["variant"] = plan_.variants[r.variant];
     }
     for (size_t t = 0; t < plan_.tasks.size(); t++) {
         for (size_t v = 0; v < plan_.variants.size() && !plan_.bench_lengths.empty(); v++) {

@@ -53,7 +53,7 @@ void FileWriter::write(const void* data, size_t bytes) {
 void FileWriter::finish() {
     const int fd = fd_;
     fd_ = -1;
-    if (fsync(fd) != 0) {
+    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which has nothing to keep
         close(fd);
         throw_errno(path_);
     }
@@ -67,8 +67,9 @@ void write_file(const std::string& path, const std::string& text) {
 }
 
 void check_writable(const std::string& path) {
-    if (path.empty()) { return; }
-    const bool there = access(path.c_str(), F_OK) == 0;
+    struct stat s;
+    const bool there = !path.empty() && lstat(path.c_str(), &s) == 0;
+    if (path.empty() || (there && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode))) { return; }
     const int fd = open(path.c_str(), O_WRONLY | O_CREAT, 0644);
     if (fd < 0) { throw_errno(path); }
     close(fd);

@@ -27,7 +27,8 @@ class FileWriter {
 
 std::string one_line(std::string text);  // control characters become ?
 void write_file(const std::string& path, const std::string& text);
-/* Before the work rather than after it: throws Error where write_file would not get as far as its first byte; changes nothing. "" is well. */
+/* Before the work rather than after it: throws Error where a plain file could not be written; changes nothing. Links, devices, pipes and
+   "" are not looked at. */
 void check_writable(const std::string& path);
 void replace_file(const std::string& path,
                   const std::string& text);  // a reader sees the old text or the new one

@@ -93,7 +93,7 @@ svg text{font-size:12px;fill:var(--ink)}
 .grid{stroke:var(--rule);stroke-width:1;fill:none}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:5 4;fill:none}
 svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1.2;opacity:.55}
-.band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}
+.band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}.hollow{fill:var(--card);stroke:currentColor;stroke-width:1.4}
 .cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}.arrow{fill:var(--ink)}.ring{fill:none;stroke:var(--ink);stroke-width:1.2}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 )";
@@ -111,6 +111,25 @@ std::string drawing_style() {
         }
     }
     return out;
+}
+
+// A style with what its var() stand for: what is not a browser does not know them.
+static std::string resolved(std::string style, const Theme& theme) {
+    const std::string names = theme.names;
+    for (size_t at; (at = style.find("var(")) != std::string::npos;) {
+        const size_t end = style.find(')', at), value = names.find(style.substr(at + 4, end - at - 4) + ":");
+        const size_t from = names.find(':', value) + 1;
+        style.replace(at, end + 1 - at, names.substr(from, names.find(';', from) - from));
+    }
+    return style;
+}
+
+std::string chart_style() {
+    std::string style = std::string(".paper{fill:var(--card)}text{font-family:sans-serif}") + drawing_rules;
+    for (int c = 0; c < series_colours; c++) {
+        style += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
+    }
+    return resolved(style, light) + "\n@media(prefers-color-scheme:dark){" + resolved(style, dark) + "}";
 }
 
 std::string html_page(const std::string& title, const std::string& body, const std::string& script,

@@ -8,6 +8,8 @@ std::string html_escape(const std::string& text);
 
 /* The colours, light and dark, and the classes that train/svg.h draws with. */
 std::string drawing_style();
+std::string
+chart_style();  // the same for a chart alone, without custom properties: not only browsers read it
 
 /* The whole file. body is HTML; a script, if any, runs after it. Further rules of the page's own come behind
    the style that all pages share. */

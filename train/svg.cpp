@@ -145,7 +145,9 @@ std::string dash(const Series& s) {
 
 std::string colour(int style) { return "s" + std::to_string(style % series_colours); }
 
+// Filled, then hollow where colours and shapes come round again.
 std::string marker(int style, double x, double y, const std::string& note) {
+    const std::string kind = style / series_colours % 2 ? "marker hollow" : "marker";
     const std::string title = note.empty() ? "" : "<title>" + html_escape(note) + "</title>";
     const auto shape = [&](std::initializer_list<double> offsets) {
         std::string d = "M";
@@ -153,7 +155,7 @@ std::string marker(int style, double x, double y, const std::string& note) {
         for (size_t i = 0; i < offsets.size(); i += 2) {
             d += (i ? "L" : "") + number(x + o[i]) + " " + number(y + o[i + 1]);
         }
-        return "<path class=\"marker\" d=\"" + d + "Z\">" + title + "</path>";
+        return "<path class=\"" + kind + "\" d=\"" + d + "Z\">" + title + "</path>";
     };
     switch (style % series_colours) {
     case 1:
@@ -167,8 +169,8 @@ std::string marker(int style, double x, double y, const std::string& note) {
     case 5:
         return shape({-3.5, -3.5, 3.5, -3.5, -3.5, 3.5, 3.5, 3.5});
     default:
-        return "<circle class=\"marker\"" + attribute("cx", x) + attribute("cy", y) + " r=\"3.2\">" + title +
-               "</circle>";
+        return "<circle class=\"" + kind + "\"" + attribute("cx", x) + attribute("cy", y) + " r=\"3.2\">" +
+               title + "</circle>";
     }
 }
 
@@ -303,12 +305,14 @@ std::string draw_chart_file(const Chart& c) {
                 ")\">" + legend_key(s) + text(35, 9, "start", s.name) + "</g>";
         x += wide;
     }
+    const std::string size =
+        "font-weight:bold;font-size:" + number(std::min(12.0, 600.0 / (double)c.title.size()));
     return "<svg xmlns=\"http://www.w3.org/2000/svg\"" + attribute("width", 1.5 * width) + " viewBox=\"0 0 " +
            number(width) + " " + number(y + row) + "\" role=\"img\" aria-label=\"" + html_escape(label(c)) +
-           "\">\n<style>" + drawing_style() + "text{font-family:sans-serif}</style>\n" +
-           "<rect width=\"100%\" height=\"100%\" fill=\"var(--card)\"/>" + "<g font-weight=\"bold\">" +
-           text(8, 16, "start", c.title) + "</g><g transform=\"translate(0 " + number(title) + ")\">" +
-           plot(c) + "</g>" + keys + "</svg>\n";
+           "\">\n<style>" + chart_style() +
+           "</style>\n<rect class=\"paper\" width=\"100%\" height=\"100%\"/><text style=\"" + size +
+           "px\" x=\"8\" y=\"16\">" + html_escape(c.title) + "</text><g transform=\"translate(0 " +
+           number(title) + ")\">" + plot(c) + "</g>" + keys + "</svg>\n";
 }
 
 int heat_level(double share) {
