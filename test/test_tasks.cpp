@@ -16,12 +16,13 @@ using Oracle = std::function<int(const Task&, const std::vector<int>& tokens, in
 // Drawn and tested at several lengths; targets and the oracle must agree wherever a target counts.
 void expect_oracle(const TaskSettings& settings, int answers, const Oracle& oracle) {
     const auto task = make_task(settings, "");
-    const int pairs = task->settings().pairs, shortest = task->shortest(pairs);
+    const int pairs = task->settings().pairs;
     Sample s;
     for (int i = 0; i < 600; i++) {
         Rng rng(1, Purpose::test, i);
-        const int T = i < 20 ? shortest : shortest + rng.below(200);
         const bool test = i % 2;
+        const int shortest = test ? task->shortest_test() : task->shortest(pairs);
+        const int T = i < 20 ? shortest : shortest + rng.below(200);
         if (test) {
             task->draw_test(rng, T, rng.uniform(), s);
         } else {
@@ -228,6 +229,14 @@ TEST(Tracking, AssignmentsComeInOrderAndDepthPlacesTheFirst) {
             given = key;
         }
     }
+}
+
+// As tests do.
+TEST(Tracking, TrainingAsksOnceUnlessTold) {
+    const auto task = make_task({.name = "tracking"}, "");
+    EXPECT_EQ(task->settings().questions, 1);
+    EXPECT_EQ(task->shortest(2), task->shortest_test());
+    EXPECT_LT(make_task(small_tracking, "")->shortest_test(), make_task(small_tracking, "")->shortest(3));
 }
 
 // ---- all ----

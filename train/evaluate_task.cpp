@@ -107,7 +107,7 @@ template <class E>
 json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
     const std::unique_ptr<Task> task = open_task(folder, o.task);
     const std::vector<int> lengths = lengths_of(o, config);
-    const int shortest = task->shortest(task->settings().pairs);
+    const int shortest = task->shortest_test();
     if (lengths[0] < shortest) {
         throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " +
                     std::to_string(shortest) + " tokens");

@@ -13,6 +13,7 @@ class Needle : public Task {
     explicit Needle(const TaskSettings& s) : Task(s, {}) {}
     double chance() const override { return std::pow(1.0 / settings().num_values, settings().value_tokens); }
     int shortest(int pairs) const override { return (pairs + questions(pairs)) * width(); }
+    int shortest_test() const override { return (settings().pairs + 1) * width(); }
     int most_pairs() const override { return settings().num_keys; }
     void draw(Rng&, int T, int pairs, Sample&) const override;
     void draw_test(Rng&, int T, double depth, Sample&) const override;

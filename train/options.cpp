@@ -107,7 +107,8 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         "0, here and below = the task's own (README)")
         ->group(task);
     add(app, "--questions", o.task.questions, "QUESTIONS",
-        "asked in a training sample of needle and tracking, with replacement; 0 = as many as pairs")
+        "asked in a training sample of needle and tracking, with replacement; 0 = as many as pairs in "
+        "needle, one in tracking")
         ->group(task);
     add(app, "--value-tokens", o.task.value_tokens, "TOKENS", "of an answer (needle)")->group(task);
     add(app, "--hops", o.task.hops, "HOPS", "assignments behind the first of a chain (tracking)")

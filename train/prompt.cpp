@@ -86,7 +86,7 @@ std::string Speech::name(int id) const {
 
 static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, const Task& task) {
     const int trained = std::min(folder.config.max_position_embeddings, 1 << 20);
-    const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest(task.settings().pairs);
+    const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest_test();
     if (T < shortest) {
         throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
                     std::to_string(T) + ": a test of its task needs " + std::to_string(shortest) + " tokens");

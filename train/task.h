@@ -21,7 +21,7 @@ struct Sample {
 struct TaskSettings {
     std::string name = "needle";
     int pairs = 0;      // things to remember: pairs, tokens to copy, chains
-    int questions = 0;  // asked in a training sample; 0 = as many as pairs
+    int questions = 0;  // asked in a training sample; 0 in needle = as many as pairs
     int value_tokens = 0;
     int hops = 0;
     int num_keys = 0, num_values = 0, num_noise = 0;
@@ -36,7 +36,8 @@ class Task {
     int token_id(const std::string& name) const;  // throws Error
 
     virtual double chance() const = 0;          // that one guess at the answer is right
-    virtual int shortest(int pairs) const = 0;  // tokens that a sample needs
+    virtual int shortest(int pairs) const = 0;  // tokens that a training sample needs
+    virtual int shortest_test() const { return shortest(s_.pairs); }
     virtual int most_pairs() const = 0;
     virtual bool has_depth() const { return true; }   // what is asked for can be placed
     virtual bool one_answer() const { return true; }  // else each target is an answer of its own
