@@ -61,7 +61,7 @@ get_packages() {
 }
 
 build() {
-    if [ ! -x build/moba ]; then echo "Building (a minute on two cores, two where there is nvcc) ..."; fi
+    if [ ! -x build/moba ]; then echo "Building (one minute to three on two cores, the longer where there is nvcc) ..."; fi
     local log
     log=$(mktemp)
     if ! make all > "$log" 2>&1; then
@@ -77,6 +77,9 @@ case "${1:-}" in
         build
         if [ -e out/needle/latest ]; then
             build/moba train --resume --out out/needle
+        elif [ -e out/needle/runs ]; then
+            echo "out/needle holds a comparison; move it away, or train with another --out" >&2
+            exit 1
         else
             rm -rf out/needle # a run that was stopped before its first checkpoint
             build/moba train --config train/needle.json --out out/needle --log-every 50

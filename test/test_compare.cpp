@@ -221,6 +221,9 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("tasks", json::array()), "'tasks' must be a list");
     refused(with("tasks", {{{"name", "needle"}, {"task", "needles"}}}), "--task");
     refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "stands twice");
+    refused(with("tasks", {{{"name", "mqar"}}}), "its name says mqar, but what is learnt is needle");
+    refused(with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/README.md"}}}),
+            "is text");
     refused(with("variants", {{{"attention", "full"}}}), "'variants' must be a list");
     refused(with("variants", {{{"name", "../x"}}}), "name '../x'");
     refused(with("variants", {{{"name", "..x"}}}), "name '..x'");

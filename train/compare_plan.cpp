@@ -2,6 +2,7 @@
 #include "train/file.h"
 #include "train/train_command.h"
 #include <CLI/Error.hpp>
+#include <algorithm>
 #include <set>
 
 using nlohmann::json;
@@ -160,6 +161,13 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
         run.settings = command.values;
         for (const char* key : {"out", "device", "log-every", "save-every", "recompute"}) {
             run.settings.erase(key);
+        }
+        const std::vector<std::string> tasks = task_names();
+        const bool is_task = std::find(tasks.begin(), tasks.end(), task_name) != tasks.end();
+        const std::string& learnt = run.options.data.empty() ? run.options.task.name : "text";
+        if (is_task && learnt != task_name) {
+            throw Error("its name says " + task_name + ", but what is learnt is " + learnt +
+                        ": 'task' decides that");
         }
         run.plan = plan_training(run.options);
         if (lr > 0 && variant.contains("lr")) { throw Error("'lr' of its own, and a list of them for all"); }

@@ -5,8 +5,9 @@
      "seeds": 3,                            runs of each variant, with seeds 1, 2, 3
      "lr": [0.001, 0.003, 0.006],           optional: each variant's rate is the one whose first seed validates best
      "base": {"config": "train/needle.json", "stage-accuracy": 0},      options of `moba train` for all runs
-     "tasks": [{"name": "needle", "pairs": 8}],                         options of this task, before those of base
-     "variants": [{"name": "full", "attention": "full"}, ...],          options of this variant, before those of the task
+     "tasks": [{"name": "needle", "pairs": 8}],                         options of this task; they override those of base. The name is
+                                                                        a label: "task", "data" or "config" says what is learnt
+     "variants": [{"name": "full", "attention": "full"}, ...],          options of this variant; they override those of the task
      "eval": {"lengths": [1, 2, 4, 8], "depths": 10, "samples": 100},   lengths in multiples of seq-len; also "windows" (text);
                                                                         a task may have an "eval" of its own
      "bench-lengths": [256, 512, 1024]      where attention alone is timed, and training memory told; [] = nowhere

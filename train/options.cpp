@@ -95,7 +95,7 @@ static void add_model_options(CLI::App& app, ModelOptions& m) {
 void add_train_options(CLI::App& app, TrainOptions& o) {
     start(app);
     app.add_option("--config",
-                   "options from a JSON file, e.g. {\"seq-len\": 256}; the command line goes before it")
+                   "options from a JSON file, e.g. {\"seq-len\": 256}; the command line overrides it")
         ->type_name("FILE");
     const std::string task = "Task or text", batch = "Batch and length", optimizer = "Optimizer", run = "Run";
     add(app, "--task", o.task.name, "NAME",
