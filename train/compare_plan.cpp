@@ -164,7 +164,10 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
         }
         const std::vector<std::string> tasks = task_names();
         const bool is_task = std::find(tasks.begin(), tasks.end(), task_name) != tasks.end();
-        const std::string& learnt = run.options.data.empty() ? run.options.task.name : "text";
+        const std::string& name = run.options.task.name;
+        const std::string learnt = !run.options.data.empty() ? "text"
+                                   : name.empty()            ? TaskSettings{}.name
+                                                             : name;
         if (is_task && learnt != task_name) {
             throw Error("its name says " + task_name + ", but what is learnt is " + learnt +
                         ": 'task' decides that");
