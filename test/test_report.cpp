@@ -1,6 +1,7 @@
 /* The page and the terminal's summary: whole, with what was measured and nothing else. */
 #include "test/page_check.h"
 #include "test/results_case.h"
+#include "train/charts.h"
 #include "train/report.h"
 
 namespace {
@@ -146,6 +147,32 @@ TEST(Report, NumbersThatAreNotThere) {
     EXPECT_EQ(page_fault(page), "");
     EXPECT_FALSE(has(page, "nan"));
     comparison_text({run, other}, 80, false);
+}
+
+// What is drawn where, of the made-up results: train/charts.h.
+TEST(Charts, PointsOfAWholeComparison) {
+    const std::vector<TaskFigures> tasks = summarize(comparison_case());
+    const TaskFigures &needle = tasks.at(0), &text = tasks.at(1);
+    EXPECT_EQ(loss_charts(needle).at(0).y.scale, Scale::log10) << "from 4.7 to 0.02";
+    EXPECT_EQ(loss_charts(text).at(0).y.scale, Scale::linear);
+    const Point first = position_charts(text).at(0).series.at(0).points.at(0);
+    EXPECT_EQ(first.x, 1);
+    EXPECT_NEAR(first.y, 1.518 + 2, 0.04);
+    const Chart lengths = length_charts(needle).at(0);
+    ASSERT_EQ(lengths.x_marks.size(), 1u);
+    EXPECT_EQ(lengths.x_marks[0].at, 256);
+    EXPECT_NEAR(cost_charts(needle).at(2).series.at(0).points.at(0).y, 1e5 * 256 / (1 << 20), 1e-9);
+    const std::vector<Chart> router = router_charts(needle);
+    ASSERT_EQ(router.at(0).series.size(), 1u) << "full attention has none";
+    EXPECT_NEAR(router[0].series[0].points.at(0).x, 0.25 * 0.95, 1e-12) << "predicted";
+    const Point reach = router.at(1).series.at(0).points.at(2);
+    EXPECT_NEAR(reach.x - reach.y, 0.01, 1e-9) << "reach, accuracy";
+    const std::vector<Series> flop = flop_charts(needle).at(0).series;
+    ASSERT_EQ(flop.size(), 4u) << "the way of both, the end of both";
+    EXPECT_TRUE(flop[0].faint && flop[0].joined && flop[0].name.empty());
+    EXPECT_EQ(flop[0].points.back().x, 3e12);
+    EXPECT_TRUE(!flop[2].faint && !flop[2].joined && flop[2].name == "moba");
+    EXPECT_EQ(flop[2].points.at(0).x, 3e12);
 }
 
 TEST(ComparisonText, SideBySideWhereThereIsRoom) {

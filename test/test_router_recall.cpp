@@ -69,6 +69,20 @@ TEST(RouterRecall, LayersWithoutChoiceDoNotAppear) {
     EXPECT_TRUE(r.to_json().empty());
 }
 
+// One other block, one query: no spread, so no ratio and no prediction.
+TEST(RouterRecall, NoSpreadNoPrediction) {
+    Case c({0, 6}, {1, 2, 0}, 2);
+    c.choose(5, {1, 2});
+    std::vector<int> sources(6, -1);
+    sources[5] = 2;
+    RouterRecall r;
+    r.add(0, c.v, sources);
+    const json heads = r.to_json();
+    ASSERT_EQ(heads.size(), 1u);
+    EXPECT_EQ(heads[0]["recall"], 1);
+    EXPECT_FALSE(heads[0].contains("snr") || heads[0].contains("predicted"));
+}
+
 // With one other block the better score wins: Phi(SNR). Without a signal the K-1 places go to n+1 blocks alike.
 TEST(RouterRecall, Prediction) {
     for (double snr : {-1.0, 0.0, 0.5, 1.0, 2.5}) {
@@ -134,6 +148,15 @@ TEST(RouterReach, ByHand) {
     EXPECT_EQ(reach(), 1);
     below.v.shape.window = 1;
     EXPECT_EQ(reach(), 0);
+    below.v.shape.window = 100;  // further back than there is anything
+    EXPECT_EQ(reach(), 1);
+    below.v.shape.kind = AttentionKind::moba;
+    EXPECT_EQ(reach(), 0);
+    Case second = below;  // what only the second head has chosen counts as much
+    second.choose(7, {0, 3});
+    below.v.shape.H = 2;
+    below.v.chosen.push_back(second.v.chosen[0]);
+    EXPECT_EQ(reach(), 1);
     EXPECT_EQ(router_reach({below.v, above.v}, sources).answers, 1);
 }
 
