@@ -78,7 +78,7 @@ case "${1:-}" in
         if [ -e out/needle/latest ]; then
             build/moba train --resume --out out/needle
         elif [ -e out/needle/runs ]; then
-            echo "out/needle holds a comparison; move it away, or train with another --out" >&2
+            echo "out/needle holds a comparison, and ./run.sh trains there: move it away" >&2
             exit 1
         else
             rm -rf out/needle # a run that was stopped before its first checkpoint

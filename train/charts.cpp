@@ -173,9 +173,7 @@ std::vector<Chart> router_charts(const TaskFigures& t) {
     const auto reach = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         for (const LengthFigures& l : v.lengths) {
-            if (l.router.empty() || std::isnan(l.reach)) {
-                continue;
-            }  // without a router everything is reached
+            if (l.router.empty()) { continue; }  // without a router everything is reached
             out.push_back({l.reach, l.score.mean, NAN, NAN,
                            v.name + ", T = " + std::to_string(l.seq_len) + ": reach " + percent(l.reach) +
                                ", accuracy " + percent(l.score.mean)});

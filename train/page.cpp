@@ -98,12 +98,17 @@ svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 )";
 
-std::string drawing_style() {
-    std::string out = ":root{color-scheme:light dark;" + properties(light) +
-                      "}\n@media(prefers-color-scheme:dark){:root{" + properties(dark) + "}}" + drawing_rules;
+static std::string chart_rules() {
+    std::string out = drawing_rules;
     for (int c = 0; c < series_colours; c++) {
         out += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
     }
+    return out;
+}
+
+std::string drawing_style() {
+    std::string out = ":root{color-scheme:light dark;" + properties(light) +
+                      "}\n@media(prefers-color-scheme:dark){:root{" + properties(dark) + "}}" + chart_rules();
     for (int l = 0; l < heat_levels; l++) {
         for (const char* hue : {"h", "o"}) {
             const std::string name = hue + std::to_string(l);
@@ -125,10 +130,7 @@ static std::string resolved(std::string style, const Theme& theme) {
 }
 
 std::string chart_style() {
-    std::string style = std::string(".paper{fill:var(--card)}text{font-family:sans-serif}") + drawing_rules;
-    for (int c = 0; c < series_colours; c++) {
-        style += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
-    }
+    const std::string style = ".paper{fill:var(--card)}text{font-family:sans-serif}" + chart_rules();
     return resolved(style, light) + "\n@media(prefers-color-scheme:dark){" + resolved(style, dark) + "}";
 }
 
