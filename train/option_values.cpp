@@ -3,6 +3,7 @@
 #include "train/options.h"
 #include <CLI/App.hpp>
 #include <algorithm>
+#include <charconv>
 #include <nlohmann/json.hpp>
 
 using nlohmann::json;
@@ -17,18 +18,32 @@ static json typed(const CLI::Option& o, const std::string& text) {
     return j.is_number() || j.is_boolean() ? j : json(text);
 }
 
-json option_values(const CLI::App& app) {
+template <class X>
+static std::string number_text(X x) {
+    char text[32];
+    return {text, std::to_chars(text, text + sizeof text, x).ptr};
+}
+template <class X>
+static std::string list_text(const std::vector<X>& list) {
+    std::string text;
+    for (const X& x : list) { text += (text.empty() ? "" : ",") + option_text(x); }
+    return text;
+}
+std::string option_text(bool x) { return x ? "true" : "false"; }
+std::string option_text(int x) { return number_text(x); }
+std::string option_text(uint64_t x) { return number_text(x); }
+std::string option_text(double x) { return number_text(x); }
+std::string option_text(const std::string& x) { return x; }
+std::string option_text(const std::vector<int>& x) { return list_text(x); }
+std::string option_text(const std::vector<std::string>& x) { return list_text(x); }
+
+json option_values(CLI::App& app) {
     json out = json::object();
-    for (const CLI::Option* o : app.get_options()) {
+    for (CLI::Option* o : app.get_options()) {
         const std::string name = o->get_lnames().empty() ? "" : o->get_lnames()[0];
         if (name.empty() || !kept(name)) { continue; }
-        std::string text = o->get_default_str();
-        if (text == "[]") { text.clear(); }  // no files
-        if (o->count() > 0) {
-            text.clear();
-            for (const std::string& r : o->reduced_results()) { text += (text.empty() ? "" : ",") + r; }
-        }
-        out[name] = typed(*o, text);
+        o->capture_default_str();  // the text of the variable, as it is now
+        out[name] = typed(*o, o->get_default_str());
     }
     return out;
 }

@@ -10,15 +10,24 @@ using CLI::IsMember;
 using CLI::Range;
 
 static void start(CLI::App& app) {
-    app.option_defaults()->always_capture_default()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
+    app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
     app.get_formatter()->column_width(38);
 }
 
-// An option with its unit in place of CLI11's type name.
+/* An option with its unit in place of CLI11's type name, and with our own text of its value: CLI11's versions print an
+   empty list as [] or {}, and checkpoints keep what is printed. */
 template <class X>
 static CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit,
                         const std::string& help) {
-    return app.add_option(name, value, help)->type_name(unit);
+    CLI::Option* o = app.add_option(name, value, help)->type_name(unit);
+    o->default_function([&value] { return option_text(value); });
+    return o->capture_default_str();
+}
+
+static CLI::Option* add_flag(CLI::App& app, const char* name, bool& value, const std::string& help) {
+    CLI::Option* o = app.add_flag(name, value, help);
+    o->default_function([&value] { return option_text(value); });
+    return o;
 }
 
 static void add_device(CLI::App& app, std::string& device, std::string& precision) {
@@ -85,7 +94,7 @@ static void add_model_options(CLI::App& app, ModelOptions& m) {
     add(app, "--rope-scaling", m.rope_scaling, "TYPE:...",
         "linear:F (positions divided by F) or llama3:F:LOW:HIGH:ORIGINAL; empty = none")
         ->group(model);
-    app.add_flag("--tie-word-embeddings", c.tie_word_embeddings, "the output layer is the embedding")
+    add_flag(app, "--tie-word-embeddings", c.tie_word_embeddings, "the output layer is the embedding")
         ->group(model);
     add(app, "--embedding-std", c.embedding_std, "STD",
         "of the normal distribution the embedding starts from")
@@ -133,8 +142,8 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add(app, "--grad-accum", o.grad_accum, "BATCHES", "micro-batches of one optimizer step")
         ->check(Range(1, 1 << 16))
         ->group(batch);
-    app.add_flag("--recompute", o.recompute,
-                 "keep only each layer's input; the rest of a layer is computed again in the backward pass")
+    add_flag(app, "--recompute", o.recompute,
+             "keep only each layer's input; the rest of a layer is computed again in the backward pass")
         ->group(batch);
     add(app, "--steps", o.steps, "STEPS", "optimizer steps (with a curriculum: of its last stage)")
         ->check(Range(1, 1 << 30))
@@ -203,7 +212,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->check(Range(1, 1 << 30))
         ->group(run);
     add(app, "--out", o.out, "DIR", "checkpoints and log.jsonl")->group(run);
-    app.add_flag("--resume", o.resume, "go on with the run in --out, with its settings")->group(run);
+    add_flag(app, "--resume", o.resume, "go on with the run in --out, with its settings")->group(run);
     add(app, "--init-from", o.init_from, "DIR",
         "start from the weights of this model; its sizes are taken over")
         ->group(run);
@@ -249,10 +258,9 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_swap(app, o.attention, o.block_size, o.top_k);
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "worked on at once (memory)")
         ->check(Range(1, 1 << 28));
-    app.add_flag(
-        "--router", o.router,
-        "also the share of queries that chose their answer's block, by layer and head, beside what the "
-        "gate's signal-to-noise ratio predicts (keeps all layers in memory)");
+    add_flag(app, "--router", o.router,
+             "also the share of queries that chose their answer's block, by layer and head, beside what the "
+             "gate's signal-to-noise ratio predicts (keeps all layers in memory)");
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device, o.precision);
 }
@@ -283,8 +291,8 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
     auto* decode = add(app, "--decode-attention", o.decode_attention, "KIND",
                        "how new tokens attend, the prompt as --attention says; empty: as the prompt")
                        ->check(IsMember({"moba", "full"}));
-    app.add_flag("--no-cache", o.no_cache,
-                 "compute the whole context for every token (the same tokens, slowly)")
+    add_flag(app, "--no-cache", o.no_cache,
+             "compute the whole context for every token (the same tokens, slowly)")
         ->excludes(decode);
     add(app, "--logits", o.logits, "FILE", "the prompt's logits, (tokens, vocabulary), as safetensors");
     add_device(app, o.device, o.precision);
@@ -320,8 +328,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         ->check(IsMember({"fast", "naive"}));
     add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
         ->check(Range(1, 100000));
-    app.add_flag("--profile", o.profile,
-                 "also the time of each operation within the step, one at a time (step)");
+    add_flag(app, "--profile", o.profile,
+             "also the time of each operation within the step, one at a time (step)");
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device, o.precision);
 }
@@ -338,7 +346,7 @@ void add_compare_options(CLI::App& app, CompareOptions& o) {
         "one more variant: the first with moba layers, which become this kind after this share of the "
         "tokens, "
         "e.g. full@0.9");
-    app.add_flag("--dry-run", o.dry_run, "only check everything, and print the commands");
+    add_flag(app, "--dry-run", o.dry_run, "only check everything, and print the commands");
     add_device(app, o.device, o.precision);
 }
 

@@ -107,8 +107,17 @@ void add_compare_options(CLI::App&, CompareOptions&);
 void add_info_options(CLI::App&, InfoOptions&);
 void add_inspect_options(CLI::App&, InspectOptions&);
 
-/* All options of a command with their values now, by name: {"seq-len": 256, ...}. */
-nlohmann::json option_values(const CLI::App&);
+/* A value as one word of a command line: true, 256, the shortest text that reads back as the same double, a,b,c. */
+std::string option_text(bool);
+std::string option_text(int);
+std::string option_text(uint64_t);
+std::string option_text(double);
+std::string option_text(const std::string&);
+std::string option_text(const std::vector<int>&);
+std::string option_text(const std::vector<std::string>&);
+
+/* All options of a command with the values of their variables now, by name: {"seq-len": 256, ...}. */
+nlohmann::json option_values(CLI::App&);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
 /* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown ones. */

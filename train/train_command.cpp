@@ -19,10 +19,14 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
 
 /* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
    what is learnt. */
-static std::vector<std::string> resume_words(const TrainOptions& o, const CLI::App& given) {
+static std::vector<std::string> resume_words(const TrainOptions& o, CLI::App& given) {
     static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
                                                   "eval-samples", "log-every", "recompute"};
-    const json saved = read_state(open_model(o.out))["options"], now = option_values(given);
+    json saved = read_state(open_model(o.out))["options"];
+    for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
+        if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }
+    }
+    const json now = option_values(given);
     json merged = saved;
     for (const std::string& name : options_given(given)) {
         const bool changed = !saved.contains(name) || saved[name] != now[name];
@@ -61,8 +65,8 @@ TrainCommand parse_train(const std::vector<std::string>& words) {
             config_words(line.app, line.app.get_option("--config")->as<std::string>());
         all.insert(all.begin(), file.begin(), file.end());
     }
-    const Line merged(all);
+    Line merged(all);
     if (!merged.options.resume) { return {merged.options, option_values(merged.app)}; }
-    const Line resumed(resume_words(merged.options, merged.app));
+    Line resumed(resume_words(merged.options, merged.app));
     return {resumed.options, option_values(resumed.app)};
 }
