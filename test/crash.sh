@@ -23,7 +23,9 @@ while [ $done_kills -lt "$kills" ]; do
     run="train --data $text --hidden-size 64 --seq-len 64 --batch-size 4 --top-k 2 --dropout 0.1 --steps 60 --save-every 1
         --eval-every 20 --eval-samples 8 --seed $seed --out"
     # shellcheck disable=SC2086
+    begun=${EPOCHREALTIME/./}
     "$moba" $run whole > whole.txt 2>&1 || fail "the undisturbed run: $(tail -n 1 whole.txt)"
+    most=$(((${EPOCHREALTIME/./} - begun) / 3)) # microseconds to the latest kill
     while true; do
         if [ -e cut/latest ]; then
             "$moba" train --resume --out cut > cut.txt 2>&1 &
@@ -33,7 +35,9 @@ while [ $done_kills -lt "$kills" ]; do
             "$moba" $run cut > cut.txt 2>&1 &
         fi
         child=$!
-        sleep "0.$(printf %03d $((RANDOM % 450)))"
+        most=$((most + most / 20)) # a little later each time, so that every machine gets to the end
+        delay=$(((RANDOM << 15 | RANDOM) % most))
+        sleep "$((delay / 1000000)).$(printf %06d $((delay % 1000000)))"
         if ! kill -9 $child 2> /dev/null; then
             wait $child || fail "resuming: $(tail -n 1 cut.txt)"
             break

@@ -15,7 +15,7 @@ cd "$dir"
 # look PAGE: its DOM, when all scripts have run, into PAGE.dom; what the console said into PAGE.console
 look() {
     # a profile of its own, and no name but this machine's own is found
-    timeout 120 "$chromium" --headless --no-sandbox --disable-gpu --user-data-dir="$dir/profile" --host-resolver-rules="MAP * ~NOTFOUND" \
+    timeout 1200 "$chromium" --headless --no-sandbox --disable-gpu --user-data-dir="$dir/profile" --host-resolver-rules="MAP * ~NOTFOUND" \
         --window-size=390,800 --enable-logging=stderr --v=0 --dump-dom "file://$dir/$1" > "$1.dom" 2> "$1.log" || return 1
     grep -o 'CONSOLE.*' "$1.log" > "$1.console" || true
 }

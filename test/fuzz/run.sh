@@ -9,7 +9,7 @@ folder=$1 seconds=${2:-60}
 fuzz() {
     local name=$1
     mkdir -p "$folder/corpus/$name"
-    "$folder/fuzz_$name" -max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    "$folder/fuzz_$name" -max_total_time="$seconds" -max_len=8192 -timeout=120 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$folder/$name-" "$folder/corpus/$name" "test/fuzz/corpus/$name" > "$folder/$name.log" 2>&1
     local status=$? runs
     runs=$(grep -o 'number_of_executed_units: [0-9]*' "$folder/$name.log" | grep -o '[0-9]*$' | tail -n 1)

@@ -11,6 +11,7 @@
 #include <random>
 #include <sys/mman.h>
 #include <thread>
+#include <unistd.h>
 #include <vector>
 #if defined(SIMT_TSAN)
 #include <sanitizer/tsan_interface.h>
@@ -27,7 +28,8 @@ __thread Context context;
 
 namespace {
 
-static constexpr size_t stack_bytes = 128 << 10, page_bytes = 4096;
+static constexpr size_t stack_bytes = 128 << 10;
+const size_t page_bytes = sysconf(_SC_PAGESIZE);  // 4 KB; 16 or 64 KB on some Arm systems
 
 struct Settings {
     unsigned cores = std::max(1u, std::thread::hardware_concurrency());
