@@ -10,6 +10,8 @@
 #   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
 #   make format   clang-format over all sources
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+# Two hours end a test that hangs; a slow machine does not.
+CTEST = ctest -j $(JOBS) --output-on-failure --no-tests=error --timeout 7200
 
 all:
 	cmake -S . -B build
@@ -22,7 +24,7 @@ simt:
 test:
 	cmake -S . -B build
 	cmake --build build -j $(JOBS)
-	cd build && ctest -j $(JOBS) --output-on-failure --no-tests=error
+	cd build && $(CTEST)
 
 # What takes 20 GB of memory and minutes: tensors of more than 2^31 elements.
 test-long:
@@ -30,16 +32,18 @@ test-long:
 	cmake --build build -j $(JOBS) --target kernel_test
 	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*:*LongestBlocks'
 
+# ASAN_DEPS: a folder of test/other_libraries.sh to build with, so that two runs of the tests see two generations of libraries
+ASAN_DEPS ?= deps
 asan:
-	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined
+	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined -DMOBA_DEPS=$(abspath $(ASAN_DEPS))
 	cmake --build build/asan -j $(JOBS)
-	cd build/asan && ctest -j $(JOBS) --output-on-failure --no-tests=error
+	cd build/asan && $(CTEST)
 
 # One order of threads: races are found in any.
 tsan:
 	cmake -S . -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
 	cmake --build build/tsan -j $(JOBS) --target kernel_test
-	cd build/tsan && ctest -R kernel_test_forward --output-on-failure --no-tests=error
+	cd build/tsan && $(CTEST) -R kernel_test_forward
 
 # SECONDS_EACH=3600 for the long one; needs clang
 SECONDS_EACH ?= 60

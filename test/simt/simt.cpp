@@ -34,6 +34,7 @@ const size_t page_bytes = sysconf(_SC_PAGESIZE);  // 4 KB; 16 or 64 KB on some A
 struct Settings {
     unsigned cores = std::max(1u, std::thread::hardware_concurrency());
     enum { forward, reverse, random } order = forward;
+    bool greedy = false;
     unsigned seed = 1;
     size_t shared_bytes = max_shared_bytes;
 
@@ -47,15 +48,21 @@ struct Settings {
                 std::exit(1);
             }
         }
-        const std::string text = std::getenv("SIMT_ORDER") ? std::getenv("SIMT_ORDER") : "forward";
+        std::string text = std::getenv("SIMT_ORDER") ? std::getenv("SIMT_ORDER") : "forward";
+        if (text.rfind("greedy-", 0) == 0) {
+            greedy = true;
+            text = text.substr(7);
+        }
         if (text == "reverse") {
             order = reverse;
         } else if (text.rfind("random:", 0) == 0) {
             order = random;
             seed = (unsigned)std::atoi(text.c_str() + 7);
         } else if (text != "forward") {
-            std::fprintf(stderr, "SIMT_ORDER = '%s': must be forward, reverse or random:SEED\n",
-                         text.c_str());
+            std::fprintf(
+                stderr,
+                "SIMT_ORDER = '%s': must be forward, reverse or random:SEED, or greedy- before one of them\n",
+                text.c_str());
             std::exit(1);
         }
     }
@@ -231,6 +238,23 @@ void open_barrier() {
     context.barriers++;
 }
 
+/* The order in which the threads of block `index` are looked at. Greedy orders keep the threads of a warp together. */
+void order_threads(unsigned index) {
+    const Settings& set = settings();
+    std::vector<unsigned>& order = pool.order;
+    order.resize(context.num_threads);
+    std::iota(order.begin(), order.end(), 0u);
+    if (set.order == Settings::reverse) { std::reverse(order.begin(), order.end()); }
+    if (set.order != Settings::random) { return; }
+    std::shuffle(order.begin(), order.end(), std::mt19937(set.seed * 7919 + index));
+    if (!set.greedy) { return; }
+    std::vector<unsigned> rank((context.num_threads + warp_lanes - 1) / warp_lanes);
+    std::iota(rank.begin(), rank.end(), 0u);
+    std::shuffle(rank.begin(), rank.end(), std::mt19937(set.seed * 7919 + index));
+    std::stable_sort(order.begin(), order.end(),
+                     [&](unsigned a, unsigned b) { return rank[a / warp_lanes] < rank[b / warp_lanes]; });
+}
+
 void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     const unsigned n = block.x * block.y * block.z;
     pool.need(n);
@@ -256,21 +280,26 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
         f.stack_pointer = fresh_stack(pool.stacks[i], i);
     }
     come(&block_begin);
-    pool.order.resize(n);
-    std::iota(pool.order.begin(), pool.order.end(), 0u);
-    if (settings().order == Settings::reverse) { std::reverse(pool.order.begin(), pool.order.end()); }
-    if (settings().order == Settings::random) {
-        std::shuffle(pool.order.begin(), pool.order.end(), std::mt19937(settings().seed * 7919 + index));
-    }
+    order_threads(index);
     while (context.num_live) {
         bool any = false;
-        for (unsigned i : pool.order) {
-            Fiber& f = context.fibers[i];
-            if (f.state != State::ready) { continue; }
-            any = true;
-            context.current = &f;
-            context.thread = f.thread;
-            to_fiber(f);
+        for (unsigned begin = 0, end; begin < n; begin = end) {
+            // greedy: the threads of one warp, until all of them wait for others; else every thread once
+            const unsigned warp = context.fibers[pool.order[begin]].warp;
+            end = begin + 1;
+            while (end < n && (!settings().greedy || context.fibers[pool.order[end]].warp == warp)) { end++; }
+            bool ran;
+            do {
+                ran = false;
+                for (unsigned i = begin; i < end; i++) {
+                    Fiber& f = context.fibers[pool.order[i]];
+                    if (f.state != State::ready) { continue; }
+                    any = ran = true;
+                    context.current = &f;
+                    context.thread = f.thread;
+                    to_fiber(f);
+                }
+            } while (ran && settings().greedy);
         }
         if (context.num_at_barrier && context.num_at_barrier == context.num_live) {
             open_barrier();

@@ -7,7 +7,9 @@
             at different barriers, a warp operation that some lanes of its mask never reach (with the line each thread waits at),
             reads of lanes that do not take part; more than 48 KB of dynamic shared memory that the kernel was not allowed, or more
             than the device has; with the sanitizers also races and accesses out of bounds
-   Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run;
+   Settings in the environment: SIMT_ORDER = forward | reverse | random:SEED, the order in which threads run, each to its next
+            barrier or warp operation; greedy-forward | greedy-reverse | greedy-random:SEED, the order in which warps run, each as far
+            as it can without the others: what a warp reads too early or overwrites too early shows;
             SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has;
             SIMT_SHARED_MEMORY = bytes that a block may have (232448, of sm_90; sm_80: 166912; sm_86 and sm_89: 101376);
             SIMT_RECORD = a file for the largest launch of each kernel (test/resources.sh)

@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# The project on a 64-bit Arm processor: cross-compiled here and run by qemu, which imitates the processor. Debian packages:
+# g++-aarch64-linux-gnu qemu-user-static libcli11-dev nlohmann-json3-dev googletest. On an Arm machine nothing is imitated.
+#   test/arm.sh [FOLDER]      builds in FOLDER (build/arm)
+# Runs the program (training, resume, evaluation), the unit tests of moba/, the golden files, and every kernel test in one order
+# of threads. Says how far the losses of a training are from this machine's. Exit status 77: SKIPPED.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=${1:-build/arm}
+skip() {
+    echo "SKIPPED: $1"
+    exit 77
+}
+cross=() qemu=()
+if [ "$(uname -m)" != aarch64 ]; then
+    command -v aarch64-linux-gnu-g++ > /dev/null || skip "no aarch64-linux-gnu-g++ (Debian: g++-aarch64-linux-gnu)"
+    program=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || skip "no qemu-aarch64 (Debian: qemu-user-static)"
+    qemu=("$program")
+    export QEMU_LD_PREFIX=/usr/aarch64-linux-gnu # where the Arm C++ library is
+    cross=(-DCMAKE_SYSTEM_NAME=Linux -DCMAKE_SYSTEM_PROCESSOR=aarch64 -DCMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ -DMOBA_NATIVE=OFF)
+fi
+failed=0
+# step NAME COMMAND...: its output into a log; the last lines of a failure are shown
+step() {
+    local begun=$SECONDS verdict=ok
+    "${@:2}" > "$build/step.log" 2>&1 || { verdict=FAILED failed=1; tail -n 40 "$build/step.log"; }
+    { echo "=== $*"; cat "$build/step.log"; } >> "$build/log.txt"
+    printf '%-52s %5s s  %s\n' "$1" $((SECONDS - begun)) "$verdict"
+}
+
+mkdir -p "$build"
+: > "$build/log.txt"
+test/deps.sh "$build/deps" > /dev/null # sources: the packages hold libraries for this machine's processor
+step "configured" cmake -S . -B "$build" "${cross[@]}" -DMOBA_BLAS=OFF -DMOBA_CUDA=OFF -DMOBA_DEPS="$PWD/$build/deps" -DCMAKE_CXX_FLAGS=-Werror
+step "built with $(${cross:+aarch64-linux-gnu-}g++ -dumpfullversion)" cmake --build "$build" -j "$(nproc)"
+
+arm=("${qemu[@]}" "$build/moba")
+train() { # OUT PROGRAM...: 20 steps from the same start
+    "${@:2}" train --config train/needle.json --curriculum "" --seq-len 64 --batch-size 4 --steps 20 --save-every 5 --eval-every 0 \
+        --log-every 1 --device cpu --out "$build/run_$1"
+}
+cut_run() { # as Ctrl-C does, after the first checkpoint
+    train cut "${arm[@]}" &
+    local run=$!
+    until [ -e "$build/run_cut/latest" ] || ! kill -0 $run; do sleep 0.05; done
+    kill -INT $run && wait $run
+}
+resume() {
+    "${arm[@]}" train --resume --out "$build/run_cut" &&
+        cmp "$build/run_whole/latest/model.safetensors" "$build/run_cut/latest/model.safetensors"
+}
+losses() { grep -o '"loss":[^,}]*' "$build/run_$1/log.jsonl" | cut -d: -f2; }
+rm -rf "$build"/run_*
+step "moba train" train whole "${arm[@]}"
+step "moba train, interrupted" cut_run
+step "moba train --resume, the same bits" resume
+step "moba eval" "${arm[@]}" eval --model "$build/run_whole" --samples 2 --depths 2
+step "moba sample" "${arm[@]}" sample --model "$build/run_whole"
+
+# The unit tests that know nothing of train/: their suites, by the sources.
+suites=$(grep -LE '#include "(train/|test/(program|page_check)\.h)' test/test_*.cpp | grep -v test_kernels | xargs grep -hoE '^TEST(_F|_P)?\(\w+' |
+    sed 's/.*(//' | sort -u | sed 's/$/.*/' | paste -sd:)
+step "unit tests of moba/" "${qemu[@]}" "$build/test/unit_test" --gtest_filter="$suites"
+step "golden files" "${qemu[@]}" "$build/test/golden_test"
+step "golden files, simulated GPU" "${qemu[@]}" "$build/test/golden_test_simt"
+step "kernel tests, threads forward" env SIMT_ORDER=forward "${qemu[@]}" "$build/test/kernel_test"
+grep -h 'PASSED\|FAILED  \]' "$build/log.txt" || true
+
+if [ -x build/moba ] && [ ${#cross[@]} -gt 0 ]; then
+    step "the same training on $(uname -m)" train here build/moba
+    paste <(losses here) <(losses whole) | awk '{ d = ($2 - $1) / $1; d = d < 0 ? -d : d; if (d > most) most = d; if (d == 0) same++ }
+        END { printf "20 losses, Arm against this machine: %d equal, at most %.1e apart\n", same, most }'
+fi
+echo "arm.sh: $([ $failed = 0 ] && echo "everything passed" || echo FAILED) after $SECONDS s; $build/log.txt"
+exit $failed
