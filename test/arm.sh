@@ -35,12 +35,10 @@ step "configured" cmake -S . -B "$build" "${cross[@]}" -DMOBA_BLAS=OFF -DMOBA_CU
 step "built with $(${cross:+aarch64-linux-gnu-}g++ -dumpfullversion)" cmake --build "$build" -j "$(nproc)"
 
 arm=("${qemu[@]}" "$build/moba")
-train() { # OUT PROGRAM...: 20 steps from the same start
-    "${@:2}" train --config train/needle.json --curriculum "" --seq-len 64 --batch-size 4 --steps 20 --save-every 5 --eval-every 0 \
-        --log-every 1 --device cpu --out "$build/run_$1"
-}
+train=(train --config train/needle.json --curriculum "" --seq-len 64 --batch-size 4 --steps 20 --save-every 5 --eval-every 0
+    --log-every 1 --device cpu)
 cut_run() { # as Ctrl-C does, after the first checkpoint
-    train cut "${arm[@]}" &
+    "${arm[@]}" "${train[@]}" --out "$build/run_cut" &
     local run=$!
     until [ -e "$build/run_cut/latest" ] || ! kill -0 $run; do sleep 0.05; done
     kill -INT $run && wait $run
@@ -51,7 +49,7 @@ resume() {
 }
 losses() { grep -o '"loss":[^,}]*' "$build/run_$1/log.jsonl" | cut -d: -f2; }
 rm -rf "$build"/run_*
-step "moba train" train whole "${arm[@]}"
+step "moba train" "${arm[@]}" "${train[@]}" --out "$build/run_whole"
 step "moba train, interrupted" cut_run
 step "moba train --resume, the same bits" resume
 step "moba eval" "${arm[@]}" eval --model "$build/run_whole" --samples 2 --depths 2
@@ -67,7 +65,7 @@ step "kernel tests, threads forward" env SIMT_ORDER=forward "${qemu[@]}" "$build
 grep -h 'PASSED\|FAILED  \]' "$build/log.txt" || true
 
 if [ -x build/moba ] && [ ${#cross[@]} -gt 0 ]; then
-    step "the same training on $(uname -m)" train here build/moba
+    step "the same training on $(uname -m)" build/moba "${train[@]}" --out "$build/run_here"
     paste <(losses here) <(losses whole) | awk '{ d = ($2 - $1) / $1; d = d < 0 ? -d : d; if (d > most) most = d; if (d == 0) same++ }
         END { printf "20 losses, Arm against this machine: %d equal, at most %.1e apart\n", same, most }'
 fi

@@ -2,7 +2,7 @@
 # The project on a system where nothing is installed. Needs root, debootstrap, 4 GB of disk; about half an hour on two cores.
 #   test/fresh.sh bookworm|trixie|noble|...   any release that debootstrap knows (Debian, Ubuntu)
 # Makes the system in a folder under ${TMPDIR:-/tmp} and removes it in the end. In it: ./run.sh build, a training that is
-# interrupted and resumed, ./run.sh test, and everything again with clang. Warnings are errors. KEEP=1 keeps the folder.
+# interrupted and resumed, make test; then everything is built again with clang. Warnings are errors. KEEP=1 keeps the folder.
 # What is tried is this folder as it is, without what git ignores. Exit status 77: SKIPPED.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,29 +21,34 @@ step() {
     fi
     say "$1"
 }
-train() { build/moba train --config train/needle.json --curriculum "" --steps 60 --save-every 5 --eval-samples 16 "$@"; }
+train=(build/moba train --config train/needle.json --curriculum "" --steps 60 --save-every 5 --eval-samples 16)
 interrupt() { # Ctrl-C after the first checkpoint; the run ends by itself, with a checkpoint
-    train --out out/cut &
+    "${train[@]}" --out out/cut &
     local run=$!
     until [ -e out/cut/latest ] || ! kill -0 $run; do sleep 0.05; done
     kill -INT $run && wait $run || return 1
     ! grep -q '"step":60,' out/cut/log.jsonl || { echo "the run had ended before it was interrupted"; return 1; }
 }
 resume() {
-    build/moba train --resume --out out/cut && train --out out/whole &&
+    build/moba train --resume --out out/cut && "${train[@]}" --out out/whole &&
         cmp out/whole/latest/model.safetensors out/cut/latest/model.safetensors
 }
+make_test() { # what ./run.sh test does, but for the sanitizers, to which all systems are alike
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgtest-dev && make test
+}
+clang_build() { cmake -S . -B build && cmake --build build -j "$(nproc)"; }
 inside() {
     export CXXFLAGS=-Werror
     step "./run.sh build" ./run.sh build
     step "a training, interrupted" interrupt
     step "resumed, the same bits as one that was not" resume
-    step "./run.sh test" ./run.sh test
+    step "make test" make_test
     export CC=clang CXX=clang++ DEBIAN_FRONTEND=noninteractive
     step "clang" apt-get install -y -qq --no-install-recommends clang libomp-dev
     rm -rf build
-    step "$(clang --version | head -n 1): make test" make test
-    grep -hE 'tests passed|\(Skipped\)' log.txt | tee -a table.txt
+    step "$(clang --version | head -n 1): everything" clang_build
+    step "unit tests, built with clang" build/test/unit_test
+    grep -hE 'tests passed|PASSED|\(Skipped\)' log.txt | tee -a table.txt
     dpkg-query -W g++ clang cmake libcli11-dev nlohmann-json3-dev libgtest-dev libopenblas-dev | tee -a table.txt
 }
 if [ "${1:-}" = inside ]; then
