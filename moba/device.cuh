@@ -6,7 +6,7 @@
    A number behind a kernel's name is the first version that it is. Where versions differ by the width N of an access only, one kernel
    is both, with N = 1 and N = a pack; it has no number where there is no other. */
 #pragma once
-#include "moba/base.h"
+#include "moba/memory.h"
 #include <algorithm>
 #include <cuda_runtime.h>
 #include <initializer_list>
@@ -31,9 +31,12 @@ inline void cuda_check(cudaError_t e, const char* call, const char* file, int li
 }
 #define CUDA_CHECK(call) cuda_check((call), #call, __FILE__, __LINE__)
 
+extern DeviceCounts device_counts;  // memory.cu
+
 /* After every launch. With MOBA_SYNC=1 in the environment it also waits, so that the line blamed is the line that failed. */
 inline void launched(const Ctx& ctx, const char* file, int line) {
     static const bool wait = std::getenv("MOBA_SYNC") != nullptr;
+    device_counts.launches++;
     cuda_check(cudaGetLastError(), "kernel launch", file, line);
     if (wait) { cuda_check(cudaStreamSynchronize(ctx.stream), "kernel", file, line); }
 }

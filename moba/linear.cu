@@ -95,6 +95,7 @@ static void product(const Ctx& ctx, const Product<E, Out>& p) {
 #ifndef SIMT_CPU
     if (version == 4) {
         product_cublaslt(ctx, p);
+        LAUNCHED(ctx);
         return;
     }
 #endif

@@ -72,6 +72,8 @@ char* allocate_cpu(size_t bytes) {
 }
 void release_cpu(char* p, size_t bytes) { munmap(p, bytes); }
 size_t available_cpu() { return SIZE_MAX; }  // pages come when they are touched
+size_t taken_cpu() { return 0; }
+size_t reserve_cpu() { return 0; }
 
 void zero_cpu(const Ctx&, void* dst, size_t bytes) {
     parallel_ranges(bytes, 1 << 20, [&](size_t b, size_t e) { std::memset((char*)dst + b, 0, e - b); });
@@ -88,3 +90,4 @@ void synchronize_cpu(const Ctx&) {}
 void range_begin_cpu(const char*) {}
 void range_end_cpu() {}
 CUstream_st* stream_cpu() { return nullptr; }
+DeviceCounts counts_cpu() { return {}; }

@@ -1,9 +1,49 @@
 /* Memory of the GPU. Contract: memory.h. */
 #include "moba/device.cuh"
 #include "moba/memory.h"
+#include <sstream>
 #ifndef SIMT_CPU
 #include <nvtx3/nvToolsExt.h>
 #endif
+
+DeviceCounts device_counts;
+DeviceCounts counts_gpu() { return device_counts; }
+
+/* Copies to the GPU go through two pinned pieces of host memory in turn: the caller's memory is free at once, and the host
+   only waits where it is two pieces ahead. (A copy from ordinary memory may be read later than the call returns.) */
+namespace {
+
+struct Staging {
+    static constexpr size_t piece_bytes = 4 << 20;
+    char* piece[2];
+    cudaEvent_t sent[2];  // the last copy out of a piece is done
+    int now = 0;
+    size_t used = 0;
+
+    Staging() {
+        for (int i = 0; i < 2; i++) {
+            CUDA_CHECK(cudaMallocHost((void**)&piece[i], piece_bytes));
+            CUDA_CHECK(cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming));
+        }
+    }
+    void send(cudaStream_t stream, char* to, const char* from, size_t bytes) {
+        while (bytes > 0) {
+            const size_t n = std::min(bytes, piece_bytes - used);
+            std::memcpy(piece[now] + used, from, n);
+            CUDA_CHECK(cudaMemcpyAsync(to, piece[now] + used, n, cudaMemcpyHostToDevice, stream));
+            to += n, from += n, bytes -= n;
+            used = std::min(piece_bytes, round_up(used + n, align_bytes));
+            if (used == piece_bytes) {
+                CUDA_CHECK(cudaEventRecord(sent[now], stream));
+                now = 1 - now;
+                used = 0;
+                CUDA_CHECK(cudaEventSynchronize(sent[now]));  // at once the first time: not recorded yet
+            }
+        }
+    }
+};
+
+}  // namespace
 
 char* allocate_gpu(size_t bytes) {
     void* p = nullptr;
@@ -19,6 +59,29 @@ char* allocate_gpu(size_t bytes) {
 // 13020 is 13.2
 static std::string cuda_version(int v) {
     return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
+
+#ifndef MOBA_ARCHS
+#define MOBA_ARCHS ""  // the simulator needs none
+#endif
+/* A card that no compiled architecture fits: its driver compiles the kernels, at the first start, without a word.
+   Code for sm_80 runs on 8.0 and all later 8.x; "90a" and the like on that card alone. */
+static void note_compilation(int device, int major) {
+    int minor = 0;
+    CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    std::istringstream archs(MOBA_ARCHS);
+    bool none = true;
+    for (std::string arch; std::getline(archs, arch, ',');) {
+        const int number = std::stoi(arch), own = arch.back() == 'a';
+        if (number / 10 == major && (own ? number % 10 == minor : number % 10 <= minor)) { return; }
+        none = false;
+    }
+    if (none) { return; }
+    std::fprintf(stderr,
+                 "moba: no kernels were compiled for this GPU (sm_%d%d); its driver compiles them now, which "
+                 "takes about a "
+                 "minute the first time\n",
+                 major, minor);
 }
 
 std::string gpu_problem_gpu() {
@@ -39,23 +102,41 @@ std::string gpu_problem_gpu() {
     if (major < 8) {
         return std::string(name_gpu()) + " is older than what the kernels are built for (sm_80)";
     }
+    note_compilation(device, major);
     return "";
 }
 void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
-size_t available_gpu() {
+namespace {
+struct DeviceMemory {
     size_t free = 0, total = 0;
-    CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    return free;
+    DeviceMemory() { CUDA_CHECK(cudaMemGetInfo(&free, &total)); }
+};
+}  // namespace
+size_t available_gpu() { return DeviceMemory().free; }
+size_t taken_gpu() {
+    const DeviceMemory m;
+    return m.total - m.free;
 }
+size_t reserve_gpu() { return std::min((size_t)512 << 20, DeviceMemory().total / 16); }
 void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
     CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
 }
 void to_device_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyHostToDevice, ctx.stream));
+    static Staging staging;
+    device_counts.uploads++;
+    staging.send(ctx.stream, (char*)dst, (const char*)src, bytes);
 }
 void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
-    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
+    constexpr size_t pinned_bytes = 4096;  // what a step reads; the driver pins more by itself
+    static char* const pinned = [] {
+        char* p;
+        CUDA_CHECK(cudaMallocHost((void**)&p, pinned_bytes));
+        return p;
+    }();
+    const bool small = bytes <= pinned_bytes;
+    CUDA_CHECK(cudaMemcpyAsync(small ? pinned : dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
+    synchronize_gpu(ctx);
+    if (small) { std::memcpy(dst, pinned, bytes); }
 }
 void copy_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
@@ -70,7 +151,10 @@ const char* name_gpu() {
     }();
     return properties.name;
 }
-void synchronize_gpu(const Ctx& ctx) { CUDA_CHECK(cudaStreamSynchronize(ctx.stream)); }
+void synchronize_gpu(const Ctx& ctx) {
+    device_counts.stops++;
+    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
+}
 
 // The default stream cannot be recorded. This one waits for it, and is waited for.
 CUstream_st* stream_gpu() { return cudaStreamPerThread; }
@@ -87,6 +171,7 @@ CUgraphExec_st* end_graph_gpu(const Ctx& ctx) {
     return ready;
 }
 void replay_graph_gpu(const Ctx& ctx, CUgraphExec_st* graph) {
+    device_counts.launches++;
     CUDA_CHECK(cudaGraphLaunch(graph, ctx.stream));
 }
 void release_graph_gpu(CUgraphExec_st* graph) { CUDA_CHECK(cudaGraphExecDestroy(graph)); }

@@ -22,11 +22,22 @@ struct GraphOps {
     void (*release)(CUgraphExec_st*);
 };
 
-/* Where memory lives. One table per device; the GPU's is filled in beside its kernels. */
+/* What the program has asked of a device since it started. */
+struct DeviceCounts {
+    size_t launches = 0;  // of kernels, library products, recorded graphs
+    size_t uploads = 0;   // copies from the host
+    size_t stops = 0;     // times that the host waited for the device
+};
+
+/* Where memory lives. One table per device; the GPU's is filled in beside its kernels.
+   Order    whatever runs on one stream runs in the order of the calls. to_device returns at once, and the source may be
+            changed then: the GPU's copies go through pinned host memory of their own. */
 struct MemoryOps {
     char* (*allocate)(size_t bytes);  // zeroed; throws Error when there is not enough
     void (*release)(char*, size_t bytes);
     size_t (*available)();  // bytes that allocate() could give; SIZE_MAX where nobody knows
+    size_t (*taken)();      // bytes that others hold: context, libraries, other programs
+    size_t (*reserve)();    // bytes to leave free: kernels and libraries take theirs at their first use
     void (*zero)(const Ctx&, void* dst, size_t bytes);
     void (*to_device)(const Ctx&, void* dst, const void* src, size_t bytes);
     void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits
@@ -37,6 +48,7 @@ struct MemoryOps {
     void (*range_end)();                    // ranges nest
     CUstream_st* (*stream)();               // for a model's work: one whose launches can be recorded
     const GraphOps* graphs;                 // nullptr: nothing can be recorded
+    DeviceCounts (*counts)();
 };
 
 class Arena {
@@ -95,6 +107,8 @@ std::string readable_bytes(size_t bytes);
 char* allocate_cpu(size_t bytes);
 void release_cpu(char*, size_t bytes);
 size_t available_cpu();
+size_t taken_cpu();
+size_t reserve_cpu();
 void zero_cpu(const Ctx&, void* dst, size_t bytes);
 void copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void parallel_copy_cpu(const Ctx&, void* dst, const void* src, size_t bytes);
@@ -103,10 +117,13 @@ void synchronize_cpu(const Ctx&);
 void range_begin_cpu(const char* name);
 void range_end_cpu();
 CUstream_st* stream_cpu();
+DeviceCounts counts_cpu();
 
 char* allocate_gpu(size_t bytes);
 void release_gpu(char*, size_t bytes);
 size_t available_gpu();
+size_t taken_gpu();
+size_t reserve_gpu();
 void zero_gpu(const Ctx&, void* dst, size_t bytes);
 void to_device_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
 void to_host_gpu(const Ctx&, void* dst, const void* src, size_t bytes);
@@ -117,6 +134,7 @@ void synchronize_gpu(const Ctx&);
 void range_begin_gpu(const char* name);
 void range_end_gpu();
 CUstream_st* stream_gpu();
+DeviceCounts counts_gpu();
 void begin_graph_gpu(const Ctx&);
 CUgraphExec_st* end_graph_gpu(const Ctx&);
 void replay_graph_gpu(const Ctx&, CUgraphExec_st*);

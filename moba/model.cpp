@@ -249,7 +249,8 @@ void Model<E>::plan_or_point() {
         dlogits_ = std::is_same_v<A, E>
                        ? (E*)logits_
                        : backward_.template take<E>("d logits", (size_t)chunk_tokens_ * c.vocab_size);
-        norm_ = backward_.template take<A>("gradient norm", 1);
+        sums_ = backward_.template take<double>("sums of losses, gradient norm", 3);
+        norm_ = (A*)(sums_ + 2);
     }
 
     tokens_ = tables_.template take<int>("tokens", M);
@@ -291,7 +292,8 @@ size_t Model<E>::num_parameters() const {
 template <class E>
 std::string Model<E>::no_room(size_t available) const {
     std::string text = std::string(memory_->name()) + ": out of memory: " + readable_bytes(available) +
-                       " free, " + readable_bytes(bytes()) + " needed (";
+                       " free (" + readable_bytes(memory_->reserve()) + " reserved), " +
+                       readable_bytes(bytes()) + " needed (";
     for (const List& l : lists()) {
         text += (text.back() == '(' ? "" : ", ") + l.name + " " + readable_bytes(l.bytes);
     }
@@ -314,7 +316,8 @@ std::string Model<E>::no_room(size_t available) const {
 
 template <class E>
 void Model<E>::allocate() {
-    const size_t available = memory_->available();
+    const size_t free = memory_->available(), reserve = memory_->reserve();
+    const size_t available = free > reserve ? free - reserve : 0;
     if (bytes() > available) { throw Error(no_room(available)); }
     for (Arena* a :
          {&weights_, &gradients_, &moments_, &activations_, &backward_, &kept_, &tables_, &workspace_}) {

@@ -91,6 +91,15 @@ class Model {
     update();  // with set_batch()'s state: clips and steps AdamW; a norm that is not finite changes nothing
     double gradient_norm();  // of the last update(), before clipping
 
+    struct StepResult {
+        double loss, correct;  // sums over the counted targets of all micro-batches since zero_gradients()
+        double norm;           // of the last update()
+    };
+    StepResult step_result();  // the one time in a step that the host waits
+
+    /* What recorded launches depend on: lengths of the sequences, number of counted targets. */
+    std::vector<int> batch_shape() const;
+
     void read_losses(std::vector<A>& losses,
                      std::vector<int>& correct);  // one for each token of the batch, 0 where no target counts
     void read_logits(int first, int count,
@@ -178,7 +187,8 @@ class Model {
     E *final_x_, *final_norm_, *branch_;
     A *final_rstd_, *logits_, *losses_;
     E *dlogits_, *dx_, *dbranch_, *dnorm_, *dattn_, *dq_, *dk_, *dk_raw_, *dv_, *dact_;
-    A* norm_;
+    double* sums_;  // of losses and right tokens
+    A* norm_;       // after them, so that one copy reads all
     int *tokens_, *counted_rows_, *targets_, *correct_, *seq_table_;
     A* rope_table_;
     StepState* step_;

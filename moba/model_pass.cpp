@@ -203,6 +203,7 @@ void Model<E>::loss(bool with_gradient) {
                                        false);
         }
     }
+    if (with_gradient) { op_->loss_sums(ctx_, sums_, losses_, correct_, R); }
     if (with_gradient && !all) { op_->scatter_rows(ctx_, dnorm_, dx_, counted_rows_, rows_shape); }
 }
 
@@ -292,6 +293,7 @@ void Model<E>::backward() {
 template <class E>
 void Model<E>::zero_gradients() {
     memory_->zero(ctx_, g_, param_elements_ * sizeof(A));
+    memory_->zero(ctx_, sums_, 2 * sizeof(double));
 }
 
 template <class E>
@@ -312,6 +314,22 @@ double Model<E>::gradient_norm() {
     A norm;
     memory_->to_host(ctx_, &norm, norm_, sizeof norm);
     return (double)norm;
+}
+
+template <class E>
+typename Model<E>::StepResult Model<E>::step_result() {
+    double there[3];
+    memory_->to_host(ctx_, there, sums_, sizeof there);
+    A norm;
+    std::memcpy(&norm, there + 2, sizeof norm);
+    return {there[0], there[1], (double)norm};
+}
+
+template <class E>
+std::vector<int> Model<E>::batch_shape() const {
+    std::vector<int> shape(host_seqs_.cu_seqlens, host_seqs_.cu_seqlens + host_seqs_.num_seqs + 1);
+    shape.push_back((int)counted_.size());
+    return shape;
 }
 
 template <class E>

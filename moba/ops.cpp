@@ -29,6 +29,7 @@ template <class E> static const Ops<E> cpu = {
     .gather_rows = gather_rows_cpu<E>,
     .scatter_rows = scatter_rows_cpu<E>,
     .loss_forward_backward = loss_forward_backward_cpu<E>,
+    .loss_sums = loss_sums_cpu<acc_t<E>>,
     .grad_norm = grad_norm_cpu<acc_t<E>>,
     .adamw = adamw_cpu<E>,
 };
@@ -49,6 +50,8 @@ static const MemoryOps cpu_memory = {
     .allocate = allocate_cpu,
     .release = release_cpu,
     .available = available_cpu,
+    .taken = taken_cpu,
+    .reserve = reserve_cpu,
     .zero = zero_cpu,
     .to_device = copy_cpu,
     .to_host = copy_cpu,
@@ -59,6 +62,7 @@ static const MemoryOps cpu_memory = {
     .range_end = range_end_cpu,
     .stream = stream_cpu,
     .graphs = nullptr,
+    .counts = counts_cpu,
 };
 
 #ifdef MOBA_CUDA
@@ -90,6 +94,7 @@ template <class E> static const Ops<E> gpu = {
     .gather_rows = gather_rows_gpu<E>,
     .scatter_rows = scatter_rows_gpu<E>,
     .loss_forward_backward = loss_forward_backward_gpu<E>,
+    .loss_sums = loss_sums_gpu<acc_t<E>>,
     .grad_norm = grad_norm_gpu<acc_t<E>>,
     .adamw = adamw_gpu<E>,
 };
@@ -117,6 +122,8 @@ static const MemoryOps gpu_memory = {
     .allocate = allocate_gpu,
     .release = release_gpu,
     .available = available_gpu,
+    .taken = taken_gpu,
+    .reserve = reserve_gpu,
     .zero = zero_gpu,
     .to_device = to_device_gpu,
     .to_host = to_host_gpu,
@@ -127,6 +134,7 @@ static const MemoryOps gpu_memory = {
     .range_end = range_end_gpu,
     .stream = stream_gpu,
     .graphs = &gpu_graphs,
+    .counts = counts_gpu,
 };
 // clang-format on
 

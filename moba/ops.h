@@ -11,6 +11,7 @@
 #include "moba/key_conv.h"
 #include "moba/linear.h"
 #include "moba/loss.h"
+#include "moba/loss_sums.h"
 #include "moba/memory.h"
 #include "moba/mlp.h"
 #include "moba/norm.h"
@@ -46,6 +47,7 @@ struct Ops {
     decltype(&gather_rows_cpu<E>) gather_rows;
     decltype(&scatter_rows_cpu<E>) scatter_rows;
     decltype(&loss_forward_backward_cpu<E>) loss_forward_backward;
+    decltype(&loss_sums_cpu<acc_t<E>>) loss_sums;
     decltype(&grad_norm_cpu<acc_t<E>>) grad_norm;
     decltype(&adamw_cpu<E>) adamw;
 };

@@ -17,7 +17,7 @@
     row(gate_forward) row(gate_lists) row(attention_forward) row(attention_backward) \
     row(cache_rows) row(cache_means) row(decode_attention) \
     row(swiglu_forward) row(swiglu_backward) row(residual_forward) row(residual_backward) \
-    row(gather_rows) row(scatter_rows) row(loss_forward_backward) row(grad_norm) row(adamw)
+    row(gather_rows) row(scatter_rows) row(loss_forward_backward) row(loss_sums) row(grad_norm) row(adamw)
 // clang-format on
 
 #define NAME(op) op,

@@ -424,10 +424,20 @@ struct CUgraphExec_st {
 };
 static CUgraph_st* graph_in_making;
 
+/* Copies from the host that have been asked for and not been done: they read their source as late as a GPU may, when the
+   next work comes or somebody waits. */
+static std::vector<std::function<void()>> late_copies;
+
+static void copy_late() {
+    for (const auto& copy : late_copies) { copy(); }
+    late_copies.clear();
+}
+
 void simt::enqueue(std::function<void()> work) {
     if (graph_in_making) {
         graph_in_making->work.push_back(std::move(work));
     } else {
+        copy_late();
         work();
     }
 }
@@ -452,6 +462,7 @@ cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
     return cudaSuccess;
 }
 cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
+    copy_late();
     for (const auto& work : ready->graph.work) { work(); }
     return cudaSuccess;
 }
@@ -472,14 +483,29 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
     return cudaSuccess;
 }
 cudaError_t cudaFree(void* p) {
+    copy_late();
     std::free(p);
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
     if (graph_in_making && kind != cudaMemcpyDeviceToDevice) { return cudaErrorStreamCaptureUnsupported; }
-    if (bytes) {
-        simt::enqueue([=] { std::memcpy(to, from, bytes); });
+    if (!bytes) { return cudaSuccess; }
+    const auto copy = [=] { std::memcpy(to, from, bytes); };
+    if (kind == cudaMemcpyHostToDevice) {
+        late_copies.push_back(copy);
+    } else {
+        simt::enqueue(copy);
     }
+    return cudaSuccess;
+}
+cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaMalloc(p, bytes); }
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
+    *e = nullptr;
+    return cudaSuccess;
+}
+cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
+cudaError_t cudaEventSynchronize(cudaEvent_t) {
+    copy_late();
     return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
@@ -487,7 +513,9 @@ cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
     return cudaSuccess;
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    return graph_in_making ? cudaErrorStreamCaptureUnsupported : cudaSuccess;
+    if (graph_in_making) { return cudaErrorStreamCaptureUnsupported; }
+    copy_late();
+    return cudaSuccess;
 }
 cudaError_t cudaGetDevice(int* device) {
     *device = 0;
@@ -502,7 +530,9 @@ cudaError_t cudaDriverGetVersion(int* version) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
-    *value = which == cudaDevAttrComputeCapabilityMajor ? 9 : (int)simt::device_shared_bytes();
+    *value = which == cudaDevAttrComputeCapabilityMajor   ? 9
+             : which == cudaDevAttrComputeCapabilityMinor ? 0
+                                                          : (int)simt::device_shared_bytes();
     return cudaSuccess;
 }
 cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {

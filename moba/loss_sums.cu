@@ -1,0 +1,49 @@
+/* Sums of losses on the GPU. Contract: loss_sums.h; definition: loss_sums.cpp. */
+#include "moba/device.cuh"
+#include "moba/loss_sums.h"
+
+static const int sum_threads = 1024;
+
+// In every lane.
+template <class X>
+__device__ X sum_of_warp(X x) {
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    return x;
+}
+
+/* Maps     one block of 1024 threads; a thread -> every 1024th token
+   Memory   coalesced; a sum of every warp in shared memory
+   Sync     one barrier between the sums of the warps and their adding by the first warp */
+__global__ static void __launch_bounds__(sum_threads)
+    loss_sums_kernel(double* sums, const float* loss, const int* correct, int M) {
+    constexpr int warps = sum_threads / warp_size;
+    __shared__ double loss_of_warp[warps];
+    __shared__ int right_of_warp[warps];
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    double sum = 0;
+    int right = 0;
+    for (int m = threadIdx.x; m < M; m += sum_threads) {
+        sum += (double)loss[m];
+        right += correct[m];
+    }
+    sum = sum_of_warp(sum);
+    right = sum_of_warp(right);
+    if (lane == 0) {
+        loss_of_warp[warp] = sum;
+        right_of_warp[warp] = right;
+    }
+    __syncthreads();
+    if (warp > 0) { return; }
+    sum = sum_of_warp(loss_of_warp[lane]);
+    right = sum_of_warp(right_of_warp[lane]);
+    if (lane == 0) {
+        sums[0] += sum;
+        sums[1] += (double)right;
+    }
+}
+
+template <>
+void loss_sums_gpu(const Ctx& ctx, double* sums, const float* loss, const int* correct, int M) {
+    launch(loss_sums_kernel, 1, sum_threads, 0, ctx.stream, sums, loss, correct, M);
+    LAUNCHED(ctx);
+}
