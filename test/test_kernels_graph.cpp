@@ -1,4 +1,5 @@
 /* A step that is recorded once and run again: the bits of the step that is launched kernel by kernel. */
+#include "moba/recording.h"
 #include "test/model_case.h"
 
 namespace {
@@ -79,5 +80,74 @@ void expect_same_step() {
 }
 
 TEST(KernelsGraph, ARecordedStepIsTheStep) { expect_same_step<float>(), expect_same_step<bf16>(); }
+
+/* Batches of two shapes, and of one shape but for the number of targets: what is replayed, and that the bits are those of the
+   passes that are launched; several micro-batches in a step. */
+template <class E>
+void expect_recording() {
+    Config c = variety()[2].first;
+    c.hidden_size = 32, c.head_dim = 16, c.intermediate_size = 48;
+    const std::vector<int> lengths{40, 30}, others{35, 35};
+    const ModelSizes sizes{.training = true};
+    Model<E> launched = make<E>(c, lengths, sizes, Device::gpu),
+             recorded = make<E>(c, lengths, sizes, Device::gpu);
+    Recording<E> always(launched, false), passes(recorded, true);
+    const struct {
+        const std::vector<int>& lengths;
+        bool fewer_targets, replayed;
+    } batches[] = {{lengths, false, false}, {lengths, false, true}, {lengths, false, true},
+                   {others, false, false},  {lengths, false, true}, {others, false, false},
+                   {others, false, true},   {others, true, false},  {others, true, true},
+                   {lengths, false, false}, {lengths, false, true}};
+    int step = 0;
+    for (const auto& b : batches) {
+        Data d = data_of(++step, b.lengths, c.vocab_size);
+        if (b.fewer_targets) {
+            *std::find_if(d.targets.begin(), d.targets.end(), [](int t) { return t != ignored; }) = ignored;
+        }
+        const auto take = [&](Model<E>& model, Recording<E>& r) {
+            set_batch(model, d, step);
+            if (step % 2) { model.zero_gradients(); }  // two micro-batches in a step
+            r.run();
+            if (step % 2 == 0) { model.update(); }
+        };
+        take(launched, always);
+        take(recorded, passes);
+        EXPECT_EQ(passes.replayed(), b.replayed) << "batch " << step;
+        EXPECT_FALSE(always.replayed());
+        EXPECT_TRUE(result(recorded) == result(launched)) << type_name<E>() << " batch " << step;
+        const auto sums = recorded.step_result(), want = launched.step_result();
+        EXPECT_EQ(sums.loss, want.loss);
+        EXPECT_EQ(sums.correct, want.correct);
+    }
+    expect_intact(recorded);
+}
+
+TEST(KernelsGraph, PassesAreReplayedWhereTheShapeIsTheSame) {
+    expect_recording<float>(), expect_recording<bf16>();
+}
+
+// A step is launched and read with a single stop; recorded, it is a handful of launches.
+TEST(KernelsGraph, OneStopInAStep) {
+    const auto cases = variety();
+    const std::vector<int> lengths{40, 30};
+    Model<float> model = make<float>(cases[2].first, lengths, {.training = true}, Device::gpu);
+    Recording<float> passes(model, true);
+    const auto counts = find_memory(Device::gpu)->counts;
+    DeviceCounts before, after;
+    for (int step = 1; step <= 3; step++) {
+        before = counts();
+        set_batch(model, data_of(step, lengths, cases[2].first.vocab_size), step);
+        model.zero_gradients();
+        passes.run();
+        model.update();
+        model.step_result();
+        after = counts();
+        EXPECT_EQ(after.stops - before.stops, 1u);
+        EXPECT_EQ(after.uploads - before.uploads, 5u);
+    }
+    EXPECT_TRUE(passes.replayed());
+    EXPECT_LE(after.launches - before.launches, 8u);
+}
 
 }  // namespace

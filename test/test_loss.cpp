@@ -1,4 +1,5 @@
 #include "moba/loss.h"
+#include "moba/loss_sums.h"
 #include "test/cases.h"
 
 namespace {
@@ -150,6 +151,17 @@ TEST(LossDeathTest, TargetOutsideTheVocabulary) {
     for (int bad : {-2, 3}) {
         EXPECT_EXIT(run<float>({1, 2, 3}, {bad}, 3), testing::ExitedWithCode(1), "V = 3");
     }
+}
+
+TEST(Loss, SumsAddToWhatIsThere) {
+    const std::vector<float> loss{0.5f, 2, 0, 1e-8f};
+    const std::vector<int> correct{1, 0, 0, 1};
+    double sums[] = {10, 3};
+    loss_sums_cpu({}, sums, loss.data(), correct.data(), 4);
+    EXPECT_EQ(sums[0], 12.5 + (double)1e-8f) << "in double: fp32 would have lost the last";
+    EXPECT_EQ(sums[1], 5);
+    loss_sums_cpu({}, sums, loss.data(), correct.data(), 0);
+    EXPECT_EQ(sums[1], 5);
 }
 
 }  // namespace

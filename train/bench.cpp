@@ -1,6 +1,6 @@
 #include "train/bench.h"
 #include "moba/matmul.h"
-#include "moba/model.h"
+#include "moba/recording.h"
 #include "train/bench_attention.h"
 #include "train/bench_ops.h"
 #include "train/file.h"
@@ -45,6 +45,7 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
 
 struct StepTimes {
     double ms, flop;
+    DeviceCounts counts;     // of one step
     Profile profile;         // of `repeats` further steps
     double profiled_ms = 0;  // that these took
 };
@@ -69,21 +70,28 @@ static StepTimes time_step(const BenchOptions& o, const std::string& attention) 
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
     targets.push_back(tokens[0]);
     StepState step{1, 0, 0, 1.0 / M, 1e-4};
-    const auto run = [&] {
+    const auto run = [&](Recording<E>& passes) {
         step.step++;
         model.zero_gradients();
         model.set_batch(tokens.data(), targets.data(), cu, step);
-        model.forward(true);
-        model.loss(true);
-        model.backward();
+        passes.run();
         model.update(step);
-        model.gradient_norm();  // waits
+        model.step_result();  // waits
     };
-    StepTimes t{median_ms(o.repeats, run), step_flop(c, model.num_parameters(), cu, M), {}};
+    const auto counts = find_memory(model.ctx().device)->counts;
+    Recording<E> passes(model, !o.no_graph), launched(model, false);
+    run(passes);  // recorded from the second step on
+    StepTimes t;
+    t.ms = median_ms(o.repeats, [&] { run(passes); });
+    t.flop = step_flop(c, model.num_parameters(), cu, M);
+    const DeviceCounts before = counts();
+    run(launched);
+    const DeviceCounts after = counts();
+    t.counts = {after.launches - before.launches, after.uploads - before.uploads, after.stops - before.stops};
     if (o.profile) {
         model.set_profile(&t.profile);
         const double begin = now_ms();
-        for (int i = 0; i < o.repeats; i++) { run(); }
+        for (int i = 0; i < o.repeats; i++) { run(launched); }
         t.profiled_ms = now_ms() - begin;
     }
     return t;
@@ -106,6 +114,10 @@ static json print_profile(const char* attention, const StepTimes& t, int steps) 
     rows.push_back({"between operations", rest, 0});
     std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d\n", attention,
                 t.profiled_ms / steps, steps);
+    if (t.counts.launches) {
+        std::printf("launched one by one: %zu launches, %zu uploads; the host waits %zu times\n",
+                    t.counts.launches, t.counts.uploads, t.counts.stops);
+    }
     std::printf("%-26s %10s %8s %8s\n", "", "ms", "calls", "share");
     json out = json::array();
     for (const Row& r : rows) {
@@ -131,8 +143,14 @@ static void bench_step(const BenchOptions& o, json& result) {
         const double tokens = o.batch * (double)o.seq_len / t.ms * 1000, gflops = t.flop / t.ms / 1e6,
                      mfu = gflops * 1e9 / peak;
         std::printf("%-12s %10.1f %12.0f %10.0f %7.1f%%\n", kinds[i], t.ms, tokens, gflops, 100 * mfu);
-        result["rows"].push_back(
-            {{"name", kinds[i]}, {"ms", t.ms}, {"tokens_per_s", tokens}, {"gflops", gflops}, {"mfu", mfu}});
+        result["rows"].push_back({{"name", kinds[i]},
+                                  {"ms", t.ms},
+                                  {"tokens_per_s", tokens},
+                                  {"gflops", gflops},
+                                  {"mfu", mfu},
+                                  {"launches", t.counts.launches},
+                                  {"uploads", t.counts.uploads},
+                                  {"stops", t.counts.stops}});
     }
     const double ratio = times[1].ms / times[0].ms;
     std::printf("a step with moba is %.2fx as fast as with full attention\n", ratio);

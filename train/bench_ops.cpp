@@ -190,9 +190,15 @@ struct OpSets {
         A* losses = t.zeros<A>(s.M);
         int* correct = t.zeros<int>(s.M);
         const StepState* state = step_state(t, s);
-        return {{"loss_forward_backward", Versions::gpu, (2 * wide + narrow) * n, 0, [=, this](const Ctx& c) {
-                     op.loss_forward_backward(c, losses, correct, dz, z, target, state, shape);
-                 }}};
+        double* sums = t.zeros<double>(2);
+        return {
+            {"loss_forward_backward", Versions::gpu, (2 * wide + narrow) * n, 0,
+             [=, this](const Ctx& c) {
+                 op.loss_forward_backward(c, losses, correct, dz, z, target, state, shape);
+             }},
+            {"loss_sums", Versions::none, (wide + sizeof(int)) * s.M, 0,
+             [=, this](const Ctx& c) { op.loss_sums(c, sums, losses, correct, s.M); }},
+        };
     }
 
     Benches optimizer(Operands& t) const {  // of one layer: q, k, v, o; gate, up, down

@@ -39,6 +39,13 @@ static void add_device(CLI::App& app, std::string& device, std::string& precisio
         ->check(IsMember({"fp32", "bf16"}));
 }
 
+static CLI::Option* add_no_graph(CLI::App& app, bool& value) {
+    return add_flag(
+        app, "--no-graph", value,
+        "on a GPU, launch every operation of every step; else steps of one shape are recorded once and "
+        "replayed, with the same bits");
+}
+
 // CLI11's Range lets NaN pass.
 static CLI::Validator between(double lo, double hi) {
     char text[64];
@@ -213,6 +220,7 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
         ->group(run);
     add(app, "--out", o.out, "DIR", "checkpoints and log.jsonl")->group(run);
     add_flag(app, "--resume", o.resume, "go on with the run in --out, with its settings")->group(run);
+    add_no_graph(app, o.no_graph)->group(run);
     add(app, "--init-from", o.init_from, "DIR",
         "start from the weights of this model; its sizes are taken over")
         ->group(run);
@@ -329,7 +337,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--repeats", o.repeats, "RUNS", "timed, after one that is not; the median counts")
         ->check(Range(1, 100000));
     add_flag(app, "--profile", o.profile,
-             "also the time of each operation within the step, one at a time (step)");
+             "also the time of each operation within the step, one at a time, and launches (step)");
+    add_no_graph(app, o.no_graph);
     add(app, "--json", o.json, "FILE", "all figures as JSON");
     add_device(app, o.device, o.precision);
 }

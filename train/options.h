@@ -37,7 +37,7 @@ struct TrainOptions {
     uint64_t seed = 1;
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
     std::string out = "out", init_from, device = "auto", precision = "fp32", attention_impl = "fast";
-    bool resume = false, recompute = false;
+    bool resume = false, recompute = false, no_graph = false;
     std::vector<std::string> given;  // names of the options that were given, by the command line or --config
 
     bool has(const std::string& name) const {
@@ -69,7 +69,7 @@ struct BenchOptions {
     std::string kernel_version = "0";  // 0 = the best, or all
     int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4,
         window = 0, repeats = 7;
-    bool profile = false;
+    bool profile = false, no_graph = false;
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
 };
 

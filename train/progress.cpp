@@ -46,6 +46,7 @@ std::string step_text(const StepReport& r, int room) {
         {4, format("  %.0f ms", r.ms)},
         {3, format("  %.1fk tok/s", r.tokens / r.ms)},
         {2, format("  MFU %.1f%%", 100 * r.mfu)},
+        {6, r.replayed ? "  graph" : ""},
         {1, "  ETA " + readable_seconds(r.eta_seconds)},
     };
     std::string text;

@@ -7,7 +7,8 @@ struct StepReport {
     double loss, accuracy, grad_norm, lr, ms, mfu;
     long tokens;  // of this step
     double eta_seconds;
-    std::string stage;  // "T=64", "" without a curriculum
+    std::string stage;      // "T=64", "" without a curriculum
+    bool replayed = false;  // the passes came from a recorded graph
 };
 
 /* A line of at most `room` characters: what matters least is left out first. */

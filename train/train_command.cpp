@@ -21,7 +21,7 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
    what is learnt. */
 static std::vector<std::string> resume_words(const TrainOptions& o, CLI::App& given) {
     static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
-                                                  "eval-samples", "log-every", "recompute"};
+                                                  "eval-samples", "log-every", "recompute",  "no-graph"};
     json saved = read_state(open_model(o.out))["options"];
     for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
         if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }

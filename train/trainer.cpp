@@ -1,6 +1,7 @@
 #include "train/trainer.h"
 #include "moba/matmul.h"
 #include "moba/parallel.h"
+#include "moba/recording.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/file.h"
@@ -36,6 +37,16 @@ struct RunState {
     double accuracy = 0;  // running, within this stage
 };
 
+// The micro-batches of a step.
+struct Draw {
+    size_t stage = 0;
+    uint64_t first_sample = 0;
+    std::vector<Batch> batches;  // none: nothing has been drawn
+    int counted = 0;             // targets
+    long tokens = 0;
+    double flop = 0;
+};
+
 template <class E>
 class Trainer {
   public:
@@ -48,6 +59,9 @@ class Trainer {
     void start();
     void print_settings() const;
     void step();
+    Draw draw(size_t stage, uint64_t first_sample) const;
+    void set_batch(const Batch&, const StepState&);
+    void draw_next();
     void validate_model();
     void save();
     void log(const json& line);
@@ -65,7 +79,10 @@ class Trainer {
     std::vector<Stage> stages_;
     Config config_;
     std::unique_ptr<Model<E>> model_;
+    std::unique_ptr<Recording<E>> passes_;
     RunState state_;
+    Draw next_;              // of the step to come, as far as that can be known
+    bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;
     std::ofstream log_;
     double ms_per_token_ = 0, peak_flops_ = 0;
@@ -170,6 +187,8 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
 template <class E>
 void Trainer<E>::make_model() {
     model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
+    passes_ = std::make_unique<Recording<E>>(*model_, !o_.no_graph);
+    next_set_ = false;
 }
 
 template <class E>
@@ -190,6 +209,7 @@ void Trainer<E>::switch_attention() {
         }
     }
     config_ = switched(config_, switch_);
+    passes_.reset();
     model_.reset();
     make_model();
     allocate();
@@ -239,7 +259,13 @@ void Trainer<E>::print_settings() const {
     for (const auto& l : model_->lists()) {
         std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
     }
-    std::printf(" in all %s\n", readable_bytes(model_->bytes()).c_str());
+    std::printf(" in all %s", readable_bytes(model_->bytes()).c_str());
+    const MemoryOps* memory = find_memory(device);
+    if (const size_t taken = memory->taken()) {
+        std::printf("; context, libraries and others hold %s, %s stay free", readable_bytes(taken).c_str(),
+                    readable_bytes(memory->reserve()).c_str());
+    }
+    std::printf("\n");
     std::printf("data     %s\n", data_->about().c_str());
     if (!config_.has(AttentionKind::moba)) { return; }
     for (const Stage& s : stages_) {
@@ -332,6 +358,35 @@ int Trainer<E>::run() {
 }
 
 template <class E>
+Draw Trainer<E>::draw(size_t stage, uint64_t first_sample) const {
+    const Stage& s = stages_[stage];
+    Draw d{stage, first_sample, std::vector<Batch>(o_.grad_accum)};
+    for (Batch& b : d.batches) {
+        for (int i = 0; i < s.batch; i++) { data_->add_sample(first_sample++, s, b); }
+        d.counted += b.counted();
+        d.tokens += (long)b.tokens.size();
+        d.flop += step_flop(config_, model_->num_parameters(), b.cu_seqlens, b.counted());
+    }
+    return d;
+}
+
+template <class E>
+void Trainer<E>::set_batch(const Batch& b, const StepState& step) {
+    model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, step);
+}
+
+/* While the device works on this step: the next one's samples, and the first micro-batch on its way. What this step
+   still decides is whether its stage ends early; then step() draws again. The learning rate comes with the update. */
+template <class E>
+void Trainer<E>::draw_next() {
+    if (remaining() == 0) { return; }
+    const bool last_of_stage = state_.stage_steps == stage().steps && state_.stage + 1 < stages_.size();
+    next_ = draw(state_.stage + last_of_stage, state_.samples);
+    set_batch(next_.batches[0], {o_.seed, (uint32_t)state_.step + 1, 0, 1.0 / next_.counted, 0});
+    next_set_ = true;
+}
+
+template <class E>
 void Trainer<E>::step() {
     if (!switch_.attention.empty() && !is_switched(config_, switch_) &&
         (double)state_.tokens >= switch_.share * ((double)state_.tokens + tokens_left())) {
@@ -339,39 +394,33 @@ void Trainer<E>::step() {
     }
     const double begin = now_ms();
     const Stage s = stage();
-    std::vector<Batch> batches(o_.grad_accum);
-    int counted = 0;
-    long tokens = 0;
-    double flop = 0;
-    for (Batch& b : batches) {
-        for (int i = 0; i < s.batch; i++) { data_->add_sample(state_.samples++, s, b); }
-        counted += b.counted();
-        tokens += (long)b.tokens.size();
-        flop += step_flop(config_, model_->num_parameters(), b.cu_seqlens, b.counted());
+    if (next_.batches.empty() || next_.stage != state_.stage || next_.first_sample != state_.samples) {
+        next_ = draw(state_.stage, state_.samples);
+        next_set_ = false;
     }
+    const Draw drawn = std::move(next_);
+    next_ = {};
+    const int counted = drawn.counted;
+    const long tokens = drawn.tokens;
+    state_.samples += (uint64_t)s.batch * o_.grad_accum;
     state_.step++;
     state_.stage_steps++;
     state_.tokens += tokens;
     const double lr = learning_rate(o_.lr, state_.step, remaining());
     StepState now{o_.seed, (uint32_t)state_.step, 0, 1.0 / counted, lr};
-    double loss = 0, right = 0;
-    std::vector<float> losses;
-    std::vector<int> correct;
+    bool replayed = true;
     model_->zero_gradients();
-    for (const Batch& b : batches) {
-        model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, now);
-        model_->forward(true);
-        model_->loss(true);
-        model_->read_losses(losses, correct);
-        for (float x : losses) { loss += x; }
-        for (int c : correct) { right += c; }
-        if (!std::isfinite(loss)) { break; }
-        model_->backward();
+    for (const Batch& b : drawn.batches) {
+        if (!next_set_) { set_batch(b, now); }
+        next_set_ = false;
+        passes_->run();
+        replayed &= passes_->replayed();
         now.micro_batch++;
     }
-    loss /= counted;
-    if (std::isfinite(loss)) { model_->update(now); }
-    const double norm = std::isfinite(loss) ? model_->gradient_norm() : NAN;
+    model_->update(now);
+    draw_next();
+    const auto [loss_sum, right, norm] = model_->step_result();  // waits
+    const double loss = loss_sum / counted;
     if (!std::isfinite(loss) || !std::isfinite(norm)) {
         progress_.done();
         const std::string bad = model_->first_not_finite();
@@ -382,7 +431,7 @@ void Trainer<E>::step() {
     }
     const double share = right / counted, ms = now_ms() - begin;
     if (peak_flops_ == 0) { peak_flops_ = peak_flops<E>(parse_device(o_.device)); }
-    const double gflops = flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
+    const double gflops = drawn.flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
     state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
     ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
     std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
@@ -392,18 +441,20 @@ void Trainer<E>::step() {
         stage_name = text;
     }
     progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, mfu, tokens,
-                    tokens_left() * ms_per_token_ / 1000, stage_name});
-    log({{"step", state_.step},
-         {"loss", loss},
-         {"accuracy", share},
-         {"grad_norm", norm},
-         {"lr", lr},
-         {"ms", ms},
-         {"tokens_per_s", tokens / ms * 1000},
-         {"gflops", gflops},
-         {"mfu", mfu},
-         {"seq_len", s.T},
-         {"tokens", tokens}});
+                    tokens_left() * ms_per_token_ / 1000, stage_name, replayed});
+    json line = {{"step", state_.step},
+                 {"loss", loss},
+                 {"accuracy", share},
+                 {"grad_norm", norm},
+                 {"lr", lr},
+                 {"ms", ms},
+                 {"tokens_per_s", tokens / ms * 1000},
+                 {"gflops", gflops},
+                 {"mfu", mfu},
+                 {"seq_len", s.T},
+                 {"tokens", tokens}};
+    if (find_memory(model_->ctx().device)->graphs) { line["graph"] = replayed; }
+    log(line);
     const bool last = state_.stage + 1 == stages_.size();
     const bool learnt = o_.stage_accuracy > 0 && state_.accuracy >= o_.stage_accuracy;
     if (!last && (learnt || state_.stage_steps == s.steps)) {
@@ -426,6 +477,7 @@ void Trainer<E>::validate_model() {
     long right = 0, counted = 0;
     std::vector<float> losses;
     std::vector<int> correct;
+    next_set_ = false;
     for (int done = 0; done < samples;) {
         Batch b;
         for (int i = 0; i < final.batch && done < samples; i++) { data_->add_validation(done++, final.T, b); }
