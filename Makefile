@@ -9,46 +9,53 @@
 #   make bench    times attention, a training step and every operation
 #   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
 #   make format   clang-format over all sources
+#   ... MOBA_CUDA=OFF         no kernels for GPUs (ON: required, AUTO: where there is nvcc)
+#   ... MOBA_ARCHS="90a"      kernels for these architectures alone
+#   ... MOBA_STRICT=ON        warnings are errors
+MOBA_CUDA ?= AUTO
+MOBA_ARCHS ?= 80;90a;100;120
+MOBA_STRICT ?= OFF
+CONFIGURE = cmake -S . -DMOBA_CUDA=$(MOBA_CUDA) '-DMOBA_ARCHS=$(MOBA_ARCHS)' -DMOBA_STRICT=$(MOBA_STRICT)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # Two hours end a test that hangs; a slow machine does not.
 CTEST = ctest -j $(JOBS) --output-on-failure --no-tests=error --timeout 7200
 
 all:
-	cmake -S . -B build
+	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target moba
 
 simt:
-	cmake -S . -B build
+	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target moba_simt
 
 test:
-	cmake -S . -B build
+	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS)
 	cd build && $(CTEST)
 
 # What takes 20 GB of memory and minutes: tensors of more than 2^31 elements.
 test-long:
-	cmake -S . -B build
+	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target kernel_test
 	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*:*LongestBlocks'
 
 # ASAN_DEPS: a folder of test/other_libraries.sh to build with, so that two runs of the tests see two generations of libraries
 ASAN_DEPS ?= deps
 asan:
-	cmake -S . -B build/asan -DMOBA_SANITIZE=address,undefined -DMOBA_DEPS=$(abspath $(ASAN_DEPS))
+	$(CONFIGURE) -B build/asan -DMOBA_SANITIZE=address,undefined -DMOBA_DEPS=$(abspath $(ASAN_DEPS))
 	cmake --build build/asan -j $(JOBS)
 	cd build/asan && $(CTEST)
 
 # One order of threads: races are found in any.
 tsan:
-	cmake -S . -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
+	$(CONFIGURE) -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
 	cmake --build build/tsan -j $(JOBS) --target kernel_test
 	cd build/tsan && $(CTEST) -R kernel_test_forward
 
 # SECONDS_EACH=3600 for the long one; needs clang
 SECONDS_EACH ?= 60
 fuzz:
-	cmake -S . -B build/fuzz -DCMAKE_CXX_COMPILER=clang++ -DMOBA_FUZZ=ON -DMOBA_SANITIZE=address,undefined -DMOBA_BLAS=OFF
+	$(CONFIGURE) -B build/fuzz -DCMAKE_CXX_COMPILER=clang++ -DMOBA_FUZZ=ON -DMOBA_SANITIZE=address,undefined -DMOBA_BLAS=OFF
 	cmake --build build/fuzz -j $(JOBS)
 	test/fuzz/run.sh build/fuzz/test $(SECONDS_EACH)
 

@@ -60,8 +60,30 @@ get_packages() {
     rm -f "$log"
 }
 
+# Kernels are compiled for the GPUs that are here: 9.0 -> 90a, whose matrix instructions are its own; 8.6 -> 86. Prints nothing
+# where there is none.
+gpu_archs() {
+    command -v nvidia-smi > /dev/null || return 0
+    { nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null || true; } |
+        sed -n 's/^\([0-9]*\)\.\([0-9]\)$/\1\2/p' | sed 's/^90$/90a/' | sort -u | paste -sd ';'
+}
+choose_gpu() {
+    if [ -n "${MOBA_ARCHS:-}${MOBA_CUDA:-}" ]; then return; fi
+    MOBA_ARCHS=$(gpu_archs)
+    if [ -n "$MOBA_ARCHS" ]; then
+        export MOBA_ARCHS
+    else
+        unset MOBA_ARCHS
+        if [ "$1" = build ]; then export MOBA_CUDA=OFF; fi # tests compile the kernels wherever there is nvcc
+    fi
+}
+
 build() {
-    if [ ! -x build/moba ]; then echo "Building (one minute to three on two cores, the longer where there is nvcc) ..."; fi
+    choose_gpu build
+    if [ "${MOBA_CUDA:-}" = OFF ] && command -v nvcc > /dev/null; then
+        echo "No GPU here: building for the CPU. \`make\` compiles the kernels for GPUs too."
+    fi
+    if [ ! -x build/moba ]; then echo "Building (about two minutes on two cores) ..."; fi
     local log
     log=$(mktemp)
     if ! make all > "$log" 2>&1; then
@@ -101,6 +123,7 @@ case "${1:-}" in
         ;;
     test)
         get_packages test
+        choose_gpu test
         make test
         make asan
         ;;

@@ -36,9 +36,9 @@ resume() {
 make_test() { # what ./run.sh test does, but for the sanitizers, to which all systems are alike
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgtest-dev && make test
 }
-clang_build() { cmake -S . -B build && cmake --build build -j "$(nproc)"; }
+clang_build() { cmake -S . -B build -DMOBA_STRICT=ON && cmake --build build -j "$(nproc)"; }
 inside() {
-    export CXXFLAGS=-Werror
+    export MOBA_STRICT=ON # warnings are errors
     step "./run.sh build" ./run.sh build
     step "a training, interrupted" interrupt
     step "resumed, the same bits as one that was not" resume

@@ -78,7 +78,7 @@ static std::set<Kernel> read_ptxas(const char* path) {
             const size_t a = line.find('\''), b = line.find('\'', a + 1), c = line.find('\'', b + 1);
             name = line.substr(a + 1, b - a - 1);
             arch = line.substr(c + 1, line.find('\'', c + 1) - c - 1);
-        } else if (line.find(": Used ") != std::string::npos) {
+        } else if (line.find(": Used ") != std::string::npos && (arch == "sm_80" || arch == "sm_90a")) {
             kernels.insert({name, arch, (int)number_before(line, "registers"),
                             (int)number_before(line, "barriers"), number_before(line, "bytes smem")});
         }
