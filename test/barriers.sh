@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Takes one __syncthreads or __syncwarp at a time out of the kernels, and asks whether the kernel tests see it on the simulated
+# GPU. Prints "caught" or "MISSED" for each; exit status 1 if one was missed: then it is not needed, or a test is missing.
+#   test/barriers.sh [BUILD, default build] [FILE...]     BUILD: a folder in which kernel_test has been built
+# About twenty seconds for each barrier on two cores.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+build=$(realpath "${1:-build}")
+shift || true
+files=("$@")
+if [ ${#files[@]} -eq 0 ]; then files=(moba/*.cu moba/*.cuh); fi
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+orders=(greedy-forward greedy-reverse forward reverse greedy-random:1)
+
+# tests_of FILE: what is asked about it
+tests_of() {
+    case $(basename "$1") in
+        attention*) echo 'KernelsAttention.*' ;;
+        gate*) echo 'Kernels.Gate*' ;;
+        decode*) echo 'KernelsDecode*:Kernels.Decode*' ;;
+        sort*) echo 'Kernels.Sort*:Kernels.PrefixSum*:Kernels.Gate*:Kernels.Embedding*' ;;
+        *) echo '-KernelsAttention.*:KernelsModel.*:KernelsGraph.*:KernelsLarge.*' ;;
+    esac
+}
+# run PROGRAM FILE: which order fails, if any
+run() {
+    local order
+    for order in "${orders[@]}"; do
+        if ! SIMT_ORDER=$order GOMP_SPINCOUNT=1000 timeout 1200 "$1" --gtest_fail_fast --gtest_brief=1 --gtest_filter="$(tests_of "$2")" > "$work/log" 2>&1; then
+            echo "$order: $(grep -m1 -oE 'simt: [a-z ]*|\[  FAILED  \] [A-Za-z.]*' "$work/log" || echo 'ended')"
+            return
+        fi
+    done
+}
+# compile SOURCE OBJECT: as the build does, with headers of $work/tree first
+compile() {
+    local command
+    command=$(python3 - "$build/compile_commands.json" "$PWD/$1" "$work/tree" <<'PY'
+import json, shlex, sys
+for entry in json.load(open(sys.argv[1])):
+    if entry["file"] == sys.argv[2] and "moba_kernels_simt" in entry.get("output", entry["command"]):
+        words = shlex.split(entry["command"])
+        rest = [w for i, w in enumerate(words) if i > 0 and w not in ("-o", "-c", entry["file"]) and words[i - 1] != "-o"]
+        print(shlex.join([words[0], "-I" + sys.argv[3]] + rest))
+        break
+PY
+    )
+    (cd "$build" && eval "$command -o $2 -c $work/tree/$1")
+}
+link() { # OBJECTS...: kernel_test with these in place of the library's
+    (cd "$build/test" && eval "$(sed "s|-o kernel_test|-o $work/test $*|" CMakeFiles/kernel_test.dir/link.txt)")
+}
+# the .cu files that a file is compiled in
+units_of() {
+    case $1 in
+        *.cu) echo "$1" ;;
+        *) grep -lE "#include \"$1\"" moba/*.cu ;;
+    esac
+}
+
+missed=0 count=0
+for file in "${files[@]}"; do
+    lines=$(grep -nE '^ +__sync(threads|warp)\(' "$file" | cut -d: -f1 || true)
+    [ -n "$lines" ] || continue
+    failing=$(run "$build/test/kernel_test" "$file")
+    if [ -n "$failing" ]; then
+        echo "the tests fail as they are: $failing"
+        exit 2
+    fi
+    for line in $lines; do
+        rm -rf "$work/tree"
+        mkdir -p "$work/tree"
+        cp -r moba "$work/tree/moba"
+        sed -i "${line}s|__sync|// __sync|" "$work/tree/$file"
+        objects=()
+        for unit in $(units_of "$file"); do
+            object=$work/$(basename "$unit").o
+            compile "$unit" "$object" || { echo "$file:$line does not compile"; exit 2; }
+            objects+=("$object")
+        done
+        link "${objects[@]}" || { echo "$file:$line does not link"; exit 2; }
+        caught=$(run "$work/test" "$file")
+        count=$((count + 1))
+        if [ -n "$caught" ]; then
+            echo "caught $file:$line by $caught"
+        else
+            echo "MISSED $file:$line $(sed -n "${line}p" "$file")"
+            missed=$((missed + 1))
+        fi
+    done
+done
+echo "barriers.sh: $count taken out, $missed missed"
+[ $missed -eq 0 ]
