@@ -295,6 +295,91 @@ TEST(Kernels, AdamW) {
     }
 }
 
+// More partial sums than the last block of the norm loads at once: 3, 4, 12 and 84 in 33 million zeros.
+TEST(Kernels, NormOfManyPartialSums) {
+    const size_t chunk = 4096, n = 8192 * chunk + 5000;
+    Ctx ctx;
+    ctx.device = Device::gpu;
+    ctx.workspace_bytes = grad_norm_workspace_bytes_gpu<float>(n);
+    ctx.workspace = allocate_gpu(ctx.workspace_bytes);
+    float *g = (float*)allocate_gpu(n * sizeof(float)), *norm = (float*)allocate_gpu(sizeof(float));
+    {
+        std::vector<float> host(n);
+        host[0] = 3, host[1024 * chunk + 5] = 4, host[8192 * chunk + 7] = 12, host[n - 1] = 84;
+        to_device_gpu({}, g, host.data(), n * sizeof(float));
+    }
+    grad_norm_gpu<float>(ctx, norm, g, n);
+    float got = 0;
+    to_host_gpu({}, &got, norm, sizeof(float));
+    EXPECT_EQ(got, 85);
+    release_gpu(ctx.workspace, ctx.workspace_bytes);
+    release_gpu((char*)g, n * sizeof(float)), release_gpu((char*)norm, sizeof(float));
+}
+
+// The GPU rounds to bf16 by an instruction of its own; its bits are the CPU's: ties, overflow, zeros, NaN. One by one (version 1)
+// and in pairs (version 2), and from any float (AdamW's copy of the weights).
+TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
+    std::vector<bf16> special;
+    for (uint16_t bits : {0x0000, 0x0001, 0x007f, 0x0080, 0x3b80, 0x3b81, 0x3c00, 0x3c40, 0x3f80, 0x3f81,
+                          0x7b00, 0x7b80, 0x7f7f, 0x7f80, 0x7fc0, 0x7f81}) {
+        for (int sign : {0, 0x8000}) {
+            special.emplace_back();
+            special.back().bits = (uint16_t)(bits | sign);
+        }
+    }
+    std::vector<bf16> x, b;
+    for (bf16 one : special) {
+        for (bf16 other : special) { x.push_back(one), b.push_back(other); }
+    }
+    const size_t n = x.size();
+    const DropoutShape s{n, 0, 0, DropoutSite::mlp};
+    std::vector<bf16> want(n), got(n);
+    residual_forward_cpu<bf16>({}, want.data(), x.data(), b.data(), &dropout_state, s);
+    for (int version : {1, 2}) {
+        Room<true, bf16, bf16> room(version);
+        bf16* y = room.output<bf16>("y", n);
+        residual_forward_gpu<bf16>(room.ctx, y, room.constant(x), room.constant(b),
+                                   room.constant(std::vector<StepState>{dropout_state}), s);
+        to_host_gpu({}, got.data(), y, n * sizeof(bf16));
+        for (size_t i = 0; i < n; i++) {
+            EXPECT_EQ(got[i].bits, want[i].bits)
+                << (float)x[i] << " + " << (float)b[i] << " version " << version;
+        }
+    }
+    std::vector<float> w(4000, NAN);
+    for (size_t i = 1; i < w.size(); i++) {
+        const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // finite
+        std::memcpy(&w[i], &u, 4);
+    }
+    Room<true, bf16, bf16> room(0);
+    const std::vector<float> zero(w.size());
+    bf16* low = room.output<bf16>("low", w.size());
+    adamw_gpu<bf16>(room.ctx, room.inout<float>("w", w), low, room.inout<float>("m", zero),
+                    room.inout<float>("v", zero), room.constant(zero), room.constant(std::vector<float>{0}),
+                    room.constant(std::vector<ParamRange>{{0, w.size(), 0, 0}}), 1,
+                    room.constant(std::vector<StepState>{{0, 1, 0, 0, 0}}), {w.size(), 0.9, 0.99, 1e-8, 0});
+    std::vector<bf16> low_of(w.size());
+    to_host_gpu({}, low_of.data(), low, w.size() * sizeof(bf16));
+    for (size_t i = 0; i < w.size(); i++) { ASSERT_EQ(low_of[i].bits, bf16(w[i]).bits) << w[i]; }
+}
+
+// The reciprocal of the GPU's sigmoid is not rounded to nearest: 3e-7 by its own claim, and two products.
+TEST(Kernels, SigmoidIsAsCloseAsItSays) {
+    std::vector<float> x;
+    for (double at = -80; at <= 80; at += 1.0 / 61) { x.push_back((float)at); }
+    Room<true, float, float> room(1);
+    float* y = room.output<float>("y", x.size());
+    swiglu_forward_gpu<float>(room.ctx, y, room.constant(x), room.constant(std::vector<float>(x.size(), 1)),
+                              x.size());
+    const std::vector<double> got = room.results()[0].second;
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); i++) {
+        if (x[i] == 0) { continue; }
+        worst = std::max(worst, std::fabs(got[i] / (x[i] / (1 + std::exp(-(double)x[i]))) - 1));
+    }
+    expect_error("x sigmoid(x), relative to each", worst, 4.2e-7);
+}
+
 TEST(Kernels, Linear) {
     for (const LinearShape s : {LinearShape{1, 1, 1}, {70, 33, 65}, {33, 130, 20}, {129, 64, 96}}) {
         expect_kernels("linear", 3, [s](auto& room) {
