@@ -256,9 +256,23 @@ TEST(Kernels, LossInPlace) {
 }
 
 TEST(Kernels, AdamW) {
-    const size_t n = 18000;
-    for (bool finite : {true, false}) {  // a norm that is not finite changes nothing
-        expect_kernels("adamw", 1, [=](auto& room) {
+    const size_t n = 25000;
+    // Chunks with several tensors, with one that began before, with none; a gap at the end.
+    const std::vector<ParamRange> few{{0, 100, 3, 0},
+                                      {128, 1, 1, 0.1f},
+                                      {192, 9000, 0.5f, 0.1f},
+                                      {9200, 3000, 2, 0},
+                                      {17000, 900, 1, 0.2f}};
+    std::vector<ParamRange> many;  // more than a block has threads, the first of them not at 0
+    for (size_t r = 0; r < 300; r++) { many.push_back({4160 + 64 * r, 60, 1 + r % 3 * 0.5f, r % 2 * 0.1f}); }
+    struct Case {
+        bool finite;  // a norm that is not finite changes nothing
+        const std::vector<ParamRange>& ranges;
+        uint32_t step;
+    };
+    for (const auto& [finite, ranges, step] :
+         {Case{true, few, 5}, {false, few, 5}, {true, many, 1}, {true, few, 1000000}}) {
+        expect_kernels("adamw", 1, [&, finite = finite, &ranges = ranges, step = step](auto& room) {
             using E = element<decltype(room)>;
             using A = wide<decltype(room)>;
             const auto positive = [&](uint64_t stream) {
@@ -267,16 +281,11 @@ TEST(Kernels, AdamW) {
                 return as<A>(v);
             };
             std::vector<float> gradient = draw<float>(n, 1);
-            // Chunks with several tensors, with one that began before, with none; a gap at the end.
-            const std::vector<ParamRange> ranges{{0, 100, 3, 0},
-                                                 {128, 1, 1, 0.1f},
-                                                 {192, 9000, 0.5f, 0.1f},
-                                                 {9200, 3000, 2, 0},
-                                                 {17000, 900, 1, 0.2f}};
             for (size_t r = 0; r < ranges.size(); r++) {
                 const size_t next = r + 1 < ranges.size() ? ranges[r + 1].begin : n;
                 std::fill(gradient.begin() + ranges[r].begin + ranges[r].count, gradient.begin() + next, 0.f);
             }
+            std::fill(gradient.begin(), gradient.begin() + ranges[0].begin, 0.f);
             if (!finite) { gradient[5] = INFINITY; }
             const A* g = room.constant(as<A>(gradient));
             A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
@@ -289,7 +298,7 @@ TEST(Kernels, AdamW) {
             WORKSPACE(grad_norm, A, n);
             CALL(grad_norm, A, norm, g, n);
             CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), (int)ranges.size(),
-                 room.constant(std::vector<StepState>{{0, 5, 0, 0, 1e-2}}),
+                 room.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
                  AdamWShape{n, 0.9, 0.999, 1e-8, 1});
         });
     }
