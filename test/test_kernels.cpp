@@ -221,9 +221,11 @@ TEST(Kernels, KeyConv) {
 }
 
 TEST(Kernels, Loss) {
-    for (const LossShape s : {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}}) {
+    // Rows that begin and end at every place of a pack; with more packs than the threads load at once (4096 and 16384 logits)
+    for (const LossShape s :
+         {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
         for (bool gradient : {false, true}) {
-            expect_kernels("loss", 2, [s, gradient](auto& room) {
+            expect_kernels("loss", 3, [s, gradient](auto& room) {
                 using E = element<decltype(room)>;
                 using A = wide<decltype(room)>;
                 const size_t n = (size_t)s.M * s.V;
@@ -252,7 +254,57 @@ TEST(Kernels, LossInPlace) {
         CALL(loss_forward_backward, A, loss, correct, z, z, room.constant(draw_below(s.M, 2, s.V)),
              room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
     };
-    expect_kernels_of<float>("loss in place", 2, run);
+    expect_kernels_of<float>("loss in place", 3, run);
+}
+
+// Logits of -inf: a thread's share, and all but the target's. The largest twice: the target is right only if it is the first.
+TEST(Kernels, LossOfMinusInfinity) {
+    const LossShape s{8, 9003};
+    std::vector<float> z = draw<float>((size_t)s.M * s.V, 1, 4);
+    std::vector<int> target = draw_below(s.M, 2, s.V);
+    const auto row = [&](int m) { return z.begin() + (size_t)m * s.V; };
+    for (int m : {0, 1, 2}) { std::fill(row(m), row(m) + s.V - 7, -INFINITY); }
+    target[0] = 5, target[1] = s.V - 1, target[2] = s.V - 7;
+    for (int m : {3, 4, 5, 6, 7}) {
+        target[m] = 4000 + m;
+        row(m)[target[m]] = 100;
+    }
+    row(0)[5] = 2;
+    row(3)[8500] = row(4)[target[4] - 1] = row(5)[0] = row(6)[s.V - 1] = 100;
+    expect_kernels("loss of -inf", 3, [&](auto& room) {
+        using E = element<decltype(room)>;
+        using A = wide<decltype(room)>;
+        A* loss = room.template output<A>("loss", s.M);
+        int* correct = room.int_output("correct", s.M);
+        CALL(loss_forward_backward, E, loss, correct, room.template output<E>("dz", z.size()),
+             room.constant(as<A>(z)), room.constant(target),
+             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    });
+}
+
+// One NaN anywhere: the loss and the whole gradient are NaN, in every version. Version 3 refuses what its packs do not fit.
+TEST(Kernels, LossOfNanIsNan) {
+    const LossShape s{1, 9003};
+    for (int at : {0, 1, 4000, 9002}) {
+        for (int version = 1; version <= 3; version++) {
+            Room<true, float, float> room(version);
+            std::vector<float> z = draw<float>(s.V, 1, 4);
+            z[at] = NAN;
+            float *loss = room.output<float>("loss", 1), *dz = room.output<float>("dz", s.V);
+            int* correct = room.int_output("correct", 1);
+            loss_forward_backward_gpu<float>(room.ctx, loss, correct, dz, room.constant(z),
+                                             room.constant(std::vector<int>{17}),
+                                             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+            const Outputs out = room.results();
+            EXPECT_TRUE(std::isnan(out[0].second[0])) << at << " version " << version;
+            EXPECT_TRUE(std::isnan(out[1].second[5])) << at << " version " << version;
+            if (version < 3) { continue; }
+            EXPECT_THROW(loss_forward_backward_gpu<float>(room.ctx, loss, correct, nullptr, dz + 1,
+                                                          room.constant(std::vector<int>{17}), nullptr,
+                                                          {1, 9000}),
+                         Error);
+        }
+    }
 }
 
 TEST(Kernels, AdamW) {
