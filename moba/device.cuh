@@ -137,6 +137,22 @@ __device__ inline float warp_sum(float x) {
 }
 inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
 
+/* The threads of a matrix: one for each of the `across` packs of each row. The grid tells a thread
+   its row and its pack, so no index is divided. A block has at most 256 threads: x counts packs,
+   y counts rows. Of the grid it is the other way round, because only x may be longer than 65535. */
+struct RowThreads {
+    dim3 grid, block;
+};
+inline RowThreads threads_for_rows(size_t rows, int across) {
+    const int most = 256, pieces = ceil_div(across, most);  // blocks side by side
+    int x = 1;
+    while (x < across && x < warp_size) { x *= 2; }  // short rows: whole rows in a warp
+    if (across > warp_size) { x = round_up(ceil_div(across, pieces), warp_size); }
+    return {dim3(blocks_for(rows, most / x), pieces), dim3(x, most / x)};
+}
+__device__ inline size_t row_of_thread() { return (size_t)blockIdx.x * blockDim.y + threadIdx.y; }
+__device__ inline int pack_of_thread() { return (int)(blockIdx.y * blockDim.x + threadIdx.x); }
+
 /* The version to run: the one asked for, else the best of those that fit. Nothing has been launched yet when it throws. */
 inline int choose_version(const Ctx& ctx, int best) {
     if (ctx.version < 0 || ctx.version > best) {

@@ -29,7 +29,12 @@ std::vector<int> positions(int M, int length) {
 
 TEST(Kernels, Rope) {
     for (const auto& [s, versions] :
-         {std::pair{RopeShape{5, 3, 6}, 1}, {{70, 2, 64}, 2}, {{33, 1, 16}, 2}, {{1, 1, 2}, 1}}) {
+         {std::pair{RopeShape{5, 3, 6}, 1},
+          {{70, 2, 64}, 2},
+          {{33, 1, 16}, 2},
+          {{1, 1, 2}, 1},
+          {{3, 70, 64}, 2},     // more heads than a block has
+          {{150, 1, 2}, 1}}) {  // 64 tokens in a block, though it could have 256 threads
         for (bool backward : {false, true}) {
             expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& room) {
                 using E = element<decltype(room)>;
@@ -165,7 +170,8 @@ TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_b
 
 TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};
-    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}}) {
+    // Less than a warp; rows of whole warps; more packs than a block has
+    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}, {45, 1}, {300, 1}, {2112, 2}}) {
         expect_kernels("rows", versions, [&, C = C](auto& room) {
             using E = element<decltype(room)>;
             const RowsShape s{5, 41, C};
