@@ -3,6 +3,7 @@
 #include "moba/device.cuh"
 
 static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
+constexpr int at_once = 4;      // elements of a thread of AdamW that it loads before it uses the first
 constexpr int in_flight = 8;    // loads of a thread for the norm before it uses the first
 
 /* partial[b] = sum of g^2 over a chunk, in double
@@ -74,14 +75,15 @@ __device__ static float correction(double log_beta, const StepState* state) {
 /* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped.
             The range where the chunk begins is found by all threads together, each looking at
             every 256th. With bisection each load would wait for the one before
-   Memory   coalesced, each number read and written once; the step, the norm and the ranges come from device memory, so that a
-            captured step can be replayed
+   Memory   coalesced, each number read and written once, 16 loads of a thread in flight; the step,
+            the norm and the ranges come from device memory, so that a captured step can be replayed
    Sync     one barrier after the thread that has found the range has written it */
 template <class E>
-__global__ void adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m,
-                             float* __restrict__ v, const float* __restrict__ g,
-                             const float* __restrict__ norm, const ParamRange* __restrict__ ranges,
-                             int num_ranges, const StepState* __restrict__ state, size_t n, AdamWStep s) {
+__global__ void __launch_bounds__(256, 4)
+    adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m, float* __restrict__ v,
+                 const float* __restrict__ g, const float* __restrict__ norm,
+                 const ParamRange* __restrict__ ranges, int num_ranges, const StepState* __restrict__ state,
+                 size_t n, AdamWStep s) {
     __shared__ int first;  // the last range that begins at or before the chunk; range 0 where none does
     if (!isfinite(*norm)) { return; }
     const size_t begin = (size_t)blockIdx.x * chunk, end = min(n, begin + chunk);
@@ -93,18 +95,31 @@ __global__ void adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float
     const float correct1 = correction(s.log_beta1, state), correct2 = correction(s.log_beta2, state);
     __syncthreads();
     int at = first;
-    for (size_t i = begin + threadIdx.x; i < end; i += blockDim.x) {
-        while (at + 1 < num_ranges && ranges[at + 1].begin <= i) { at++; }
-        const ParamRange range = ranges[at];
-        if (i < range.begin || i >= range.begin + range.count) { continue; }
-        const float lr = (float)(state->learning_rate * range.lr_factor), grad = g[i] * scale;
-        const float mean = s.b1 * m[i] + s.rest1 * grad, square = s.b2 * v[i] + s.rest2 * grad * grad;
-        float weight = w[i];
-        weight -= lr * (mean * correct1 / (sqrtf(square * correct2) + s.eps) + range.decay * weight);
-        m[i] = mean;
-        v[i] = square;
-        w[i] = weight;
-        if (w_low) { w_low[i] = E(weight); }
+    for (size_t i0 = begin + threadIdx.x; i0 < end; i0 += at_once * blockDim.x) {
+        float grads[at_once], means[at_once], squares[at_once], weights[at_once];
+#pragma unroll
+        for (int j = 0; j < at_once; j++) {
+            size_t i = i0 + j * blockDim.x;
+            if (i >= end) { i = i0; }  // again the first, for a branch would make the loads wait
+            grads[j] = g[i], means[j] = m[i], squares[j] = v[i], weights[j] = w[i];
+        }
+#pragma unroll
+        for (int j = 0; j < at_once; j++) {
+            const size_t i = i0 + j * blockDim.x;
+            if (i >= end) { break; }
+            while (at + 1 < num_ranges && ranges[at + 1].begin <= i) { at++; }
+            const ParamRange range = ranges[at];
+            if (i < range.begin || i >= range.begin + range.count) { continue; }
+            const float lr = (float)(state->learning_rate * range.lr_factor), grad = grads[j] * scale;
+            const float mean = s.b1 * means[j] + s.rest1 * grad,
+                        square = s.b2 * squares[j] + s.rest2 * grad * grad;
+            float weight = weights[j];
+            weight -= lr * (mean * correct1 / (sqrtf(square * correct2) + s.eps) + range.decay * weight);
+            m[i] = mean;
+            v[i] = square;
+            w[i] = weight;
+            if (w_low) { w_low[i] = E(weight); }
+        }
     }
 }
 
