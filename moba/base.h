@@ -26,19 +26,29 @@ struct CUstream_st;  // what cudaStream_t points to; declared, never included
 
 enum class Device { cpu, gpu };
 
-/* bf16: the upper half of a float. One rounding (to nearest, ties to even) on the way in, none on the way out. */
+#ifdef __CUDACC__
+__device__ inline uint16_t nearest_bf16(float);  // one instruction: device.cuh
+#endif
+
+/* bf16: the upper half of a float. One rounding (to nearest, ties to even) on the way in, none on
+   the way out. The bits are the same on the CPU and on the GPU. Every NaN becomes 0x7FFF, because
+   the instruction of the GPU does so. */
 struct bf16 {
     uint16_t bits;
 
     bf16() = default;
     HOST_DEVICE explicit bf16(float f) {
+#ifdef __CUDA_ARCH__
+        bits = nearest_bf16(f);
+#else
         uint32_t u;
         std::memcpy(&u, &f, 4);
         if ((u & 0x7fffffffu) > 0x7f800000u) {
-            bits = (uint16_t)(u >> 16 | 0x40);  // NaN stays NaN
+            bits = 0x7fff;
         } else {
             bits = (uint16_t)((u + 0x7fffu + (u >> 16 & 1)) >> 16);
         }
+#endif
     }
     HOST_DEVICE operator float() const {
         const uint32_t u = (uint32_t)bits << 16;

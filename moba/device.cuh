@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cuda_runtime.h>
 #include <initializer_list>
+#include <type_traits>
 
 #ifdef SIMT_CPU
 using simt::launch;
@@ -58,6 +59,35 @@ void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
         cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
 }
 
+/* One instruction each where the code is compiled for a GPU; the simulator does the same in C++.
+     nearest_bf16        bf16(f): to nearest, ties to even; NaN becomes 0x7FFF
+     nearest_bf16_pair   two of them, the first in the lower half
+     reciprocal          1 / x for x >= 1, without the branch of a division. Relative error at most
+                         2^-23 (a division: 2^-24); 0 where the result is below 2^-126; NaN of NaN */
+#ifdef __CUDA_ARCH__
+__device__ inline uint16_t nearest_bf16(float f) {
+    uint16_t bits;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(f));
+    return bits;
+}
+__device__ inline uint32_t nearest_bf16_pair(float first, float second) {
+    uint32_t bits;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
+    return bits;
+}
+__device__ inline float reciprocal(float x) {
+    float y;
+    asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+#else
+__device__ inline uint16_t nearest_bf16(float f) { return bf16(f).bits; }
+__device__ inline uint32_t nearest_bf16_pair(float first, float second) {
+    return nearest_bf16(first) | (uint32_t)nearest_bf16(second) << 16;
+}
+__device__ inline float reciprocal(float x) { return 1 / x; }
+#endif
+
 constexpr int warp_size = 32;
 constexpr unsigned all_lanes = 0xFFFFFFFFu;
 
@@ -77,6 +107,24 @@ template <class E, int N>
 __device__ void store_pack(E* p, const Pack<E, N>& x) {
     *(Pack<E, N>*)p = x;
 }
+/* A pack of floats, each rounded once to E. bf16: two in one instruction, where one by one would
+   take three, one of them to put the two together. */
+template <class E, int N>
+__device__ Pack<E, N> round_pack(const Pack<float, N>& x) {
+    Pack<E, N> y;
+    if constexpr (std::is_same_v<E, bf16> && N % 2 == 0) {
+#pragma unroll
+        for (int j = 0; j < N; j += 2) {
+            const uint32_t pair = nearest_bf16_pair(x.at[j], x.at[j + 1]);
+            y.at[j].bits = (uint16_t)pair;
+            y.at[j + 1].bits = (uint16_t)(pair >> 16);
+        }
+    } else {
+#pragma unroll
+        for (int j = 0; j < N; j++) { y.at[j] = E(x.at[j]); }
+    }
+    return y;
+}
 /* Whether these pointers and every row of `width` elements may be accessed in packs. */
 template <class E>
 bool packable(size_t width, std::initializer_list<const void*> pointers) {
@@ -92,6 +140,22 @@ __device__ inline float warp_sum(float x) {
 }
 inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
 
+/* The threads of a matrix: one for each of the `across` packs of each row. The grid tells a thread
+   its row and its pack, so no index is divided. A block has at most 256 threads: x counts packs,
+   y counts rows. Of the grid it is the other way round, because only x may be longer than 65535. */
+struct RowThreads {
+    dim3 grid, block;
+};
+inline RowThreads threads_for_rows(size_t rows, int across) {
+    const int most = 256, pieces = ceil_div(across, most);  // blocks side by side
+    int x = 1;
+    while (x < across && x < warp_size) { x *= 2; }  // short rows: whole rows in a warp
+    if (across > warp_size) { x = round_up(ceil_div(across, pieces), warp_size); }
+    return {dim3(blocks_for(rows, most / x), pieces), dim3(x, most / x)};
+}
+__device__ inline size_t row_of_thread() { return (size_t)blockIdx.x * blockDim.y + threadIdx.y; }
+__device__ inline int pack_of_thread() { return (int)(blockIdx.y * blockDim.x + threadIdx.x); }
+
 /* The version to run: the one asked for, else the best of those that fit. Nothing has been launched yet when it throws. */
 inline int choose_version(const Ctx& ctx, int best) {
     if (ctx.version < 0 || ctx.version > best) {
@@ -101,7 +165,9 @@ inline int choose_version(const Ctx& ctx, int best) {
     return ctx.version ? ctx.version : best;
 }
 
-__device__ inline float sigmoid(float x) { return 1 / (1 + expf(-x)); }
+/* Relative error on the GPU: at most 3e-7, that is 2^-23 of the exponential, 2^-24 of the sum and
+   2^-23 of the reciprocal. A result below 2^-126 is 0. */
+__device__ inline float sigmoid(float x) { return reciprocal(1 + expf(-x)); }
 
 /* A sum over rows that is too long for one thread: partial sums, added in order. Rows of each, and how many there are at most:
    never more than 256, however many rows, so that adding them does not become the longer half. Never less for more rows. */

@@ -21,8 +21,10 @@ inline Mask mask_of(DropoutShape s) {
 template <class E, int N>
 __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state, const Mask& mask) {
     constexpr int words = N < 4 ? N : 4;
-    Pack<E, N> sum = load_pack<E, N>(b + i), base;
+    const Pack<E, N> branch = load_pack<E, N>(b + i);
+    Pack<E, N> base;
     if (x) { base = load_pack<E, N>(x + i); }
+    Pack<float, N> sum;
     for (int j = 0; j < N; j += words) {
         Philox4 r;
         if (mask.threshold) {
@@ -31,8 +33,8 @@ __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepSta
         for (int k = 0; k < words; k++) {
             const int word = N < 4 ? (int)(i % 4) : k;
             const float keep = !mask.threshold ? 1.f : r.word[word] >= mask.threshold ? mask.keep : 0.f;
-            sum.at[j + k] = E(fmaf(keep, (float)sum.at[j + k], x ? (float)base.at[j + k] : 0.f));
+            sum.at[j + k] = fmaf(keep, (float)branch.at[j + k], x ? (float)base.at[j + k] : 0.f);
         }
     }
-    return sum;
+    return round_pack<E>(sum);
 }

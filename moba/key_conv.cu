@@ -20,14 +20,14 @@ __device__ static float silu_slope(float u) {
 }
 
 /* y[t,c] = k[t,c] + SiLU(u[t,c])
-   Maps     a thread -> an element; neighbouring threads, neighbouring channels
+   Maps     a thread -> an element, found by threads_for_rows; neighbouring threads, neighbouring channels
    Memory   W rows of k through the cache */
 template <class E>
 __global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int* position, KeyConvShape s) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)s.M * s.C) { return; }
-    const size_t t = i / s.C;
-    const int c = (int)(i % s.C);
+    const size_t t = row_of_thread();
+    const int c = pack_of_thread();
+    if (t >= (size_t)s.M || c >= s.C) { return; }
+    const size_t i = t * s.C + c;
     const float u = convolve(k, w, position[t], t, c, s);
     y[i] = E((float)k[i] + u * sigmoid(u));
 }
@@ -36,20 +36,21 @@ __global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int*
 template <class E>
 __global__ void key_conv_du_kernel(float* du, const E* dy, const E* k, const E* w, const int* position,
                                    KeyConvShape s) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)s.M * s.C) { return; }
-    const size_t t = i / s.C;
-    du[i] = (float)dy[i] * silu_slope(convolve(k, w, position[t], t, (int)(i % s.C), s));
+    const size_t t = row_of_thread();
+    const int c = pack_of_thread();
+    if (t >= (size_t)s.M || c >= s.C) { return; }
+    const size_t i = t * s.C + c;
+    du[i] = (float)dy[i] * silu_slope(convolve(k, w, position[t], t, c, s));
 }
 
 /* dk[t,c] = dy[t,c] + sum_{l<W} w[c,l] du[t+l,c], over the tokens behind t in its sequence. Maps: a thread -> an element */
 template <class E>
 __global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E* w, const int* position,
                                    KeyConvShape s) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= (size_t)s.M * s.C) { return; }
-    const size_t t = i / s.C;
-    const int c = (int)(i % s.C);
+    const size_t t = row_of_thread();
+    const int c = pack_of_thread();
+    if (t >= (size_t)s.M || c >= s.C) { return; }
+    const size_t i = t * s.C + c;
     float sum = (float)dy[i];
     for (int l = 0; l < s.W && t + l < (size_t)s.M && position[t + l] == position[t] + l; l++) {
         sum += (float)w[(size_t)c * s.W + l] * du[(t + l) * s.C + c];
@@ -88,9 +89,8 @@ template <class E>
 void key_conv_forward_gpu(const Ctx& ctx, E* y, const E* k, const E* w, const int* position, KeyConvShape s) {
     REQUIRE(s.W >= 1 && s.W <= max_taps, "W = %d", s.W);
     choose_version(ctx, 1);
-    const int threads = 256;
-    launch(key_conv_forward_kernel<E>, blocks_for((size_t)s.M * s.C, threads), threads, 0, ctx.stream, y, k,
-           w, position, s);
+    const RowThreads t = threads_for_rows(s.M, s.C);
+    launch(key_conv_forward_kernel<E>, t.grid, t.block, 0, ctx.stream, y, k, w, position, s);
     LAUNCHED(ctx);
 }
 
@@ -102,11 +102,11 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
             ctx.workspace_bytes);
     choose_version(ctx, 1);
     const int threads = 256, chunk_tokens = partial_rows(s.M), chunks = ceil_div(s.M, chunk_tokens);
-    const unsigned elements = blocks_for((size_t)s.M * s.C, threads);
+    const RowThreads t = threads_for_rows(s.M, s.C);
     float *du = (float*)ctx.workspace, *partial = du + (size_t)s.M * s.C;
-    launch(key_conv_du_kernel<E>, elements, threads, 0, ctx.stream, du, dy, k, w, position, s);
+    launch(key_conv_du_kernel<E>, t.grid, t.block, 0, ctx.stream, du, dy, k, w, position, s);
     LAUNCHED(ctx);
-    launch(key_conv_dk_kernel<E>, elements, threads, 0, ctx.stream, dk, dy, du, w, position, s);
+    launch(key_conv_dk_kernel<E>, t.grid, t.block, 0, ctx.stream, dk, dy, du, w, position, s);
     LAUNCHED(ctx);
     launch(key_conv_dw_kernel<E>, dim3(blocks_for(s.C, threads), chunks), threads, 0, ctx.stream, partial, du,
            k, position, chunk_tokens, s);

@@ -8,27 +8,29 @@ __global__ void swiglu_forward_kernel(E* y, const E* gate, const E* up, size_t n
     const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (i >= n) { return; }
     const Pack<E, N> g = load_pack<E, N>(gate + i), u = load_pack<E, N>(up + i);
-    Pack<E, N> out;
+    Pack<float, N> out;
+#pragma unroll
     for (int j = 0; j < N; j++) {
         const float x = g.at[j];
-        out.at[j] = E(x * sigmoid(x) * (float)u.at[j]);
+        out.at[j] = x * sigmoid(x) * (float)u.at[j];
     }
-    store_pack(y + i, out);
+    store_pack(y + i, round_pack<E>(out));
 }
 
 template <class E, int N>
 __global__ void swiglu_backward_kernel(E* dgate, E* dup, const E* dy, const E* gate, const E* up, size_t n) {
     const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (i >= n) { return; }
-    const Pack<E, N> d = load_pack<E, N>(dy + i);
-    Pack<E, N> g = load_pack<E, N>(gate + i), u = load_pack<E, N>(up + i);
+    const Pack<E, N> d = load_pack<E, N>(dy + i), g = load_pack<E, N>(gate + i), u = load_pack<E, N>(up + i);
+    Pack<float, N> dg, du;
+#pragma unroll
     for (int j = 0; j < N; j++) {
         const float dyj = d.at[j], x = g.at[j], s = sigmoid(x);
-        g.at[j] = E(dyj * (float)u.at[j] * s * (1 + x * (1 - s)));
-        u.at[j] = E(dyj * x * s);
+        dg.at[j] = dyj * (float)u.at[j] * s * (1 + x * (1 - s));
+        du.at[j] = dyj * x * s;
     }
-    store_pack(dgate + i, g);
-    store_pack(dup + i, u);
+    store_pack(dgate + i, round_pack<E>(dg));
+    store_pack(dup + i, round_pack<E>(du));
 }
 
 template <class E>

@@ -27,10 +27,10 @@ __device__ float add_squares(float sum, const Pack<E, N>& p) {
 template <class E, int N>
 __device__ void scale_row(E* y, const E* x, const E* w, float r, int lane, int C) {
     for (int c = lane * N; c < C; c += warp_size * N) {
-        Pack<E, N> p = load_pack<E, N>(x + c);
-        const Pack<E, N> g = load_pack<E, N>(w + c);
-        for (int j = 0; j < N; j++) { p.at[j] = E((float)p.at[j] * r * (float)g.at[j]); }
-        store_pack(y + c, p);
+        const Pack<E, N> p = load_pack<E, N>(x + c), g = load_pack<E, N>(w + c);
+        Pack<float, N> out;
+        for (int j = 0; j < N; j++) { out.at[j] = (float)p.at[j] * r * (float)g.at[j]; }
+        store_pack(y + c, round_pack<E>(out));
     }
 }
 
@@ -106,13 +106,13 @@ __global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w
     gh = warp_sum(gh) / s.C;
     for (int c = lane * N; c < s.C; c += warp_size * N) {
         const Pack<E, N> d = load_pack<E, N>(dy + o + c), g = load_pack<E, N>(w + c),
-                         p = load_pack<E, N>(x + o + c);
-        Pack<E, N> out = load_pack<E, N>(dx + o + c);
+                         p = load_pack<E, N>(x + o + c), before = load_pack<E, N>(dx + o + c);
+        Pack<float, N> out;
         for (int j = 0; j < N; j++) {
             const float h = (float)p.at[j] * r;
-            out.at[j] = E((float)out.at[j] + r * ((float)d.at[j] * (float)g.at[j] - h * gh));
+            out.at[j] = (float)before.at[j] + r * ((float)d.at[j] * (float)g.at[j] - h * gh);
         }
-        store_pack(dx + o + c, out);
+        store_pack(dx + o + c, round_pack<E>(out));
     }
 }
 

@@ -1,6 +1,7 @@
 /* Our Philox against cuRAND's, bit for bit: its rounds, and the counter and key that curand_init() and curand4() make of seed,
    subsequence and offset (moba/philox.h). cuRAND's device functions, compiled for the host as well; on a GPU where there is one. */
 #define QUALIFIERS static inline __host__ __device__
+#include "moba/device.cuh"
 #include "moba/philox.h"
 #include <curand_kernel.h>
 #include <gtest/gtest.h>

@@ -29,7 +29,12 @@ std::vector<int> positions(int M, int length) {
 
 TEST(Kernels, Rope) {
     for (const auto& [s, versions] :
-         {std::pair{RopeShape{5, 3, 6}, 1}, {{70, 2, 64}, 2}, {{33, 1, 16}, 2}, {{1, 1, 2}, 1}}) {
+         {std::pair{RopeShape{5, 3, 6}, 1},
+          {{70, 2, 64}, 2},
+          {{33, 1, 16}, 2},
+          {{1, 1, 2}, 1},
+          {{3, 70, 64}, 2},     // more heads than a block has
+          {{150, 1, 2}, 1}}) {  // 64 tokens in a block, though it could have 256 threads
         for (bool backward : {false, true}) {
             expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& room) {
                 using E = element<decltype(room)>;
@@ -165,7 +170,8 @@ TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_b
 
 TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};
-    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}}) {
+    // Less than a warp; rows of whole warps; more packs than a block has
+    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}, {45, 1}, {300, 1}, {2112, 2}}) {
         expect_kernels("rows", versions, [&, C = C](auto& room) {
             using E = element<decltype(room)>;
             const RowsShape s{5, 41, C};
@@ -221,9 +227,11 @@ TEST(Kernels, KeyConv) {
 }
 
 TEST(Kernels, Loss) {
-    for (const LossShape s : {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}}) {
+    // Rows that begin and end at every place of a pack; with more packs than the threads load at once (4096 and 16384 logits)
+    for (const LossShape s :
+         {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
         for (bool gradient : {false, true}) {
-            expect_kernels("loss", 2, [s, gradient](auto& room) {
+            expect_kernels("loss", 3, [s, gradient](auto& room) {
                 using E = element<decltype(room)>;
                 using A = wide<decltype(room)>;
                 const size_t n = (size_t)s.M * s.V;
@@ -252,13 +260,77 @@ TEST(Kernels, LossInPlace) {
         CALL(loss_forward_backward, A, loss, correct, z, z, room.constant(draw_below(s.M, 2, s.V)),
              room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
     };
-    expect_kernels_of<float>("loss in place", 2, run);
+    expect_kernels_of<float>("loss in place", 3, run);
+}
+
+// Logits of -inf: a thread's share, and all but the target's. The largest twice: the target is right only if it is the first.
+TEST(Kernels, LossOfMinusInfinity) {
+    const LossShape s{8, 9003};
+    std::vector<float> z = draw<float>((size_t)s.M * s.V, 1, 4);
+    std::vector<int> target = draw_below(s.M, 2, s.V);
+    const auto row = [&](int m) { return z.begin() + (size_t)m * s.V; };
+    for (int m : {0, 1, 2}) { std::fill(row(m), row(m) + s.V - 7, -INFINITY); }
+    target[0] = 5, target[1] = s.V - 1, target[2] = s.V - 7;
+    for (int m : {3, 4, 5, 6, 7}) {
+        target[m] = 4000 + m;
+        row(m)[target[m]] = 100;
+    }
+    row(0)[5] = 2;
+    row(3)[8500] = row(4)[target[4] - 1] = row(5)[0] = row(6)[s.V - 1] = 100;
+    expect_kernels("loss of -inf", 3, [&](auto& room) {
+        using E = element<decltype(room)>;
+        using A = wide<decltype(room)>;
+        A* loss = room.template output<A>("loss", s.M);
+        int* correct = room.int_output("correct", s.M);
+        CALL(loss_forward_backward, E, loss, correct, room.template output<E>("dz", z.size()),
+             room.constant(as<A>(z)), room.constant(target),
+             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    });
+}
+
+// One NaN anywhere: the loss and the whole gradient are NaN, in every version. Version 3 refuses what its packs do not fit.
+TEST(Kernels, LossOfNanIsNan) {
+    const LossShape s{1, 9003};
+    for (int at : {0, 1, 4000, 9002}) {
+        for (int version = 1; version <= 3; version++) {
+            Room<true, float, float> room(version);
+            std::vector<float> z = draw<float>(s.V, 1, 4);
+            z[at] = NAN;
+            float *loss = room.output<float>("loss", 1), *dz = room.output<float>("dz", s.V);
+            int* correct = room.int_output("correct", 1);
+            loss_forward_backward_gpu<float>(room.ctx, loss, correct, dz, room.constant(z),
+                                             room.constant(std::vector<int>{17}),
+                                             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+            const Outputs out = room.results();
+            EXPECT_TRUE(std::isnan(out[0].second[0])) << at << " version " << version;
+            EXPECT_TRUE(std::isnan(out[1].second[5])) << at << " version " << version;
+            if (version < 3) { continue; }
+            EXPECT_THROW(loss_forward_backward_gpu<float>(room.ctx, loss, correct, nullptr, dz + 1,
+                                                          room.constant(std::vector<int>{17}), nullptr,
+                                                          {1, 9000}),
+                         Error);
+        }
+    }
 }
 
 TEST(Kernels, AdamW) {
-    const size_t n = 18000;
-    for (bool finite : {true, false}) {  // a norm that is not finite changes nothing
-        expect_kernels("adamw", 1, [=](auto& room) {
+    const size_t n = 25000;
+    // Chunks with several tensors, with one that began before, with none; a gap at the end.
+    const std::vector<ParamRange> few{{0, 100, 3, 0},
+                                      {128, 1, 1, 0.1f},
+                                      {192, 9000, 0.5f, 0.1f},
+                                      {9200, 3000, 2, 0},
+                                      {17000, 900, 1, 0.2f}};
+    std::vector<ParamRange> many;  // more than a block has threads, the first of them not at 0
+    for (size_t r = 0; r < 300; r++) { many.push_back({4160 + 64 * r, 60, 1 + r % 3 * 0.5f, r % 2 * 0.1f}); }
+    struct Case {
+        bool finite;  // a norm that is not finite changes nothing
+        const std::vector<ParamRange>& ranges;
+        uint32_t step;
+    };
+    for (const auto& [finite, ranges, step] :
+         {Case{true, few, 5}, {false, few, 5}, {true, many, 1}, {true, few, 1000000}}) {
+        expect_kernels("adamw", 1, [&, finite = finite, &ranges = ranges, step = step](auto& room) {
             using E = element<decltype(room)>;
             using A = wide<decltype(room)>;
             const auto positive = [&](uint64_t stream) {
@@ -267,16 +339,11 @@ TEST(Kernels, AdamW) {
                 return as<A>(v);
             };
             std::vector<float> gradient = draw<float>(n, 1);
-            // Chunks with several tensors, with one that began before, with none; a gap at the end.
-            const std::vector<ParamRange> ranges{{0, 100, 3, 0},
-                                                 {128, 1, 1, 0.1f},
-                                                 {192, 9000, 0.5f, 0.1f},
-                                                 {9200, 3000, 2, 0},
-                                                 {17000, 900, 1, 0.2f}};
             for (size_t r = 0; r < ranges.size(); r++) {
                 const size_t next = r + 1 < ranges.size() ? ranges[r + 1].begin : n;
                 std::fill(gradient.begin() + ranges[r].begin + ranges[r].count, gradient.begin() + next, 0.f);
             }
+            std::fill(gradient.begin(), gradient.begin() + ranges[0].begin, 0.f);
             if (!finite) { gradient[5] = INFINITY; }
             const A* g = room.constant(as<A>(gradient));
             A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
@@ -289,10 +356,95 @@ TEST(Kernels, AdamW) {
             WORKSPACE(grad_norm, A, n);
             CALL(grad_norm, A, norm, g, n);
             CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), (int)ranges.size(),
-                 room.constant(std::vector<StepState>{{0, 5, 0, 0, 1e-2}}),
+                 room.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
                  AdamWShape{n, 0.9, 0.999, 1e-8, 1});
         });
     }
+}
+
+// More partial sums than the last block of the norm loads at once: 3, 4, 12 and 84 in 33 million zeros.
+TEST(Kernels, NormOfManyPartialSums) {
+    const size_t chunk = 4096, n = 8192 * chunk + 5000;
+    Ctx ctx;
+    ctx.device = Device::gpu;
+    ctx.workspace_bytes = grad_norm_workspace_bytes_gpu<float>(n);
+    ctx.workspace = allocate_gpu(ctx.workspace_bytes);
+    float *g = (float*)allocate_gpu(n * sizeof(float)), *norm = (float*)allocate_gpu(sizeof(float));
+    {
+        std::vector<float> host(n);
+        host[0] = 3, host[1024 * chunk + 5] = 4, host[8192 * chunk + 7] = 12, host[n - 1] = 84;
+        to_device_gpu({}, g, host.data(), n * sizeof(float));
+    }
+    grad_norm_gpu<float>(ctx, norm, g, n);
+    float got = 0;
+    to_host_gpu({}, &got, norm, sizeof(float));
+    EXPECT_EQ(got, 85);
+    release_gpu(ctx.workspace, ctx.workspace_bytes);
+    release_gpu((char*)g, n * sizeof(float)), release_gpu((char*)norm, sizeof(float));
+}
+
+// The GPU rounds to bf16 by an instruction of its own; its bits are the CPU's: ties, overflow, zeros, NaN. One by one (version 1)
+// and in pairs (version 2), and from any float (AdamW's copy of the weights).
+TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
+    std::vector<bf16> special;
+    for (uint16_t bits : {0x0000, 0x0001, 0x007f, 0x0080, 0x3b80, 0x3b81, 0x3c00, 0x3c40, 0x3f80, 0x3f81,
+                          0x7b00, 0x7b80, 0x7f7f, 0x7f80, 0x7fc0, 0x7f81}) {
+        for (int sign : {0, 0x8000}) {
+            special.emplace_back();
+            special.back().bits = (uint16_t)(bits | sign);
+        }
+    }
+    std::vector<bf16> x, b;
+    for (bf16 one : special) {
+        for (bf16 other : special) { x.push_back(one), b.push_back(other); }
+    }
+    const size_t n = x.size();
+    const DropoutShape s{n, 0, 0, DropoutSite::mlp};
+    std::vector<bf16> want(n), got(n);
+    residual_forward_cpu<bf16>({}, want.data(), x.data(), b.data(), &dropout_state, s);
+    for (int version : {1, 2}) {
+        Room<true, bf16, bf16> room(version);
+        bf16* y = room.output<bf16>("y", n);
+        residual_forward_gpu<bf16>(room.ctx, y, room.constant(x), room.constant(b),
+                                   room.constant(std::vector<StepState>{dropout_state}), s);
+        to_host_gpu({}, got.data(), y, n * sizeof(bf16));
+        for (size_t i = 0; i < n; i++) {
+            EXPECT_EQ(got[i].bits, want[i].bits)
+                << (float)x[i] << " + " << (float)b[i] << " version " << version;
+        }
+    }
+    std::vector<float> w(4000, NAN);
+    for (size_t i = 1; i < w.size(); i++) {
+        const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // finite
+        std::memcpy(&w[i], &u, 4);
+    }
+    Room<true, bf16, bf16> room(0);
+    const std::vector<float> zero(w.size());
+    bf16* low = room.output<bf16>("low", w.size());
+    adamw_gpu<bf16>(room.ctx, room.inout<float>("w", w), low, room.inout<float>("m", zero),
+                    room.inout<float>("v", zero), room.constant(zero), room.constant(std::vector<float>{0}),
+                    room.constant(std::vector<ParamRange>{{0, w.size(), 0, 0}}), 1,
+                    room.constant(std::vector<StepState>{{0, 1, 0, 0, 0}}), {w.size(), 0.9, 0.99, 1e-8, 0});
+    std::vector<bf16> low_of(w.size());
+    to_host_gpu({}, low_of.data(), low, w.size() * sizeof(bf16));
+    for (size_t i = 0; i < w.size(); i++) { ASSERT_EQ(low_of[i].bits, bf16(w[i]).bits) << w[i]; }
+}
+
+// The reciprocal of the GPU's sigmoid is not rounded to nearest: 3e-7 by its own claim, and two products.
+TEST(Kernels, SigmoidIsAsCloseAsItSays) {
+    std::vector<float> x;
+    for (double at = -80; at <= 80; at += 1.0 / 61) { x.push_back((float)at); }
+    Room<true, float, float> room(1);
+    float* y = room.output<float>("y", x.size());
+    swiglu_forward_gpu<float>(room.ctx, y, room.constant(x), room.constant(std::vector<float>(x.size(), 1)),
+                              x.size());
+    const std::vector<double> got = room.results()[0].second;
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); i++) {
+        if (x[i] == 0) { continue; }
+        worst = std::max(worst, std::fabs(got[i] / (x[i] / (1 + std::exp(-(double)x[i]))) - 1));
+    }
+    expect_error("x sigmoid(x), relative to each", worst, 4.2e-7);
 }
 
 TEST(Kernels, Linear) {

@@ -119,6 +119,22 @@ TEST_F(KernelsLarge, RowsAndEmbedding) {
     EXPECT_EQ(std::memcmp(got.data(), x.last(C).data(), C * sizeof(bf16)), 0);
 }
 
+// A thread for each element: too many for a simulated GPU.
+TEST_F(KernelsLarge, KeyConv) {
+    if (std::string(Large::memory().name()) == "simulated GPU") {
+        GTEST_SKIP() << "2^31 threads: on a GPU only";
+    }
+    const int C = 4096, W = 3, M = (int)(more / C), length = 1000, tail = M % length;  // one sequence
+    Large k(more, 1), y(more);
+    const auto w = draw<bf16>((size_t)C * W, 2), ks = k.last((size_t)tail * C);
+    std::vector<bf16> want(ks.size());
+    std::vector<int> position(M);
+    for (int m = 0; m < M; m++) { position[m] = m % length; }
+    gpu.key_conv_forward(ctx, y, k, put(w), put(position), {M, C, W});
+    cpu.key_conv_forward(on_cpu, want.data(), ks.data(), w.data(), position.data(), {tail, C, W});
+    expect_same(y.last(want.size()), want);
+}
+
 TEST_F(KernelsLarge, LinearByHand) {
     const int I = 1, O = 1 << 15, M = (int)(more / O), tail = 2;
     Large y(more);

@@ -73,6 +73,7 @@ TEST(Bf16, RoundsToNearestEven) {
 TEST(Bf16, KeepsNanAndInfinity) {
     for (uint32_t nan : {0x7fc00000u, 0x7f800001u, 0xff800001u, 0x7fffffffu, 0xffffffffu}) {
         EXPECT_TRUE(std::isnan((float)bf16(from_bits(nan)))) << std::hex << nan;
+        EXPECT_EQ(bf16_bits(from_bits(nan)), 0x7fff) << "the GPU's NaN";
     }
     EXPECT_EQ((float)bf16(INFINITY), INFINITY);
     EXPECT_EQ((float)bf16(-INFINITY), -INFINITY);
