@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     float *q = (float*)shared_memory, *dout = q + T * W, *p = dout + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     __shared__ int token[T], head[T], last[T], first[T];
     __shared__ float lse[T], delta[T];
     float *q = (float*)shared_memory, *dout = q + T * W, *k = dout + T * W, *v = k + T * W, *p = v + T * W;
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     KeyItem it;
     if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
     load_rows<DT>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     float *q = (float*)shared_memory, *p = q + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);

@@ -6,8 +6,8 @@
    and comparing them is fair. A block of threads takes one item; the queries go through in tiles of tile_rows.
 
    Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes read 16 bytes each, of 8 rows, at
-   once. A thread (tm, tn) = (threadIdx.x / 16, threadIdx.x % 16) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys
-   tn + 16 j, or packs of channels 16 apart. */
+   once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys tn + 16 j, or packs of channels 16
+   apart. The 16 threads of one tm lie in one warp: its even lanes, or its odd ones. */
 #pragma once
 #include "moba/attention.cuh"
 #include "moba/memory.h"
@@ -76,6 +76,12 @@ inline size_t max_items(int heads, int num_blocks, size_t slots, int group, int 
 // -------------------------------------------------------------------------------------------------------------------
 // Tiles
 
+/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4 where lanes n and n ^ 1, or n and
+   n ^ 2, read the same address. So lanes n and n ^ 1 have one tn: they read the same keys. Lanes n and n ^ 2 have one tm: they
+   read the same queries. */
+__device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
+
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
    from(r) points to D elements, 16-byte aligned if packed. */
 template <int DT, class From>
@@ -108,8 +114,8 @@ __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed,
 template <int DT, int J0, int J, int columns>
 __device__ void dot_columns(float (&s)[columns][4], const float* x, const float* y) {
     constexpr int W = row_floats<DT>;
-    x += threadIdx.x / 16 * 4 * W;
-    y += threadIdx.x % 16 * W;
+    x += tile_tm() * 4 * W;
+    y += tile_tn() * W;
 #pragma unroll
     for (int j = J0; j < J0 + J; j++) {
         for (int i = 0; i < 4; i++) { s[j][i] = 0; }
@@ -162,7 +168,7 @@ struct RowSums {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
             const Pack<float, width> b =
-                load_pack<float, width>(row + (c / width * 16 + threadIdx.x % 16) * width);
+                load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -172,7 +178,7 @@ struct RowSums {
     }
     // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of 4
     __device__ void add_rows(const float* p, const float* y, int n) {
-        p += threadIdx.x / 16 * 4 * weight_floats;
+        p += tile_tm() * 4 * weight_floats;
         for (int j = 0; j < n; j += 4) {
             Pack<float, 4> a[4];
 #pragma unroll
@@ -186,7 +192,7 @@ struct RowSums {
     }
     // at[i] += sum over r < n of p[r, 4 tm + i] y[r]
     __device__ void add_columns(const float* p, const float* y, int n) {
-        p += threadIdx.x / 16 * 4;
+        p += tile_tm() * 4;
         for (int r = 0; r < n; r++) {
             const Pack<float, 4> a = load_pack<float, 4>(p + r * weight_floats);
             add(a.at, y + r * row_floats<DT>);
@@ -197,7 +203,7 @@ struct RowSums {
     __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const int d = (c / width * 16 + threadIdx.x % 16) * width;
+            const int d = (c / width * 16 + tile_tn()) * width;
             Pack<Out, width> out;
 #pragma unroll
             for (int w = 0; w < width; w++) { out.at[w] = Out(at[i][c + w] * factor); }
@@ -282,13 +288,13 @@ struct KeyTiles {
     }
 };
 
-// The sum, or the largest, of the 16 lanes that share a thread's rows
+// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the warp
 __device__ inline float row_sum(float x) {
-    for (int bits = 8; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }
 __device__ inline float row_max(float x) {
-    for (int bits = 8; bits > 0; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    for (int bits = 16; bits > 1; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
     return x;
 }
 
