@@ -82,28 +82,52 @@ inline size_t max_items(int heads, int num_blocks, size_t slots, int group, int 
 __device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
+/* 16 bytes of elements E as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
+template <class E>
+__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first) {
+    if constexpr (sizeof(E) == 4) {
+        store_pack((uint32_t*)to, x);
+    } else {  // a float is a bf16 and 16 zero bits
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const bool upper = upper_first != (i == 1);
+            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
+            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
+            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
+        }
+    }
+}
+
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
-   from(r) points to D elements, 16-byte aligned if packed. */
+   from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in flight before the first is stored.
+   A lane's 8 bf16 become 32 bytes, so the first halves of 8 lanes would lie in 16 of the 32 banks, two in each. Lanes in every
+   second group of 32 channels store their upper half first: then all banks are busy. */
 template <int DT, class From>
 __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
     using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
-    constexpr int N = pack_elements<E>, W = row_floats<DT>;
+    constexpr int N = pack_elements<E>, W = row_floats<DT>, threads = tile_threads<DT>;
+    constexpr int across = (DT == 96 ? 128 : DT) / N,
+                  down = threads / across;  // threads of a row; rows at once
+    constexpr int flight = down < chunk_keys / 8 ? 8 : down < chunk_keys ? chunk_keys / down : 1;
     if (packed) {
-        for (int o = threadIdx.x; o < all_rows * (DT / N); o += blockDim.x) {
-            const int r = o / (DT / N), d = o % (DT / N) * N;
-            Pack<E, N> in;
-            const bool there = r < rows && d < D;
-            if (there) { in = load_pack<E, N>(from(r) + d); }
+        const int d = threadIdx.x % across * N;
+        for (int r0 = threadIdx.x / across; r0 < all_rows; r0 += flight * down) {
+            Pack<uint32_t, 4> in[flight];
 #pragma unroll
-            for (int i = 0; i < N; i += 4) {
-                Pack<float, 4> out;
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                in[i] = {};
+                if (r < rows && d < D) { in[i] = load_pack<uint32_t, 4>((const uint32_t*)(from(r) + d)); }
+            }
 #pragma unroll
-                for (int j = 0; j < 4; j++) { out.at[j] = there ? (float)in.at[i + j] : 0.f; }
-                store_pack(to + r * W + d + i, out);
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                if (r < all_rows && d < DT) { store_floats<E>(to + r * W + d, in[i], d & 32); }
             }
         }
     } else {
-        for (int o = threadIdx.x; o < all_rows * DT; o += blockDim.x) {
+#pragma unroll 1
+        for (int o = threadIdx.x; o < all_rows * DT; o += threads) {
             const int r = o / DT, d = o % DT;
             to[r * W + d] = r < rows && d < D ? (float)from(r)[d] : 0.f;
         }
@@ -144,11 +168,14 @@ __device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y,
         dot_columns<DT, 0, columns>(s, x, y);
         return;
     }
-    dot_columns<DT, 0, 1>(s, x, y);
     if constexpr (columns > 2) {
-        if (keys > 16) { dot_columns<DT, 1, 1>(s, x, y); }
-        if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+        if (keys > 16) {  // half a chunk, where shared memory is small
+            dot_columns<DT, 0, 2>(s, x, y);
+            if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+            return;
+        }
     }
+    dot_columns<DT, 0, 1>(s, x, y);
 }
 
 /* A thread's 4 rows of DT channels: packs of `width`, one for every 16 * width channels. */
@@ -167,8 +194,7 @@ struct RowSums {
     __device__ void add(const float (&weight)[4], const float* row) {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const Pack<float, width> b =
-                load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
+            const Pack<float, width> b = load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
 #pragma unroll
