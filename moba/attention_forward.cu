@@ -119,26 +119,23 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory(attention_forward_kernel2<E, DT>, bytes);
-    launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s), tile_threads<DT>, bytes, ctx.stream, a, part,
-           s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
+    launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
+           a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
     LAUNCHED(ctx);
 }
 
 template <class E>
 void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
                        AttentionShape shape) {
-    each_heads<E>(
-        ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
-            const Part<E> part{w.part, w.part_lse};
-            const Items items =
-                s.chosen ? make_items(rest, w.items, s, 1, item_entries(s.blocks.size, false)) : Items{};
-            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, items); });
-            if (s.chosen) {
-                launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size, 0,
-                       ctx.stream, a, part, s);
-                LAUNCHED(ctx);
-            }
-        });
+    each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
+        const Part<E> part{w.part, w.part_lse};
+        with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+        if (s.chosen) {
+            launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size, 0, ctx.stream,
+                   a, part, s);
+            LAUNCHED(ctx);
+        }
+    });
 }
 
 template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,

@@ -23,9 +23,6 @@ template <int DT>
 constexpr int row_floats = DT + 4;
 constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
 constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
-/* Entries of a block's list in one item. dk and dv leave 2 S D sums for each item: where S is large, an item is too. */
-inline int item_entries(int S, bool keys_stay) { return keys_stay ? std::max(1024, 8 * S) : 1024; }
-
 // f.template operator()<DT>() for the head size D
 template <class F>
 auto with_tile(int D, F f) {
@@ -39,38 +36,62 @@ auto with_tile(int D, F f) {
 // -------------------------------------------------------------------------------------------------------------------
 // Items
 
-/* Where the items of every (head, block) begin, made on the device: the host never learns how long the lists are. group > 1: one
-   set of items for all heads of a key/value head, whose lists follow one another. Null for full and window. */
+/* How the lists of MoBA are cut into items. The heads of a set have their lists of a block one after another: one head, or all
+   that share a key/value head. Where an item lies needs no table: the items of block b have the places from b + begin(b) / entries
+   on, begin(b) being the entries of all blocks before b. A list of n entries has ceil(n / entries) items, and there are at least as
+   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not needed stay empty. */
 struct Items {
-    const int* start;  // (heads / group * num_blocks + 1)
-    int count;         // heads / group * num_blocks
-    int entries;       // of an item, at most
-};
+    int entries;  // of an item, at most; 0: full and window attention
+    int group;    // heads of a set
+    int more;     // places of a set beyond one for each block
 
+    HOST_DEVICE int places(int num_blocks) const { return num_blocks + more; }
+};
+/* All lists of `sets` * `group` heads of `slots` entries each, cut into about `wanted` items of `least` to `most` entries.
+   `more` never falls when `slots` grows: workspaces are planned with it. */
+inline Items cut_lists(size_t slots, int sets, int group, int wanted, int least, int most) {
+    const size_t total = slots * sets * group;
+    REQUIRE(slots * group < 1ull << 31, "%zu entries of %d heads", slots, group);
+    const size_t pieces = std::max({total / most, std::min((size_t)wanted, total / least), (size_t)1});
+    return {(int)ceil_div(total, pieces), group, (int)(pieces / sets)};
+}
+
+// The entries of all blocks before this one
+__device__ inline int list_begin(const Heads& s, int head, int group, int block) {
+    int begin = 0;
+    for (int i = 0; i < group; i++) { begin += s.starts(head + i)[block]; }
+    return begin;
+}
 __device__ inline int list_length(const Heads& s, int head, int block) {
     const int* start = s.starts(head) + block;
     return start[1] - start[0];
 }
 
-// The last b with start[b] <= item.
-__device__ inline int find_item(const Items& items, int item) {
-    int low = 0, high = items.count;
+/* A part of a block's lists. */
+struct ListPart {
+    int head, block, skip, rows;  // head: the first of the set; skip: entries before the item
+    int more;  // of the places beyond one for each block, the item's; -1: it is the block's first
+};
+// The item at place `index` of all sets. False: the place is empty.
+__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
+    const int places = items.places(s.blocks.num_blocks), place = index % places;
+    x.head = index / places * items.group;
+    int low = 0, high = s.blocks.num_blocks;  // the last block whose places begin here or before
     while (high - low > 1) {
         const int middle = (low + high) / 2;
-        if (items.start[middle] <= item) {
+        if (middle + list_begin(s, x.head, items.group, middle) / items.entries <= place) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    return low;
-}
-
-/* The device's item table for these heads; `count` has room for item_table_ints. attention_items.cu */
-Items make_items(const Ctx&, int* count, const Heads&, int group, int entries);
-size_t item_table_ints(int heads, int num_blocks);
-inline size_t max_items(int heads, int num_blocks, size_t slots, int group, int entries) {
-    return (size_t)heads / group * num_blocks + heads * slots / entries;
+    const int begin = list_begin(s, x.head, items.group, low),
+              end = list_begin(s, x.head, items.group, low + 1), item = place - low - begin / items.entries;
+    x.block = low;
+    x.skip = item * items.entries;
+    x.rows = min(items.entries, end - begin - x.skip);
+    x.more = item ? place - low - 1 : -1;
+    return x.rows > 0;
 }
 
 // -------------------------------------------------------------------------------------------------------------------
@@ -259,7 +280,7 @@ struct Item {
 // Item `index` of the forward pass and of dq. False: there is none.
 template <int DT>
 __device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
-    if (!items.start) {  // neighbours; those that see most come first
+    if (!items.entries) {  // neighbours; those that see most come first
         const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
         it.head = index % s.count;
         it.first = tile * tile_rows<DT>;
@@ -269,15 +290,14 @@ __device__ bool take_item(Item& it, const Heads& s, const Items& items, int inde
         it.key_end = it.first + it.rows;
         return true;
     }
-    if (index >= items.start[items.count]) { return false; }
-    const int b = find_item(items, index), block = b % s.blocks.num_blocks;
-    it.head = b / s.blocks.num_blocks;
-    const int* start = s.starts(it.head) + block;
-    it.first = start[0] + (index - items.start[b]) * items.entries;
-    it.rows = min(items.entries, start[1] - it.first);
+    ListPart x;
+    if (!find_item(x, s, items, index)) { return false; }
+    it.head = x.head;
+    it.first = s.starts(x.head)[x.block] + x.skip;
+    it.rows = x.rows;
     it.list = s.list + it.head * s.slots();
-    it.key_begin = s.blocks.start[block];
-    it.key_end = s.blocks.start[block + 1];
+    it.key_begin = s.blocks.start[x.block];
+    it.key_end = s.blocks.start[x.block + 1];
     return true;
 }
 
@@ -342,61 +362,84 @@ int key_room(const Heads& s, size_t floats) {
                                                       : chunk_keys / 2;
 }
 
-// Blocks of threads for the forward pass and dq: an item each
+/* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the last ones keep few waiting for
+   long. A constant: the sums of dk and dv are the same on every card. */
+constexpr int wanted_items = 8 * 2 * 132;
+
+// Items of the forward pass and dq. How lists are cut does not change a bit of a part.
+inline Items query_items(const Heads& s) {
+    return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
+}
+// Blocks of threads for them: a place each
 template <int DT>
-unsigned item_blocks(const Heads& s) {
-    return s.chosen ? (unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), 1,
-                                          item_entries(s.blocks.size, false))
-                    : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+unsigned item_blocks(const Heads& s, const Items& items) {
+    return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
+                         : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+}
+/* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the sums do not depend on it. An
+   item has sums of S keys, and is as many blocks of threads as S has tiles: large blocks have large items. */
+inline Items key_items(size_t slots, int sets, int group, int S, int D) {
+    const int tile = with_tile(D, []<int DT> { return tile_rows<DT>; });
+    return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
+                     std::max(1024, 8 * S));
 }
 
-/* What version 2 keeps in its workspace for one set of heads. */
+/* Sums of dk and dv in fp32, (rows, 2, D) for each key/value head. The first item of a block has the rows of its keys; the
+   others have S rows each, after all keys. So short blocks need no more than their keys. */
+struct KeySums {
+    float* at;
+    int M, S, D;
+    size_t rows;  // of a key/value head
+
+    KeySums(float* at, int M, int S, int D, const Items& items)
+        : at(at), M(M), S(std::min(S, M)), D(D), rows(M + (size_t)items.more * this->S) {}
+    // Of key `key` of a block that begins at token `start`
+    __device__ float* row(int kv_head, int start, int more, int key) const {
+        const size_t r = more < 0 ? (size_t)start + key : M + (size_t)more * S + key;
+        return at + (kv_head * rows + r) * 2 * D;
+    }
+};
+
+/* What version 2 keeps in its workspace for MoBA and one set of heads. */
 template <class E>
 struct TiledWorkspace {
-    int* items;       // the item table
-    E* part;          // (heads, M, K, D) results of (query, block), MoBA only
+    E* part;          // (heads, M, K, D) results of (query, block)
     float* part_lse;  // (heads, M, K), forward only
-    float* keys;      // (items, 2, S, D) sums of dk and dv, MoBA's backward only
-    char* rest;       // of prefix_sum_gpu
-    size_t rest_bytes, bytes;
+    float* keys;      // KeySums, backward only
+    size_t bytes;
 
-    TiledWorkspace(char* base, int heads, int group, int M, int K, int num_blocks, int S, int D,
-                   bool backward) {
+    TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
         Carver c(base);
-        const size_t slots = (size_t)M * K, ints = item_table_ints(heads, num_blocks);
-        rest_bytes = prefix_sum_workspace_bytes(ints);
-        rest = c.take<char>(rest_bytes);
-        items = c.take<int>(ints);
-        part = c.take<E>(heads * slots * D);
-        part_lse = c.take<float>(backward ? 0 : heads * slots);
-        const size_t key_items = max_items(heads, num_blocks, slots, group, item_entries(S, true));
-        keys = c.take<float>(backward ? key_items * 2 * std::min(S, M) * D : 0);
+        const size_t slots = (size_t)kv_heads * group * M * K;
+        part = c.take<E>(slots * D);
+        part_lse = c.take<float>(key_items ? 0 : slots);
+        keys = c.take<float>(key_items ? kv_heads * KeySums(nullptr, M, S, D, *key_items).rows * 2 * D : 0);
         bytes = c.bytes();
     }
 };
 
-/* f(heads, workspace, a context that prefix_sum_gpu may use) for all heads, in as few calls as block sizes and workspace allow. */
+/* f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace allow, of about as many
+   heads each. */
 template <class E, class F>
 void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
                 F f) {
     if (shape.kind != AttentionKind::moba) {
-        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 1, 0, 0, 0, 0, 0, backward),
-          ctx);
+        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 0, 0, 0, 0, 0, nullptr),
+          Items{0, shape.H / shape.G, 0});
         return;
     }
-    const int group = shape.H / shape.G;
-    for (int g = 0, kv = seqs.num_levels > 1 ? 1 : shape.G; g < shape.G; g += kv) {
-        for (kv = std::min(kv, shape.G - g); kv >= 1; kv--) {
-            const Heads s = heads_of(g, kv, r, seqs, shape);
-            const TiledWorkspace<E> w(ctx.workspace, s.count, group, s.M, s.K, s.blocks.num_blocks,
-                                      s.blocks.size, s.D, backward);
-            if (w.bytes > ctx.workspace_bytes) { continue; }
-            Ctx rest = ctx;
-            rest.workspace = w.rest;
-            rest.workspace_bytes = w.rest_bytes;
-            f(s, w, rest);
-            break;
-        }
+    const int group = shape.H / shape.G, together = seqs.num_levels > 1 ? 1 : shape.G;
+    for (int g = 0, kv; g < shape.G; g += kv) {
+        kv = std::min(together, shape.G - g);
+        const Heads all = heads_of(g, kv, r, seqs, shape);
+        const Items items = key_items(all.slots(), together, group, all.blocks.size, all.D);
+        const auto workspace = [&](int kv_heads) {
+            return TiledWorkspace<E>(ctx.workspace, kv_heads, group, all.M, all.K, all.blocks.size, all.D,
+                                     backward ? &items : nullptr);
+        };
+        while (kv >= 1 && workspace(kv).bytes > ctx.workspace_bytes) { kv--; }
         REQUIRE(kv >= 1, "a workspace of more than %zu bytes", ctx.workspace_bytes);
+        kv = ceil_div(std::min(together, shape.G - g), ceil_div(std::min(together, shape.G - g), kv));
+        f(heads_of(g, kv, r, seqs, shape), workspace(kv), items);
     }
 }
