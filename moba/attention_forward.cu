@@ -90,26 +90,29 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 
 /* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse itself is rounded: weights relative to it
    would lose digits where scores are large.
-   Maps     a warp -> a query and head, a lane -> every 32nd channel
+   Maps     a thread -> N channels of a query and head
+   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads of a query (a broadcast)
    Order    slots one after another: fixed */
-template <class E>
+template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
-    const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, lane = threadIdx.x % warp_size,
-              head = blockIdx.y;
-    if (t >= s.M) { return; }
-    const size_t slot = head * s.slots() + (size_t)t * s.K;
-    int used = 0;
-    float top = -INFINITY, sum = 0;
-    for (; used < s.K && s.chosen[slot + used] >= 0; used++) { top = max(top, part.lse[slot + used]); }
-    for (int i = 0; i < used; i++) { sum += expf(part.lse[slot + i] - top); }
-    for (int d = lane; d < s.D; d += warp_size) {
-        float out = 0;
-        for (int i = 0; i < used; i++) {
-            out += expf(part.lse[slot + i] - top) * (float)part.out[(slot + i) * s.D + d];
-        }
-        a.out[s.query(t, head) + d] = E(out / sum);
+    const Channels at = channels_of<N>(s);
+    if (at.t >= s.M) { return; }
+    const float* lse = part.lse + at.slot;
+    float top = -INFINITY, sum = 0, out[N] = {};
+    for (int i = 0; i < at.used; i++) { top = max(top, lse[i]); }
+#pragma unroll 4
+    for (int i = 0; i < at.used; i++) {
+        const Pack<E, N> x = load_pack<E, N>(part.out + (at.slot + i) * s.D + at.d);
+        const float weight = expf(lse[i] - top);
+        sum += weight;
+#pragma unroll
+        for (int j = 0; j < N; j++) { out[j] += weight * (float)x.at[j]; }
     }
-    if (lane == 0) { a.lse[(size_t)(s.first + head) * s.M + t] = top + logf(sum); }
+    Pack<E, N> y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { y.at[j] = E(out[j] / sum); }
+    store_pack(a.out + s.query(at.t, at.head) + at.d, y);
+    if (at.d == 0) { a.lse[(size_t)(s.first + at.head) * s.M + at.t] = top + logf(sum); }
 }
 
 template <class E, int DT>
@@ -131,8 +134,10 @@ void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r,
         const Part<E> part{w.part, w.part_lse};
         with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
         if (s.chosen) {
-            launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size, 0, ctx.stream,
-                   a, part, s);
+            constexpr int N = pack_elements<E>;
+            const bool packed = packable<E>(s.D, {a.out});
+            launch(packed ? attention_merge_kernel<E, N> : attention_merge_kernel<E, 1>,
+                   channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, part, s);
             LAUNCHED(ctx);
         }
     });

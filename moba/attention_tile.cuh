@@ -344,6 +344,28 @@ __device__ inline float row_max(float x) {
     return x;
 }
 
+/* N channels of a query of a head, and the query's slots. A query has a slot for its own block and one for each of the best K - 1
+   blocks before it, or for all of these: nobody needs to look for the first slot that is not used. */
+struct Channels {
+    int t, d, head, used;
+    size_t slot;
+};
+template <int N>
+__device__ inline Channels channels_of(const Heads& s) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
+    const int t = (int)(i / packs), head = blockIdx.y;
+    if (t >= s.M) { return {t, 0, head, 0, 0}; }
+    const int own = s.blocks.own[t];
+    return {t, (int)(i % packs) * N, head, min(s.K - 1, own - s.blocks.first[own]) + 1,
+            head * s.slots() + (size_t)t * s.K};
+}
+constexpr int channels_threads = 256;
+inline dim3 channels_grid(const Heads& s, int N, int heads) {
+    const size_t packs = (size_t)s.M * (s.D / N);
+    REQUIRE(packs < 1ull << 31, "%d tokens", s.M);
+    return dim3(blocks_for(packs, channels_threads), heads);
+}
+
 // -------------------------------------------------------------------------------------------------------------------
 // Launches
 
