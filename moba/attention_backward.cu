@@ -16,7 +16,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     float *q = (float*)shared_memory, *dout = q + T * W, *p = dout + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
@@ -74,23 +74,30 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 }
 
 /* dq[t] = the sum of its slots
-   Maps     a thread -> a channel of a query and head
+   Maps     a thread -> N channels of a query and head
+   Memory   coalesced, 16 bytes a thread, four slots in flight
    Order    slots one after another: fixed */
-template <class E>
+template <class E, int N>
 __global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, Heads s) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    const int t = (int)(i / s.D), d = (int)(i % s.D), head = blockIdx.y;
-    if (t >= s.M) { return; }
-    const size_t slot = head * s.slots() + (size_t)t * s.K;
-    float sum = 0;
-    for (int n = 0; n < s.K && s.chosen[slot + n] >= 0; n++) { sum += (float)part[(slot + n) * s.D + d]; }
-    a.dq[s.query(t, head) + d] = E(sum);
+    const Channels at = channels_of<N>(s);
+    if (at.t >= s.M) { return; }
+    float sum[N] = {};
+#pragma unroll 4
+    for (int i = 0; i < at.used; i++) {
+        const Pack<E, N> x = load_pack<E, N>(part + (at.slot + i) * s.D + at.d);
+#pragma unroll
+        for (int j = 0; j < N; j++) { sum[j] += (float)x.at[j]; }
+    }
+    Pack<E, N> y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { y.at[j] = E(sum[j]); }
+    store_pack(a.dq + s.query(at.t, at.head) + at.d, y);
 }
 
 /* Keys against the queries of all heads that share them, one head after another. */
 struct KeyItem {
     int g, head, key, keys, rows;  // head: the first of the group; rows: of all heads
-    int block, skip;               // MoBA: rows of other items of this block before these
+    int block, skip, more;         // MoBA: rows of the block's items before this one; place of its sums
 };
 
 // The end of the sequence that token t lies in
@@ -110,7 +117,7 @@ __device__ static int sequence_end(const Heads& s, int t) {
 template <int DT>
 __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile) {
     constexpr int T = tile_rows<DT>;
-    if (!items.start) {
+    if (!items.entries) {
         const int kv_heads = s.count / s.group();
         it.head = index % kv_heads * s.group();
         it.key = index / kv_heads * T;  // those that most queries see come first
@@ -118,19 +125,18 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
         const int last = it.key + it.keys - 1;
         it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
         it.rows *= s.group();
-        it.block = it.skip = 0;
+        it.block = it.skip = it.more = 0;
     } else {
-        if (index >= items.start[items.count]) { return false; }
-        const int b = find_item(items, index), N = s.blocks.num_blocks;
-        it.block = b % N;
-        it.head = b / N * s.group();
+        ListPart x;
+        if (!find_item(x, s, items, index)) { return false; }
+        it.head = x.head;
+        it.block = x.block;
+        it.skip = x.skip;
+        it.more = x.more;
+        it.rows = x.rows;
         it.key = s.blocks.start[it.block] + tile * T;
         it.keys = min(T, s.blocks.start[it.block + 1] - it.key);
         if (it.keys <= 0) { return false; }
-        it.skip = (index - items.start[b]) * items.entries;
-        it.rows = -it.skip;
-        for (int i = 0; i < s.group(); i++) { it.rows += list_length(s, it.head + i, it.block); }
-        it.rows = min(it.rows, items.entries);
     }
     it.g = s.kv_head(it.head);
     return true;
@@ -160,14 +166,13 @@ __device__ static void find_row(int* head, int* token, const Heads& s, const Key
    Needs    D <= 128 */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
-    attention_dkdv_kernel2(AttentionOperands<E> a, float* sums, int block_keys, Heads s, Items items,
-                           bool packed) {
+    attention_dkdv_kernel2(AttentionOperands<E> a, KeySums sums, Heads s, Items items, bool packed) {
     constexpr int T = tile_rows<DT>, W = row_floats<DT>, J = T / 16;
     SHARED_MEMORY;
     __shared__ int token[T], head[T], last[T], first[T];
     __shared__ float lse[T], delta[T];
     float *q = (float*)shared_memory, *dout = q + T * W, *k = dout + T * W, *v = k + T * W, *p = v + T * W;
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     KeyItem it;
     if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
     load_rows<DT>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
@@ -223,9 +228,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         if (key >= it.keys) { continue; }
         if (s.chosen) {
             float* to =
-                sums + (size_t)blockIdx.x * 2 * block_keys * s.D + ((size_t)blockIdx.y * T + key) * s.D;
+                sums.row(it.head / s.group(), s.blocks.start[it.block], it.more, blockIdx.y * T + key);
             dk.store(to, i, s.D, s.scale, packed);
-            dv.store(to + (size_t)block_keys * s.D, i, s.D, 1, packed);
+            dv.store(to + s.D, i, s.D, 1, packed);
         } else {
             dk.store(a.dk + s.key(it.key + key, it.g), i, s.D, s.scale, packed);
             dv.store(a.dv + s.key(it.key + key, it.g), i, s.D, 1, packed);
@@ -234,25 +239,31 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 }
 
 /* dk, dv of a key: the sum over the items of its block
-   Maps     a thread -> a channel of a key and key/value head
+   Maps     a thread -> N channels of a key and key/value head
+   Memory   coalesced, 4 N bytes of dk and of dv a thread
    Order    items one after another: fixed */
-template <class E>
-__global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, const float* sums, int block_keys, Heads s,
-                                          Items items) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-    const int t = (int)(i / s.D), d = (int)(i % s.D);
+template <class E, int N>
+__global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
+    const int t = (int)(i / packs), d = (int)(i % packs) * N;
     if (t >= s.M) { return; }
-    const int block = s.blocks.own[t], g = s.kv_head(blockIdx.y * s.group());
-    const int* start = items.start + (size_t)blockIdx.y * s.blocks.num_blocks + block;
-    float dk = 0, dv = 0;
-    for (int item = start[0]; item < start[1]; item++) {
+    const int kv_head = blockIdx.y, head = kv_head * s.group(), block = s.blocks.own[t], g = s.kv_head(head);
+    const int begin = list_begin(s, head, s.group(), block), end = list_begin(s, head, s.group(), block + 1),
+              start = s.blocks.start[block];
+    float dk[N] = {}, dv[N] = {};
+#pragma unroll 2
+    for (int item = 0; item < (end - begin + items.entries - 1) / items.entries; item++) {
         const float* from =
-            sums + (size_t)item * 2 * block_keys * s.D + (size_t)(t - s.blocks.start[block]) * s.D + d;
-        dk += from[0];
-        dv += from[(size_t)block_keys * s.D];
+            sums.row(kv_head, start, item ? begin / items.entries + item - 1 : -1, t - start) + d;
+        const Pack<float, N> x = load_pack<float, N>(from), y = load_pack<float, N>(from + s.D);
+#pragma unroll
+        for (int j = 0; j < N; j++) { dk[j] += x.at[j], dv[j] += y.at[j]; }
     }
-    a.dk[s.key(t, g) + d] = E(dk);
-    a.dv[s.key(t, g) + d] = E(dv);
+    Pack<E, N> x, y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { x.at[j] = E(dk[j]), y.at[j] = E(dv[j]); }
+    store_pack(a.dk + s.key(t, g) + d, x);
+    store_pack(a.dv + s.key(t, g) + d, y);
 }
 
 template <class E, int DT>
@@ -262,24 +273,23 @@ static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* p
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory(attention_dq_kernel2<E, DT>, bytes);
-    launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s), tile_threads<DT>, bytes, ctx.stream, a, part, s,
-           items, room, packed);
+    launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
+           part, s, items, room, packed);
     LAUNCHED(ctx);
 }
 
 template <class E, int DT>
-static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, float* sums, int block_keys,
-                          const Heads& s, const Items& items, bool packed) {
+static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const KeySums& sums, const Heads& s,
+                          const Items& items, bool packed) {
     constexpr int T = tile_rows<DT>;
     constexpr size_t bytes = T * (4 * row_floats<DT> + weight_floats) * sizeof(float);
-    const int group = s.group();
-    const dim3 grid =
-        s.chosen ? dim3((unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), group, items.entries),
-                        ceil_div(block_keys, T))
-                 : dim3(ceil_div(s.M, T) * (s.count / group));
+    const int kv_heads = s.count / s.group();
+    const dim3 grid = s.chosen
+                          ? dim3((unsigned)kv_heads * items.places(s.blocks.num_blocks), ceil_div(sums.S, T))
+                          : dim3(ceil_div(s.M, T) * kv_heads);
     allow_shared_memory(attention_dkdv_kernel2<E, DT>, bytes);
-    launch(attention_dkdv_kernel2<E, DT>, grid, tile_threads<DT>, bytes, ctx.stream, a, sums, block_keys, s,
-           items, packed);
+    launch(attention_dkdv_kernel2<E, DT>, grid, tile_threads<DT>, bytes, ctx.stream, a, sums, s, items,
+           packed);
     LAUNCHED(ctx);
 }
 
@@ -288,24 +298,22 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
                         AttentionShape shape) {
     const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout, a.dq, a.dk, a.dv});
     each_heads<E>(
-        ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
-            const unsigned row_blocks = blocks_for((size_t)s.M * s.D, 256);
-            const int kv_heads = s.count / s.group(),
-                      block_keys = s.chosen ? std::min(s.blocks.size, s.M) : 0;
-            Items items =
-                s.chosen ? make_items(rest, w.items, s, 1, item_entries(s.blocks.size, false)) : Items{};
-            with_tile(s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, items, packed); });
+        ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
+            const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
+            with_tile(s.D,
+                      [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
             if (s.chosen) {
-                launch(attention_dq_sum_kernel<E>, dim3(row_blocks, s.count), 256, 0, ctx.stream, a, w.part,
+                constexpr int N = pack_elements<E>;
+                launch(packed ? attention_dq_sum_kernel<E, N> : attention_dq_sum_kernel<E, 1>,
+                       channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, w.part,
                        s);
                 LAUNCHED(ctx);
-                items = make_items(rest, w.items, s, s.group(), item_entries(s.blocks.size, true));
             }
-            with_tile(s.D,
-                      [&]<int DT> { backward_keys<E, DT>(ctx, a, w.keys, block_keys, s, items, packed); });
+            with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
             if (s.chosen) {
-                launch(attention_dkdv_sum_kernel<E>, dim3(row_blocks, kv_heads), 256, 0, ctx.stream, a,
-                       w.keys, block_keys, s, items);
+                launch(packed ? attention_dkdv_sum_kernel<E, 4> : attention_dkdv_sum_kernel<E, 1>,
+                       channels_grid(s, packed ? 4 : 1, s.count / s.group()), channels_threads, 0, ctx.stream,
+                       a, sums, s, key_items);
                 LAUNCHED(ctx);
             }
         });

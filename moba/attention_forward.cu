@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     float *q = (float*)shared_memory, *p = q + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = threadIdx.x / 16, tn = threadIdx.x % 16;
+    const int tm = tile_tm(), tn = tile_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
@@ -90,26 +90,29 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 
 /* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse itself is rounded: weights relative to it
    would lose digits where scores are large.
-   Maps     a warp -> a query and head, a lane -> every 32nd channel
+   Maps     a thread -> N channels of a query and head
+   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads of a query (a broadcast)
    Order    slots one after another: fixed */
-template <class E>
+template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
-    const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, lane = threadIdx.x % warp_size,
-              head = blockIdx.y;
-    if (t >= s.M) { return; }
-    const size_t slot = head * s.slots() + (size_t)t * s.K;
-    int used = 0;
-    float top = -INFINITY, sum = 0;
-    for (; used < s.K && s.chosen[slot + used] >= 0; used++) { top = max(top, part.lse[slot + used]); }
-    for (int i = 0; i < used; i++) { sum += expf(part.lse[slot + i] - top); }
-    for (int d = lane; d < s.D; d += warp_size) {
-        float out = 0;
-        for (int i = 0; i < used; i++) {
-            out += expf(part.lse[slot + i] - top) * (float)part.out[(slot + i) * s.D + d];
-        }
-        a.out[s.query(t, head) + d] = E(out / sum);
+    const Channels at = channels_of<N>(s);
+    if (at.t >= s.M) { return; }
+    const float* lse = part.lse + at.slot;
+    float top = -INFINITY, sum = 0, out[N] = {};
+    for (int i = 0; i < at.used; i++) { top = max(top, lse[i]); }
+#pragma unroll 4
+    for (int i = 0; i < at.used; i++) {
+        const Pack<E, N> x = load_pack<E, N>(part.out + (at.slot + i) * s.D + at.d);
+        const float weight = expf(lse[i] - top);
+        sum += weight;
+#pragma unroll
+        for (int j = 0; j < N; j++) { out[j] += weight * (float)x.at[j]; }
     }
-    if (lane == 0) { a.lse[(size_t)(s.first + head) * s.M + t] = top + logf(sum); }
+    Pack<E, N> y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { y.at[j] = E(out[j] / sum); }
+    store_pack(a.out + s.query(at.t, at.head) + at.d, y);
+    if (at.d == 0) { a.lse[(size_t)(s.first + at.head) * s.M + at.t] = top + logf(sum); }
 }
 
 template <class E, int DT>
@@ -119,26 +122,25 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory(attention_forward_kernel2<E, DT>, bytes);
-    launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s), tile_threads<DT>, bytes, ctx.stream, a, part,
-           s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
+    launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
+           a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
     LAUNCHED(ctx);
 }
 
 template <class E>
 void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
                        AttentionShape shape) {
-    each_heads<E>(
-        ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, const Ctx& rest) {
-            const Part<E> part{w.part, w.part_lse};
-            const Items items =
-                s.chosen ? make_items(rest, w.items, s, 1, item_entries(s.blocks.size, false)) : Items{};
-            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, items); });
-            if (s.chosen) {
-                launch(attention_merge_kernel<E>, dim3(blocks_for(s.M, 4), s.count), 4 * warp_size, 0,
-                       ctx.stream, a, part, s);
-                LAUNCHED(ctx);
-            }
-        });
+    each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
+        const Part<E> part{w.part, w.part_lse};
+        with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+        if (s.chosen) {
+            constexpr int N = pack_elements<E>;
+            const bool packed = packable<E>(s.D, {a.out});
+            launch(packed ? attention_merge_kernel<E, N> : attention_merge_kernel<E, 1>,
+                   channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, part, s);
+            LAUNCHED(ctx);
+        }
+    });
 }
 
 template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,

@@ -6,8 +6,8 @@
    and comparing them is fair. A block of threads takes one item; the queries go through in tiles of tile_rows.
 
    Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes read 16 bytes each, of 8 rows, at
-   once. A thread (tm, tn) = (threadIdx.x / 16, threadIdx.x % 16) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys
-   tn + 16 j, or packs of channels 16 apart. */
+   once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys tn + 16 j, or packs of channels 16
+   apart. The 16 threads of one tm lie in one warp: its even lanes, or its odd ones. */
 #pragma once
 #include "moba/attention.cuh"
 #include "moba/memory.h"
@@ -23,9 +23,6 @@ template <int DT>
 constexpr int row_floats = DT + 4;
 constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
 constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
-/* Entries of a block's list in one item. dk and dv leave 2 S D sums for each item: where S is large, an item is too. */
-inline int item_entries(int S, bool keys_stay) { return keys_stay ? std::max(1024, 8 * S) : 1024; }
-
 // f.template operator()<DT>() for the head size D
 template <class F>
 auto with_tile(int D, F f) {
@@ -39,65 +36,119 @@ auto with_tile(int D, F f) {
 // -------------------------------------------------------------------------------------------------------------------
 // Items
 
-/* Where the items of every (head, block) begin, made on the device: the host never learns how long the lists are. group > 1: one
-   set of items for all heads of a key/value head, whose lists follow one another. Null for full and window. */
+/* How the lists of MoBA are cut into items. The heads of a set have their lists of a block one after another: one head, or all
+   that share a key/value head. Where an item lies needs no table: the items of block b have the places from b + begin(b) / entries
+   on, begin(b) being the entries of all blocks before b. A list of n entries has ceil(n / entries) items, and there are at least as
+   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not needed stay empty. */
 struct Items {
-    const int* start;  // (heads / group * num_blocks + 1)
-    int count;         // heads / group * num_blocks
-    int entries;       // of an item, at most
-};
+    int entries;  // of an item, at most; 0: full and window attention
+    int group;    // heads of a set
+    int more;     // places of a set beyond one for each block
 
+    HOST_DEVICE int places(int num_blocks) const { return num_blocks + more; }
+};
+/* All lists of `sets` * `group` heads of `slots` entries each, cut into about `wanted` items of `least` to `most` entries.
+   `more` never falls when `slots` grows: workspaces are planned with it. */
+inline Items cut_lists(size_t slots, int sets, int group, int wanted, int least, int most) {
+    const size_t total = slots * sets * group;
+    REQUIRE(slots * group < 1ull << 31, "%zu entries of %d heads", slots, group);
+    const size_t pieces = std::max({total / most, std::min((size_t)wanted, total / least), (size_t)1});
+    return {(int)ceil_div(total, pieces), group, (int)(pieces / sets)};
+}
+
+// The entries of all blocks before this one
+__device__ inline int list_begin(const Heads& s, int head, int group, int block) {
+    int begin = 0;
+    for (int i = 0; i < group; i++) { begin += s.starts(head + i)[block]; }
+    return begin;
+}
 __device__ inline int list_length(const Heads& s, int head, int block) {
     const int* start = s.starts(head) + block;
     return start[1] - start[0];
 }
 
-// The last b with start[b] <= item.
-__device__ inline int find_item(const Items& items, int item) {
-    int low = 0, high = items.count;
+/* A part of a block's lists. */
+struct ListPart {
+    int head, block, skip, rows;  // head: the first of the set; skip: entries before the item
+    int more;  // of the places beyond one for each block, the item's; -1: it is the block's first
+};
+// The item at place `index` of all sets. False: the place is empty.
+__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
+    const int places = items.places(s.blocks.num_blocks), place = index % places;
+    x.head = index / places * items.group;
+    int low = 0, high = s.blocks.num_blocks;  // the last block whose places begin here or before
     while (high - low > 1) {
         const int middle = (low + high) / 2;
-        if (items.start[middle] <= item) {
+        if (middle + list_begin(s, x.head, items.group, middle) / items.entries <= place) {
             low = middle;
         } else {
             high = middle;
         }
     }
-    return low;
-}
-
-/* The device's item table for these heads; `count` has room for item_table_ints. attention_items.cu */
-Items make_items(const Ctx&, int* count, const Heads&, int group, int entries);
-size_t item_table_ints(int heads, int num_blocks);
-inline size_t max_items(int heads, int num_blocks, size_t slots, int group, int entries) {
-    return (size_t)heads / group * num_blocks + heads * slots / entries;
+    const int begin = list_begin(s, x.head, items.group, low),
+              end = list_begin(s, x.head, items.group, low + 1), item = place - low - begin / items.entries;
+    x.block = low;
+    x.skip = item * items.entries;
+    x.rows = min(items.entries, end - begin - x.skip);
+    x.more = item ? place - low - 1 : -1;
+    return x.rows > 0;
 }
 
 // -------------------------------------------------------------------------------------------------------------------
 // Tiles
 
+/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4 where lanes n and n ^ 1, or n and
+   n ^ 2, read the same address. So lanes n and n ^ 1 have one tn: they read the same keys. Lanes n and n ^ 2 have one tm: they
+   read the same queries. */
+__device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
+
+/* 16 bytes of elements E as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
+template <class E>
+__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first) {
+    if constexpr (sizeof(E) == 4) {
+        store_pack((uint32_t*)to, x);
+    } else {  // a float is a bf16 and 16 zero bits
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const bool upper = upper_first != (i == 1);
+            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
+            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
+            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
+        }
+    }
+}
+
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
-   from(r) points to D elements, 16-byte aligned if packed. */
+   from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in flight before the first is stored.
+   A lane's 8 bf16 become 32 bytes, so the first halves of 8 lanes would lie in 16 of the 32 banks, two in each. Lanes in every
+   second group of 32 channels store their upper half first: then all banks are busy. */
 template <int DT, class From>
 __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
     using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
-    constexpr int N = pack_elements<E>, W = row_floats<DT>;
+    constexpr int N = pack_elements<E>, W = row_floats<DT>, threads = tile_threads<DT>;
+    constexpr int across = (DT == 96 ? 128 : DT) / N,
+                  down = threads / across;  // threads of a row; rows at once
+    constexpr int flight = down < chunk_keys / 8 ? 8 : down < chunk_keys ? chunk_keys / down : 1;
     if (packed) {
-        for (int o = threadIdx.x; o < all_rows * (DT / N); o += blockDim.x) {
-            const int r = o / (DT / N), d = o % (DT / N) * N;
-            Pack<E, N> in;
-            const bool there = r < rows && d < D;
-            if (there) { in = load_pack<E, N>(from(r) + d); }
+        const int d = threadIdx.x % across * N;
+        for (int r0 = threadIdx.x / across; r0 < all_rows; r0 += flight * down) {
+            Pack<uint32_t, 4> in[flight];
 #pragma unroll
-            for (int i = 0; i < N; i += 4) {
-                Pack<float, 4> out;
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                in[i] = {};
+                if (r < rows && d < D) { in[i] = load_pack<uint32_t, 4>((const uint32_t*)(from(r) + d)); }
+            }
 #pragma unroll
-                for (int j = 0; j < 4; j++) { out.at[j] = there ? (float)in.at[i + j] : 0.f; }
-                store_pack(to + r * W + d + i, out);
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                if (r < all_rows && d < DT) { store_floats<E>(to + r * W + d, in[i], d & 32); }
             }
         }
     } else {
-        for (int o = threadIdx.x; o < all_rows * DT; o += blockDim.x) {
+#pragma unroll 1
+        for (int o = threadIdx.x; o < all_rows * DT; o += threads) {
             const int r = o / DT, d = o % DT;
             to[r * W + d] = r < rows && d < D ? (float)from(r)[d] : 0.f;
         }
@@ -108,8 +159,8 @@ __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed,
 template <int DT, int J0, int J, int columns>
 __device__ void dot_columns(float (&s)[columns][4], const float* x, const float* y) {
     constexpr int W = row_floats<DT>;
-    x += threadIdx.x / 16 * 4 * W;
-    y += threadIdx.x % 16 * W;
+    x += tile_tm() * 4 * W;
+    y += tile_tn() * W;
 #pragma unroll
     for (int j = J0; j < J0 + J; j++) {
         for (int i = 0; i < 4; i++) { s[j][i] = 0; }
@@ -138,11 +189,14 @@ __device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y,
         dot_columns<DT, 0, columns>(s, x, y);
         return;
     }
-    dot_columns<DT, 0, 1>(s, x, y);
     if constexpr (columns > 2) {
-        if (keys > 16) { dot_columns<DT, 1, 1>(s, x, y); }
-        if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+        if (keys > 16) {  // half a chunk, where shared memory is small
+            dot_columns<DT, 0, 2>(s, x, y);
+            if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+            return;
+        }
     }
+    dot_columns<DT, 0, 1>(s, x, y);
 }
 
 /* A thread's 4 rows of DT channels: packs of `width`, one for every 16 * width channels. */
@@ -161,8 +215,7 @@ struct RowSums {
     __device__ void add(const float (&weight)[4], const float* row) {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const Pack<float, width> b =
-                load_pack<float, width>(row + (c / width * 16 + threadIdx.x % 16) * width);
+            const Pack<float, width> b = load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
 #pragma unroll
@@ -172,7 +225,7 @@ struct RowSums {
     }
     // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of 4
     __device__ void add_rows(const float* p, const float* y, int n) {
-        p += threadIdx.x / 16 * 4 * weight_floats;
+        p += tile_tm() * 4 * weight_floats;
         for (int j = 0; j < n; j += 4) {
             Pack<float, 4> a[4];
 #pragma unroll
@@ -186,7 +239,7 @@ struct RowSums {
     }
     // at[i] += sum over r < n of p[r, 4 tm + i] y[r]
     __device__ void add_columns(const float* p, const float* y, int n) {
-        p += threadIdx.x / 16 * 4;
+        p += tile_tm() * 4;
         for (int r = 0; r < n; r++) {
             const Pack<float, 4> a = load_pack<float, 4>(p + r * weight_floats);
             add(a.at, y + r * row_floats<DT>);
@@ -197,7 +250,7 @@ struct RowSums {
     __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const int d = (c / width * 16 + threadIdx.x % 16) * width;
+            const int d = (c / width * 16 + tile_tn()) * width;
             Pack<Out, width> out;
 #pragma unroll
             for (int w = 0; w < width; w++) { out.at[w] = Out(at[i][c + w] * factor); }
@@ -227,7 +280,7 @@ struct Item {
 // Item `index` of the forward pass and of dq. False: there is none.
 template <int DT>
 __device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
-    if (!items.start) {  // neighbours; those that see most come first
+    if (!items.entries) {  // neighbours; those that see most come first
         const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
         it.head = index % s.count;
         it.first = tile * tile_rows<DT>;
@@ -237,15 +290,14 @@ __device__ bool take_item(Item& it, const Heads& s, const Items& items, int inde
         it.key_end = it.first + it.rows;
         return true;
     }
-    if (index >= items.start[items.count]) { return false; }
-    const int b = find_item(items, index), block = b % s.blocks.num_blocks;
-    it.head = b / s.blocks.num_blocks;
-    const int* start = s.starts(it.head) + block;
-    it.first = start[0] + (index - items.start[b]) * items.entries;
-    it.rows = min(items.entries, start[1] - it.first);
+    ListPart x;
+    if (!find_item(x, s, items, index)) { return false; }
+    it.head = x.head;
+    it.first = s.starts(x.head)[x.block] + x.skip;
+    it.rows = x.rows;
     it.list = s.list + it.head * s.slots();
-    it.key_begin = s.blocks.start[block];
-    it.key_end = s.blocks.start[block + 1];
+    it.key_begin = s.blocks.start[x.block];
+    it.key_end = s.blocks.start[x.block + 1];
     return true;
 }
 
@@ -282,14 +334,36 @@ struct KeyTiles {
     }
 };
 
-// The sum, or the largest, of the 16 lanes that share a thread's rows
+// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the warp
 __device__ inline float row_sum(float x) {
-    for (int bits = 8; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }
 __device__ inline float row_max(float x) {
-    for (int bits = 8; bits > 0; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    for (int bits = 16; bits > 1; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
     return x;
+}
+
+/* N channels of a query of a head, and the query's slots. A query has a slot for its own block and one for each of the best K - 1
+   blocks before it, or for all of these: nobody needs to look for the first slot that is not used. */
+struct Channels {
+    int t, d, head, used;
+    size_t slot;
+};
+template <int N>
+__device__ inline Channels channels_of(const Heads& s) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
+    const int t = (int)(i / packs), head = blockIdx.y;
+    if (t >= s.M) { return {t, 0, head, 0, 0}; }
+    const int own = s.blocks.own[t];
+    return {t, (int)(i % packs) * N, head, min(s.K - 1, own - s.blocks.first[own]) + 1,
+            head * s.slots() + (size_t)t * s.K};
+}
+constexpr int channels_threads = 256;
+inline dim3 channels_grid(const Heads& s, int N, int heads) {
+    const size_t packs = (size_t)s.M * (s.D / N);
+    REQUIRE(packs < 1ull << 31, "%d tokens", s.M);
+    return dim3(blocks_for(packs, channels_threads), heads);
 }
 
 // -------------------------------------------------------------------------------------------------------------------
@@ -310,61 +384,84 @@ int key_room(const Heads& s, size_t floats) {
                                                       : chunk_keys / 2;
 }
 
-// Blocks of threads for the forward pass and dq: an item each
+/* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the last ones keep few waiting for
+   long. A constant: the sums of dk and dv are the same on every card. */
+constexpr int wanted_items = 8 * 2 * 132;
+
+// Items of the forward pass and dq. How lists are cut does not change a bit of a part.
+inline Items query_items(const Heads& s) {
+    return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
+}
+// Blocks of threads for them: a place each
 template <int DT>
-unsigned item_blocks(const Heads& s) {
-    return s.chosen ? (unsigned)max_items(s.count, s.blocks.num_blocks, s.slots(), 1,
-                                          item_entries(s.blocks.size, false))
-                    : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+unsigned item_blocks(const Heads& s, const Items& items) {
+    return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
+                         : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+}
+/* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the sums do not depend on it. An
+   item has sums of S keys, and is as many blocks of threads as S has tiles: large blocks have large items. */
+inline Items key_items(size_t slots, int sets, int group, int S, int D) {
+    const int tile = with_tile(D, []<int DT> { return tile_rows<DT>; });
+    return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
+                     std::max(1024, 8 * S));
 }
 
-/* What version 2 keeps in its workspace for one set of heads. */
+/* Sums of dk and dv in fp32, (rows, 2, D) for each key/value head. The first item of a block has the rows of its keys; the
+   others have S rows each, after all keys. So short blocks need no more than their keys. */
+struct KeySums {
+    float* at;
+    int M, S, D;
+    size_t rows;  // of a key/value head
+
+    KeySums(float* at, int M, int S, int D, const Items& items)
+        : at(at), M(M), S(std::min(S, M)), D(D), rows(M + (size_t)items.more * this->S) {}
+    // Of key `key` of a block that begins at token `start`
+    __device__ float* row(int kv_head, int start, int more, int key) const {
+        const size_t r = more < 0 ? (size_t)start + key : M + (size_t)more * S + key;
+        return at + (kv_head * rows + r) * 2 * D;
+    }
+};
+
+/* What version 2 keeps in its workspace for MoBA and one set of heads. */
 template <class E>
 struct TiledWorkspace {
-    int* items;       // the item table
-    E* part;          // (heads, M, K, D) results of (query, block), MoBA only
+    E* part;          // (heads, M, K, D) results of (query, block)
     float* part_lse;  // (heads, M, K), forward only
-    float* keys;      // (items, 2, S, D) sums of dk and dv, MoBA's backward only
-    char* rest;       // of prefix_sum_gpu
-    size_t rest_bytes, bytes;
+    float* keys;      // KeySums, backward only
+    size_t bytes;
 
-    TiledWorkspace(char* base, int heads, int group, int M, int K, int num_blocks, int S, int D,
-                   bool backward) {
+    TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
         Carver c(base);
-        const size_t slots = (size_t)M * K, ints = item_table_ints(heads, num_blocks);
-        rest_bytes = prefix_sum_workspace_bytes(ints);
-        rest = c.take<char>(rest_bytes);
-        items = c.take<int>(ints);
-        part = c.take<E>(heads * slots * D);
-        part_lse = c.take<float>(backward ? 0 : heads * slots);
-        const size_t key_items = max_items(heads, num_blocks, slots, group, item_entries(S, true));
-        keys = c.take<float>(backward ? key_items * 2 * std::min(S, M) * D : 0);
+        const size_t slots = (size_t)kv_heads * group * M * K;
+        part = c.take<E>(slots * D);
+        part_lse = c.take<float>(key_items ? 0 : slots);
+        keys = c.take<float>(key_items ? kv_heads * KeySums(nullptr, M, S, D, *key_items).rows * 2 * D : 0);
         bytes = c.bytes();
     }
 };
 
-/* f(heads, workspace, a context that prefix_sum_gpu may use) for all heads, in as few calls as block sizes and workspace allow. */
+/* f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace allow, of about as many
+   heads each. */
 template <class E, class F>
 void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
                 F f) {
     if (shape.kind != AttentionKind::moba) {
-        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 1, 0, 0, 0, 0, 0, backward),
-          ctx);
+        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 0, 0, 0, 0, 0, nullptr),
+          Items{0, shape.H / shape.G, 0});
         return;
     }
-    const int group = shape.H / shape.G;
-    for (int g = 0, kv = seqs.num_levels > 1 ? 1 : shape.G; g < shape.G; g += kv) {
-        for (kv = std::min(kv, shape.G - g); kv >= 1; kv--) {
-            const Heads s = heads_of(g, kv, r, seqs, shape);
-            const TiledWorkspace<E> w(ctx.workspace, s.count, group, s.M, s.K, s.blocks.num_blocks,
-                                      s.blocks.size, s.D, backward);
-            if (w.bytes > ctx.workspace_bytes) { continue; }
-            Ctx rest = ctx;
-            rest.workspace = w.rest;
-            rest.workspace_bytes = w.rest_bytes;
-            f(s, w, rest);
-            break;
-        }
+    const int group = shape.H / shape.G, together = seqs.num_levels > 1 ? 1 : shape.G;
+    for (int g = 0, kv; g < shape.G; g += kv) {
+        kv = std::min(together, shape.G - g);
+        const Heads all = heads_of(g, kv, r, seqs, shape);
+        const Items items = key_items(all.slots(), together, group, all.blocks.size, all.D);
+        const auto workspace = [&](int kv_heads) {
+            return TiledWorkspace<E>(ctx.workspace, kv_heads, group, all.M, all.K, all.blocks.size, all.D,
+                                     backward ? &items : nullptr);
+        };
+        while (kv >= 1 && workspace(kv).bytes > ctx.workspace_bytes) { kv--; }
         REQUIRE(kv >= 1, "a workspace of more than %zu bytes", ctx.workspace_bytes);
+        kv = ceil_div(std::min(together, shape.G - g), ceil_div(std::min(together, shape.G - g), kv));
+        f(heads_of(g, kv, r, seqs, shape), workspace(kv), items);
     }
 }

@@ -93,7 +93,7 @@ TEST(KernelsAttention, LongBlocks) {
     expect_attention({{420, 50}, 1, 1, 16, moba, 0, 192, 2}, 2, tiles_only);
 }
 
-// The longest there are: items of 32,768 entries.
+// The longest there are: items of 8,300 entries.
 TEST(KernelsAttention, LongestBlocks) {
     if (!std::getenv("MOBA_LONG")) { GTEST_SKIP() << "MOBA_LONG=1 runs it"; }
     expect_attention({{4200, 4100}, 1, 1, 16, moba, 0, 4096, 2}, 2, tiles_only);
@@ -103,6 +103,49 @@ TEST(KernelsAttention, LongestBlocks) {
 TEST(KernelsAttention, PopularBlock) {
     const Case c{{1200}, 2, 1, 16, moba, 0, 16, 2, 1, Gate::sink};
     expect_attention(c, 2, tiles_only);
+}
+
+// Text: many short sequences, and so blocks that are shorter than S; the lists of a key/value head's four query heads make several
+// items of a block, whose sums of dk and dv lie after those of all keys.
+TEST(KernelsAttention, ShortSequences) {
+    std::vector<int> lengths;
+    for (int i = 0; i < 30; i++) { lengths.push_back(1 + i * 7 % 12); }
+    lengths.insert(lengths.begin() + 10, {150, 97});
+    expect_attention({lengths, 8, 2, 16, moba, 0, 64, 4}, 2, tiles_only);
+    expect_attention({lengths, 8, 2, 16, moba, 0, 64, 3, 2}, 2, tiles_only);  // mixed block sizes
+}
+
+// As many sequences as there are tokens need no more memory than one sequence: no block has more keys than its sequence.
+TEST(KernelsAttention, WorkspaceOfShortSequences) {
+    struct Plan {
+        int H, G, D, tokens, K;
+        double mib;  // at most
+    };
+    for (const Plan& p : {Plan{12, 12, 64, 2 * 8192, 4, 250},
+                          {16, 16, 128, 2 * 65536, 8, 525},
+                          {12, 12, 64, 1 << 20, 8, 2100},
+                          {32, 8, 128, 2 * 8192, 8, 512}}) {
+        const AttentionShape s{p.H, p.G, p.D, moba, 0, {p.H, p.G, p.D, p.K, Gate::topk}};
+        for (int levels : {1, 2}) {
+            const size_t text = attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, 128, levels, s, true),
+                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, 128, levels, s, true);
+            EXPECT_LE(text, 1.02 * tasks);
+            if (levels == 1) { EXPECT_LE(text / 1048576.0, p.mib) << p.tokens << " tokens"; }
+        }
+    }
+}
+
+// One key/value head of fewer tokens fits into the workspace that was planned for more.
+TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
+    for (const auto& [H, S, K] : {std::tuple{4, 128, 4}, {8, 64, 16}, {1, 16, 2}, {2, 2048, 3}}) {
+        const AttentionShape s{H, 1, 64, moba, 0, {H, 1, 64, K, Gate::topk}};
+        size_t before = 0;
+        for (int tokens = 1; tokens < 40000; tokens += 1 + tokens / 50) {
+            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, S, 1, s, true);
+            EXPECT_GE(bytes, before) << tokens << " tokens";
+            before = bytes;
+        }
+    }
 }
 
 // Only the plain version is for any head size.
