@@ -20,7 +20,7 @@ struct LinearShape {
 
 template <class E, class Out>
 void linear_forward_cpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
-/* dx = ..., or dx += ... with add (the three projections that share one input). */
+/* dx = ..., or dx += ... with add. */
 template <class E>
 void linear_backward_input_cpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
 template <class E>

@@ -40,6 +40,14 @@ static void each_param(const Config& c, Params<X>& p, F f) {
     }
 }
 
+// Weights that are read with the one before, as one matrix.
+static bool joins_previous(const std::string& name) {
+    for (const char* end : {"k_proj.weight", "v_proj.weight", "up_proj.weight"}) {
+        if (name.ends_with(end)) { return true; }
+    }
+    return false;
+}
+
 template <class E>
 Model<E>::Model(Config config, ModelSizes sizes, Device device)
     : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device, nullptr)),
@@ -67,9 +75,11 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
         config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
             size_t count = 1;
             for (int n : shape) { count *= n; }
+            if (!joins_previous(name)) { param_elements_ = round_up(param_elements_, (size_t)64); }
             params_.push_back({name, shape, init, decay, init == Init::embedding, param_elements_, count});
-            param_elements_ += round_up(count, (size_t)64);
+            param_elements_ += count;
         });
+    param_elements_ = round_up(param_elements_, (size_t)64);
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
     chunk_tokens_ = (int)std::clamp<size_t>(round_up(logits_budget_bytes(device) / row, (size_t)64), 64,
                                             sizes.max_tokens + 63);
@@ -98,10 +108,9 @@ size_t Model<E>::workspace_needed() const {
               kv = c.num_kv_heads * c.head_dim;
     size_t most = 0;
     const auto need = [&](size_t bytes) { most = std::max(most, bytes); };
-    for (const LinearShape& s : {LinearShape{M, C, q},
-                                 {M, C, kv},
+    for (const LinearShape& s : {LinearShape{M, C, q + 2 * kv},
                                  {M, q, C},
-                                 {M, C, c.intermediate_size},
+                                 {M, C, 2 * c.intermediate_size},
                                  {M, c.intermediate_size, C},
                                  {chunk_tokens_, C, c.vocab_size}}) {
         need(workspaces_->linear(s));
@@ -197,8 +206,7 @@ void Model<E>::plan_or_point() {
             s.mid = train ? activation(at + "after attention", C) : x;
             s.norm2 = activation(at + "norm2", C);
             s.rstd2 = statistic(at + "norm2.rstd", 1);
-            s.gate = activation(at + "mlp.gate", F);
-            s.up = activation(at + "mlp.up", F);
+            s.gate_up = activation(at + "mlp.gate and up", 2 * F);
             s.act = activation(at + "mlp.act", F);
         }
         if (recompute) { probes_.erase(probes_.begin() + probes, probes_.end()); }  // of no one layer
@@ -221,6 +229,7 @@ void Model<E>::plan_or_point() {
     final_norm_ = activation("final norm", C);
     final_rstd_ = statistic("final norm.rstd", 1);
     branch_ = activation("branch", C);
+    qkv_ = activations_.template take<E>("q, k and v of one product", M * (q + 2 * kv));
     logits_ = activations_.template take<A>("logits of a chunk", (size_t)chunk_tokens_ * c.vocab_size);
     losses_ = statistic("losses", 1);
 

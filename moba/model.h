@@ -2,6 +2,7 @@
    every device and element type, written against the ops table.
 
    Source   Touvron et al. 2023, arXiv:2302.13971; layer kinds: Lu et al. 2025, arXiv:2502.13189, 3.2
+   Products q, k and v of a token come out of one product, gate and up of another: their weights lie one after the other
    Math     x = dropout(embed[token])
             each layer:  x += dropout(o · attention(rope(q · n), rope(conv(k · n)), v · n)),   n = norm(x)
                          x += dropout(down · swiglu(gate · n, up · n)),                        n = norm(x)
@@ -125,7 +126,7 @@ class Model {
     // For tests and pictures: what a layer computed in the last forward pass. Without training all tensors are the last
     // layer's; with recompute all but x and routing, until backward() fills them with the layers before.
     struct LayerState {
-        E *x, *norm1, *q, *k_raw, *k, *v, *attn, *mid, *norm2, *gate, *up, *act;
+        E *x, *norm1, *q, *k_raw, *k, *v, *attn, *mid, *norm2, *gate_up, *act;  // gate_up (M, 2F)
         A *rstd1, *rstd2, *lse;
         Routing routing;
     };
@@ -153,6 +154,19 @@ class Model {
     void mlp_backward(int l);
     void compute_again(int l);
     E* branch_gradient(int layer, DropoutSite);
+    QkvShape qkv_shape(int l) const {
+        const bool rope = config_.layers[l].position == Position::rope;
+        return {seqs_.num_tokens,
+                config_.num_heads,
+                config_.num_kv_heads,
+                config_.head_dim,
+                rope,
+                rope && !config_.has_key_conv(l)};
+    }
+    SwigluShape swiglu_shape() const {
+        const int F = config_.intermediate_size;
+        return {seqs_.num_tokens, F, 2 * (size_t)F};
+    }
     LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
     NormShape norm_shape() const {
         return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps};
@@ -185,6 +199,7 @@ class Model {
     int cached_ = 0;         // tokens in the cache
     bool decoding_ = false;  // the pass under way is decode()'s
     E *final_x_, *final_norm_, *branch_;
+    E* qkv_;  // (M, H+2G, D) of one product: of this layer's forward pass, or the gradient
     A *final_rstd_, *logits_, *losses_;
     E *dlogits_, *dx_, *dbranch_, *dnorm_, *dattn_, *dq_, *dk_, *dk_raw_, *dv_, *dact_;
     double* sums_;  // of losses and right tokens

@@ -48,15 +48,16 @@ void Model<E>::attention_forward(int l, bool again) {
     const Config& c = config_;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
-    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
-              kv = c.num_kv_heads * c.head_dim;
-    op_->linear_forward(ctx_, s.q, s.norm1, w.q, linear(C, q));
-    op_->linear_forward(ctx_, s.k_raw, s.norm1, w.k, linear(C, kv));
-    op_->linear_forward(ctx_, s.v, s.norm1, w.v, linear(C, kv));
-    E* k = c.has_key_conv(l) ? convolve_keys(l) : s.k_raw;
-    if (c.layers[l].position == Position::rope) {
-        op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
-        op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
+    const int C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
+    op_->linear_forward(ctx_, qkv_, s.norm1, w.q, linear(C, q + 2 * kv));
+    op_->qkv_split(ctx_, s.q, s.k_raw, s.v, qkv_, seqs_.position, rope_table_, qkv_shape(l));
+    E* k = s.k_raw;
+    if (c.has_key_conv(l)) {  // keys are rotated after the convolution
+        k = convolve_keys(l);
+        if (c.layers[l].position == Position::rope) {
+            op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_,
+                              {seqs_.num_tokens, c.num_kv_heads, c.head_dim});
+        }
     }
     if (!cache_.empty()) { cache(l, k); }
     if (decoding_) {
@@ -108,9 +109,8 @@ void Model<E>::mlp_forward(int l) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
-    op_->linear_forward(ctx_, s.gate, s.norm2, w.gate, linear(C, F));
-    op_->linear_forward(ctx_, s.up, s.norm2, w.up, linear(C, F));
-    op_->swiglu_forward(ctx_, s.act, s.gate, s.up, (size_t)seqs_.num_tokens * F);
+    op_->linear_forward(ctx_, s.gate_up, s.norm2, w.gate, linear(C, 2 * F));
+    op_->swiglu_forward(ctx_, s.act, s.gate_up, s.gate_up + F, swiglu_shape());
 }
 
 // What the layer leaves, and its norm: the next layer's first or the final one.
@@ -225,11 +225,10 @@ void Model<E>::mlp_backward(int l) {
     const E* dbranch = branch_gradient(l, DropoutSite::mlp);
     op_->linear_backward_weight(ctx_, dw.down, dbranch, s.act, linear(F, C));
     op_->linear_backward_input(ctx_, dact_, dbranch, w.down, linear(F, C), false);
-    op_->swiglu_backward(ctx_, s.gate, s.up, dact_, s.gate, s.up, (size_t)seqs_.num_tokens * F);  // in place
-    op_->linear_backward_weight(ctx_, dw.gate, s.gate, s.norm2, linear(C, F));
-    op_->linear_backward_weight(ctx_, dw.up, s.up, s.norm2, linear(C, F));
-    op_->linear_backward_input(ctx_, dnorm_, s.gate, w.gate, linear(C, F), false);
-    op_->linear_backward_input(ctx_, dnorm_, s.up, w.up, linear(C, F), true);
+    E *gate = s.gate_up, *up = gate + F;
+    op_->swiglu_backward(ctx_, gate, up, dact_, gate, up, swiglu_shape());  // in place
+    op_->linear_backward_weight(ctx_, dw.gate, s.gate_up, s.norm2, linear(C, 2 * F));
+    op_->linear_backward_input(ctx_, dnorm_, s.gate_up, w.gate, linear(C, 2 * F), false);
     op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.mid, w.norm2, s.rstd2, norm_shape());
 }
 
@@ -247,22 +246,18 @@ void Model<E>::attention_backward(int l) {
     op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q,
                             c.has_key_conv(l) ? s.k : s.k_raw, s.v, s.lse, s.routing, seqs_,
                             c.attention_shape(l));
-    if (c.layers[l].position == Position::rope) {
-        op_->rope_backward(ctx_, dq_, dq_, seqs_.position, rope_table_, {M, c.num_heads, c.head_dim});
-        op_->rope_backward(ctx_, dk_, dk_, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
-    }
     E* dk = dk_;
     if (c.has_key_conv(l)) {
+        if (c.layers[l].position == Position::rope) {
+            op_->rope_backward(ctx_, dk_, dk_, seqs_.position, rope_table_, {M, c.num_kv_heads, c.head_dim});
+        }
         dk = dk_raw_;
         op_->key_conv_backward(ctx_, dk, dw.k_conv, dk_, s.k_raw, w.k_conv, seqs_.position,
                                {M, kv, c.key_conv});
     }
-    op_->linear_backward_weight(ctx_, dw.q, dq_, s.norm1, linear(C, q));
-    op_->linear_backward_weight(ctx_, dw.k, dk, s.norm1, linear(C, kv));
-    op_->linear_backward_weight(ctx_, dw.v, dv_, s.norm1, linear(C, kv));
-    op_->linear_backward_input(ctx_, dnorm_, dq_, w.q, linear(C, q), false);
-    op_->linear_backward_input(ctx_, dnorm_, dk, w.k, linear(C, kv), true);
-    op_->linear_backward_input(ctx_, dnorm_, dv_, w.v, linear(C, kv), true);
+    op_->qkv_join(ctx_, qkv_, dq_, dk, dv_, seqs_.position, rope_table_, qkv_shape(l));
+    op_->linear_backward_weight(ctx_, dw.q, qkv_, s.norm1, linear(C, q + 2 * kv));
+    op_->linear_backward_input(ctx_, dnorm_, qkv_, w.q, linear(C, q + 2 * kv), false);
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 

@@ -15,6 +15,7 @@
 #include "moba/memory.h"
 #include "moba/mlp.h"
 #include "moba/norm.h"
+#include "moba/qkv.h"
 #include "moba/rope.h"
 #include "moba/rows.h"
 
@@ -29,6 +30,8 @@ struct Ops {
     decltype(&linear_forward_cpu<E, acc_t<E>>) linear_forward_wide;  // logits
     decltype(&linear_backward_input_cpu<E>) linear_backward_input;
     decltype(&linear_backward_weight_cpu<E>) linear_backward_weight;
+    decltype(&qkv_split_cpu<E>) qkv_split;
+    decltype(&qkv_join_cpu<E>) qkv_join;
     decltype(&rope_forward_cpu<E>) rope_forward;
     decltype(&rope_backward_cpu<E>) rope_backward;
     decltype(&key_conv_forward_cpu<E>) key_conv_forward;

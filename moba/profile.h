@@ -13,7 +13,7 @@
 #define EACH_OP(row) \
     row(embedding_forward) row(embedding_backward) row(norm_forward) row(residual_norm_forward) row(norm_backward) \
     row(linear_forward) row(linear_forward_wide) row(linear_backward_input) row(linear_backward_weight) \
-    row(rope_forward) row(rope_backward) row(key_conv_forward) row(key_conv_backward) \
+    row(qkv_split) row(qkv_join) row(rope_forward) row(rope_backward) row(key_conv_forward) row(key_conv_backward) \
     row(gate_forward) row(gate_lists) row(attention_forward) row(attention_backward) \
     row(cache_rows) row(cache_means) row(decode_attention) \
     row(swiglu_forward) row(swiglu_backward) row(residual_forward) row(residual_backward) \

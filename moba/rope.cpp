@@ -18,6 +18,17 @@ void rope_fill_table(A* table, const std::vector<double>& f, int max_positions) 
     }
 }
 
+template <class A>
+void rope_angles_cpu(A* cosine, A* sine, const A* table, int position, int D) {
+    const A* fine = table + (size_t)(position % rope_split) * D;
+    const A* coarse = table + (size_t)(rope_split + position / rope_split) * D;
+    for (int i = 0; i < D / 2; i++) {  // cos(a + b), sin(a + b)
+        const A ca = coarse[2 * i], sa = coarse[2 * i + 1], cb = fine[2 * i], sb = fine[2 * i + 1];
+        cosine[i] = ca * cb - sa * sb;
+        sine[i] = sa * cb + ca * sb;
+    }
+}
+
 // sign = +1 forward, -1 backward
 template <class E>
 static void rotate(E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape s, int sign) {
@@ -27,14 +38,9 @@ static void rotate(E* y, const E* x, const int* position, const acc_t<E>* table,
     parallel_ranges(s.M, 64, [&](size_t b, size_t e) {
         std::vector<A> angle(s.D);
         for (size_t m = b; m < e; m++) {
-            const A* fine = table + (size_t)(position[m] % rope_split) * s.D;
-            const A* coarse = table + (size_t)(rope_split + position[m] / rope_split) * s.D;
             A *cosine = angle.data(), *sine = cosine + half;
-            for (int i = 0; i < half; i++) {  // cos(a + b), sin(a + b)
-                const A ca = coarse[2 * i], sa = coarse[2 * i + 1], cb = fine[2 * i], sb = fine[2 * i + 1];
-                cosine[i] = ca * cb - sa * sb;
-                sine[i] = sign * (sa * cb + ca * sb);
-            }
+            rope_angles_cpu(cosine, sine, table, position[m], s.D);
+            for (int i = 0; i < half; i++) { sine[i] *= sign; }
             for (int h = 0; h < s.H; h++) {
                 const size_t o = (m * s.H + h) * s.D;
 #pragma omp simd
@@ -64,5 +70,7 @@ void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, cons
 INSTANTIATE(double)
 INSTANTIATE(float)
 INSTANTIATE(bf16)
+template void rope_angles_cpu(float*, float*, const float*, int, int);
+template void rope_angles_cpu(double*, double*, const double*, int, int);
 template void rope_fill_table(float*, const std::vector<double>&, int);
 template void rope_fill_table(double*, const std::vector<double>&, int);

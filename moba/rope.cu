@@ -1,28 +1,5 @@
 /* RoPE on the GPU. Contract: rope.h; definition: rope.cpp. */
-#include "moba/device.cuh"
-#include "moba/rope.h"
-
-/* cos and sin of position * f[i + j] from the split table: cos(a + b), sin(a + b). The table holds
-   cos and sin in pairs, so N of them are 2 N numbers of two rows. They are loaded W at a time. */
-template <int N, int W>
-__device__ void angles(Pack<float, N>* cosine, Pack<float, N>* sine, const float* table, int position, int i,
-                       int D) {
-    const unsigned t = position;
-    const float* fine = table + (size_t)(t % rope_split) * D + 2 * i;
-    const float* coarse = table + (size_t)(rope_split + t / rope_split) * D + 2 * i;
-    Pack<float, 2 * N> a, b;
-#pragma unroll
-    for (int j = 0; j < 2 * N; j += W) {
-        const Pack<float, W> of_a = load_pack<float, W>(fine + j), of_b = load_pack<float, W>(coarse + j);
-#pragma unroll
-        for (int k = 0; k < W; k++) { a.at[j + k] = of_a.at[k], b.at[j + k] = of_b.at[k]; }
-    }
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-        cosine->at[j] = b.at[2 * j] * a.at[2 * j] - b.at[2 * j + 1] * a.at[2 * j + 1];
-        sine->at[j] = b.at[2 * j + 1] * a.at[2 * j] + b.at[2 * j] * a.at[2 * j + 1];
-    }
-}
+#include "moba/rope.cuh"
 
 /* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head, y -> the head, z -> the
             token, so no index is divided
@@ -56,15 +33,10 @@ static void rotate(const Ctx& ctx, E* y, const E* x, const int* position, const 
                    float sign) {
     REQUIRE(s.D % 2 == 0 && s.D <= 512, "D = %d", s.D);
     constexpr int N = pack_elements<E>;
-    const int threads = 256, version = choose_version(ctx, packable<E>(s.D / 2, {y, x, table}) ? 2 : 1);
-    const int packs = s.D / 2 / (version == 1 ? 1 : N), heads = std::min(s.H, threads / packs),
-              tokens = std::min(64, threads / (packs * heads));  // 64: the most that a block may have along z
-    const dim3 grid(blocks_for(s.M, tokens), blocks_for(s.H, heads)), block(packs, heads, tokens);
-    if (version == 1) {
-        launch(rope_kernel<E, 1, 1>, grid, block, 0, ctx.stream, y, x, position, table, s, sign);
-    } else {
-        launch(rope_kernel<E, N, 4>, grid, block, 0, ctx.stream, y, x, position, table, s, sign);
-    }
+    const int version = choose_version(ctx, packable<E>(s.D / 2, {y, x, table}) ? 2 : 1);
+    const RowThreads t = threads_for_heads(s.M, s.H, s.D / 2 / (version == 1 ? 1 : N));
+    launch(version == 1 ? rope_kernel<E, 1, 1> : rope_kernel<E, N, 4>, t.grid, t.block, 0, ctx.stream, y, x,
+           position, table, s, sign);
     LAUNCHED(ctx);
 }
 

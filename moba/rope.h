@@ -22,6 +22,9 @@ struct RopeShape {
 constexpr int rope_split = 1024;
 
 size_t rope_table_size(int max_positions, int D);
+/* cos and sin of position * f[i], for i < D/2, from a table. */
+template <class A>
+void rope_angles_cpu(A* cosine, A* sine, const A* table, int position, int D);
 /* frequencies: D/2 values f[i]. Host memory. */
 template <class A>
 void rope_fill_table(A* table, const std::vector<double>& frequencies, int max_positions);

@@ -7,6 +7,7 @@
 #include "moba/loss.h"
 #include "moba/mlp.h"
 #include "moba/norm.h"
+#include "moba/qkv.h"
 #include "moba/rope.h"
 #include "moba/rows.h"
 #include "test/kernel_case.h"
@@ -60,6 +61,33 @@ TEST(Kernels, Rope) {
     }
 }
 
+// Rotated and not, grouped heads, sizes of version 1 alone; joined again.
+TEST(Kernels, Qkv) {
+    for (const auto& [s, versions] : {std::pair{QkvShape{5, 3, 1, 6, true, true}, 1},
+                                      {QkvShape{70, 4, 2, 64, true, true}, 2},
+                                      {QkvShape{33, 2, 2, 16, false, false}, 2},
+                                      {QkvShape{33, 6, 2, 32, true, false}, 2},
+                                      {QkvShape{1, 1, 1, 2, false, true}, 1}}) {
+        expect_kernels("qkv", versions, [s = s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const size_t n = (size_t)s.M * s.heads() * s.D, of_q = (size_t)s.M * s.H * s.D,
+                         of_k = (size_t)s.M * s.G * s.D;
+            std::vector<double> f;
+            for (int i = 0; i < s.D / 2; i++) { f.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
+            std::vector<A> table(rope_table_size(100, s.D));
+            rope_fill_table(table.data(), f, 100);
+            const int* at = room.constant(positions(s.M, 50));
+            const A* angles = room.constant(table);
+            E *q = room.template output<E>("q", of_q), *k = room.template output<E>("k", of_k),
+              *v = room.template output<E>("v", of_k);
+            CALL(qkv_split, E, q, k, v, room.input(n, 1), at, angles, s);
+            CALL(qkv_join, E, room.template output<E>("joined", n), room.input(of_q, 2), room.input(of_k, 3),
+                 room.input(of_k, 4), at, angles, s);
+        });
+    }
+}
+
 TEST(Kernels, Norm) {
     for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
                                       {{70, 33, 1e-5f}, 2},
@@ -87,9 +115,24 @@ TEST(Kernels, SwiGlu) {
         expect_kernels("swiglu", versions, [n = n](auto& room) {
             using E = element<decltype(room)>;
             const E *gate = room.input(n, 1, 3), *up = room.input(n, 2), *dy = room.input(n, 3);
-            CALL(swiglu_forward, E, room.template output<E>("y", n), gate, up, n);
+            CALL(swiglu_forward, E, room.template output<E>("y", n), gate, up, (SwigluShape{1, (int)n, n}));
             E *dgate = room.template output<E>("dgate", n), *dup = room.template output<E>("dup", n);
-            CALL(swiglu_backward, E, dgate, dup, dy, gate, up, n);
+            CALL(swiglu_backward, E, dgate, dup, dy, gate, up, (SwigluShape{1, (int)n, n}));
+        });
+    }
+}
+
+// Gate and up side by side: rows that fit packs, rows that do not, few of more columns than a block of threads has.
+TEST(Kernels, SwiGluRowsApart) {
+    for (const auto& [M, F, versions] : {std::tuple{33, 37, 1}, {65, 48, 2}, {2, 2112, 2}, {300, 8, 2}}) {
+        expect_kernels("swiglu", versions, [M = M, F = F](auto& room) {
+            using E = element<decltype(room)>;
+            const size_t n = (size_t)M * F;
+            const SwigluShape s{M, F, 2 * (size_t)F};
+            const E *both = room.input(2 * n, 1, 3), *dy = room.input(n, 3);
+            CALL(swiglu_forward, E, room.template output<E>("y", n), both, both + F, s);
+            E* in_place = room.template inout<E>("d", as<E>(draw<bf16>(2 * n, 1, 3)));
+            CALL(swiglu_backward, E, in_place, in_place + F, dy, in_place, in_place + F, s);
         });
     }
 }
@@ -437,7 +480,7 @@ TEST(Kernels, SigmoidIsAsCloseAsItSays) {
     Room<true, float, float> room(1);
     float* y = room.output<float>("y", x.size());
     swiglu_forward_gpu<float>(room.ctx, y, room.constant(x), room.constant(std::vector<float>(x.size(), 1)),
-                              x.size());
+                              {1, (int)x.size(), x.size()});
     const std::vector<double> got = room.results()[0].second;
     double worst = 0;
     for (size_t i = 0; i < x.size(); i++) {
@@ -493,10 +536,12 @@ TEST(Kernels, Device) {
     Ctx ctx;
     ctx.device = Device::gpu;
     float* x = (float*)a;
-    for (ctx.version = 0; ctx.version <= 2; ctx.version++) { swiglu_forward_gpu(ctx, (float*)b, x, x, 100); }
-    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, 100), Error) << "there is no version 3";
+    for (ctx.version = 0; ctx.version <= 2; ctx.version++) {
+        swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100});
+    }
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100}), Error) << "there is no version 3";
     ctx.version = 2;
-    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, 99), Error) << "packs do not fit";
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 99, 99}), Error) << "packs do not fit";
     release_gpu(a, bytes), release_gpu(b, bytes);
 }
 

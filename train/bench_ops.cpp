@@ -103,14 +103,18 @@ struct OpSets {
         };
     }
 
-    Benches rope(Operands& t) const {
-        const RopeShape shape{s.M, s.H, s.D};
-        const size_t n = (size_t)s.M * s.H * s.D;
+    const A* rope_table(Operands& t) const {
         std::vector<A> angles(rope_table_size(s.T, s.D));
         std::vector<double> frequencies;
         for (int i = 0; i < s.D / 2; i++) { frequencies.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
         rope_fill_table(angles.data(), frequencies, s.T);
-        const A* table = t.copy(angles);
+        return t.copy(angles);
+    }
+
+    Benches rope(Operands& t) const {
+        const RopeShape shape{s.M, s.H, s.D};
+        const size_t n = (size_t)s.M * s.H * s.D;
+        const A* table = rope_table(t);
         const int* position = t.copy(positions(s));
         const E* x = t.random<E>(n);
         E* y = t.zeros<E>(n);
@@ -140,13 +144,28 @@ struct OpSets {
 
     Benches swiglu(Operands& t) const {
         const size_t n = s.mf;
-        const E *gate = t.random<E>(n), *up = t.random<E>(n), *dy = t.random<E>(n);
-        E *y = t.zeros<E>(n), *dgate = t.zeros<E>(n);
+        const SwigluShape shape{s.M, s.F, 2 * (size_t)s.F};
+        const E *gate = t.random<E>(2 * n), *up = gate + s.F, *dy = t.random<E>(n);
+        E *y = t.zeros<E>(n), *dgate = t.zeros<E>(2 * n), *dup = dgate + s.F;
         return {
             {"swiglu_forward", Versions::gpu, 3 * narrow * n, 0,
-             [=, this](const Ctx& c) { op.swiglu_forward(c, y, gate, up, n); }},
+             [=, this](const Ctx& c) { op.swiglu_forward(c, y, gate, up, shape); }},
             {"swiglu_backward", Versions::gpu, 5 * narrow * n, 0,
-             [=, this](const Ctx& c) { op.swiglu_backward(c, dgate, y, dy, gate, up, n); }},
+             [=, this](const Ctx& c) { op.swiglu_backward(c, dgate, dup, dy, gate, up, shape); }},
+        };
+    }
+
+    Benches qkv(Operands& t) const {
+        const QkvShape shape{s.M, s.H, s.G, s.D, true, true};
+        const size_t n = (size_t)s.M * shape.heads() * s.D, of_k = (size_t)s.M * s.G * s.D;
+        const int* position = t.copy(positions(s));
+        const A* table = rope_table(t);
+        E *all = t.zeros<E>(n), *q = t.zeros<E>(n - 2 * of_k), *k = t.zeros<E>(of_k), *v = t.zeros<E>(of_k);
+        return {
+            {"qkv_split", Versions::gpu, 2 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.qkv_split(c, q, k, v, all, position, table, shape); }},
+            {"qkv_join", Versions::gpu, 2 * narrow * n, 0,
+             [=, this](const Ctx& c) { op.qkv_join(c, all, q, k, v, position, table, shape); }},
         };
     }
 
@@ -247,6 +266,7 @@ void bench_ops(const BenchOptions& o, json& result) {
         {"attention, window", attention(AttentionKind::window)},
         {"decoding", [&](Operands& t) { return decode_benches<E>(t, o); }},
         {"swiglu", [&](Operands& t) { return sets.swiglu(t); }},
+        {"qkv", [&](Operands& t) { return sets.qkv(t); }},
         {"residual", [&](Operands& t) { return sets.residual(t); }},
         {"rows", [&](Operands& t) { return sets.rows(t); }},
         {"loss", [&](Operands& t) { return sets.loss(t); }},
