@@ -26,12 +26,13 @@ step() {
     "${@:2}" > "$build/step.log" 2>&1 || { verdict=FAILED failed=1; tail -n 40 "$build/step.log"; }
     { echo "=== $*"; cat "$build/step.log"; } >> "$build/log.txt"
     printf '%-52s %5s s  %s\n' "$1" $((SECONDS - begun)) "$verdict"
+    if [ $verdict = FAILED ] && [ ! -x "$build/moba" ]; then exit 1; fi # nothing was built
 }
 
 mkdir -p "$build"
 : > "$build/log.txt"
 test/deps.sh "$build/deps" > /dev/null # sources: the packages hold libraries for this machine's processor
-step "configured" cmake -S . -B "$build" "${cross[@]}" -DMOBA_BLAS=OFF -DMOBA_CUDA=OFF -DMOBA_DEPS="$PWD/$build/deps" -DCMAKE_CXX_FLAGS=-Werror
+step "configured" cmake -S . -B "$build" "${cross[@]}" -DMOBA_BLAS=OFF -DMOBA_CUDA=OFF -DMOBA_DEPS="$PWD/$build/deps" -DMOBA_STRICT=ON
 step "built with $(${cross:+aarch64-linux-gnu-}g++ -dumpfullversion)" cmake --build "$build" -j "$(nproc)"
 
 arm=("${qemu[@]}" "$build/moba")
@@ -41,7 +42,8 @@ cut_run() { # as Ctrl-C does, after the first checkpoint
     "${arm[@]}" "${train[@]}" --out "$build/run_cut" &
     local run=$!
     until [ -e "$build/run_cut/latest" ] || ! kill -0 $run; do sleep 0.05; done
-    kill -INT $run && wait $run
+    kill -INT $run && wait $run || return 1
+    ! grep -q '"step":20,' "$build/run_cut/log.jsonl" || { echo "the run had ended before it was interrupted"; return 1; }
 }
 resume() {
     "${arm[@]}" train --resume --out "$build/run_cut" &&

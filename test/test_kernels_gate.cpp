@@ -119,7 +119,7 @@ TEST(Kernels, GateLists) {
                         popular && i % 3 ? 0 : any[i] - 1;  // -1: not used
                 }
             }
-            auto run = [&](auto& room) {
+            auto run = [&, S = S, levels = levels](auto& room) {
                 int* list = room.int_output("list", slots);
                 int* start = room.int_output("start", starts);
                 const Routing r{room.constant(chosen), start, list};
