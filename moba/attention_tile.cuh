@@ -369,19 +369,17 @@ inline dim3 channels_grid(const Heads& s, int N, int heads) {
 // -------------------------------------------------------------------------------------------------------------------
 // Launches
 
-/* Keys in shared memory at once: a whole block of up to 128, which then stays, where beside the other `floats` there is still room
-   for two blocks of threads: what hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can use
-   them. Else a chunk; half of one on cards that give a block 99 KB. */
+/* Keys in shared memory at once, of `whole` that could stay or of a chunk, for a block of threads that has `own` bytes beside them.
+   Two blocks of threads on a multiprocessor come first: what hides latency is worth more than reading K and V once, which come
+   from L2 faster than fp32 can use them. Then many keys. attention_items.cu */
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
+
+// `floats`: what the kernel keeps beside the keys. A whole block of up to 128 keys may stay.
 template <int DT>
 int key_room(const Heads& s, size_t floats) {
-    const auto bytes = [&](int keys) {  // the driver takes 1 KB
-        return (floats + 2 * (size_t)keys * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>) + 1024 +
-               1024;
-    };
     const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
-    return 2 * bytes(whole) <= max_shared_memory()    ? whole
-           : bytes(chunk_keys) <= max_shared_memory() ? chunk_keys
-                                                      : chunk_keys / 2;
+    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;  // the driver takes 1 KB
+    return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());
 }
 
 /* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the last ones keep few waiting for
@@ -401,7 +399,7 @@ unsigned item_blocks(const Heads& s, const Items& items) {
 /* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the sums do not depend on it. An
    item has sums of S keys, and is as many blocks of threads as S has tiles: large blocks have large items. */
 inline Items key_items(size_t slots, int sets, int group, int S, int D) {
-    const int tile = with_tile(D, []<int DT> { return tile_rows<DT>; });
+    const int tile = D <= 64 ? tile_rows<64> : tile_rows<128>;
     return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
                      std::max(1024, 8 * S));
 }

@@ -39,7 +39,7 @@ inline void launched(const Ctx& ctx, const char* file, int line) {
 }
 #define LAUNCHED(ctx) launched((ctx), __FILE__, __LINE__)
 
-/* Shared memory that a block may ask for, and asking for more than the 48 KB that every kernel has. */
+/* Shared memory that a block may ask for. */
 inline size_t max_shared_memory() {
     static const int bytes = [] {
         int device = 0, value = 0;
@@ -49,10 +49,18 @@ inline size_t max_shared_memory() {
     }();
     return bytes;
 }
-template <class... P>
-void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
+/* Before a launch with so many bytes, which may be more than the 48 KB that every kernel has. Shared memory and L1 are one piece of
+   hardware: the kernel asks for as much of it as there is, or the driver might leave too little for a second block of threads. Asks
+   the driver only when a kernel needs more than before. */
+template <auto kernel>
+void allow_shared_memory(size_t bytes) {
+    static size_t allowed = 0;
+    if (bytes <= allowed) { return; }
+    CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared));
     CUDA_CHECK(
         cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    allowed = bytes;
 }
 
 constexpr int warp_size = 32;
