@@ -103,22 +103,6 @@ __device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items
 __device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
-/* 16 bytes of elements E as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
-template <class E>
-__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first) {
-    if constexpr (sizeof(E) == 4) {
-        store_pack((uint32_t*)to, x);
-    } else {  // a float is a bf16 and 16 zero bits
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const bool upper = upper_first != (i == 1);
-            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
-            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
-            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
-        }
-    }
-}
-
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
    from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in flight before the first is stored.
    A lane's 8 bf16 become 32 bytes, so the first halves of 8 lanes would lie in 16 of the 32 banks, two in each. Lanes in every

@@ -90,6 +90,22 @@ bool packable(size_t width, std::initializer_list<const void*> pointers) {
     return ok;
 }
 
+/* 16 bytes of elements E to shared memory as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
+template <class E>
+__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first = false) {
+    if constexpr (sizeof(E) == 4) {
+        store_pack((uint32_t*)to, x);
+    } else {  // a float is a bf16 and 16 zero bits
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const bool upper = upper_first != (i == 1);
+            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
+            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
+            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
+        }
+    }
+}
+
 /* The sum over a warp, in every lane; always added in the same order. */
 __device__ inline float warp_sum(float x) {
     for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
