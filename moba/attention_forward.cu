@@ -88,10 +88,11 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse itself is rounded: weights relative to it
-   would lose digits where scores are large.
+/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse
+   itself is rounded: weights relative to it would lose digits where scores are large.
    Maps     a thread -> N channels of a query and head
-   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads of a query (a broadcast)
+   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads
+            of a query (a broadcast)
    Order    slots one after another: fixed */
 template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {

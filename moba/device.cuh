@@ -49,9 +49,10 @@ inline size_t max_shared_memory() {
     }();
     return bytes;
 }
-/* Before a launch with so many bytes, which may be more than the 48 KB that every kernel has. Shared memory and L1 are one piece of
-   hardware: the kernel asks for as much of it as there is, or the driver might leave too little for a second block of threads. Asks
-   the driver only when a kernel needs more than before. */
+/* Before a launch with so many bytes, which may be more than the 48 KB that every kernel has.
+   Shared memory and L1 are one piece of hardware: the kernel asks for as much of it as there is, or
+   the driver might leave too little for a second block of threads. Asks the driver only when a
+   kernel needs more than before. */
 template <auto kernel>
 void allow_shared_memory(size_t bytes) {
     static size_t allowed = 0;
@@ -90,7 +91,8 @@ bool packable(size_t width, std::initializer_list<const void*> pointers) {
     return ok;
 }
 
-/* 16 bytes of elements E to shared memory as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
+/* 16 bytes of elements E to shared memory as floats, 16 bytes at a time; of bf16, the upper half
+   first if so asked. */
 template <class E>
 __device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first = false) {
     if constexpr (sizeof(E) == 4) {

@@ -107,8 +107,9 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4,
                  choose_threads = across * across;
 
-/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n and n ^ 1 read the same mean,
-   n and n ^ 2 the same query, and shared memory serves such pairs in half the time (attention_tile.cuh). */
+/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
+   and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
+   half the time (attention_tile.cuh). */
 __device__ static int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ static int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
 // The value of the row's thread at a column
@@ -152,7 +153,8 @@ struct Ranking {
     }
 };
 
-/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile before it is multiplied. */
+/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile
+   before it is multiplied. */
 template <class E>
 struct MeansTile {
     static constexpr int elements = pack_elements<E>, across = pad / elements,
@@ -177,7 +179,8 @@ struct MeansTile {
     }
 };
 
-// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a thread in flight
+// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a
+// thread in flight
 template <class E>
 __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
     const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
@@ -207,13 +210,17 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
     }
 }
 
-/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time; grid y -> a head. 16 threads, every
-            second lane of a warp, have a row of scores between them, and its ranking
-   Memory   q stays in shared memory, means pass through registers and it, the next tile while this one is multiplied; rows 4 floats
-            longer than a multiple of 8, so that 16-byte loads of 8 neighbouring rows meet all banks: 8 of them for 64
-            multiplications. No score is ever written
-   Sync     before the sums: the means are there (at first the queries too); after them: nobody still reads them. Rankings: shuffles
-   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the row's (K-1)-th best
+/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
+            grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
+            them, and its ranking
+   Memory   q stays in shared memory, means pass through registers and it, the next tile while this
+            one is multiplied; rows 4 floats longer than a multiple of 8, so that 16-byte loads of 8
+            neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever
+            written
+   Sync     before the sums: the means are there (at first the queries too); after them: nobody
+            still reads them. Rankings: shuffles
+   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the
+            row's (K-1)-th best
    Needs    D <= 128; 16 * N >= K - 1 */
 template <class E, int N>
 __global__ void __launch_bounds__(choose_threads, 2)
@@ -280,7 +287,8 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 if (!votes) { continue; }
                 const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
                 unsigned row = lane % 2 ? odd : even;  // of my 16 threads
-                // `worst` may be overtaken meanwhile: to offer a score that is no better any more changes nothing
+                // `worst` may be overtaken meanwhile: to offer a score that is no better any more
+                // changes nothing
 #pragma unroll 1
                 for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
                     const int source = __ffs(row) - 1;

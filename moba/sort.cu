@@ -19,8 +19,9 @@ __device__ static int digit_of(const SortPass& p, int key) {
     return (key >= 0 && key < p.bins ? key : p.bins) >> p.shift & (digits - 1);
 }
 
-/* A warp's next 32 elements of a chunk: adds their digits to the warp's counts. Returns how many of the warp's elements with the
-   same digit came before the lane's own. Lanes with equal digits find each other by ballots; the first of them adds for all. */
+/* A warp's next 32 elements of a chunk: adds their digits to the warp's counts. Returns how many of
+   the warp's elements with the same digit came before the lane's own. Lanes with equal digits find
+   each other by ballots; the first of them adds for all. */
 __device__ static int count_batch(int* count, int digit, bool here) {
     const unsigned below = (1u << threadIdx.x % warp_size) - 1;
     unsigned same = __ballot_sync(all_lanes, here);  // lanes with my digit
@@ -36,7 +37,8 @@ __device__ static int count_batch(int* count, int digit, bool here) {
     return before + rank;
 }
 
-/* The elements of a thread: a warp has 256 neighbours, a lane every 32nd. All loads are in flight before the first is used. */
+/* The elements of a thread: a warp has 256 neighbours, a lane every 32nd. All loads are in flight
+   before the first is used. */
 struct Elements {
     int key[batches], rank[batches];
 
@@ -65,7 +67,8 @@ struct Elements {
 /* count[row, digit, chunk] = elements of the chunk with this digit
    Maps     a block of 8 warps -> a chunk, a warp -> 256 elements; then a thread -> a digit
    Memory   counts of every warp in shared memory, so that nobody needs atomics
-   Sync     the counts are zero before anybody counts, and complete before they are added up; a batch as in count_batch */
+   Sync     the counts are zero before anybody counts, and complete before they are added up; a
+            batch as in count_batch */
 __global__ static void __launch_bounds__(digits) histogram_kernel(int* count, SortPass p) {
     __shared__ int counts[warps][digits];
     Elements mine;

@@ -105,7 +105,8 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
     });
 }
 
-// The channels after a query's last, up to a whole tile, are the next head's: they must not be read, or its NaN would count.
+// The channels after a query's last, up to a whole tile, are the next head's: they must not be
+// read, or its NaN would count.
 TEST(Kernels, GateHeadsByThemselves) {
     for_versions([](auto choose) {
         const auto expect_same = [&](auto e) {

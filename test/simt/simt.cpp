@@ -370,7 +370,8 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     for (std::thread& t : others) { t.join(); }
 }
 
-// What cudaFuncSetAttribute allowed, and the kernels that asked for all shared memory. Launches come from one thread at a time.
+// What cudaFuncSetAttribute allowed, and the kernels that asked for all shared memory. Launches
+// come from one thread at a time.
 std::map<const void*, size_t>& allowed_shared() {
     static std::map<const void*, size_t> bytes;
     return bytes;
