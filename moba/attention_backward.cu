@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             dot_rows<DT>(dp, dout, keys.v + at, n);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = x.last[row];
+                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
                     const int key = j0 + tn + 16 * j;
@@ -272,7 +272,7 @@ static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* p
     constexpr size_t own = tile_rows<DT> * (2 * row_floats<DT> + weight_floats);
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
-    allow_shared_memory(attention_dq_kernel2<E, DT>, bytes);
+    allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
     launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
            part, s, items, room, packed);
     LAUNCHED(ctx);
@@ -287,7 +287,7 @@ static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const K
     const dim3 grid = s.chosen
                           ? dim3((unsigned)kv_heads * items.places(s.blocks.num_blocks), ceil_div(sums.S, T))
                           : dim3(ceil_div(s.M, T) * kv_heads);
-    allow_shared_memory(attention_dkdv_kernel2<E, DT>, bytes);
+    allow_shared_memory<attention_dkdv_kernel2<E, DT>>(bytes);
     launch(attention_dkdv_kernel2<E, DT>, grid, tile_threads<DT>, bytes, ctx.stream, a, sums, s, items,
            packed);
     LAUNCHED(ctx);

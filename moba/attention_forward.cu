@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             dot_rows<DT>(score, q, keys.k + at, n);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = x.last[row];
+                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
                 float now = top[i], total = 0;
 #pragma unroll
                 for (int j = 0; j < 4; j++) {
@@ -88,10 +88,11 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse itself is rounded: weights relative to it
-   would lose digits where scores are large.
+/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse
+   itself is rounded: weights relative to it would lose digits where scores are large.
    Maps     a thread -> N channels of a query and head
-   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads of a query (a broadcast)
+   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads
+            of a query (a broadcast)
    Order    slots one after another: fixed */
 template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
@@ -121,7 +122,7 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
     constexpr size_t own = tile_rows<DT> * (row_floats<DT> + weight_floats);
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
-    allow_shared_memory(attention_forward_kernel2<E, DT>, bytes);
+    allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
            a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
     LAUNCHED(ctx);

@@ -1,10 +1,21 @@
-/* How much workspace MoBA's version 2 needs, and how many heads go together. */
+/* What the host decides for version 2: keys in shared memory, workspace, and how many heads go
+   together. */
 #include "moba/attention_tile.cuh"
+
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes) {
+    for (int blocks : {2, 1}) {
+        for (int keys : {whole, chunk_keys, chunk_keys / 2}) {
+            if (blocks * (own + keys * bytes_of_a_key) <= shared_bytes) { return keys; }
+        }
+    }
+    return chunk_keys / 2;
+}
 
 static const size_t budget_bytes = 256 << 20;
 
-/* Of as many key/value heads as the budget allows, one at least; with mixed block sizes of one. How many sequences there are does not
-   matter: parts go by queries, sums of dk and dv by keys and list entries. */
+/* Of as many key/value heads as the budget allows, one at least; with mixed block sizes of one. How
+   many sequences there are does not matter: parts go by queries, sums of dk and dv by keys and list
+   entries. */
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int, int S, int num_levels, AttentionShape s,
                                  bool backward) {

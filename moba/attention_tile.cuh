@@ -1,17 +1,18 @@
-/* What version 2 of attention is made of: items of work, tiles in shared memory, products of tiles in registers. Included by
-   attention_*.cu only.
+/* What version 2 of attention is made of: items of work, tiles in shared memory, products of tiles
+   in registers. Included by attention_*.cu only.
 
-   An item is a set of queries against a stretch of keys. Full and window attention: a tile of neighbouring queries against all keys
-   that any of them sees. MoBA: a part of one block's list of queries against the keys of the block. So one kernel serves all kinds,
-   and comparing them is fair. A block of threads takes one item; the queries go through in tiles of tile_rows.
+   An item is a set of queries against a stretch of keys. Full and window attention: a tile of
+   neighbouring queries against all keys that any of them sees. MoBA: a part of one block's list of
+   queries against the keys of the block. So one kernel serves all kinds, and comparing them is
+   fair. A block of threads takes one item; the queries go through in tiles of tile_rows.
 
-   Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes read 16 bytes each, of 8 rows, at
-   once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every product; its columns are keys tn + 16 j, or packs of channels 16
-   apart. The 16 threads of one tm lie in one warp: its even lanes, or its odd ones. */
+   Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes
+   read 16 bytes each, of 8 rows, at once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every
+   product; its columns are keys tn + 16 j, or packs of channels 16 apart. The 16 threads of one tm
+   lie in one warp: its even lanes, or its odd ones. */
 #pragma once
 #include "moba/attention.cuh"
 #include "moba/memory.h"
-#include "moba/sort.cuh"
 #include <algorithm>
 
 // DT: the head size, rounded up to one of the five that kernels are made for
@@ -36,10 +37,12 @@ auto with_tile(int D, F f) {
 // -------------------------------------------------------------------------------------------------------------------
 // Items
 
-/* How the lists of MoBA are cut into items. The heads of a set have their lists of a block one after another: one head, or all
-   that share a key/value head. Where an item lies needs no table: the items of block b have the places from b + begin(b) / entries
-   on, begin(b) being the entries of all blocks before b. A list of n entries has ceil(n / entries) items, and there are at least as
-   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not needed stay empty. */
+/* How the lists of MoBA are cut into items. The heads of a set have their lists of a block one after
+   another: one head, or all that share a key/value head. Where an item lies needs no table. Let
+   begin(b) be the entries of all blocks before b: the items of block b have the places from
+   b + begin(b) / entries on. A list of n entries has ceil(n / entries) items. It has at least as
+   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not
+   needed stay empty. */
 struct Items {
     int entries;  // of an item, at most; 0: full and window attention
     int group;    // heads of a set
@@ -47,8 +50,8 @@ struct Items {
 
     HOST_DEVICE int places(int num_blocks) const { return num_blocks + more; }
 };
-/* All lists of `sets` * `group` heads of `slots` entries each, cut into about `wanted` items of `least` to `most` entries.
-   `more` never falls when `slots` grows: workspaces are planned with it. */
+/* All lists of `sets` * `group` heads of `slots` entries each, cut into about `wanted` items of
+   `least` to `most` entries. `more` never falls when `slots` grows: workspaces are planned with it. */
 inline Items cut_lists(size_t slots, int sets, int group, int wanted, int least, int most) {
     const size_t total = slots * sets * group;
     REQUIRE(slots * group < 1ull << 31, "%zu entries of %d heads", slots, group);
@@ -97,32 +100,17 @@ __device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items
 // -------------------------------------------------------------------------------------------------------------------
 // Tiles
 
-/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4 where lanes n and n ^ 1, or n and
-   n ^ 2, read the same address. So lanes n and n ^ 1 have one tn: they read the same keys. Lanes n and n ^ 2 have one tm: they
-   read the same queries. */
+/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4
+   where lanes n and n ^ 1, or n and n ^ 2, read the same address. So lanes n and n ^ 1 have one tn:
+   they read the same keys. Lanes n and n ^ 2 have one tm: they read the same queries. */
 __device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
-/* 16 bytes of elements E as floats, 16 bytes at a time; of bf16, the upper half first if so asked. */
-template <class E>
-__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first) {
-    if constexpr (sizeof(E) == 4) {
-        store_pack((uint32_t*)to, x);
-    } else {  // a float is a bf16 and 16 zero bits
-#pragma unroll
-        for (int i = 0; i < 2; i++) {
-            const bool upper = upper_first != (i == 1);
-            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
-            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
-            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
-        }
-    }
-}
-
-/* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond D.
-   from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in flight before the first is stored.
-   A lane's 8 bf16 become 32 bytes, so the first halves of 8 lanes would lie in 16 of the 32 banks, two in each. Lanes in every
-   second group of 32 channels store their upper half first: then all banks are busy. */
+/* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond
+   D. from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in
+   flight before the first is stored. A lane's 8 bf16 become 32 bytes, so the first halves of 8
+   lanes would lie in 16 of the 32 banks, two in each. Lanes in every second group of 32 channels
+   store their upper half first: then all banks are busy. */
 template <int DT, class From>
 __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
     using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
@@ -334,7 +322,8 @@ struct KeyTiles {
     }
 };
 
-// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the warp
+// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the
+// warp
 __device__ inline float row_sum(float x) {
     for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
@@ -344,8 +333,9 @@ __device__ inline float row_max(float x) {
     return x;
 }
 
-/* N channels of a query of a head, and the query's slots. A query has a slot for its own block and one for each of the best K - 1
-   blocks before it, or for all of these: nobody needs to look for the first slot that is not used. */
+/* N channels of a query of a head, and the query's slots. A query has a slot for its own block and
+   one for each of the best K - 1 blocks before it, or for all of these: nobody needs to look for
+   the first slot that is not used. */
 struct Channels {
     int t, d, head, used;
     size_t slot;
@@ -369,23 +359,23 @@ inline dim3 channels_grid(const Heads& s, int N, int heads) {
 // -------------------------------------------------------------------------------------------------------------------
 // Launches
 
-/* Keys in shared memory at once: a whole block of up to 128, which then stays, where beside the other `floats` there is still room
-   for two blocks of threads: what hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can use
-   them. Else a chunk; half of one on cards that give a block 99 KB. */
+/* Keys in shared memory at once, of `whole` that could stay or of a chunk, for a block of threads
+   that has `own` bytes beside them. Two blocks of threads on a multiprocessor come first: what
+   hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can
+   use them. Then many keys. attention_items.cu */
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
+
+// `floats`: what the kernel keeps beside the keys. A whole block of up to 128 keys may stay.
 template <int DT>
 int key_room(const Heads& s, size_t floats) {
-    const auto bytes = [&](int keys) {  // the driver takes 1 KB
-        return (floats + 2 * (size_t)keys * row_floats<DT>)*sizeof(float) + sizeof(TileRows<DT>) + 1024 +
-               1024;
-    };
     const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
-    return 2 * bytes(whole) <= max_shared_memory()    ? whole
-           : bytes(chunk_keys) <= max_shared_memory() ? chunk_keys
-                                                      : chunk_keys / 2;
+    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;  // the driver takes 1 KB
+    return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());
 }
 
-/* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the last ones keep few waiting for
-   long. A constant: the sums of dk and dv are the same on every card. */
+/* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the
+   last ones keep few waiting for long. A constant: the sums of dk and dv are the same on every
+   card. */
 constexpr int wanted_items = 8 * 2 * 132;
 
 // Items of the forward pass and dq. How lists are cut does not change a bit of a part.
@@ -398,16 +388,18 @@ unsigned item_blocks(const Heads& s, const Items& items) {
     return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
                          : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
 }
-/* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the sums do not depend on it. An
-   item has sums of S keys, and is as many blocks of threads as S has tiles: large blocks have large items. */
+/* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the
+   sums do not depend on it. An item has sums of S keys, and is as many blocks of threads as S has
+   tiles: large blocks have large items. */
 inline Items key_items(size_t slots, int sets, int group, int S, int D) {
-    const int tile = with_tile(D, []<int DT> { return tile_rows<DT>; });
+    const int tile = D <= 64 ? tile_rows<64> : tile_rows<128>;
     return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
                      std::max(1024, 8 * S));
 }
 
-/* Sums of dk and dv in fp32, (rows, 2, D) for each key/value head. The first item of a block has the rows of its keys; the
-   others have S rows each, after all keys. So short blocks need no more than their keys. */
+/* Sums of dk and dv in fp32, (rows, 2, D) for each key/value head. The first item of a block has
+   the rows of its keys; the others have S rows each, after all keys. So short blocks need no more
+   than their keys. */
 struct KeySums {
     float* at;
     int M, S, D;
@@ -440,8 +432,8 @@ struct TiledWorkspace {
     }
 };
 
-/* f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace allow, of about as many
-   heads each. */
+/* f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and
+   workspace allow, of about as many heads each. */
 template <class E, class F>
 void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
                 F f) {

@@ -43,7 +43,7 @@ inline void launched(const Ctx& ctx, const char* file, int line) {
 }
 #define LAUNCHED(ctx) launched((ctx), __FILE__, __LINE__)
 
-/* Shared memory that a block may ask for, and asking for more than the 48 KB that every kernel has. */
+/* Shared memory that a block may ask for. */
 inline size_t max_shared_memory() {
     static const int bytes = [] {
         int device = 0, value = 0;
@@ -53,10 +53,19 @@ inline size_t max_shared_memory() {
     }();
     return bytes;
 }
-template <class... P>
-void allow_shared_memory(void (*kernel)(P...), size_t bytes) {
+/* Before a launch with so many bytes, which may be more than the 48 KB that every kernel has.
+   Shared memory and L1 are one piece of hardware: the kernel asks for as much of it as there is, or
+   the driver might leave too little for a second block of threads. Asks the driver only when a
+   kernel needs more than before. */
+template <auto kernel>
+void allow_shared_memory(size_t bytes) {
+    static size_t allowed = 0;
+    if (bytes <= allowed) { return; }
+    CUDA_CHECK(cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributePreferredSharedMemoryCarveout,
+                                    cudaSharedmemCarveoutMaxShared));
     CUDA_CHECK(
         cudaFuncSetAttribute((const void*)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)bytes));
+    allowed = bytes;
 }
 
 /* One instruction each where the code is compiled for a GPU; the simulator does the same in C++.
@@ -131,6 +140,23 @@ bool packable(size_t width, std::initializer_list<const void*> pointers) {
     bool ok = width % pack_elements<E> == 0;
     for (const void* p : pointers) { ok = ok && (uintptr_t)p % 16 == 0; }
     return ok;
+}
+
+/* 16 bytes of elements E to shared memory as floats, 16 bytes at a time; of bf16, the upper half
+   first if so asked. */
+template <class E>
+__device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_first = false) {
+    if constexpr (sizeof(E) == 4) {
+        store_pack((uint32_t*)to, x);
+    } else {  // a float is a bf16 and 16 zero bits
+#pragma unroll
+        for (int i = 0; i < 2; i++) {
+            const bool upper = upper_first != (i == 1);
+            const uint32_t a = upper ? x.at[2] : x.at[0], b = upper ? x.at[3] : x.at[1];
+            const Pack<uint32_t, 4> half{a << 16, a & 0xFFFF0000u, b << 16, b & 0xFFFF0000u};
+            store_pack((uint32_t*)to + (upper ? 4 : 0), half);
+        }
+    }
 }
 
 /* The sum over a warp, in every lane; always added in the same order. */

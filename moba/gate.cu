@@ -104,7 +104,19 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 }
 
 // Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
-static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4;
+static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4,
+                 choose_threads = across * across;
+
+/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
+   and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
+   half the time (attention_tile.cuh). */
+__device__ static int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ static int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
+// The value of the row's thread at a column
+template <class T>
+__device__ static T from_column(T x, int column) {
+    return __shfl_sync(all_lanes, x, 2 * column + threadIdx.x % 2);
+}
 
 /* The best blocks of a row so far, best first, in the registers of its 16 threads: N entries each, neighbours together. The
    first entries, one for each that is too many, have score infinity and stay; those not used yet have NaN, which is never
@@ -118,16 +130,16 @@ struct Ranking {
     __device__ void clear(int entries) {
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            score[i] = (int)threadIdx.x % across * N + i < across * N - entries ? INFINITY : NAN;
+            score[i] = tile_column() * N + i < across * N - entries ? INFINITY : NAN;
             block[i] = none;
         }
     }
-    __device__ float last() const { return __shfl_sync(all_lanes, score[N - 1], across - 1, across); }
+    __device__ float last() const { return from_column(score[N - 1], across - 1); }
     // Entries below x move on by one, and x takes the place of the first of them. Equals that came before stay before.
     __device__ void offer(bool taken, float x, int n) {
-        float before = __shfl_up_sync(all_lanes, score[N - 1], 1, across);
-        int before_block = __shfl_up_sync(all_lanes, block[N - 1], 1, across);
-        if (threadIdx.x % across == 0) { before = INFINITY; }
+        float before = __shfl_up_sync(all_lanes, score[N - 1], 2);
+        int before_block = __shfl_up_sync(all_lanes, block[N - 1], 2);
+        if (tile_column() == 0) { before = INFINITY; }
 #pragma unroll
         for (int i = N - 1; i >= 0; i--) {
             const float above = i > 0 ? score[i > 0 ? i - 1 : 0] : before;
@@ -141,29 +153,86 @@ struct Ranking {
     }
 };
 
-/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time; grid y -> a head. 16 neighbouring
-            threads have a row of scores between them, and its ranking
-   Memory   q stays in shared memory, means pass through it; rows 4 floats longer than a multiple of 8, so that 16-byte loads
-            of 8 neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever written
-   Sync     before the sums: the means are there (at first the queries too); after them: nobody still reads them. Rankings: shuffles
-   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the row's (K-1)-th best
+/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile
+   before it is multiplied. */
+template <class E>
+struct MeansTile {
+    static constexpr int elements = pack_elements<E>, across = pad / elements,
+                         loads = tile * across / choose_threads;
+    Pack<uint32_t, 4> at[loads];
+
+    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / across; }
+    __device__ static int channel(int i) { return (threadIdx.x + i * choose_threads) % across * elements; }
+    // Means n0.. of a sequence whose last past block is end - 1, channels d0..
+    __device__ void load(const E* means, int width, int n0, int end, int d0) {
+#pragma unroll
+        for (int i = 0; i < loads; i++) {
+            const int n = min(n0 + row(i), end - 1);
+            at[i] = load_pack<uint32_t, 4>((const uint32_t*)(means + (size_t)n * width + d0 + channel(i)));
+        }
+    }
+    __device__ void store(float* columns) const {
+#pragma unroll
+        for (int i = 0; i < loads; i++) {
+            store_floats<E>(columns + row(i) * mean_stride + channel(i), at[i]);
+        }
+    }
+};
+
+// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a
+// thread in flight
+template <class E>
+__device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
+    const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
+    const auto from = [&](int i) { return q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D; };
+    if (!packed) {
+        for (int o = threadIdx.x; o < tile * across; o += choose_threads) {
+            const int i = o / across, d = o % across;
+            rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)from(i)[d] : 0.f;
+        }
+        return;
+    }
+    for (int first = threadIdx.x; first < tile * across; first += flight * choose_threads) {
+        Pack<uint32_t, 4> x[flight];
+#pragma unroll
+        for (int j = 0; j < flight; j++) {
+            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            x[j] = {};
+            if (i < tile && t0 + i < s.M && d < s.D) {
+                x[j] = load_pack<uint32_t, 4>((const uint32_t*)(from(i) + d));
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < flight; j++) {
+            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            if (i < tile) { store_floats<E>(rows + i * stride + d, x[j]); }
+        }
+    }
+}
+
+/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
+            grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
+            them, and its ranking
+   Memory   q stays in shared memory, means pass through registers and it, the next tile while this
+            one is multiplied; rows 4 floats longer than a multiple of 8, so that 16-byte loads of 8
+            neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever
+            written
+   Sync     before the sums: the means are there (at first the queries too); after them: nobody
+            still reads them. Rankings: shuffles
+   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the
+            row's (K-1)-th best
    Needs    D <= 128; 16 * N >= K - 1 */
 template <class E, int N>
-__global__ void __launch_bounds__(256, 2)
-    gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s) {
+__global__ void __launch_bounds__(choose_threads, 2)
+    gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s, bool packed) {
     SHARED_MEMORY;
-    const int stride = s.width + 4, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    const int stride = s.width + 4, lane = threadIdx.x % warp_size;
     float *rows = (float*)shared_memory, *columns = rows + tile * stride;
-    const int tx = threadIdx.x % across, ty = threadIdx.x / across;
+    const int tx = tile_column(), ty = tile_row();
     const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // long ones first
     const E* means = means_of_head(mean, s);
 
-    for (int i = warp; i < tile; i += blockDim.x / warp_size) {
-        const E* row = q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D;
-        for (int d = lane; d < s.width; d += warp_size) {
-            rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)row[d] : 0.f;
-        }
-    }
+    load_queries(rows, q, s, t0, packed);
     Ranking<N> best[reg];
     int own[reg], first[reg];
     float worst[reg];  // of those that would be chosen; NaN as long as there is room
@@ -176,12 +245,16 @@ __global__ void __launch_bounds__(256, 2)
     }
     const int begin = s.blocks.first[s.blocks.own[t0]],
               end = s.K > 1 ? s.blocks.own[min(t0 + tile, s.M) - 1] : begin;
+    MeansTile<E> next;
+    if (begin < end) { next.load(means, s.width, begin, end, 0); }
     for (int n0 = begin; n0 < end; n0 += tile) {
         float sum[reg][reg] = {};
         for (int d0 = 0; d0 < s.width; d0 += pad) {
-            for (int i = warp; i < tile; i += blockDim.x / warp_size) {
-                const int n = min(n0 + i, end - 1);
-                columns[i * mean_stride + lane] = (float)means[(size_t)n * s.width + d0 + lane];
+            next.store(columns);
+            if (d0 + pad < s.width) {
+                next.load(means, s.width, n0, end, d0 + pad);
+            } else if (n0 + tile < end) {
+                next.load(means, s.width, n0 + tile, end, 0);
             }
             __syncthreads();
 #pragma unroll 1
@@ -209,15 +282,21 @@ __global__ void __launch_bounds__(256, 2)
             for (int j = 0; j < reg; j++) {  // ascending blocks
                 const int n = n0 + tx + j * across;
                 const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
-                bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
-                for (unsigned votes; (votes = __ballot_sync(all_lanes, waits));) {
-                    const unsigned row = votes >> (lane & across) & 0xFFFF;  // of my 16 threads
-                    const int source = row ? __ffs(row) - 1 : 0;
-                    const float x = __shfl_sync(all_lanes, mine, source, across);
-                    best[i].offer(row != 0, x, n0 + source + j * across);
-                    worst[i] = best[i].last();
-                    waits = waits && tx != source && !(mine <= worst[i]);
+                const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
+                const unsigned votes = __ballot_sync(all_lanes, waits);
+                if (!votes) { continue; }
+                const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
+                unsigned row = lane % 2 ? odd : even;  // of my 16 threads
+                // `worst` may be overtaken meanwhile: to offer a score that is no better any more
+                // changes nothing
+#pragma unroll 1
+                for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
+                    const int source = __ffs(row) - 1;
+                    const float x = __shfl_sync(all_lanes, mine, source);
+                    best[i].offer(row != 0, x, n0 + source / 2 + j * across);
+                    row &= row - 1;
                 }
+                worst[i] = best[i].last();
             }
         }
     }
@@ -230,7 +309,7 @@ __global__ void __launch_bounds__(256, 2)
         for (int other = 0; other < across; other++) {
 #pragma unroll
             for (int e = 0; e < N; e++) {
-                const int n = __shfl_sync(all_lanes, best[i].block[e], other, across);
+                const int n = from_column(best[i].block[e], other);
 #pragma unroll
                 for (int j = 0; j < N; j++) { rank[j] += n < best[i].block[j]; }
             }
@@ -279,7 +358,8 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         } else {
             const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
             launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
-                   dim3(blocks_for(M, tile), heads), 256, bytes, ctx.stream, chosen, q, mean, a);
+                   dim3(blocks_for(M, tile), heads), choose_threads, bytes, ctx.stream, chosen, q, mean, a,
+                   packable<E>(s.D, {q}));
         }
         LAUNCHED(ctx);
     }

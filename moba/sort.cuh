@@ -1,16 +1,18 @@
-/* Turning a choice around: from "element i has key k" to "these elements have key k", as the gate's lists and the gradient of
-   the embedding need it. Included by .cu files only.
+/* Turning a choice around: from "element i has key k" to "these elements have key k", as the gate's
+   lists and the gradient of the embedding need it. Included by .cu files only.
 
-   Math     list[start[k] .. start[k+1]) = the elements i with key[i] = k, ascending                    for k in [0, bins)
-            elements whose key is not in [0, bins) (-1: a slot not used) stand behind start[bins]
-   How      least significant digit first, 8 bits a pass: histogram of every chunk, prefix sum over digits and chunks, stable
-            scatter. A chunk is one warp's, which goes through it 32 elements at a time; equal digits of a batch find their
+   Math     list[start[k] .. start[k+1]) = the elements i with key[i] = k, ascending, k in [0, bins)
+            elements whose key is not in [0, bins) (-1: a slot not used) stand after start[bins]
+   How      least significant digit first, 8 bits a pass: histogram of every chunk, prefix sum over
+            digits and chunks, stable scatter. A chunk of 2048 elements is a block's of 8 warps,
+            each of which counts its 256 by itself, 32 at a time; equal digits of a batch find their
             order by ballots. No atomics, so nothing depends on who comes first.
    Shapes   key, list (rows, n) int · start (rows, bins + 1) int; every row by itself
-   Needs    n < 2^31 - 2048, bins < 2^24; workspace of sort_workspace_bytes, which covers any smaller n and rows too
-   Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n elements; bound by memory. As
-            many rows at once as stay below 2^21 elements, so there are few launches for short rows, however many heads. 2^21 elements are 1024
-            one-warp blocks: they do not fill a large GPU */
+   Needs    n < 2^31 - 2048, bins < 2^24; workspace of sort_workspace_bytes, which covers any
+            smaller n and rows too. With less, as long as one row fits, fewer rows go together
+   Cost     passes = 1 for 255 bins, 2 for 65535, 3 beyond; each reads and writes n keys and n
+            elements; bound by memory. Rows go together up to 2^24 elements: few launches for short
+            rows, however many heads */
 #pragma once
 #include "moba/device.cuh"
 

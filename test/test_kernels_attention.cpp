@@ -4,6 +4,9 @@
 #include "test/kernel_case.h"
 #include <sstream>
 
+// attention_tile.cuh is for .cu files
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
+
 namespace {
 
 using namespace attention_case;
@@ -105,8 +108,9 @@ TEST(KernelsAttention, PopularBlock) {
     expect_attention(c, 2, tiles_only);
 }
 
-// Text: many short sequences, and so blocks that are shorter than S; the lists of a key/value head's four query heads make several
-// items of a block, whose sums of dk and dv lie after those of all keys.
+// Text: many short sequences, and so blocks that are shorter than S; the lists of a key/value
+// head's four query heads make several items of a block, whose sums of dk and dv lie after those of
+// all keys.
 TEST(KernelsAttention, ShortSequences) {
     std::vector<int> lengths;
     for (int i = 0; i < 30; i++) { lengths.push_back(1 + i * 7 % 12); }
@@ -115,7 +119,8 @@ TEST(KernelsAttention, ShortSequences) {
     expect_attention({lengths, 8, 2, 16, moba, 0, 64, 3, 2}, 2, tiles_only);  // mixed block sizes
 }
 
-// As many sequences as there are tokens need no more memory than one sequence: no block has more keys than its sequence.
+// As many sequences as there are tokens need no more memory than one sequence: no block has more
+// keys than its sequence.
 TEST(KernelsAttention, WorkspaceOfShortSequences) {
     struct Plan {
         int H, G, D, tokens, K;
@@ -145,6 +150,27 @@ TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
             EXPECT_GE(bytes, before) << tokens << " tokens";
             before = bytes;
         }
+    }
+}
+
+// Two blocks of threads on a multiprocessor come first, then many keys.
+TEST(KernelsAttention, KeysInSharedMemory) {
+    struct Fit {
+        int D, whole, keys;
+        size_t own, card;
+    };
+    const size_t h100 = 232448, a100 = 166912, small = 101376;
+    const size_t forward64 = 38400, forward128 = 28160, dq128 = 45056;  // bytes beside the keys
+    for (const Fit& r : {Fit{64, 128, 128, forward64, h100},
+                         {128, 128, 64, forward128, h100},
+                         {128, 64, 64, dq128, h100},
+                         {64, 128, 64, forward64, a100},
+                         {128, 128, 32, forward128, a100},
+                         {128, 64, 32, dq128, a100},
+                         {128, 128, 64, forward128, small},  // one block of threads
+                         {128, 64, 32, dq128, small}}) {
+        EXPECT_EQ(keys_at_once(r.whole, r.own, 2 * (r.D + 4) * sizeof(float), r.card), r.keys)
+            << "D = " << r.D << ", " << r.own << " of " << r.card << " bytes";
     }
 }
 

@@ -9,6 +9,7 @@
 #include <map>
 #include <numeric>
 #include <random>
+#include <set>
 #include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
@@ -369,10 +370,15 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     for (std::thread& t : others) { t.join(); }
 }
 
-// What cudaFuncSetAttribute allowed, by kernel. Launches come from one thread at a time.
+// What cudaFuncSetAttribute allowed, and the kernels that asked for all shared memory. Launches
+// come from one thread at a time.
 std::map<const void*, size_t>& allowed_shared() {
     static std::map<const void*, size_t> bytes;
     return bytes;
+}
+std::set<const void*>& carved_out() {
+    static std::set<const void*> kernels;
+    return kernels;
 }
 size_t device_shared_bytes() { return settings().shared_bytes; }
 
@@ -380,11 +386,12 @@ void check_shared(const void* kernel, size_t bytes) {
     const auto allowed = allowed_shared().find(kernel);
     const size_t most =
         allowed == allowed_shared().end() ? free_shared_bytes : std::max(free_shared_bytes, allowed->second);
-    if (bytes <= most) { return; }
+    const bool carved = bytes <= free_shared_bytes || carved_out().count(kernel);
+    if (bytes <= most && carved) { return; }
     std::fprintf(stderr,
-                 "simt: a launch with %zu bytes of shared memory, of a kernel that is allowed %zu: "
+                 "simt: a launch with %zu bytes of shared memory, of a kernel that is allowed %zu%s: "
                  "cudaFuncSetAttribute\n",
-                 bytes, most);
+                 bytes, most, carved ? "" : " and no preferred carve-out");
     std::abort();
 }
 
@@ -535,7 +542,12 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
                                                           : (int)simt::device_shared_bytes();
     return cudaSuccess;
 }
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute, int bytes) {
+cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute which, int bytes) {
+    if (which == cudaFuncAttributePreferredSharedMemoryCarveout) {  // percent
+        if (bytes < -1 || bytes > 100) { return cudaErrorInvalidValue; }
+        if (bytes == cudaSharedmemCarveoutMaxShared) { simt::carved_out().insert(kernel); }
+        return cudaSuccess;
+    }
     if (bytes < 0 || (size_t)bytes > simt::device_shared_bytes()) { return cudaErrorInvalidValue; }
     simt::allowed_shared()[kernel] = bytes;
     return cudaSuccess;
