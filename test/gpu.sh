@@ -15,7 +15,7 @@ export LC_ALL=C
 cd "$(dirname "$0")/.." || exit 2
 simulate=0 only='' tiers='1 2 3'
 usage() {
-    sed -n '2,13s/^# //p' test/gpu.sh
+    sed -n '2,11s/^# //p' test/gpu.sh
     exit 2
 }
 simulated() { [ $simulate = 1 ]; }

@@ -49,14 +49,14 @@ attention() {
             moba_ms["$key $3"]="$forward $backward"
         fi
     fi
-    size_s=$(awk -v last="${last_full[$key]-}" -v t="$3" 'BEGIN { if (split(last, l)) printf "%.0f", 2e-3 * (l[2] + l[3]) * (t / l[1]) ^ 2; else print 0 }')
+    size_s=$(awk -v last="${last_full[$key]-}" -v t="$3" 'BEGIN { if (split(last, l)) printf "%.0f", 1e-3 * (3 * l[2] + 2 * l[3]) * (t / l[1]) ^ 2; else print 0 }')
     most=$(($(left) / 3))
     most=$((most < 20 ? most : 20))
     if [ "$size_s" -gt $most ]; then
         row "$name full" "would take $size_s s" "at most $most s" SKIPPED
         return
     fi
-    bench "$name full" 60 op --op ward_full "${size[@]}"
+    bench "$name full" 60 op --op ward_full "${size[@]}" --repeats $(($3 > 16384 ? 1 : 3))
     if ! verdict "$name full"; then return; fi
     attention_rows "$name" full "$said"
     last_full[$key]="$3 $forward $backward"

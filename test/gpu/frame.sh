@@ -42,7 +42,7 @@ part() {
     fi
     begin=$(now)
     echo "=== $name: $*" >> "$log"
-    limited $((limit < rest ? limit : rest)) "$@" 2>&1 | tee "$said" | first_of_it >> "$log"
+    limited $((limit < rest ? limit : rest)) "$@" 2>&1 < /dev/null | tee "$said" | first_of_it >> "$log"
     status=${PIPESTATUS[0]}
     took=$(awk -v us=$(($(now) - begin)) 'BEGIN { printf "%.1f", us / 1e6 }')
     if [ "$(wc -c < "$said")" -gt $most_of_a_part ]; then

@@ -106,7 +106,7 @@ sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
 
 # ---- units ----
 
-# Of one large product in bf16 and fp32: what a share of the peak can be measured by. Version 4 of linear is cuBLASLt.
+# Of one large product in bf16 and fp32: what a share of the peak can be measured by. Version 4 of linear is cuBLASLt; 3 serves without it.
 unit_card() {
     local precision version size=(--batch-size 1 --seq-len 8192 --hidden-size 8192 --intermediate-size 8192 --repeats 5)
     if simulated; then
@@ -121,6 +121,7 @@ unit_card() {
         for version in 4 3; do
             part "product $precision version $version" 40 "$moba" bench op --device gpu --precision $precision --op linear_forward --kernel-version $version "${size[@]}"
             if [ "$status" = 0 ] || [ "$status" = skipped ]; then break; fi
+            note "product $precision version $version: $(tail -n 1 "$said")"
         done
         if [ $precision = bf16 ]; then
             figure "copy on the device" "$(sed -n 's/.*: copy \([0-9]*\) GB.*/\1 GB\/s/p' "$said")" "> 0" "v > 0"
