@@ -121,7 +121,7 @@ unit_card() {
         for version in 4 3; do
             part "product $precision version $version" 40 "$moba" bench op --device gpu --precision $precision --op linear_forward --kernel-version $version "${size[@]}"
             if [ "$status" = 0 ] || [ "$status" = skipped ]; then break; fi
-            note "product $precision version $version: $(tail -n 1 "$said")"
+            note "product $precision version $version: $(grep -vE '^ |: copy ' "$said" | head -n 1)"
         done
         if [ $precision = bf16 ]; then
             figure "copy on the device" "$(sed -n 's/.*: copy \([0-9]*\) GB.*/\1 GB\/s/p' "$said")" "> 0" "v > 0"
