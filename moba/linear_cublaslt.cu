@@ -18,9 +18,10 @@
 
 #define EACH_FUNCTION(_)                                                                                     \
     _(Create)                                                                                                \
-    _(GetStatusString) _(MatrixLayoutCreate) _(MatrixLayoutDestroy) _(MatmulDescCreate)                      \
-        _(MatmulDescSetAttribute) _(MatmulDescDestroy) _(MatmulPreferenceCreate)                             \
-            _(MatmulPreferenceSetAttribute) _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
+    _(GetStatusString)                                                                                       \
+    _(MatrixLayoutCreate) _(MatrixLayoutDestroy) _(MatmulDescCreate) _(MatmulDescSetAttribute)               \
+        _(MatmulDescDestroy) _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute)                       \
+            _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
 
 namespace {
 
