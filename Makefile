@@ -8,6 +8,7 @@
 #   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
 #   make bench    times attention, a training step and every operation
 #   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
+#   make gpu-bundle    gpu-bundle/: programs and tests built here for a machine with a GPU, where test/gpu.sh then runs
 #   make format   clang-format over all sources
 #   ... MOBA_CUDA=OFF         no kernels for GPUs (ON: required, AUTO: where there is nvcc)
 #   ... MOBA_ARCHS="90a"      kernels for these architectures alone
@@ -67,10 +68,13 @@ bench: all
 deps-bundle:
 	test/deps.sh deps
 
+gpu-bundle:
+	JOBS=$(JOBS) test/gpu/bundle.sh gpu-bundle
+
 format:
 	clang-format -i moba/*.h moba/*.cpp moba/*.cu moba/*.cuh test/simt/*.h test/simt/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
 
 clean:
 	rm -rf build
 
-.PHONY: all simt test test-long asan tsan fuzz bench deps-bundle format clean
+.PHONY: all simt test test-long asan tsan fuzz bench deps-bundle gpu-bundle format clean

@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(256) product_kernel3(Product<E, Out> p) {
 
 template <class E, class Out>
 static void product(const Ctx& ctx, const Product<E, Out>& p) {
-    const int version = choose_version(ctx, best_linear_version);
+    const int version = choose_version(ctx, best_linear_version());
 #ifndef SIMT_CPU
     if (version == 4) {
         product_cublaslt(ctx, p);
@@ -130,7 +130,7 @@ void linear_backward_weight_gpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const
 
 template <class E>
 size_t linear_workspace_bytes_gpu(LinearShape) {
-    return best_linear_version == 4 ? 32 << 20 : 0;  // what NVIDIA advises for Hopper
+    return best_linear_version() == 4 ? 32 << 20 : 0;  // what NVIDIA advises for Hopper
 }
 
 #define INSTANTIATE(E)                                                                                       \

@@ -13,10 +13,11 @@ struct Product {
     bool add;  // C += instead of C =
 };
 
+/* The best version that this machine can run: 4 with cuBLASLt, else 3. The first call looks for the library. */
 #ifdef SIMT_CPU
-constexpr int best_linear_version = 3;
+constexpr int best_linear_version() { return 3; }
 #else
-constexpr int best_linear_version = 4;
+int best_linear_version();
 /* Version 4. Needs nothing of the workspace, but is faster with some. */
 template <class E, class Out>
 void product_cublaslt(const Ctx&, const Product<E, Out>&);

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# bundle.sh [FOLDER]: builds gpu-bundle/, all that test/gpu.sh runs on a machine with a GPU where nothing is compiled: programs for sm_80 and
+# sm_90a, and PTX for later cards, for any processor of this machine's architecture; test programs, golden files, scripts. It needs the
+# driver there, and glibc as new as here. JOBS: at the same time. A target that cannot be built here is left out, and said.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+to=${1:-gpu-bundle} build=build/bundle
+most=60 # MB
+
+flags=()
+if command -v ninja > /dev/null; then flags+=(-GNinja); fi
+# five programs hold the kernels: smaller by a factor of 4 where nvcc can
+if nvcc --help | grep -q -e --compress-mode; then flags+=(-DCMAKE_CUDA_FLAGS=--compress-mode=size); fi
+# nothing but glibc is asked of the other machine
+gomp=$(${CXX:-c++} -print-file-name=libgomp.a)
+if [ -e "$gomp" ]; then flags+=(-DOpenMP_gomp_LIBRARY="$gomp"); fi
+cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_TEST_ROOT=. \
+    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc"
+
+rm -rf "$to"
+mkdir -p "$to"/build/{test,simt}
+for target in moba kernel_test_gpu golden_test curand_test unit_test moba_simt kernel_test golden_test_simt; do
+    program=test/$target
+    case $target in
+        moba) program=moba ;;
+        moba_simt) program=simt/moba ;;
+    esac
+    if cmake --build "$build" -j "${JOBS:-2}" --target $target; then
+        strip -o "$to/build/$program" "$build/$program"
+    else
+        echo "bundle.sh: no $target" >&2
+    fi
+done
+
+# what the scripts and tests read
+cp --parents README.md train/*.json data/*.py data/*.txt docs/experiments/*.json test/gpu.sh test/gpu/*.sh test/sdpa.py "$to"
+cp -r --parents test/huggingface test/golden "$to"
+if [ -n "${MOBA_GOLDEN_DIR:-}" ]; then cp "$MOBA_GOLDEN_DIR"/*.safetensors "$to/test/golden"; fi
+echo "bundle of commit $(git describe --always --dirty), built on $(date -I) by $(nvcc --version | grep -o 'release.*' | head -n 1)" > "$to/bundle.txt"
+
+du -ch --apparent-size "$to"/build/* "$to"/build/test/* "$to"/test/* | sort -k2
+size=$(du -sm --apparent-size "$to" | cut -f 1)
+if [ "$size" -gt $most ]; then
+    echo "bundle.sh: $size MB, more than $most" >&2
+    exit 1
+fi
+echo "$to: $size MB of at most $most"

@@ -1,0 +1,151 @@
+# Tier 3 of test/gpu.sh: a task learnt, bits, graphs, 2^31 elements, profiler and sanitizers.
+# shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
+
+# ---- whole trainings ----
+
+task=(--config train/needle.json --log-every 100)
+eval_size=()
+if simulated; then
+    task+=(--curriculum '' --steps 3 --batch-size 1 --seq-len 32 --eval-samples 2 --hidden-size 32 --intermediate-size 32)
+    eval_size=(--samples 1 --depths 2)
+fi
+# train NAME PRECISION OPTIONS...: into $work/needle NAME
+train() {
+    check "train needle, $1" 90 "$moba" train "${task[@]}" --device gpu --precision "$2" --out "$work/needle $1" "${@:3}"
+    seconds_of[$1]=$took
+}
+declare -A seconds_of
+bits() { sha256sum "$work/needle $1/latest/model.safetensors" 2> /dev/null | cut -c 1-12; }
+same_bits() { # WHAT NAME NAME
+    local one two
+    one=$(bits "$2") two=$(bits "$3")
+    figure "$1" "${two:--}" "${one:-a checkpoint}" "\"$one\" != \"\" && \"$one\" == \"$two\""
+}
+
+# Another rounding is another training: the bar is the mean of the CPU's own, minus their spread. Seeds 1, 2, 3 of compare and seed 1 of
+# train/needle.json: 98.7, 99.4, 98.2, 99.1 %.
+unit_needle() {
+    local precision accuracy bar
+    bar=$(echo 98.7 99.4 98.2 99.1 | awk '{ for (i = 1; i <= NF; i++) { s += $i; if (i == 1 || $i < a) a = $i; if ($i > b) b = $i } printf "%.2f", s / NF - (b - a) }')
+    for precision in fp32 bf16; do
+        train $precision $precision
+        if [ "$status" = 0 ]; then
+            part "eval needle, $precision" 60 "$moba" eval --model "$work/needle $precision" --device gpu --precision $precision "${eval_size[@]}"
+        fi
+        accuracy=$(grep -o 'accuracy [0-9.]*%' "$work/eval needle, $precision.txt" 2> /dev/null | tail -n 1 | tr -dc 0-9.)
+        if simulated; then
+            figure "needle, accuracy in $precision" "${accuracy:+$accuracy %}" "(hardly trained)"
+        else
+            figure "needle, accuracy in $precision" "${accuracy:+$accuracy %}" ">= $bar %" "v >= $bar"
+        fi
+    done
+    for precision in fp32 bf16; do
+        train "$precision again" $precision
+        same_bits "the same bits again, $precision" $precision "$precision again"
+    done
+}
+
+# A step that is recorded once and replayed, against one that is launched kernel by kernel
+unit_graph() {
+    part "train --help" 20 "$moba" train --help
+    if ! grep -q -e '--no-graph' "$said"; then
+        row "graph against no graph" - "no --no-graph here" SKIPPED
+        return
+    fi
+    if [ "$(bits fp32)" = '' ]; then train fp32 fp32; fi
+    train "without a graph" fp32 --no-graph
+    row "graph against no graph" "${seconds_of[fp32]} s and $took s" "the whole training" ok
+    same_bits "the same bits without a graph" fp32 "without a graph"
+}
+
+# ---- sizes ----
+
+# 20 GB of the GPU and 9 of the host for each: two at the same time
+unit_large() {
+    local program=$tests/kernel_test_gpu
+    if simulated; then return; fi
+    jobs=2 each_test "tensors of 2^31 elements" 90 'KernelsLarge*:*LongestBlocks' env MOBA_LONG=1 "$program"
+    group_row "tensors of 2^31 elements"
+}
+
+# ---- how memory is used ----
+
+# Sectors for each request of global memory (4 for 4 bytes a lane side by side, 16 for 16 bytes), and conflicts for each access of shared
+# memory. The clocks stay as they are.
+unit_ncu() {
+    local ncu kernel op metrics values
+    ncu=$(PATH=$PATH:/usr/local/cuda/bin:$(echo /opt/nvidia/nsight-compute/* | tr ' ' ':') command -v ncu)
+    if [ "$ncu" = '' ] || simulated; then
+        row "ncu: sectors and bank conflicts" - "no ncu here" SKIPPED
+        return
+    fi
+    metrics=l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum,l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum
+    metrics+=,l1tex__data_bank_conflicts_pipe_lsu_mem_shared.sum,l1tex__data_pipe_lsu_wavefronts_mem_shared.sum
+    metrics+=,sm__warps_active.avg.pct_of_peak_sustained_active,gpu__time_duration.sum
+    while read -r kernel op; do
+        part "ncu $kernel" 45 "$ncu" --csv --clock-control none -k "regex:$kernel" -c 1 --metrics $metrics \
+            "$moba" bench op --device gpu --precision bf16 --op "$op" --seq-len 8192 --batch-size 2 --hidden-size 2048 --num-heads 16 \
+            --head-dim 128 --block-size 128 --top-k 8 --vocab-size 32000 --repeats 1
+        if grep -qE 'ERR_NVGPUCTRPERM|No kernels were profiled|Failed to initialize|LibraryNotLoaded' "$said"; then status=refused; fi
+        case $status in
+            0) ;;
+            skipped) row "ncu $kernel" - "no time left" SKIPPED && continue ;;
+            124) row "ncu $kernel" "stopped after $took s" - SKIPPED && continue ;;
+            *)
+                row "ncu $kernel" - "ncu cannot" SKIPPED
+                note "$(grep -m 1 '^==ERROR==\|^==WARNING==' "$said")"
+                continue
+                ;;
+        esac
+        values=$(awk -F '","' '
+            NF < 15 { next }
+            { gsub(/"$/, "", $NF); v = $NF; gsub(",", "", v); m = $(NF - 2) }
+            m ~ /requests.*global/ { requests = v } m ~ /sectors.*global/ { sectors = v }
+            m ~ /bank_conflicts/ { conflicts = v } m ~ /wavefronts/ { waves = v } m ~ /warps_active/ { warps = v }
+            END {
+                if (requests > 0) printf "%.1f sectors a request", sectors / requests
+                if (waves > 0) printf ", %.0f%% conflicts", 100 * conflicts / waves
+                printf "|%.0f%% of the warps", warps
+            }' "$said")
+        row "ncu $kernel" "${values%|*}" "${values#*|}" ok
+    done <<< "attention_forward n_forward_moba
+attention_dkdv_kernel n_backward_moba
+attention_dq_kernel n_backward_moba
+gate_choose gate_forward
+swiglu_backward swiglu_backward
+loss_kernel loss_forward"
+}
+
+# Time that is not enough is no failure here. memcheck sees every test, the others those that are short.
+unit_sanitizers() {
+    local tool filter small program=$tests/kernel_test_gpu
+    small='Kernels.Rope:Kernels.Norm:Kernels.ResidualNorm:Kernels.Loss:Kernels.KeyConv:Kernels.GateSpecialScores:Kernels.Linear'
+    small+=':KernelsAttention.LargeScores:KernelsAttention.Full:KernelsAttention.Moba'
+    if [ "$sanitizer" = '' ]; then
+        row "compute-sanitizer" - "not here" SKIPPED
+        return
+    fi
+    # some machines do not let it
+    part "compute-sanitizer" 60 "$sanitizer" --tool memcheck "$program" --gtest_filter=Kernels.Residual
+    if ! grep -q 'ERROR SUMMARY' "$said"; then
+        row "compute-sanitizer" "exit status $status" "cannot work here" SKIPPED
+        note "$(grep -m 2 '^=========' "$said")"
+        return
+    fi
+    for tool in memcheck racecheck synccheck initcheck; do
+        filter=$small
+        if [ $tool = memcheck ]; then filter='-KernelsLarge*:Kernels.SortRows:*DeathTest*'; fi
+        time_out=skipped each_test $tool 120 "$filter" "$sanitizer" --tool $tool --error-exitcode 9 --print-limit 10 "$program"
+        group_row $tool
+    done
+}
+
+# What is not about the GPU must not see one.
+unit_unit_test() {
+    if simulated; then return; fi
+    if [ ! -x "$tests/unit_test" ]; then
+        row unit_test - "not here" SKIPPED
+        return
+    fi
+    check unit_test 300 env -C "$home" CUDA_VISIBLE_DEVICES= "$(realpath "$tests/unit_test")"
+}

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# test/gpu.sh with a GPU, programs and tools that are scripts: a test that crashes, one that fails and one without an end cost one row
+# each, and the others go on. No time limit is at work: the one without an end is ended by a `timeout` that knows it.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+root=$(mktemp -d)
+trap 'rm -rf "$root"' EXIT
+mkdir -p "$root"/{tools,test/gpu,build/test}
+cp test/gpu.sh "$root/test"
+cp test/gpu/*.sh "$root/test/gpu"
+echo "bundle of scripts" > "$root/bundle.txt"
+write() {
+    { echo '#!/usr/bin/env bash' && cat; } > "$root/$1"
+    chmod +x "$root/$1"
+}
+write tools/nvidia-smi <<< 'exit 0'
+write tools/timeout << 'E'
+case $* in
+    *Suite.Hang) exit 124 ;;
+    *) exec "${@:4}" ;; # -k 5 SECONDS COMMAND...
+esac
+E
+write tools/compute-sanitizer << 'E'
+echo "========= Invalid __global__ read of size 4 bytes"
+echo "=========     at loss_kernel1+0x10 in loss.cu:12"
+exit 9
+E
+write build/test/kernel_test_gpu << 'E'
+case $* in
+    *--gtest_list_tests*) printf 'Suite.\n  First\n  Crash\n  Fail\n  Hang\n  Last\n' ;;
+    *Suite.Crash)
+        if [ "${MOBA_SYNC-}" = 1 ]; then echo "moba/loss.cu:99: kernel: an illegal memory access was encountered"; fi
+        kill -SEGV $$
+        ;;
+    *Suite.Fail) printf 'error 3e-1, allowed 1e-3\n[  FAILED  ] Suite.Fail\n' && exit 1 ;;
+    *Suite.First | *Suite.Last) echo "[       OK ]" ;;
+    *) exit 3 ;;
+esac
+E
+status=0
+PATH=$root/tools:$PATH OUT=$root/out MOBA_GPU_SECONDS='100000 100000 100000' \
+    "$root/test/gpu.sh" --tier 1 --only kernel_tests > "$root/printed" 2>&1 || status=$?
+wrong() {
+    echo "planted.sh: $1"
+    cat "$root/printed"
+    exit 1
+}
+expect() { # N PATTERN: lines of the table
+    if [ "$(grep -cE "$2" "$root/out/tier1.table.txt")" != "$1" ]; then wrong "not $1 times in the table: $2"; fi
+}
+if [ $status != 1 ]; then wrong "exit status $status, not 1"; fi
+expect 1 '^  Suite.Crash .*died, exit status 139 .*FAIL$'
+expect 1 '^  Suite.Fail .*failed .*FAIL$'
+expect 1 '^  Suite.Hang .*no end in .*FAIL$'
+expect 1 '^kernel tests .* 2 of 5 .*FAIL$'
+expect 4 'FAIL$'
+expect 1 '\| error 3e-1, allowed 1e-3$'
+expect 1 'Suite.Crash, MOBA_SYNC=1: exit status 139: moba/loss.cu:99: '
+expect 2 'memcheck: exit status 9: .*Invalid __global__ read'
+expect 2 '\| =========     at loss_kernel1'
+expect 0 'Suite.Hang, '
+grep -q '^=== kernel tests: Suite.Last' "$root/out/tier1.log.txt" || wrong "no Suite.Last in the log"
+echo "ok: a crash, a failure and a test without an end cost a row each"
