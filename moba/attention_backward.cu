@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             delta[threadIdx.x] = a.delta[row];
         }
         __syncthreads();
-        load_rows<DT>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
-        load_rows<DT>(dout, rows, T, s.D, packed,
-                      [&](int r) { return a.dout + s.query(x.token[r], it.head); });
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
+        load_rows<DT, T>(dout, rows, T, s.D, packed,
+                         [&](int r) { return a.dout + s.query(x.token[r], it.head); });
         RowSums<DT> dq;
         dq.zero();
         for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
@@ -175,8 +175,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     const int tm = tile_tm(), tn = tile_tn();
     KeyItem it;
     if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
-    load_rows<DT>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
-    load_rows<DT>(v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
+    load_rows<DT, T>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
+    load_rows<DT, T>(v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
     RowSums<DT> dk, dv;
     dk.zero();
     dv.zero();
@@ -193,8 +193,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
             first[r] = last[r] = 0;
         }
         __syncthreads();
-        load_rows<DT>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(token[r], head[r]); });
-        load_rows<DT>(dout, rows, T, s.D, packed, [&](int r) { return a.dout + s.query(token[r], head[r]); });
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(token[r], head[r]); });
+        load_rows<DT, T>(dout, rows, T, s.D, packed,
+                         [&](int r) { return a.dout + s.query(token[r], head[r]); });
         __syncthreads();
         float score[J][4] = {}, dp[J][4] = {};
         dot_rows<DT>(score, q, k, it.keys);

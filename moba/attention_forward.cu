@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         __syncthreads();
         take_rows<DT>(x, s, it, r0);
         __syncthreads();
-        load_rows<DT>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
         RowSums<DT> out;
         out.zero();
         float top[4], sum[4];

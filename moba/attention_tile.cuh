@@ -107,17 +107,17 @@ __device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + thr
 __device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond
-   D. from(r) points to D elements, 16-byte aligned if packed. Up to 8 loads of a thread are in
-   flight before the first is stored. A lane's 8 bf16 become 32 bytes, so the first halves of 8
+   D. from(r) points to D elements, 16-byte aligned if packed. All loads of `most` rows, up to 8 of
+   a thread, are in flight before the first is stored. A lane's 8 bf16 become 32 bytes, so the first halves of 8
    lanes would lie in 16 of the 32 banks, two in each. Lanes in every second group of 32 channels
    store their upper half first: then all banks are busy. */
-template <int DT, class From>
+template <int DT, int most = chunk_keys, class From>
 __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
     using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
     constexpr int N = pack_elements<E>, W = row_floats<DT>, threads = tile_threads<DT>;
     constexpr int across = (DT == 96 ? 128 : DT) / N,
                   down = threads / across;  // threads of a row; rows at once
-    constexpr int flight = down < chunk_keys / 8 ? 8 : down < chunk_keys ? chunk_keys / down : 1;
+    constexpr int flight = most / down > 8 ? 8 : most > down ? most / down : 1;
     if (packed) {
         const int d = threadIdx.x % across * N;
         for (int r0 = threadIdx.x / across; r0 < all_rows; r0 += flight * down) {
