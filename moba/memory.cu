@@ -136,7 +136,7 @@ void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     const bool small = bytes <= pinned_bytes;
     CUDA_CHECK(cudaMemcpyAsync(small ? pinned : dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
     synchronize_gpu(ctx);
-    if (small) { std::memcpy(dst, pinned, bytes); }
+    if (small && bytes > 0) { std::memcpy(dst, pinned, bytes); }
 }
 void copy_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
