@@ -261,7 +261,7 @@ void Model<E>::plan_or_point() {
                        ? (E*)logits_
                        : backward_.template take<E>("d logits", (size_t)chunk_tokens_ * c.vocab_size);
         sums_ = backward_.template take<double>("sums of losses, gradient norm", 3);
-        norm_ = (A*)(sums_ + 2);
+        norm_ = sums_ ? (A*)(sums_ + 2) : nullptr;
     }
 
     tokens_ = tables_.template take<int>("tokens", M);
