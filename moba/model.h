@@ -43,11 +43,12 @@ struct ParamInfo {
 /* Pointers to all weights, or to their gradients, or moments. */
 template <class X>
 struct LayerParams {
-    X *norm1, *q, *k, *v, *o, *k_conv, *norm2, *gate, *up, *down;
+    X *norm1 = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr, *k_conv = nullptr,
+      *norm2 = nullptr, *gate = nullptr, *up = nullptr, *down = nullptr;
 };
 template <class X>
 struct Params {
-    X *embed, *norm, *head;  // head == embed when tied
+    X *embed = nullptr, *norm = nullptr, *head = nullptr;  // head == embed when tied
     std::vector<LayerParams<X>> layers;
 };
 

@@ -135,14 +135,14 @@ TEST(Summary, EqualTokensAndEqualSeconds) {
     EXPECT_EQ(t.variants[1].at_equal_seconds.loss, 0.6);
     EXPECT_EQ(t.variants[0].final_loss, 0.1);
     // the quickest variant counts with all its seeds
-    json slow = run("full", 600, 50, {point(600, 50, 0.2)});
+    json slow = run("full", 600, 50, json::array({point(600, 50, 0.2)}));
     slow["seed"] = 2;
     const TaskFigures seeds = summarize({run("moba", 1000, 100, a), run("full", 600, 40, b), slow})[0];
     EXPECT_EQ(seeds.equal_seconds, 50);
     EXPECT_NEAR(seeds.variants[1].at_equal_seconds.loss, 0.4, 1e-12);
     // none in time: no figure
     const TaskFigures late =
-        summarize({run("moba", 1000, 100, {point(900, 90, 0.3)}), run("full", 600, 40, b)})[0];
+        summarize({run("moba", 1000, 100, json::array({point(900, 90, 0.3)})), run("full", 600, 40, b)})[0];
     EXPECT_TRUE(std::isnan(late.variants[0].at_equal_tokens.loss));
 }
 

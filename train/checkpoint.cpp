@@ -41,7 +41,7 @@ ModelFolder open_model(const std::string& path) {
     const auto ids = [&](const char* key) {  // one id, a list of them, or null
         std::vector<int> found;
         const json value = j.value(key, json());
-        for (const json& id : value.is_array() ? value : json{value}) {
+        for (const json& id : value.is_array() ? value : json::array({value})) {
             if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
                 found.push_back(id.get<int>());
             }
