@@ -128,7 +128,7 @@ void expect_recompute_same_bits() {
         const std::vector<int> fewer{20, 33};
         const Data first = data(lengths, c.vocab_size), second = data(fewer, c.vocab_size);
         for (int version : {0, 1}) {
-            const auto run = [&, dropout = dropout](bool recompute) {
+            const auto run = [&, c = c, dropout = dropout](bool recompute) {  // clang 14 to 18 want it so
                 Model<E> model = make<E>(c, lengths,
                                          {.training = true,
                                           .recompute = recompute,
