@@ -160,7 +160,8 @@ __device__ void store_floats(float* to, const Pack<uint32_t, 4>& x, bool upper_f
 }
 
 /* The sum over a warp, in every lane; always added in the same order. */
-__device__ inline float warp_sum(float x) {
+template <class X>
+__device__ X warp_sum(X x) {
     for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }

@@ -4,13 +4,6 @@
 
 static const int sum_threads = 1024;
 
-// In every lane.
-template <class X>
-__device__ X sum_of_warp(X x) {
-    for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
-    return x;
-}
-
 /* Maps     one block of 1024 threads; a thread -> every 1024th token
    Memory   coalesced; a sum of every warp in shared memory
    Sync     one barrier between the sums of the warps and their adding by the first warp */
@@ -26,16 +19,16 @@ __global__ static void __launch_bounds__(sum_threads)
         sum += (double)loss[m];
         right += correct[m];
     }
-    sum = sum_of_warp(sum);
-    right = sum_of_warp(right);
+    sum = warp_sum(sum);
+    right = warp_sum(right);
     if (lane == 0) {
         loss_of_warp[warp] = sum;
         right_of_warp[warp] = right;
     }
     __syncthreads();
     if (warp > 0) { return; }
-    sum = sum_of_warp(loss_of_warp[lane]);
-    right = sum_of_warp(right_of_warp[lane]);
+    sum = warp_sum(loss_of_warp[lane]);
+    right = warp_sum(right_of_warp[lane]);
     if (lane == 0) {
         sums[0] += sum;
         sums[1] += (double)right;

@@ -79,8 +79,7 @@ static void note_compilation(int device, int major) {
     if (none) { return; }
     std::fprintf(stderr,
                  "moba: no kernels were compiled for this GPU (sm_%d%d); its driver compiles them now, which "
-                 "takes about a "
-                 "minute the first time\n",
+                 "takes about a minute the first time\n",
                  major, minor);
 }
 

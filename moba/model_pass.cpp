@@ -306,9 +306,7 @@ void Model<E>::update() {
 
 template <class E>
 double Model<E>::gradient_norm() {
-    A norm;
-    memory_->to_host(ctx_, &norm, norm_, sizeof norm);
-    return (double)norm;
+    return step_result().norm;
 }
 
 template <class E>

@@ -29,6 +29,18 @@ void rope_angles_cpu(A* cosine, A* sine, const A* table, int position, int D) {
     }
 }
 
+template <class E>
+void rope_head_cpu(E* y, const E* x, const acc_t<E>* cosine, const acc_t<E>* sine, int D) {
+    using A = acc_t<E>;
+    const int half = D / 2;
+#pragma omp simd
+    for (int i = 0; i < half; i++) {
+        const A re = A(x[i]), im = A(x[i + half]);
+        y[i] = E(re * cosine[i] - im * sine[i]);
+        y[i + half] = E(re * sine[i] + im * cosine[i]);
+    }
+}
+
 // sign = +1 forward, -1 backward
 template <class E>
 static void rotate(E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape s, int sign) {
@@ -43,12 +55,7 @@ static void rotate(E* y, const E* x, const int* position, const acc_t<E>* table,
             for (int i = 0; i < half; i++) { sine[i] *= sign; }
             for (int h = 0; h < s.H; h++) {
                 const size_t o = (m * s.H + h) * s.D;
-#pragma omp simd
-                for (int i = 0; i < half; i++) {
-                    const A re = A(x[o + i]), im = A(x[o + i + half]);
-                    y[o + i] = E(re * cosine[i] - im * sine[i]);
-                    y[o + i + half] = E(re * sine[i] + im * cosine[i]);
-                }
+                rope_head_cpu(y + o, x + o, cosine, sine, s.D);
             }
         }
     });
@@ -65,6 +72,7 @@ void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, cons
 }
 
 #define INSTANTIATE(E)                                                                                       \
+    template void rope_head_cpu(E*, const E*, const acc_t<E>*, const acc_t<E>*, int);                        \
     template void rope_forward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);        \
     template void rope_backward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);
 INSTANTIATE(double)

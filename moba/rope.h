@@ -25,6 +25,9 @@ size_t rope_table_size(int max_positions, int D);
 /* cos and sin of position * f[i], for i < D/2, from a table. */
 template <class A>
 void rope_angles_cpu(A* cosine, A* sine, const A* table, int position, int D);
+/* y = the rotation of one head x of D elements by these angles; y may be x. */
+template <class E>
+void rope_head_cpu(E* y, const E* x, const acc_t<E>* cosine, const acc_t<E>* sine, int D);
 /* frequencies: D/2 values f[i]. Host memory. */
 template <class A>
 void rope_fill_table(A* table, const std::vector<double>& frequencies, int max_positions);

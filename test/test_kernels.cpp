@@ -426,8 +426,8 @@ TEST(Kernels, NormOfManyPartialSums) {
     release_gpu((char*)g, n * sizeof(float)), release_gpu((char*)norm, sizeof(float));
 }
 
-// The GPU rounds to bf16 by an instruction of its own; its bits are the CPU's: ties, overflow, zeros, NaN. One by one (version 1)
-// and in pairs (version 2), and from any float (AdamW's copy of the weights).
+// Rounding to bf16 gives the same bits on the GPU and the CPU, also for ties, overflow, zeros and NaN. Tried for single values
+// (version 1), for pairs (version 2), and for any float (AdamW's copy of the weights).
 TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
     std::vector<bf16> special;
     for (uint16_t bits : {0x0000, 0x0001, 0x007f, 0x0080, 0x3b80, 0x3b81, 0x3c00, 0x3c40, 0x3f80, 0x3f81,
