@@ -26,6 +26,7 @@ alignas(1024) thread_local unsigned char shared_memory[max_shared_bytes];
 namespace simt {
 
 __thread Context context;
+__thread void (*thread_ends)(), (*round_ends)();
 
 namespace {
 
@@ -149,6 +150,7 @@ thread_local char block_begin, barrier_place[2], block_end;  // only their addre
 void thread_main() {
     leave(&block_begin);
     (*kernel_body)();
+    if (thread_ends) { thread_ends(); }
     come(&block_end);
     Fiber* me = context.current;
     me->state = State::done;
@@ -214,10 +216,14 @@ void to_fiber(Fiber& f) {
                  context.block.z);
     for (unsigned i = 0; i < context.num_threads; i++) {
         const Fiber& f = context.fibers[i];
-        if (f.state == State::at_barrier || f.state == State::at_warp_op) {
+        const char* where = f.state == State::at_barrier   ? "__syncthreads"
+                            : f.state == State::at_named   ? "named barrier"
+                            : f.state == State::at_warp_op ? "warp operation"
+                            : f.state == State::polling    ? "mbarrier"
+                                                           : nullptr;
+        if (where) {
             std::fprintf(stderr, "  thread (%u,%u,%u) waits at a %s, %s:%d\n", f.thread.x, f.thread.y,
-                         f.thread.z, f.state == State::at_barrier ? "__syncthreads" : "warp operation",
-                         f.site.file, f.site.line);
+                         f.thread.z, where, f.site.file, f.site.line);
         }
     }
     std::abort();
@@ -256,13 +262,16 @@ void order_threads(unsigned index) {
                      [&](unsigned a, unsigned b) { return rank[a / warp_lanes] < rank[b / warp_lanes]; });
 }
 
+constexpr unsigned most_in_vain = 1000;  // copies land within a few rounds
+
 void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     const unsigned n = block.x * block.y * block.z;
     pool.need(n);
     context.fibers = pool.fibers.data();
     context.warps = pool.warps.data();
     context.num_threads = context.num_live = n;
-    context.num_at_barrier = context.barriers = 0;
+    context.num_at_barrier = context.barriers = context.rounds = 0;
+    context.serial++;
     context.grid_size = {grid.x, grid.y, grid.z};
     context.block_size = {block.x, block.y, block.z};
     context.block = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
@@ -282,26 +291,34 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     }
     come(&block_begin);
     order_threads(index);
+    unsigned in_vain = 0;  // rounds in which threads did nothing but poll
     while (context.num_live) {
-        bool any = false;
+        bool any = false, polled = false;
         for (unsigned begin = 0, end; begin < n; begin = end) {
             // greedy: the threads of one warp, until all of them wait for others; else every thread once
             const unsigned warp = context.fibers[pool.order[begin]].warp;
             end = begin + 1;
             while (end < n && (!settings().greedy || context.fibers[pool.order[end]].warp == warp)) { end++; }
-            bool ran;
+            bool ran, first = true;
             do {
                 ran = false;
                 for (unsigned i = begin; i < end; i++) {
                     Fiber& f = context.fibers[pool.order[i]];
-                    if (f.state != State::ready) { continue; }
-                    any = ran = true;
+                    if (f.state != State::ready && (f.state != State::polling || !first)) { continue; }
+                    f.state = State::ready;
                     context.current = &f;
                     context.thread = f.thread;
                     to_fiber(f);
+                    (f.state == State::polling ? polled : ran) = true;
                 }
+                any |= ran;
+                first = false;
             } while (ran && settings().greedy);
         }
+        context.rounds++;
+        if (round_ends) { round_ends(); }
+        in_vain = any ? 0 : in_vain + 1;
+        if (polled && in_vain < most_in_vain) { continue; }
         if (context.num_at_barrier && context.num_at_barrier == context.num_live) {
             open_barrier();
         } else if (!any) {
@@ -319,6 +336,12 @@ void yield() {
     __tsan_switch_to_fiber(scheduler_sanitizer, __tsan_switch_to_fiber_no_sync);
 #endif
     simt_switch(&me.stack_pointer, scheduler_stack);
+}
+
+void poll(Site site) {
+    context.current->state = State::polling;
+    context.current->site = site;
+    yield();
 }
 
 void fail(const char* what, Site s) {

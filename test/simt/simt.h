@@ -39,7 +39,7 @@
 namespace simt {
 
 constexpr int warp_lanes = 32;
-enum class State : uint8_t { ready, at_barrier, at_warp_op, done };
+enum class State : uint8_t { ready, at_barrier, at_named, at_warp_op, polling, done };
 
 struct Site {  // a line of a kernel, for messages
     const char* file;
@@ -65,10 +65,14 @@ struct Context {  // of the block that this core works on
     Fiber *current, *fibers;
     Warp* warps;
     unsigned num_threads, num_live, num_at_barrier, barriers;
+    unsigned serial, rounds;  // of the block on this core; of the scheduler in the block
 };
 extern __thread Context context;
+// What async.cpp does before a thread ends, and after every round of the scheduler
+extern __thread void (*thread_ends)(), (*round_ends)();
 
-void yield();  // to the next thread of the block
+void yield();     // to the next thread of the block
+void poll(Site);  // the same, of a thread that looks again in the next round: all of them in vain are a deadlock
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 void check_shared(const void* kernel, size_t bytes);  // that this launch may have so much

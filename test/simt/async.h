@@ -1,0 +1,113 @@
+/* Tensor cores, asynchronous copies and barriers of the simulator, as strict as the PTX manual. Included by tensor.cuh, whose
+   wrappers these are.
+
+   cp.async   the destination is NaN from the copy's issue to cp_async_wait; the source is read at the wait
+   wgmma      accumulators are NaN from issue to wgmma_wait; shared memory and registers of A are read at the wait. So who waits too
+              late, or writes an operand too early, gets wrong numbers in every order of threads
+   proxies    the tensor cores see a copy of shared memory of their own, which starts as NaN. What a thread has written by
+              store_operand, stmatrix or cp.async gets there when that thread calls fence_proxy_async
+   Errors     stop with a line: no wgmma_fence between a wait and the next product, accumulators touched while a product runs, lanes
+              with different descriptors, half a warpgroup, copies or products in flight when a thread ends, an mbarrier that was not
+              initialised, a named barrier with two numbers of threads, addresses outside shared memory
+   Counted    bank conflicts of ldmatrix and stmatrix
+   Not seen   the tensor cores' own rounding, the order of memory between warps beyond the order of threads, clusters, TMA */
+#pragma once
+#include "test/simt/simt.h"
+
+namespace simt {
+
+/* Of all ldmatrix and stmatrix so far: groups of 8 rows, and turns beyond one for each. */
+struct MatrixAccesses {
+    long rows8, conflicts;
+};
+MatrixAccesses matrix_accesses();
+
+// Bytes from the start of dynamic shared memory
+uint32_t shared_address(const void*);
+
+void cp_async(void* to, const void* from, uint32_t bytes, bool there, Site);
+void cp_async_commit();
+void cp_async_wait_for(int newest);
+
+void mbarrier_init(uint64_t*, unsigned count);
+void mbarrier_arrive(uint64_t*);
+bool mbarrier_try_wait(uint64_t*, unsigned parity);
+void mbarrier_poll(uint64_t*, unsigned parity, Site);
+void cp_async_arrive(uint64_t*);
+void named_barrier(unsigned id, unsigned threads, bool wait, Site);
+
+void note_operand(const void*, uint32_t bytes);  // written: a fence will show it to the tensor cores
+void fence_proxy_async();
+
+void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site);
+void load_matrices(uint32_t* r, const void* row, bool transposed, Site);
+void store_matrices(void* row, const uint32_t* r, bool transposed, Site);
+
+// a: registers, or null: desc_a
+struct Product {
+    int N;
+    bool a_transposed, b_transposed, accumulate;
+    float* d;
+    const uint32_t* a;
+    uint64_t desc_a, desc_b;
+};
+void wgmma_issue(const Product&, Site);
+void wgmma_fence_warp(Site);
+void wgmma_commit_warp(Site);
+void wgmma_wait_for(int newest, Site);
+
+}  // namespace simt
+
+// ---- what a kernel sees: the wrappers of tensor.cuh ----
+
+using simt::cp_async_arrive, simt::cp_async_commit, simt::fence_proxy_async, simt::mbarrier_arrive, simt::mbarrier_init,
+    simt::mbarrier_try_wait, simt::shared_address;
+
+inline void cp_async_16(void* to, const void* from, bool there = true, SIMT_SITE) {
+    simt::cp_async(to, from, 16, there, SIMT_HERE);
+}
+inline void cp_async_4(void* to, const void* from, SIMT_SITE) { simt::cp_async(to, from, 4, true, SIMT_HERE); }
+template <int newest>
+void cp_async_wait() {
+    simt::cp_async_wait_for(newest);
+}
+inline void mbarrier_wait(uint64_t* b, unsigned parity, SIMT_SITE) { simt::mbarrier_poll(b, parity, SIMT_HERE); }
+inline void mbarrier_fence_init() {}
+inline void barrier_sync(unsigned id, unsigned threads, SIMT_SITE) {
+    simt::named_barrier(id, threads, true, SIMT_HERE);
+}
+inline void barrier_arrive(unsigned id, unsigned threads, SIMT_SITE) {
+    simt::named_barrier(id, threads, false, SIMT_HERE);
+}
+template <class T>
+void store_operand(T* p, const T& x) {
+    *p = x;
+    simt::note_operand(p, sizeof(T));
+}
+inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, SIMT_SITE) {
+    simt::mma_16x8x16(c, a, b0, b1, SIMT_HERE);
+}
+template <bool transposed>
+void ldmatrix_x4(uint32_t (&r)[4], const void* row, SIMT_SITE) {
+    simt::load_matrices(r, row, transposed, SIMT_HERE);
+}
+template <bool transposed>
+void stmatrix_x4(void* row, const uint32_t (&r)[4], SIMT_SITE) {
+    simt::store_matrices(row, r, transposed, SIMT_HERE);
+}
+template <int N, bool a_transposed, bool b_transposed>
+void wgmma(float (&d)[N / 8][4], uint64_t a, uint64_t b, bool accumulate, SIMT_SITE) {
+    simt::wgmma_issue({N, a_transposed, b_transposed, accumulate, &d[0][0], nullptr, a, b}, SIMT_HERE);
+}
+template <int N, bool b_transposed>
+void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, bool accumulate, SIMT_SITE) {
+    simt::wgmma_issue({N, false, b_transposed, accumulate, &d[0][0], a, 0, b}, SIMT_HERE);
+}
+inline void wgmma_fence(SIMT_SITE) { simt::wgmma_fence_warp(SIMT_HERE); }
+inline void wgmma_commit(SIMT_SITE) { simt::wgmma_commit_warp(SIMT_HERE); }
+template <int newest, class... Registers>
+void wgmma_wait(Registers&...) {  // a site cannot follow a pack of arguments: this line is named
+    simt::wgmma_wait_for(newest, {__builtin_FILE(), __builtin_LINE()});
+}
+inline float exp2_fast(float x) { return exp2f(x); }
+inline float log2_fast(float x) { return log2f(x); }
