@@ -161,21 +161,54 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
-static int version_for(const Ctx& ctx, const AttentionShape& s) {
+/* Versions 3 and 4 fit bf16, D 64 or 128, blocks of at most 128 keys, and lists whose entries they can divide by K with one
+   multiplication. */
+template <class E>
+static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
+    if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) { return false; }
+    const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
+    return seqs.level[0].size <= 128 && seqs.num_tokens * K * K <= 1ull << 32;
+}
+// wgmma is in the code that was compiled for sm_90a, which only a card of that architecture runs.
+static bool has_wgmma() {
+#ifdef SIMT_CPU
+    return true;
+#elif defined(MOBA_SM_90A)
+    static const bool has = [] {
+        int device = 0, major = 0, minor = 0;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+        return major == 9 && minor == 0;
+    }();
+    return has;
+#else
+    return false;
+#endif
+}
+template <class E>
+int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
+    const bool tensor =
+        tensor_fits<E>(seqs, s) && (!backward || tensor_backward_bytes(s.D, seqs.level[0].size) <= max_shared_memory());
+    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
+}
+template <class E>
+static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
     REQUIRE(s.H % s.G == 0 && s.H <= 65535, "H = %d, G = %d", s.H, s.G);
     if (s.D > max_head_dim_gpu) {
         throw Error("head_dim = " + std::to_string(s.D) + ": the GPU's kernels take at most " +
                     std::to_string(max_head_dim_gpu));
     }
-    return choose_version(ctx, s.D <= max_tiled_head_dim ? 2 : 1);
+    return choose_version(ctx, attention_versions_gpu<E>(seqs, s, backward));
 }
 
 template <class E>
 void attention_forward_gpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v,
                            Routing routing, const Sequences& seqs, AttentionShape s) {
     AttentionOperands<E> a{out, lse, q, k, v, nullptr, nullptr, nullptr, nullptr, nullptr};
-    if (version_for(ctx, s) == 2) {
-        tiled_forward_gpu(ctx, a, routing, seqs, s);
+    const int version = version_for<E>(ctx, seqs, s, false);
+    if (version >= 2) {
+        tiled_forward_gpu(ctx, a, routing, seqs, s, version);
         return;
     }
     each_heads(routing, seqs, s, [&](const Heads& h) {
@@ -188,7 +221,7 @@ template <class E>
 void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
                             const E* k, const E* v, const acc_t<E>* lse, Routing routing,
                             const Sequences& seqs, AttentionShape s) {
-    const int version = version_for(ctx, s);
+    const int version = version_for<E>(ctx, seqs, s, true);
     const size_t rows = round_up((size_t)s.H * seqs.num_tokens, (size_t)64);
     REQUIRE(rows * sizeof(float) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
     float* delta = (float*)ctx.workspace;
@@ -197,11 +230,11 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     launch(attention_delta_kernel<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout, out,
            all);
     LAUNCHED(ctx);
-    if (version == 2) {
+    if (version >= 2) {
         Ctx rest = ctx;
         rest.workspace += rows * sizeof(float);
         rest.workspace_bytes -= rows * sizeof(float);
-        tiled_backward_gpu(rest, a, routing, seqs, s);
+        tiled_backward_gpu(rest, a, routing, seqs, s, version);
         return;
     }
     each_heads(routing, seqs, s, [&](const Heads& h) {
@@ -231,6 +264,7 @@ size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int nu
     template void attention_backward_gpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
                                          const E*, const acc_t<E>*, Routing, const Sequences&,               \
                                          AttentionShape);                                                    \
+    template int attention_versions_gpu<E>(const Sequences&, AttentionShape, bool);                          \
     template size_t attention_workspace_bytes_gpu<E>(int, int, int, int, AttentionShape, bool);
 INSTANTIATE(float)
 INSTANTIATE(bf16)

@@ -65,11 +65,15 @@ inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, con
 
 constexpr int max_tiled_head_dim = 128;
 
-// attention_forward.cu and attention_backward.cu: version 2
+// attention_forward.cu and attention_backward.cu: versions 2 to 4. They share items, parts and the kernels that add these up
 template <class E>
-void tiled_forward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape);
+void tiled_forward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
+                       int version);
 template <class E>
-void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape);
+void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
+                        int version);
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
                                  bool backward);
+/* Shared memory that versions 3 and 4 of the backward pass need for blocks of S keys. attention_mma_backward.cu */
+size_t tensor_backward_bytes(int D, int S);

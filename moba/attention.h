@@ -60,3 +60,7 @@ void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
 template <class E>
 size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
                                      bool backward);
+
+/* The last version of the GPU's kernels that fits these sizes, elements E and this card. */
+template <class E>
+int attention_versions_gpu(const Sequences&, AttentionShape, bool backward);

@@ -239,21 +239,23 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* dk, dv of a key: the sum over the items of its block
+/* dk, dv of a key: the sum over the items of its block, if it has at least least_items
    Maps     a thread -> N channels of a key and key/value head
    Memory   coalesced, 4 N bytes of dk and of dv a thread
    Order    items one after another: fixed */
 template <class E, int N>
-__global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items) {
+__global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items,
+                                          int least_items) {
     const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
     const int t = (int)(i / packs), d = (int)(i % packs) * N;
     if (t >= s.M) { return; }
     const int kv_head = blockIdx.y, head = kv_head * s.group(), block = s.blocks.own[t], g = s.kv_head(head);
     const int begin = list_begin(s, head, s.group(), block), end = list_begin(s, head, s.group(), block + 1),
-              start = s.blocks.start[block];
+              start = s.blocks.start[block], count = (end - begin + items.entries - 1) / items.entries;
+    if (count < least_items) { return; }
     float dk[N] = {}, dv[N] = {};
 #pragma unroll 2
-    for (int item = 0; item < (end - begin + items.entries - 1) / items.entries; item++) {
+    for (int item = 0; item < count; item++) {
         const float* from =
             sums.row(kv_head, start, item ? begin / items.entries + item - 1 : -1, t - start) + d;
         const Pack<float, N> x = load_pack<float, N>(from), y = load_pack<float, N>(from + s.D);
@@ -296,31 +298,35 @@ static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const K
 
 template <class E>
 void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
-                        AttentionShape shape) {
+                        AttentionShape shape, int version) {
     const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout, a.dq, a.dk, a.dv});
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
-            with_tile(s.D,
-                      [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
+            int least_items = 1;  // that dk and dv are summed over; where there is one, it may write them itself
+            if (version == 2) {
+                with_tile(s.D,
+                          [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
+                with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
+            } else if constexpr (std::is_same_v<E, bf16>) {
+                least_items = 2;
+                (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s, key_items);
+            }
             if (s.chosen) {
                 constexpr int N = pack_elements<E>;
                 launch(packed ? attention_dq_sum_kernel<E, N> : attention_dq_sum_kernel<E, 1>,
                        channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, w.part,
                        s);
                 LAUNCHED(ctx);
-            }
-            with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
-            if (s.chosen) {
                 launch(packed ? attention_dkdv_sum_kernel<E, 4> : attention_dkdv_sum_kernel<E, 1>,
                        channels_grid(s, packed ? 4 : 1, s.count / s.group()), channels_threads, 0, ctx.stream,
-                       a, sums, s, key_items);
+                       a, sums, s, key_items, least_items);
                 LAUNCHED(ctx);
             }
         });
 }
 
 template void tiled_backward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
-                                 AttentionShape);
+                                 AttentionShape, int);
 template void tiled_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
-                                 AttentionShape);
+                                 AttentionShape, int);

@@ -1,12 +1,6 @@
 /* Attention on the GPU, version 2, forward: tiles with a running softmax, and for MoBA the merge of a query's blocks. */
 #include "moba/attention_tile.cuh"
 
-template <class E>
-struct Part {  // results of (query, block); null for full and window
-    E* out;
-    float* lse;
-};
-
 /* out, lse of an item's queries, or their part of it
    Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
    Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
@@ -130,10 +124,14 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
 
 template <class E>
 void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
-                       AttentionShape shape) {
+                       AttentionShape shape, int version) {
     each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
         const Part<E> part{w.part, w.part_lse};
-        with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+        if (version == 2) {
+            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+        } else if constexpr (std::is_same_v<E, bf16>) {
+            (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+        }
         if (s.chosen) {
             constexpr int N = pack_elements<E>;
             const bool packed = packable<E>(s.D, {a.out});
@@ -145,6 +143,6 @@ void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r,
 }
 
 template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
-                                AttentionShape);
+                                AttentionShape, int);
 template void tiled_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
-                                AttentionShape);
+                                AttentionShape, int);

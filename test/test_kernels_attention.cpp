@@ -47,8 +47,17 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
     name << "attention";
     for (int n : c.lengths) { name << " " << n; }
     name << " D" << c.D << " S" << c.S << " K" << c.K;
-    expect_kernels(
-        name.str(), versions, [&](auto& room) { attend(room, c, batch, choice); }, first);
+    const auto run = [&](auto& room) { attend(room, c, batch, choice); };
+    if (first <= 2) { expect_kernels_of<float>(name.str(), versions, run, first); }
+    const AttentionShape s = shape_of(c);
+    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false), attention_versions_gpu<bf16>(batch.seqs, s, true));
+    expect_kernels_of<bf16>(name.str(), std::max(versions, tensor), run, first);
+}
+// bf16 on tensor cores: versions 3 and 4, or, on other cards, those of them that fit
+void expect_tensor_cores(const Case& c) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
+    expect_attention(c, 2, 3);
 }
 
 // A shuffle costs the simulator more than a product: the plain version runs on few tokens.
@@ -87,6 +96,22 @@ TEST(KernelsAttention, Moba) {
                           {{200}, 8, 1, 2, moba, 0, 16, 64},  // most slots for the fewest sums
                           {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2}}) {
         expect_attention(c, 2, tiles_only);
+    }
+}
+
+// Every tile: 16 to 128 keys in it, heads of 64 and 128; blocks shorter than their tile; one query and many; a list of many items.
+TEST(KernelsAttention, TensorCores) {
+    for (const Case& c : {Case{{140}, 1, 1, 128, moba, 0, 128, 2},
+                          {{201}, 1, 1, 128, moba, 0, 64, 2},
+                          {{90, 1, 129, 16, 33}, 6, 2, 64, moba, 0, 32, 3},
+                          {{300}, 2, 1, 64, moba, 0, 128, 2},
+                          {{180}, 2, 1, 128, moba, 0, 16, 5},
+                          {{150, 9}, 2, 1, 128, moba, 0, 20, 3},
+                          {{260, 140}, 2, 2, 64, moba, 0, 64, 64},  // every past block
+                          {{1, 1, 2}, 2, 1, 128, moba, 0, 128, 2},
+                          {{150, 30}, 4, 4, 64, moba, 0, 64, 2, 2},  // mixed block sizes
+                          {{1200}, 2, 1, 64, moba, 0, 16, 2, 1, Gate::sink}}) {
+        expect_tensor_cores(c);
     }
 }
 
@@ -189,6 +214,7 @@ TEST(KernelsAttention, LargeScores) {
     const auto run = [&](auto& room) { attend(room, c, batch, choice); };
     expect_kernels_of<float>("large scores", 2, run, 1, 3e-5);
     expect_kernels_of<bf16>("large scores", 2, run);
+    expect_tensor_cores({{60, 30}, 2, 1, 64, moba, 0, 16, 3, 1, Gate::topk, 300});
 }
 
 }  // namespace
