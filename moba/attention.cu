@@ -169,23 +169,6 @@ static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
     const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
     return seqs.level[0].size <= 128 && seqs.num_tokens * K * K <= 1ull << 32;
 }
-// wgmma is in the code that was compiled for sm_90a, which only a card of that architecture runs.
-static bool has_wgmma() {
-#ifdef SIMT_CPU
-    return true;
-#elif defined(MOBA_SM_90A)
-    static const bool has = [] {
-        int device = 0, major = 0, minor = 0;
-        CUDA_CHECK(cudaGetDevice(&device));
-        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-        CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
-        return major == 9 && minor == 0;
-    }();
-    return has;
-#else
-    return false;
-#endif
-}
 template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
     const bool tensor =

@@ -85,7 +85,7 @@ __global__ void __launch_bounds__(128, 2)
     const auto load_q = [&](const int(&id)[2 * tiles]) {
 #pragma unroll
         for (int m = 0; m < tiles; m++) {
-            load_queries<D>(q[m], a.q + s.query(query_of(id[2 * m]), it.head),
+            load_exchanged_rows<D>(q[m], a.q + s.query(query_of(id[2 * m]), it.head),
                             a.q + s.query(query_of(id[2 * m + 1]), it.head));
         }
     };

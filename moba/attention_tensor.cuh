@@ -4,13 +4,9 @@
    A block's keys are one tile. So the softmax of a (query, block) is exact in one step, without a running maximum, and its scores and
    its output are never in registers at the same time.
 
-   Forward: queries go from device memory straight into A fragments (tensor.cuh), outputs from C fragments straight to device memory,
-   16 bytes a lane and 64 neighbouring bytes for a row and instruction, without shared memory and without shuffles. For that the
-   channels of K and V change places within groups of 32 when they are loaded, once for an item. Word m (2 channels) of 16-byte piece c
-   of a group of 4 pieces goes to word c of piece m. Then
-     q    lane c holds piece c of a group: its words w0 w1 w2 w3 are (k 2c, 2c+8) of the first and of the second 16 channels
-     out  the results of lane c in 4 neighbouring 8-column products are the 8 channels of piece c
-   A sum over channels does not depend on their order as long as q and K agree. */
+   Forward: queries go from device memory straight into A fragments, outputs from C fragments straight to device memory, 16 bytes a lane
+   and 64 neighbouring bytes for a row and instruction, without shared memory and without shuffles. For that the channels of K and V
+   are exchanged (tensor.cuh) when they are loaded, once for an item. */
 #pragma once
 #include "moba/attention_items.cuh"
 #include "moba/tensor.cuh"
@@ -59,22 +55,6 @@ struct Divisor {
     }
 };
 
-/* The A fragments of 16 rows of q: this lane's rows g and g + 8. */
-template <int D>
-__device__ __forceinline__ void load_queries(uint32_t (&q)[D / 16][4], const bf16* row_g, const bf16* row_g8) {
-    const int c = threadIdx.x % 4;
-#pragma unroll
-    for (int group = 0; group < D / 32; group++) {
-        const Pack<uint32_t, 4> x = load_pack<uint32_t, 4>((const uint32_t*)(row_g + 32 * group + 8 * c)),
-                                y = load_pack<uint32_t, 4>((const uint32_t*)(row_g8 + 32 * group + 8 * c));
-#pragma unroll
-        for (int h = 0; h < 2; h++) {
-            q[2 * group + h][0] = x.at[2 * h], q[2 * group + h][2] = x.at[2 * h + 1];
-            q[2 * group + h][1] = y.at[2 * h], q[2 * group + h][3] = y.at[2 * h + 1];
-        }
-    }
-}
-
 /* The columns of row g (half 0) or g + 8 (half 1), times factor */
 template <int columns>
 __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[columns][4], int half, float factor) {
@@ -89,16 +69,6 @@ __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[co
         }
         store_pack((uint32_t*)(row + 32 * group + 8 * c), x);
     }
-}
-
-// Four lanes share a row.
-__device__ __forceinline__ float quad_max(float x) {
-    x = max(x, __shfl_xor_sync(all_lanes, x, 1));
-    return max(x, __shfl_xor_sync(all_lanes, x, 2));
-}
-__device__ __forceinline__ float quad_sum(float x) {
-    x += __shfl_xor_sync(all_lanes, x, 1);
-    return x + __shfl_xor_sync(all_lanes, x, 2);
 }
 
 /* The scores of rows g and g + 8 against all keys of the tile become probabilities, rounded, as A fragments. factor: 1 / their sums.

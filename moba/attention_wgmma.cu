@@ -22,7 +22,7 @@ __global__ void __launch_bounds__(128, 3)
     load_entries(next, s, it.first, first + 64, it.rows);
     uint32_t q[D / 16][4];
     const auto load_q = [&](const int(&id)[2]) {
-        load_queries<D>(q, a.q + s.query(query_of(id[0]), it.head), a.q + s.query(query_of(id[1]), it.head));
+        load_exchanged_rows<D>(q, a.q + s.query(query_of(id[0]), it.head), a.q + s.query(query_of(id[1]), it.head));
     };
     load_q(id);
     load_exchanged<D, S>(k, it.keys, [&](int r) { return a.k + s.key(it.key + r, it.kv); });

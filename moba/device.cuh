@@ -183,6 +183,9 @@ inline RowThreads threads_for_rows(size_t rows, int across) {
 __device__ inline size_t row_of_thread() { return (size_t)blockIdx.x * blockDim.y + threadIdx.y; }
 __device__ inline int pack_of_thread() { return (int)(blockIdx.y * blockDim.x + threadIdx.x); }
 
+/* Whether this card has wgmma and the kernels were compiled for it: both are sm_90a. memory.cu */
+bool has_wgmma();
+
 /* The version to run: the one asked for, else the best of those that fit. Nothing has been launched yet when it throws. */
 inline int choose_version(const Ctx& ctx, int best) {
     if (ctx.version < 0 || ctx.version > best) {

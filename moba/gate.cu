@@ -1,44 +1,27 @@
 /* The gate on the GPU: block means, the choice, and the choice turned around into lists. Contract: gate.h; definition: gate.cpp. */
-#include "moba/gate.h"
+#include "moba/gate.cuh"
 #include "moba/sort.cuh"
+#include "moba/tensor.cuh"
 #include <algorithm>
-
-// Query heads that go together: those of one block table and one K that lie together. Grid y -> one of them
-struct GateHeads {
-    BlockTable blocks;
-    int M, H, G, D;
-    int first;     // of the query heads
-    int K, width;  // of a row of means: D and zeros
-    Gate gate;
-};
 
 // All heads, or with mixed block sizes those of one key/value head.
 static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
 
 static const int pad = 32;  // rows of means are a multiple of this
 
-/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E
+/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E; exchange: channels in the order of tensor.cuh
    Maps     grid x -> a block of keys, grid y -> a key/value head, a thread -> a channel
    Memory   coalesced along the channels of a key */
-template <class E>
+template <class E, bool exchange>
 __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
     const int n = blockIdx.x, begin = s.blocks.start[n], end = s.blocks.start[n + 1];
     const int g = s.first / (s.H / s.G) + blockIdx.y;
     for (int d = threadIdx.x; d < s.width; d += blockDim.x) {
         float sum = 0;
         for (int t = begin; t < end && d < s.D; t++) { sum += (float)k[((size_t)t * s.G + g) * s.D + d]; }
-        mean[((size_t)blockIdx.y * s.blocks.num_blocks + n) * s.width + d] = E(sum / (end - begin));
+        mean[((size_t)blockIdx.y * s.blocks.num_blocks + n) * s.width + (exchange ? exchanged(d) : d)] =
+            E(sum / (end - begin));
     }
-}
-
-// The means and the choices of the block's head.
-template <class E>
-__device__ const E* means_of_head(const E* mean, const GateHeads& s) {
-    const int group = s.H / s.G, g = (s.first + blockIdx.y) / group - s.first / group;
-    return mean + (size_t)g * s.blocks.num_blocks * s.width;
-}
-__device__ static int* choices_of_head(int* chosen, const GateHeads& s) {
-    return chosen + (size_t)blockIdx.y * s.M * s.K;
 }
 
 /* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
@@ -334,10 +317,16 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_lev
 }
 
 template <class E>
+int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
+    const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && (s.D == 64 || s.D == 128) &&
+                        (s.K << (seqs.num_levels - 1)) <= max_tensor_top_k && packable<E>(s.D, {q});
+    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= 128 ? 2 : 1;
+}
+template <class E>
 void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
     REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
-    const int version = choose_version(ctx, s.D <= 128 ? 2 : 1);
+    const int version = choose_version(ctx, gate_versions_gpu(q, seqs, s));
     const int heads = heads_together(seqs.num_levels, s), M = seqs.num_tokens;
     E* mean = (E*)ctx.workspace;
     for (int h = 0; h < s.H; h += heads) {
@@ -347,7 +336,7 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, pad), s.gate};
         int* chosen = r.chosen + s.first_slot(seqs, h);
         if (s.gate == Gate::topk) {
-            launch(gate_means_kernel<E>, dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256),
+            launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>, dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256),
                    0, ctx.stream, mean, k, a);
             LAUNCHED(ctx);
         }
@@ -355,6 +344,9 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
             const int threads = 64;
             launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
                    8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
+        } else if (version >= 3) {
+            if constexpr (std::is_same_v<E, bf16>) { gate_choose_tensor(ctx, version, chosen, q, mean, a, heads); }
+            continue;
         } else {
             const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
             launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
@@ -366,6 +358,7 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
 }
 
 #define INSTANTIATE(E)                                                                                       \
+    template int gate_versions_gpu(const E*, const Sequences&, GateShape);                                   \
     template void gate_forward_gpu(const Ctx&, Routing, const E*, const E*, const Sequences&, GateShape);    \
     template size_t gate_workspace_bytes_gpu<E>(int, int, int, int, GateShape);
 INSTANTIATE(float)

@@ -72,3 +72,6 @@ template <class E>
 void gate_forward_gpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
 template <class E>
 size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+/* The last version of the GPU's kernels that fits these sizes, elements E, this card and the alignment of q. */
+template <class E>
+int gate_versions_gpu(const E* q, const Sequences&, GateShape);

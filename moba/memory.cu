@@ -61,8 +61,8 @@ static std::string cuda_version(int v) {
     return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
 }
 
-#ifndef MOBA_ARCHS
-#define MOBA_ARCHS ""  // the simulator needs none
+#ifdef SIMT_CPU
+#define MOBA_ARCHS "90a"  // what the simulator runs
 #endif
 /* A card that no compiled architecture fits: its driver compiles the kernels, at the first start, without a word.
    Code for sm_80 runs on 8.0 and all later 8.x; "90a" and the like on that card alone. */
@@ -81,6 +81,17 @@ static void note_compilation(int device, int major) {
                  "moba: no kernels were compiled for this GPU (sm_%d%d); its driver compiles them now, which "
                  "takes about a minute the first time\n",
                  major, minor);
+}
+
+bool has_wgmma() {
+    static const bool has = [] {
+        int device = 0, major = 0, minor = 0;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+        return major == 9 && minor == 0 && std::string(MOBA_ARCHS).find("90a") != std::string::npos;
+    }();
+    return has;
 }
 
 std::string gpu_problem_gpu() {

@@ -197,3 +197,37 @@ __device__ inline uint64_t operand(const void* p, int panel_bytes = 16) {
     return (uint64_t)(shared_address(p) & 0x3FFFF) >> 4 | (uint64_t)(panel_bytes >> 4) << 16 |
            rows_8 >> 4 << 32 | swizzle_128 << 62;
 }
+
+/* Exchanged channels: rows go from device memory straight into A fragments, 16 bytes a lane, where the other operand has its channels
+   in another order. Within groups of 32 channels, word m (2 channels) of 16-byte piece c of the group's 4 goes to word c of piece m.
+   Then lane c's piece c of a row are words (k 2c, 2c+8) of the first and of the second 16 channels; and what lane c holds of 4
+   neighbouring 8-column results are the 8 channels of piece c. A sum over channels does not depend on their order. */
+HOST_DEVICE constexpr int exchanged(int channel) {
+    const int word = channel % 32 / 2;
+    return channel / 32 * 32 + (word % 4 * 4 + word / 4) * 2 + channel % 2;
+}
+/* The A fragments of 16 rows: this lane's rows g and g + 8. */
+template <int D>
+__device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], const bf16* row_g, const bf16* row_g8) {
+    const int c = threadIdx.x % 4;
+#pragma unroll
+    for (int group = 0; group < D / 32; group++) {
+        const Pack<uint32_t, 4> x = load_pack<uint32_t, 4>((const uint32_t*)(row_g + 32 * group + 8 * c)),
+                                y = load_pack<uint32_t, 4>((const uint32_t*)(row_g8 + 32 * group + 8 * c));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            a[2 * group + h][0] = x.at[2 * h], a[2 * group + h][2] = x.at[2 * h + 1];
+            a[2 * group + h][1] = y.at[2 * h], a[2 * group + h][3] = y.at[2 * h + 1];
+        }
+    }
+}
+
+// Four lanes share a row.
+__device__ __forceinline__ float quad_max(float x) {
+    x = max(x, __shfl_xor_sync(all_lanes, x, 1));
+    return max(x, __shfl_xor_sync(all_lanes, x, 2));
+}
+__device__ __forceinline__ float quad_sum(float x) {
+    x += __shfl_xor_sync(all_lanes, x, 1);
+    return x + __shfl_xor_sync(all_lanes, x, 2);
+}

@@ -5,6 +5,7 @@
 #include "moba/gate.h"
 #include "test/cases.h"
 #include <numeric>
+#include <span>
 
 namespace gate_case {
 
@@ -93,9 +94,11 @@ inline const Case cases[] = {
     {{9, 200, 70}, 2, 2, 4, 2, 33, 32},    // the same in half of the heads, mixed block sizes
 };
 
+using Cases = std::span<const Case>;
+
 template <class E, class F>
-void expect_brute_force(int most_q, int most_k, F choose) {
-    for (const Case& c : cases) {
+void expect_brute_force(int most_q, int most_k, F choose, Cases of = cases) {
+    for (const Case& c : of) {
         const auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, most_q);
         const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, most_k);
         for (Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
@@ -108,31 +111,31 @@ void expect_brute_force(int most_q, int most_k, F choose) {
     }
 }
 
-// One dimension, S = 1: scores are the keys themselves. NaN is last, -0 is a tie with 0, infinity is first.
+// One dimension of D, S = 1: scores are the keys themselves. NaN is last, -0 is a tie with 0, infinity is first.
 template <class E, class F>
-void expect_special_scores(F choose) {
+void expect_special_scores(F choose, int D = 2) {
     const float keys[] = {NAN, -1, -0.f, 0, NAN, -INFINITY, INFINITY, 2, 0};
     const std::vector<std::vector<int>> best = {
         {6},          {6, 7},          {2, 6, 7},
         {2, 3, 6, 7}, {1, 2, 3, 6, 7}, {0, 1, 2, 3, 6, 7}};  // NaN and -inf tie: the lowest block
-    std::vector<E> q(18, E(1.f)), k;
-    for (float x : keys) { k.push_back(E(x)), k.push_back(E(0.f)); }
+    std::vector<E> q(9 * D, E(1.f)), k(9 * D, E(0.f));
+    for (int i = 0; i < 9; i++) { k[i * D] = E(keys[i]); }
     for (int K = 2; K <= 7; K++) {
-        const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, 2, K}, Gate::topk, q, k);
+        const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, D, K}, Gate::topk, q, k);
         std::vector<int> want = best[K - 2];
         want.push_back(8);
         EXPECT_EQ(std::vector<int>(got.end() - K, got.end()), want) << K;
     }
-    const std::vector<E> nan(18, E(NAN));  // a query of NaN: all tie, the lowest blocks
-    const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, 2, 4}, Gate::topk, nan, k);
+    const std::vector<E> nan(9 * D, E(NAN));  // a query of NaN: all tie, the lowest blocks
+    const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, D, 4}, Gate::topk, nan, k);
     EXPECT_EQ(std::vector<int>(got.end() - 4, got.end()), (std::vector<int>{0, 1, 2, 8}));
 }
 
 /* moba.md (b): with random numbers no chosen past block may score below the (K-1)-th best past block by more than the
    error of a score. */
 template <class E, class F>
-void expect_best(F choose) {
-    for (const Case& c : cases) {
+void expect_best(F choose, Cases of = cases) {
+    for (const Case& c : of) {
         const auto q = draw<E>((size_t)tokens(c) * c.H * c.D, 1),
                    k = draw<E>((size_t)tokens(c) * c.G * c.D, 2);
         const std::vector<int> got = choose(c, Gate::topk, q, k);

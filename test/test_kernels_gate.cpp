@@ -66,23 +66,25 @@ TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
                 "need n <");
 }
 
-// judge(choose) for both versions
+// The choice of a version
+template <class E>
+std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    const GateShape s{c.H, c.G, c.D, c.K, gate};
+    const int M = batch.seqs.num_tokens;
+    auto run = [&](auto& room) {
+        int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
+        const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
+        room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
+        gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k), seqs, s);
+    };
+    return as<int>(run_in<true, E, E>(version, run)[0].second);
+}
+// judge(choose) for the versions that fit all sizes
 template <class F>
 void for_versions(F judge) {
     for (int version : {1, 2}) {
-        judge([version]<class E>(const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
-            const Batch batch(c.lengths, c.S, c.levels);
-            const GateShape s{c.H, c.G, c.D, c.K, gate};
-            const int M = batch.seqs.num_tokens;
-            auto run = [&](auto& room) {
-                int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
-                const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
-                room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
-                gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k),
-                                    seqs, s);
-            };
-            return as<int>(run_in<true, E, E>(version, run)[0].second);
-        });
+        judge([version](const auto&... of_case) { return choice_of(version, of_case...); });
     }
 }
 
@@ -103,6 +105,27 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
         expect_best<float>(choose);
         expect_best<bf16>(choose);
     });
+}
+
+// Versions 3 and 4, or on other cards those of them that fit: a tile of means and more, of which some are looked at first; ties of
+// more scores than there can be candidates; groups of heads; sequences that share a tile; mixed block sizes.
+TEST(Kernels, GateTensorCores) {
+    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},        {{40}, 1, 1, 2, 1, 64, 1},
+                       {{650}, 1, 1, 2, 1, 64, 8},        {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
+                       {{300, 40}, 2, 2, 4, 2, 128, 5},   {{140, 1}, 1, 1, 1, 1, 128, 4}};
+    const Batch batch({100}, 16);
+    const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
+    ASSERT_GE(last, 3);
+    for (int version = 3; version <= last; version++) {
+        const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q, const std::vector<bf16>& k) {
+            return choice_of(gate == Gate::topk ? version : 2, c, gate, q, k);
+        };
+        expect_brute_force<bf16>(8, 3, choose, of);
+        expect_brute_force<bf16>(1, 1, choose, of);
+        expect_brute_force<bf16>(0, 0, choose, of);
+        expect_best<bf16>(choose, of);
+        expect_special_scores<bf16>(choose, 64);
+    }
 }
 
 // The channels after a query's last, up to a whole tile, are the next head's: they must not be

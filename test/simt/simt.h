@@ -20,6 +20,7 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -208,6 +209,9 @@ T __shfl_sync(unsigned mask, T value, int source, int width = 32, SIMT_SITE) {
 using std::isfinite;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
+[[noreturn]] inline void __trap() { std::abort(); }
+inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
+inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <class T>
 T min(T a, T b) {

@@ -1,0 +1,322 @@
+/* The gate on the GPU, versions 3 and 4: scores on tensor cores. Contract: gate.h; definition: gate.cpp.
+
+   A row has many scores and few of them are chosen, so what is done with every score must be little. Two passes over the means:
+     1  of some tiles, the largest score in each of 32 classes of blocks; the (K-1)-th largest of these is a lower bound of what is chosen
+     2  scores that are not below the bound become candidates of the row: few more than K - 1, in ascending order of blocks
+   In the end the best K - 1 of the candidates stay. Where there are too many of them, the best stay earlier, and the bound rises.
+   Both passes compute a score in the same way, so with the same bits. */
+#include "moba/gate.cuh"
+#include "moba/tensor.cuh"
+
+static constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
+static constexpr int half_tile = tile_means / 2;
+static constexpr int most_candidates = max_tensor_top_k - 1 + half_tile;  // what stays, and what half a tile may add
+static constexpr int row_stride = most_candidates + 1;                      // neighbouring rows in neighbouring banks
+static_assert(most_candidates % 4 == 0);
+
+// At the start of shared memory; tiles of means follow
+static constexpr int candidates_bytes = tile_rows * row_stride * (int)(sizeof(float) + sizeof(int));
+static_assert(candidates_bytes % 1024 == 0);
+
+/* Candidates of a row, ascending by block. Its four lanes share it; each has every fourth. */
+struct Candidates {
+    int row;
+
+    __device__ float& score(int i) const {
+        SHARED_MEMORY;
+        return ((float*)shared_memory)[row * row_stride + i];
+    }
+    __device__ int& block(int i) const {
+        SHARED_MEMORY;
+        return ((int*)shared_memory)[(tile_rows + row) * row_stride + i];
+    }
+    __device__ void put(int i, float x, int n) const {
+        score(i) = x == x ? x : -INFINITY;
+        block(i) = n;
+    }
+    /* The best `keep` of `count` stay, in their order; of equals the first. By whole warps. Returns how many there are then, and the
+       lowest score of them. */
+    __device__ int best(float& lowest, int count, int keep) const {
+        const int c = threadIdx.x % 4;
+        __syncwarp();
+        unsigned stay = 0;  // bit i: entry 4 i + c
+        lowest = INFINITY;
+        for (int i = 0; 4 * i + c < count; i++) {
+            const int e = 4 * i + c;
+            const float x = score(e);
+            int better = 0;
+            for (int f = 0; f < count; f++) { better += score(f) > x || (score(f) == x && f < e); }
+            if (better < keep) {
+                stay |= 1u << i;
+                lowest = fminf(lowest, x);
+            }
+        }
+        lowest = -quad_max(-lowest);
+        unsigned of_lane[4];
+        int all = 0;
+#pragma unroll
+        for (int other = 0; other < 4; other++) {
+            of_lane[other] = __shfl_sync(all_lanes, stay, (int)(threadIdx.x % warp_size / 4 * 4 + other));
+            all += __popc(of_lane[other]);
+        }
+#pragma unroll 1
+        for (int i = 0; i < most_candidates / 4; i++) {
+            int to = 0;  // of those that stay, how many lie before this one
+#pragma unroll
+            for (int other = 0; other < 4; other++) { to += __popc(of_lane[other] & ((1u << (i + (other < c))) - 1)); }
+            const float x = score(4 * i + c);
+            const int n = block(4 * i + c);
+            __syncwarp();  // entries move down only: those of this turn have been read
+            if (stay >> i & 1) { score(to) = x, block(to) = n; }
+        }
+        __syncwarp();
+        return all;
+    }
+};
+
+/* A lower bound of the `count`-th best score of a row, from the largest scores of its classes: 8 of each of its four lanes. -infinity
+   where too few classes have one. */
+__device__ static float lower_bound(float (&most)[8], int count, int rounds) {
+    float bound = INFINITY;
+    int found = 0;
+#pragma unroll 1
+    for (int round = 0; round < rounds; round++) {
+        float top = most[0];
+#pragma unroll
+        for (int j = 1; j < 8; j++) { top = fmaxf(top, most[j]); }
+        top = quad_max(top);
+        int equal = 0;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            if (most[j] == top) {
+                equal++;
+                most[j] = -INFINITY;
+            }
+        }
+        equal += __shfl_xor_sync(all_lanes, equal, 1);
+        equal += __shfl_xor_sync(all_lanes, equal, 2);
+        if (found < count) {
+            bound = top;
+            found += equal;
+        }
+    }
+    return found < count ? -INFINITY : bound;
+}
+
+// The next float above x
+__device__ static float next_above(float x) {
+    if (x == INFINITY) { return x; }
+    if (x == 0) { return __int_as_float(1); }
+    return __int_as_float(__float_as_int(x) + (x > 0 ? 1 : -1));
+}
+
+// The copies of all threads have landed, and the tensor cores see them.
+template <bool hopper>
+__device__ __forceinline__ void wait_for_tile() {
+    cp_async_wait<0>();
+#if HOPPER_CODE
+    if (hopper) { fence_proxy_async(); }
+#endif
+    __syncthreads();
+}
+
+// Means of a tile whose scores a warp has at once: with mma.sync, the registers do for half of it
+template <bool hopper>
+constexpr int columns = hopper ? tile_means : tile_means / 2;
+
+/* x = scores of this warp's 16 queries against means `first` and on of a tile */
+template <int D, bool hopper>
+__device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], uint32_t (&q)[D / 16][4],
+                                           const unsigned char* tile, int first) {
+    if constexpr (hopper) {
+#if HOPPER_CODE
+        const uint64_t means = operand(tile);
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < D / 16; step++) {
+            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>(x, q);
+#endif
+    } else {
+        const int lane = threadIdx.x % warp_size, odd = lane / 8 % 2;
+        const unsigned char* base = tile + (first + lane % 8 + lane / 16 * 8) * 128;
+        const int exchange = (odd ^ lane % 8) * 16;
+#pragma unroll
+        for (int j = 0; j < columns<hopper> / 8; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) { x[j][i] = 0; }
+        }
+#pragma unroll
+        for (int step = 0; step < D / 16; step++) {
+            const unsigned char* from = base + step / 4 * tile_means * 128 + (exchange ^ step % 4 * 32);
+#pragma unroll
+            for (int j = 0; j < columns<hopper> / 8; j += 2) {
+                uint32_t b[4];
+                ldmatrix_x4<false>(b, from + j * 8 * 128);
+                mma_bf16(x[j], q[step], b[0], b[1]);
+                mma_bf16(x[j + 1], q[step], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* chosen[t,:] as in version 1
+   Maps     a block of 8 warps -> 128 queries, over tiles of 64 means; grid y -> a head; a warp -> 16 queries, a lane -> two rows of
+            scores, of which it has every fourth pair
+   Memory   q straight into fragments; means by cp.async, the next tile while this one is multiplied; candidates in shared memory
+   Sync     one barrier a tile: it has landed, and nobody reads the one before it. Candidates: within a warp
+   Differs  from 2: tensor cores; a score is compared with a bound that is near the end's from the beginning
+   Needs    bf16, D 64 or 128, K <= 17; version 4: sm_90a */
+template <int D, bool hopper>
+__global__ void __launch_bounds__(row_threads, 2)
+    gate_choose_kernel3(int* chosen, const bf16* q, const bf16* mean, GateHeads s) {
+    if constexpr (hopper && !HOPPER_CODE) {
+        __trap();
+    } else {
+        constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
+        SHARED_MEMORY;
+        unsigned char* const buffers = shared_memory + candidates_bytes;
+        const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
+        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_rows;  // long ones first
+        const bf16* means = means_of_head(mean, s);
+
+        int own[2] = {}, first[2] = {}, count[2] = {};
+        float bound[2] = {-INFINITY, -INFINITY};
+        const Candidates candidates[2] = {{row}, {row + 8}};
+        const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
+        uint32_t fragments[D / 16][4];
+        {
+            const bf16* from[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int t = min(t0 + row + 8 * h, s.M - 1);
+                own[h] = s.blocks.own[t];
+                first[h] = s.blocks.first[own[h]];
+                from[h] = q + ((size_t)t * s.H + s.first + blockIdx.y) * D;
+            }
+            load_exchanged_rows<D>(fragments, from[0], from[1]);
+        }
+        const int begin = s.blocks.first[s.blocks.own[t0]],
+                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
+        const int tiles = (end - begin + tile_means - 1) / tile_means, stride = tiles > 8 ? 4 : 1,
+                  sampled = end - begin > half_tile ? (tiles + stride - 1) / stride : 0;
+        const auto tile_of = [&](int step) { return step < sampled ? step * stride : step - sampled; };
+        const auto fetch = [&](int step) {
+            unsigned char* to = buffers + step % 2 * tile_bytes;
+            for (int o = threadIdx.x; o < tile_means * D / 8; o += row_threads) {
+                const int r = o / (D / 8), piece = o % (D / 8);
+                const int n = min(begin + tile_of(step) * tile_means + r, end - 1);
+                cp_async_16(to + piece_offset(r, piece, tile_means), means + (size_t)n * D + piece * 8);
+            }
+        };
+        const auto shrink = [&](int h) {
+            float lowest;
+            count[h] = candidates[h].best(lowest, count[h], room(h));
+            if (count[h] == room(h)) { bound[h] = next_above(lowest); }
+        };
+        float most[2][8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) { most[0][j] = most[1][j] = -INFINITY; }
+        if (tiles > 0) { fetch(0); }
+        cp_async_commit();
+#pragma unroll 1
+        for (int step = 0; step < sampled + tiles; step++) {
+            wait_for_tile<hopper>();
+            if (step + 1 < sampled + tiles) { fetch(step + 1); }
+            cp_async_commit();
+            const unsigned char* tile = buffers + step % 2 * tile_bytes;
+#pragma unroll 1
+            for (int part = 0; part < tile_means; part += columns<hopper>) {
+                constexpr int J = columns<hopper> / 8;
+                float x[J][4];
+                score_tile<D, hopper>(x, fragments, tile, part);
+                const int n0 = begin + tile_of(step) * tile_means + part;
+                if (step < sampled) {
+                    const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
+                    if (__ballot_sync(all_lanes, !inside)) {
+#pragma unroll
+                        for (int j = 0; j < J; j++) {
+#pragma unroll
+                            for (int i = 0; i < 4; i++) {
+                                const int n = n0 + 8 * j + 2 * c + i % 2;
+                                if (n < first[i / 2] || n >= own[i / 2]) { x[j][i] = -INFINITY; }
+                            }
+                        }
+                    }
+#pragma unroll
+                    for (int j = 0; j < J; j++) {
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            float& most_of_class = most[i / 2][2 * (j % 4) + i % 2];
+                            most_of_class = fmaxf(most_of_class, x[j][i]);
+                        }
+                    }
+                    continue;
+                }
+#pragma unroll
+                for (int j0 = 0; j0 < J; j0 += 4) {  // half a tile
+                    bool any = false;
+#pragma unroll
+                    for (int j = j0; j < j0 + 4; j++) {
+#pragma unroll
+                        for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
+                    }
+                    if (!__ballot_sync(all_lanes, any)) { continue; }
+                    if (__ballot_sync(all_lanes, max(count[0], count[1]) > most_candidates - half_tile)) {
+#pragma unroll
+                        for (int h = 0; h < 2; h++) { shrink(h); }
+                    }
+#pragma unroll
+                    for (int j = j0; j < j0 + 4; j++) {
+#pragma unroll
+                        for (int h = 0; h < 2; h++) {
+                            const int n = n0 + 8 * j + 2 * c;
+                            const bool one = !(x[j][2 * h] < bound[h]) && n >= first[h] && n < own[h],
+                                       two = !(x[j][2 * h + 1] < bound[h]) && n + 1 >= first[h] && n + 1 < own[h];
+                            const unsigned ones = __ballot_sync(all_lanes, one) >> (lane - c) & 15,
+                                           twos = __ballot_sync(all_lanes, two) >> (lane - c) & 15,
+                                           below = (1u << c) - 1;
+                            const int at = count[h] + __popc(ones & below) + __popc(twos & below);
+                            if (one) { candidates[h].put(at, x[j][2 * h], n); }
+                            if (two) { candidates[h].put(at + one, x[j][2 * h + 1], n + 1); }
+                            count[h] += __popc(ones) + __popc(twos);
+                        }
+                    }
+                }
+            }
+            if (step == sampled - 1) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], room(h), s.K - 1); }
+            }
+        }
+        cp_async_wait<0>();
+        int* out = choices_of_head(chosen, s);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            shrink(h);
+            const int t = t0 + row + 8 * h;
+            if (t >= s.M) { continue; }
+            for (int i = c; i < s.K; i += 4) {
+                out[(size_t)t * s.K + i] = i < room(h) ? candidates[h].block(i) : i == room(h) ? own[h] : -1;
+            }
+        }
+    }
+}
+
+void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads& s,
+                        int heads) {
+    const auto with_d = [&]<int D> {
+        constexpr size_t bytes = candidates_bytes + 2 * tile_means * D * sizeof(bf16);
+        const auto run = [&]<bool hopper> {
+            allow_shared_memory<gate_choose_kernel3<D, hopper>>(bytes);
+            launch(gate_choose_kernel3<D, hopper>, dim3(blocks_for(s.M, tile_rows), heads), row_threads, bytes, ctx.stream,
+                   chosen, q, mean, s);
+            LAUNCHED(ctx);
+        };
+        version == 3 ? run.template operator()<false>() : run.template operator()<true>();
+    };
+    REQUIRE(s.D == 64 || s.D == 128, "D = %d", s.D);
+    s.D == 64 ? with_d.template operator()<64>() : with_d.template operator()<128>();
+}
