@@ -102,12 +102,12 @@ __global__ void __launch_bounds__(2 * S, 1)
         {
             float score[tile_queries / 8][4];
             dot_keys<D, S>(score, memory.k, q);
-            weights<S>(score, x, s.scale * log2_e);
+            weights<S>(score, SharedPairs{x.lse}, x, s.scale * log2_e);
 #pragma unroll
             for (int half = 0; half < 2; half++) {  // in one piece it would need more registers than there are
                 float dp[tile_queries / 16][4];
                 dot_keys<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
-                slopes<S>(p, ds, score, dp, memory.ds, x, half * tile_queries / 16);
+                slopes<S>(p, ds, score, dp, memory.ds, SharedPairs{x.delta}, half * tile_queries / 16);
             }
         }
         add_queries<D>(dv, p, dout);

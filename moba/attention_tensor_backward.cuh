@@ -14,23 +14,33 @@ constexpr int tile_queries = 64;
 struct KeyTile {
     int g, head, key, keys, skip, rows, more;  // head: the first of the group, of the launch
     int block;
-    bool only;  // the block has no other item
+    unsigned first_entry;  // of the item, in the first head's list
+    int of_first_head;     // rows; may be negative
+    bool only;             // the block has no other item
 };
-/* By the whole block of threads, into shared memory: in registers it would cost nine of every thread. */
+/* By the whole block of threads, into shared memory: in registers it would cost eleven of every thread. */
 __device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& items) {
     ListPart x;
     if (!find_item(x, s, items, blockIdx.x)) { return false; }
     if (threadIdx.x == 0) {
         const int start = s.blocks.start[x.block], end = s.blocks.start[x.block + 1];
-        const int entries = list_begin(s, x.head, items.group, x.block + 1) - list_begin(s, x.head, items.group, x.block);
-        to = {s.kv_head(x.head), x.head, start, end - start, x.skip, x.rows, x.more, x.block, entries == x.rows};
+        const int first = s.starts(x.head)[x.block] + x.skip,
+                  entries = list_begin(s, x.head, items.group, x.block + 1) - list_begin(s, x.head, items.group, x.block);
+        to = {s.kv_head(x.head), x.head, start, end - start, x.skip, x.rows, x.more, x.block,
+              x.head * (unsigned)s.slots() + first, list_length(s, x.head, x.block) - x.skip, entries == x.rows};
     }
     __syncthreads();
     return true;
 }
 // Row `row` of the item: its head and its entry; past the last row, the last one
 __device__ __forceinline__ void find_entry(int& head, int& id, const Heads& s, const KeyTile& it, int row) {
-    int h = it.head, i = it.skip + min(row, it.rows - 1);
+    const int r = min(row, it.rows - 1);
+    if (r < it.of_first_head) {
+        head = it.head;
+        id = s.list[it.first_entry + (unsigned)r];
+        return;
+    }
+    int h = it.head, i = it.skip + r;
     for (int n; i >= (n = list_length(s, h, it.block)); h++) { i -= n; }
     head = h;
     id = s.list[h * (unsigned)s.slots() + (unsigned)(s.starts(h)[it.block] + i)];
@@ -113,15 +123,34 @@ __device__ __forceinline__ void set_zero(float (&x)[n][4]) {
     }
 }
 
+/* What a lane needs of its 16 queries: lse, or delta, of 8 j + 2 c and the next one. */
+struct QueryPairs {
+    Pack<float, 2> at[tile_queries / 8];
+
+    __device__ __forceinline__ void load(const float* from) {
+#pragma unroll
+        for (int j = 0; j < tile_queries / 8; j++) { at[j] = load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2); }
+    }
+    __device__ __forceinline__ Pack<float, 2> operator()(int j) const { return at[j]; }
+};
+/* The same from shared memory each time, where registers are few. */
+struct SharedPairs {
+    const float* from;
+    __device__ __forceinline__ Pack<float, 2> operator()(int j) const {
+        return load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2);
+    }
+};
+
 /* The scores of this warp's 16 keys (rows g and g + 8) against 64 queries become p; 0 where the query does not see the key. */
-template <int S>
-__device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const QueryRows& x, float scale2) {
+template <int S, class Pairs>
+__device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of, const QueryRows& x,
+                                        float scale2) {
     const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
     const bool masked = __ballot_sync(all_lanes, x.seen[lane] < S || x.seen[lane + 32] < S);
 #pragma unroll
     for (int j = 0; j < tile_queries / 8; j++) {
         const int at = 8 * j + 2 * c;
-        const Pack<float, 2> lse = load_pack<float, 2>(x.lse + at);
+        const Pack<float, 2> lse = lse_of(j);
 #pragma unroll
         for (int i = 0; i < 4; i++) { score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse.at[i % 2] * -log2_e)); }
         if (masked) {
@@ -134,15 +163,15 @@ __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], con
     }
 }
 /* p as fragments; ds = p (dp - delta), as fragments and into its tile (keys, queries); of queries 8 * first and on */
-template <int S, int n>
+template <int S, int n, class Pairs>
 __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4], uint32_t (&ds)[tile_queries / 16][4],
                                        const float (&weight)[tile_queries / 8][4], const float (&dp)[n][4],
-                                       unsigned char* ds_tile, const QueryRows& x, int first = 0) {
+                                       unsigned char* ds_tile, const Pairs& delta_of, int first = 0) {
     const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
 #pragma unroll
     for (int i = 0; i < n; i++) {
         const int j = first + i;
-        const Pack<float, 2> delta = load_pack<float, 2>(x.delta + 8 * j + 2 * c);
+        const Pack<float, 2> delta = delta_of(j);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             const float one = weight[j][2 * h], two = weight[j][2 * h + 1];

@@ -5,7 +5,9 @@
    Maps     a warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S / 64) channels of dq of
             the 64 queries. A block of threads is one warpgroup or two
    Memory   as version 3; shared memory is read by the tensor cores alone
-   Sync     two barriers a tile: the tile has landed; ds is complete. Who writes what a tensor core reads fences before the barrier
+   Sync     two barriers a tile: ds is complete and the next tile has landed; nobody reads this tile any more. Who writes what a tensor
+            core reads fences before the barrier
+   Overlap  the next tile's scores are computed while this tile's dq is stored; copies land during a whole tile
    Order    tiles one after another: fixed
    Differs  from 3: the products
    Needs    sm_90a, bf16, D 64 or 128, S <= 128 */
@@ -24,45 +26,48 @@ __global__ void __launch_bounds__(2 * S, 1)
     fetch_keys<D, S>(memory, a, s, it);
     stream.fetch(memory, a, s, it, query_of, 0);
     cp_async_commit();
-    float dk[D / 8][4], dv[D / 8][4];
+    float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4];
     set_zero(dk);
     set_zero(dv);
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);  // so the compiler knows that all lanes agree
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128),
                    all_ds = operand(memory.ds, S * 128);
+    // sum = 64 keys of a tile of S times 64 queries, channels along both rows
+    const auto dot_keys = [&](float(&sum)[Q / 8][4], uint64_t keys, uint64_t queries) {
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < D / 16; step++) {
+            const int at = step % 4 * 32;
+            wgmma<Q, false, false>(sum, keys + (step / 4 * S * 128 + at) / unit, queries + (step / 4 * Q * 128 + at) / unit,
+                                   step > 0);
+        }
+        wgmma_commit();
+    };
+    cp_async_wait<0>();
+    fence_proxy_async();
+    __syncthreads();
+    dot_keys(score, my_k, operand(memory.q(0), Q * 128));
 #pragma unroll 1
     for (int tile = 0; tile * Q < it.rows; tile++) {
-        cp_async_wait<0>();
-        fence_proxy_async();
-        __syncthreads();
-        if ((tile + 1) * Q < it.rows) { stream.fetch(memory, a, s, it, query_of, tile + 1); }
+        const bool more = (tile + 1) * Q < it.rows;
+        if (more) { stream.fetch(memory, a, s, it, query_of, tile + 1); }
         cp_async_commit();
         const QueryRows& x = memory.rows[tile % 2];
         const uint64_t q = operand(memory.q(tile), Q * 128), dout = operand(memory.dout(tile), Q * 128);
         uint32_t p[Q / 16][4], ds[Q / 16][4];
         {
-            float score[Q / 8][4], dp[Q / 8][4];
-            wgmma_fence();
-#pragma unroll
-            for (int step = 0; step < D / 16; step++) {
-                const int at = step % 4 * 32;
-                wgmma<Q, false, false>(score, my_k + (step / 4 * S * 128 + at) / unit, q + (step / 4 * Q * 128 + at) / unit,
-                                       step > 0);
-            }
-            wgmma_commit();
-#pragma unroll
-            for (int step = 0; step < D / 16; step++) {
-                const int at = step % 4 * 32;
-                wgmma<Q, false, false>(dp, my_v + (step / 4 * S * 128 + at) / unit,
-                                       dout + (step / 4 * Q * 128 + at) / unit, step > 0);
-            }
-            wgmma_commit();
+            float dp[Q / 8][4];
+            dot_keys(dp, my_v, dout);
+            QueryPairs lse, delta;
+            lse.load(x.lse);
             wgmma_wait<1>(score);
-            weights<S>(score, x, s.scale * log2_e);
+            weights<S>(score, lse, x, s.scale * log2_e);
+            delta.load(x.delta);
             wgmma_wait<0>(dp);
-            slopes<S>(p, ds, score, dp, memory.ds, x);
+            slopes<S>(p, ds, score, dp, memory.ds, delta);
         }
+        cp_async_wait<0>();  // the next tile
         fence_proxy_async();
         wgmma_fence();
 #pragma unroll
@@ -78,8 +83,15 @@ __global__ void __launch_bounds__(2 * S, 1)
             wgmma<N, true, true>(dq, all_ds + step * 2048 / unit, k_columns + step * 2048 / unit, step > 0);
         }
         wgmma_commit();
-        wgmma_wait<0>(dq, dv, dk, p, ds);
+        wgmma_wait<1>(dv, dk, p, ds);
+        if (more) {
+            dot_keys(score, my_k, operand(memory.q(tile + 1), Q * 128));
+            wgmma_wait<1>(dq);
+        } else {
+            wgmma_wait<0>(dq);
+        }
         store_dq<D, N / 8>(part, dq, x, it.rows - tile * Q, group * N, s.scale);
+        __syncthreads();
     }
     store_sums<D>(a, sums, s, it, dk, dv);
 #else
