@@ -4,7 +4,7 @@
 #   test/gpu.sh                    without it: builds first; needs CMake, nvcc, and deps/ (make deps-bundle) or the libraries
 #   --tier N      only tier 1, 2 or 3
 #   --only NAME   only one unit: build card kernel_tests golden losses, attention step torch ops decode attention_sizes,
-#                 needle graph large ncu sanitizers unit_test
+#                 needle graph torch_step large ncu sanitizers unit_test
 #   --simulate    this script itself, tried on the simulated GPU with tiny sizes
 # Tiers: 1 is it right (90 s), 2 is it fast (180 s), 3 all that takes longer. Each has its own clock: what does not fit is SKIPPED.
 # Written as it goes, into $OUT (out/gpu): tierN.table.txt, a row for each figure, and tierN.log.txt, all that was printed.
@@ -28,7 +28,7 @@ while [ $# -gt 0 ]; do
     esac
     shift || usage
 done
-units=('' 'card kernel_tests golden losses again' 'attention step torch ops decode attention_sizes' 'needle graph large ncu sanitizers unit_test')
+units=('' 'card kernel_tests golden losses again' 'attention step torch ops decode attention_sizes' 'needle graph torch_step large ncu sanitizers unit_test')
 case $tiers in 1 | 2 | 3 | '1 2 3') ;; *) usage ;; esac
 case " build ${units[*]} " in *" ${only:-card} "*) ;; *) usage ;; esac
 

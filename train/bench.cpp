@@ -37,6 +37,7 @@ static Config bench_config(const BenchOptions& o, const std::string& attention) 
     c.intermediate_size = intermediate_size(o);
     c.max_position_embeddings = o.seq_len;
     c.embedding_std = 0.02;
+    c.tie_word_embeddings = true;  // as the small models that a step is compared with
     c.block_size = o.block_size;
     c.top_k = o.top_k;
     c.layers = parse_layers(attention, c.num_layers);

@@ -137,6 +137,23 @@ unit_step() {
     done
 }
 
+# The same model in PyTorch
+unit_torch_step() {
+    local way t ms tokens python
+    if simulated; then return; fi
+    for python in $pythons; do
+        part "PyTorch's step" 90 "$python" -u test/torch_step.py 8192 eager compiled
+        if [ "$status" = skipped ] || grep -q '^row ' "$said"; then break; fi
+    done
+    while read -r way t ms tokens; do
+        row "step bf16, 124M, T=$t, PyTorch, full, $way" "$ms ms, $tokens tokens/s" - ok
+    done < <(sed -n 's/^row //p' "$said")
+    if ! grep -q '^row ' "$said"; then
+        row "PyTorch's step" - "no torch with a GPU here" SKIPPED
+        note "$(tail -n 1 "$said")"
+    fi
+}
+
 # Each against a copy of the device, or against its peak where it is arithmetic
 unit_ops() {
     local precision size=(--seq-len 8192 --batch-size 2 --hidden-size 2048 --num-heads 16 --head-dim 128 --vocab-size 32000 --repeats 3)

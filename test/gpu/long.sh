@@ -109,8 +109,8 @@ unit_ncu() {
             }' "$said")
         row "ncu $kernel" "${values%|*}" "${values#*|}" ok
     done <<< "attention_forward n_forward_moba
-attention_dkdv_kernel n_backward_moba
-attention_dq_kernel n_backward_moba
+attention_backward n_backward_moba
+attention_merge n_forward_moba
 gate_choose gate_forward
 swiglu_backward swiglu_backward
 loss_kernel loss_forward"
