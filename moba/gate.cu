@@ -318,8 +318,10 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_lev
 
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
+    const int K = s.K << (seqs.num_levels - 1);
     const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && (s.D == 64 || s.D == 128) &&
-                        (s.K << (seqs.num_levels - 1)) <= max_tensor_top_k && packable<E>(s.D, {q});
+                        K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
+                        gate_tensor_bytes(s.D, K) <= max_shared_memory();
     return tensor ? (has_wgmma() ? 4 : 3) : s.D <= 128 ? 2 : 1;
 }
 template <class E>

@@ -26,3 +26,5 @@ __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
    (tensor.cuh), rows of D. gate_tensor.cu */
 constexpr int max_tensor_top_k = 17;
 void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads&, int heads);
+// Shared memory that they need
+size_t gate_tensor_bytes(int D, int K);

@@ -1,76 +1,84 @@
 /* The gate on the GPU, versions 3 and 4: scores on tensor cores. Contract: gate.h; definition: gate.cpp.
 
    A row has many scores and few of them are chosen, so what is done with every score must be little. Two passes over the means:
-     1  of some tiles, the largest score in each of 32 classes of blocks; the (K-1)-th largest of these is a lower bound of what is chosen
-     2  scores that are not below the bound become candidates of the row: few more than K - 1, in ascending order of blocks
-   In the end the best K - 1 of the candidates stay. Where there are too many of them, the best stay earlier, and the bound rises.
-   Both passes compute a score in the same way, so with the same bits. */
+     1  the largest score in each of 32 classes of blocks; the (K-1)-th largest of these is a lower bound of what is chosen
+     2  scores that are not below the bound become candidates of the row: few more than K - 1
+   In the end the best K - 1 of the candidates stay. Where there are too many of them, as with ties, the best stay earlier, and the bound
+   rises. Both passes compute a score in the same way, so with the same bits. */
 #include "moba/gate.cuh"
 #include "moba/tensor.cuh"
 
 static constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
-static constexpr int half_tile = tile_means / 2;
-static constexpr int most_candidates = max_tensor_top_k - 1 + half_tile;  // what stays, and what half a tile may add
-static constexpr int row_stride = most_candidates + 1;                      // neighbouring rows in neighbouring banks
-static_assert(most_candidates % 4 == 0);
 
-// At the start of shared memory; tiles of means follow
-static constexpr int candidates_bytes = tile_rows * row_stride * (int)(sizeof(float) + sizeof(int));
-static_assert(candidates_bytes % 1024 == 0);
-
-/* Candidates of a row, ascending by block. Its four lanes share it; each has every fourth. */
+/* Candidates of a row, for K - 1 <= keep: each of its four lanes has a list of its own, ascending by block, in shared memory. Entry i of
+   lane c is at 4 i + c. */
+template <int keep>
 struct Candidates {
+    static constexpr int most = keep + 8;       // of a lane: what may stay, and what half a tile may add
+    // From row to row: an odd multiple of 4, so the lists of 8 rows begin in different groups of four banks
+    static constexpr int stride = 4 * (most | 1);
+    static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
+    static_assert(bytes % 1024 == 0);  // tiles of means follow
     int row;
 
-    __device__ float& score(int i) const {
+    __device__ __forceinline__ float& score(int i, int lane) const {
         SHARED_MEMORY;
-        return ((float*)shared_memory)[row * row_stride + i];
+        return ((float*)shared_memory)[row * stride + 4 * i + lane];
     }
-    __device__ int& block(int i) const {
+    __device__ __forceinline__ int& block(int i, int lane) const {
         SHARED_MEMORY;
-        return ((int*)shared_memory)[(tile_rows + row) * row_stride + i];
+        return ((int*)shared_memory)[(tile_rows + row) * stride + 4 * i + lane];
     }
-    __device__ void put(int i, float x, int n) const {
-        score(i) = x == x ? x : -INFINITY;
-        block(i) = n;
+    __device__ __forceinline__ void put(int i, float x, int n) const {
+        score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
+        block(i, threadIdx.x % 4) = n;
     }
-    /* The best `keep` of `count` stay, in their order; of equals the first. By whole warps. Returns how many there are then, and the
-       lowest score of them. */
-    __device__ int best(float& lowest, int count, int keep) const {
-        const int c = threadIdx.x % 4;
+    /* The best `room` of all stay, of equals those of lower blocks; this lane has `count` entries, and then as many as it returns. By whole
+       warps. lowest: of what stays, of all four lanes. */
+    __device__ __forceinline__ int shrink(float& lowest, int count, int room) const {
+        const int c = threadIdx.x % 4, first = threadIdx.x % warp_size - c;
         __syncwarp();
-        unsigned stay = 0;  // bit i: entry 4 i + c
+        unsigned stay = 0;
         lowest = INFINITY;
-        for (int i = 0; 4 * i + c < count; i++) {
-            const int e = 4 * i + c;
-            const float x = score(e);
+        int count_of[4];
+#pragma unroll
+        for (int lane = 0; lane < 4; lane++) { count_of[lane] = __shfl_sync(all_lanes, count, first + lane); }
+        for (int i = 0; i < count; i++) {
+            const float x = score(i, c);
+            const int n = block(i, c);
             int better = 0;
-            for (int f = 0; f < count; f++) { better += score(f) > x || (score(f) == x && f < e); }
-            if (better < keep) {
+#pragma unroll
+            for (int lane = 0; lane < 4; lane++) {
+                for (int f = 0; f < count_of[lane]; f++) {
+                    const float y = score(f, lane);
+                    better += y > x || (y == x && block(f, lane) < n);
+                }
+            }
+            if (better < room) {
                 stay |= 1u << i;
                 lowest = fminf(lowest, x);
             }
         }
         lowest = -quad_max(-lowest);
-        unsigned of_lane[4];
-        int all = 0;
-#pragma unroll
-        for (int other = 0; other < 4; other++) {
-            of_lane[other] = __shfl_sync(all_lanes, stay, (int)(threadIdx.x % warp_size / 4 * 4 + other));
-            all += __popc(of_lane[other]);
-        }
-#pragma unroll 1
-        for (int i = 0; i < most_candidates / 4; i++) {
-            int to = 0;  // of those that stay, how many lie before this one
-#pragma unroll
-            for (int other = 0; other < 4; other++) { to += __popc(of_lane[other] & ((1u << (i + (other < c))) - 1)); }
-            const float x = score(4 * i + c);
-            const int n = block(4 * i + c);
-            __syncwarp();  // entries move down only: those of this turn have been read
-            if (stay >> i & 1) { score(to) = x, block(to) = n; }
+        __syncwarp();  // all have read
+        int to = 0;
+        for (int i = 0; i < count; i++) {
+            if (!(stay >> i & 1)) { continue; }
+            score(to, c) = score(i, c);
+            block(to, c) = block(i, c);
+            to++;
         }
         __syncwarp();
-        return all;
+        return to;
+    }
+    // How many entries of the four lanes have a lower block than n
+    __device__ __forceinline__ int place(int n, const int (&count_of)[4]) const {
+        int lower = 0;
+#pragma unroll
+        for (int lane = 0; lane < 4; lane++) {
+            for (int f = 0; f < count_of[lane]; f++) { lower += block(f, lane) < n; }
+        }
+        return lower;
     }
 };
 
@@ -166,10 +174,11 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
    Maps     a block of 8 warps -> 128 queries, over tiles of 64 means; grid y -> a head; a warp -> 16 queries, a lane -> two rows of
             scores, of which it has every fourth pair
    Memory   q straight into fragments; means by cp.async, the next tile while this one is multiplied; candidates in shared memory
-   Sync     one barrier a tile: it has landed, and nobody reads the one before it. Candidates: within a warp
+   Sync     one barrier a tile: it has landed, and nobody reads the one before it. Candidates: a lane writes its own, and its
+            row's four lanes read them after __syncwarp
    Differs  from 2: tensor cores; a score is compared with a bound that is near the end's from the beginning
    Needs    bf16, D 64 or 128, K <= 17; version 4: sm_90a */
-template <int D, bool hopper>
+template <int D, bool hopper, int keep>
 __global__ void __launch_bounds__(row_threads, 2)
     gate_choose_kernel3(int* chosen, const bf16* q, const bf16* mean, GateHeads s) {
     if constexpr (hopper && !HOPPER_CODE) {
@@ -177,14 +186,14 @@ __global__ void __launch_bounds__(row_threads, 2)
     } else {
         constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
         SHARED_MEMORY;
-        unsigned char* const buffers = shared_memory + candidates_bytes;
+        unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
         const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
         const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_rows;  // long ones first
         const bf16* means = means_of_head(mean, s);
 
         int own[2] = {}, first[2] = {}, count[2] = {};
         float bound[2] = {-INFINITY, -INFINITY};
-        const Candidates candidates[2] = {{row}, {row + 8}};
+        const Candidates<keep> candidates[2] = {{row}, {row + 8}};
         const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
         uint32_t fragments[D / 16][4];
         {
@@ -200,9 +209,9 @@ __global__ void __launch_bounds__(row_threads, 2)
         }
         const int begin = s.blocks.first[s.blocks.own[t0]],
                   end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
-        const int tiles = (end - begin + tile_means - 1) / tile_means, stride = tiles > 8 ? 4 : 1,
-                  sampled = end - begin > half_tile ? (tiles + stride - 1) / stride : 0;
-        const auto tile_of = [&](int step) { return step < sampled ? step * stride : step - sampled; };
+        const int tiles = (end - begin + tile_means - 1) / tile_means,
+                  before = end - begin > 32 ? tiles : 0;  // steps of the first pass; where all can be candidates, none
+        const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
             unsigned char* to = buffers + step % 2 * tile_bytes;
             for (int o = threadIdx.x; o < tile_means * D / 8; o += row_threads) {
@@ -213,8 +222,10 @@ __global__ void __launch_bounds__(row_threads, 2)
         };
         const auto shrink = [&](int h) {
             float lowest;
-            count[h] = candidates[h].best(lowest, count[h], room(h));
-            if (count[h] == room(h)) { bound[h] = next_above(lowest); }
+            count[h] = candidates[h].shrink(lowest, count[h], room(h));
+            int all = count[h] + __shfl_xor_sync(all_lanes, count[h], 1);
+            all += __shfl_xor_sync(all_lanes, all, 2);
+            if (all == room(h)) { bound[h] = next_above(lowest); }
         };
         float most[2][8];
 #pragma unroll
@@ -222,9 +233,9 @@ __global__ void __launch_bounds__(row_threads, 2)
         if (tiles > 0) { fetch(0); }
         cp_async_commit();
 #pragma unroll 1
-        for (int step = 0; step < sampled + tiles; step++) {
+        for (int step = 0; step < before + tiles; step++) {
             wait_for_tile<hopper>();
-            if (step + 1 < sampled + tiles) { fetch(step + 1); }
+            if (step + 1 < before + tiles) { fetch(step + 1); }
             cp_async_commit();
             const unsigned char* tile = buffers + step % 2 * tile_bytes;
 #pragma unroll 1
@@ -233,7 +244,7 @@ __global__ void __launch_bounds__(row_threads, 2)
                 float x[J][4];
                 score_tile<D, hopper>(x, fragments, tile, part);
                 const int n0 = begin + tile_of(step) * tile_means + part;
-                if (step < sampled) {
+                if (step < before) {
                     const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
                     if (__ballot_sync(all_lanes, !inside)) {
 #pragma unroll
@@ -257,36 +268,28 @@ __global__ void __launch_bounds__(row_threads, 2)
                 }
 #pragma unroll
                 for (int j0 = 0; j0 < J; j0 += 4) {  // half a tile
-                    bool any = false;
-#pragma unroll
-                    for (int j = j0; j < j0 + 4; j++) {
-#pragma unroll
-                        for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
-                    }
-                    if (!__ballot_sync(all_lanes, any)) { continue; }
-                    if (__ballot_sync(all_lanes, max(count[0], count[1]) > most_candidates - half_tile)) {
+                    if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
 #pragma unroll
                         for (int h = 0; h < 2; h++) { shrink(h); }
                     }
 #pragma unroll
                     for (int j = j0; j < j0 + 4; j++) {
+                        bool any = false;
 #pragma unroll
-                        for (int h = 0; h < 2; h++) {
-                            const int n = n0 + 8 * j + 2 * c;
-                            const bool one = !(x[j][2 * h] < bound[h]) && n >= first[h] && n < own[h],
-                                       two = !(x[j][2 * h + 1] < bound[h]) && n + 1 >= first[h] && n + 1 < own[h];
-                            const unsigned ones = __ballot_sync(all_lanes, one) >> (lane - c) & 15,
-                                           twos = __ballot_sync(all_lanes, two) >> (lane - c) & 15,
-                                           below = (1u << c) - 1;
-                            const int at = count[h] + __popc(ones & below) + __popc(twos & below);
-                            if (one) { candidates[h].put(at, x[j][2 * h], n); }
-                            if (two) { candidates[h].put(at + one, x[j][2 * h + 1], n + 1); }
-                            count[h] += __popc(ones) + __popc(twos);
+                        for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
+                        if (!__ballot_sync(all_lanes, any)) { continue; }
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            const int n = n0 + 8 * j + 2 * c + i % 2, h = i / 2;
+                            if (!(x[j][i] < bound[h]) && n >= first[h] && n < own[h]) {
+                                candidates[h].put(count[h], x[j][i], n);
+                                count[h]++;
+                            }
                         }
                     }
                 }
             }
-            if (step == sampled - 1) {
+            if (step == before - 1) {
 #pragma unroll
                 for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], room(h), s.K - 1); }
             }
@@ -296,27 +299,50 @@ __global__ void __launch_bounds__(row_threads, 2)
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             shrink(h);
+            int count_of[4];
+#pragma unroll
+            for (int lane_of = 0; lane_of < 4; lane_of++) {
+                count_of[lane_of] = __shfl_sync(all_lanes, count[h], lane - c + lane_of);
+            }
             const int t = t0 + row + 8 * h;
             if (t >= s.M) { continue; }
-            for (int i = c; i < s.K; i += 4) {
-                out[(size_t)t * s.K + i] = i < room(h) ? candidates[h].block(i) : i == room(h) ? own[h] : -1;
+            for (int i = 0; i < count[h]; i++) {
+                const int n = candidates[h].block(i, c);
+                out[(size_t)t * s.K + candidates[h].place(n, count_of)] = n;
             }
+            for (int i = room(h) + c; i < s.K; i += 4) { out[(size_t)t * s.K + i] = i == room(h) ? own[h] : -1; }
         }
     }
 }
 
+// f.template operator()<D, keep>() for the kernel of these sizes
+template <class F>
+static void with_sizes(int D, int K, F f) {
+    REQUIRE((D == 64 || D == 128) && K <= max_tensor_top_k, "D = %d, K = %d", D, K);
+    if (D == 64) {
+        K <= 8 ? f.template operator()<64, 7>() : f.template operator()<64, max_tensor_top_k - 1>();
+    } else {
+        K <= 8 ? f.template operator()<128, 7>() : f.template operator()<128, max_tensor_top_k - 1>();
+    }
+}
+template <int D, int keep>
+static constexpr size_t shared_bytes = Candidates<keep>::bytes + 2 * tile_means * D * sizeof(bf16);
+
+size_t gate_tensor_bytes(int D, int K) {
+    size_t bytes = 0;
+    with_sizes(D, K, [&]<int D, int keep> { bytes = shared_bytes<D, keep>; });
+    return bytes;
+}
+
 void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads& s,
                         int heads) {
-    const auto with_d = [&]<int D> {
-        constexpr size_t bytes = candidates_bytes + 2 * tile_means * D * sizeof(bf16);
+    with_sizes(s.D, s.K, [&]<int D, int keep> {
         const auto run = [&]<bool hopper> {
-            allow_shared_memory<gate_choose_kernel3<D, hopper>>(bytes);
-            launch(gate_choose_kernel3<D, hopper>, dim3(blocks_for(s.M, tile_rows), heads), row_threads, bytes, ctx.stream,
-                   chosen, q, mean, s);
+            allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
+            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_rows), heads), row_threads,
+                   shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
             LAUNCHED(ctx);
         };
         version == 3 ? run.template operator()<false>() : run.template operator()<true>();
-    };
-    REQUIRE(s.D == 64 || s.D == 128, "D = %d", s.D);
-    s.D == 64 ? with_d.template operator()<64>() : with_d.template operator()<128>();
+    });
 }
