@@ -79,7 +79,7 @@ __global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
 /* delta[t] = <dout[t], out[t]>
    Maps     a warp -> a query and head */
 template <class E>
-__global__ void attention_delta_kernel(float* delta, const E* dout, const E* out, Heads s) {
+__global__ void attention_delta_kernel1(float* delta, const E* dout, const E* out, Heads s) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y;
     if (t >= s.M) { return; }
     LaneRow x, y;
@@ -87,6 +87,26 @@ __global__ void attention_delta_kernel(float* delta, const E* dout, const E* out
     y.load(out + s.query(t, head), s.D);
     const float sum = x.dot(y);
     if (threadIdx.x % warp_size == 0) { delta[(size_t)(s.first + head) * s.M + t] = sum; }
+}
+
+/* Maps     D / N neighbouring lanes -> a query and head, a lane -> a pack of its channels
+   Memory   16 bytes a lane of both; rows of all heads lie one after another
+   Differs  from 1: 16 bytes instead of 2
+   Needs    packed rows of all heads, D / N a power of two of at most 32 */
+template <class E>
+__global__ void attention_delta_kernel2(float* delta, const E* dout, const E* out, Heads s) {
+    constexpr int N = pack_elements<E>;
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const int across = s.D / N;
+    const size_t row = i / across, rows = (size_t)s.M * s.H;
+    float sum = 0;
+    if (row < rows) {
+        const Pack<E, N> x = load_pack<E, N>(dout + i * N), y = load_pack<E, N>(out + i * N);
+#pragma unroll
+        for (int j = 0; j < N; j++) { sum += (float)x.at[j] * (float)y.at[j]; }
+    }
+    for (int bits = across / 2; bits > 0; bits /= 2) { sum += __shfl_xor_sync(all_lanes, sum, bits); }
+    if (row < rows && i % across == 0) { delta[row % s.H * s.M + row / s.H] = sum; }
 }
 
 /* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]),  p[t,j] = e^(s[t,j] - lse[t])
@@ -210,8 +230,13 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     float* delta = (float*)ctx.workspace;
     const AttentionOperands<E> a{nullptr, (float*)lse, q, k, v, dq, dk, dv, dout, delta};
     const Heads all = heads_of(0, s.G, {}, seqs, {s.H, s.G, s.D, AttentionKind::full, 0, {}});
-    launch(attention_delta_kernel<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout, out,
-           all);
+    const int across = s.D / pack_elements<E>;
+    if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size && (across & (across - 1)) == 0) {
+        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, 256), 256, 0, ctx.stream, delta, dout,
+               out, all);
+    } else {
+        launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout, out, all);
+    }
     LAUNCHED(ctx);
     if (version >= 2) {
         Ctx rest = ctx;
