@@ -11,7 +11,8 @@ int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_byt
     return chunk_keys / 2;
 }
 
-static const size_t budget_bytes = 256 << 20;
+/* So that 16 heads of 128 go together at T = 8192, B = 2, K = 8: few launches, and long items. */
+static const size_t budget_bytes = (size_t)1 << 30;
 
 /* Of as many key/value heads as the budget allows, one at least; with mixed block sizes of one. How
    many sequences there are does not matter: parts go by queries, sums of dk and dv by keys and list
