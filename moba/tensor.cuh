@@ -22,9 +22,7 @@
 #define HOPPER_CODE 0
 #endif
 
-#ifdef SIMT_CPU
-#include "test/simt/async.h"
-#else
+#ifndef SIMT_CPU  // the simulator has its own, which come before every .cu
 #include <cstdint>
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }

@@ -14,8 +14,10 @@ if nvcc --help | grep -q -e --compress-mode; then flags+=(-DCMAKE_CUDA_FLAGS=--c
 # nothing but glibc is asked of the other machine
 gomp=$(${CXX:-c++} -print-file-name=libgomp.a)
 if [ -e "$gomp" ]; then flags+=(-DOpenMP_gomp_LIBRARY="$gomp"); fi
+# what a program does not call is left out of it
+flags+=("-DCMAKE_CXX_FLAGS=-ffunction-sections -fdata-sections")
 cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_TEST_ROOT=. \
-    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc"
+    -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -Wl,--gc-sections"
 
 rm -rf "$to"
 mkdir -p "$to"/build/{test,simt}

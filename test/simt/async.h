@@ -1,5 +1,5 @@
-/* Tensor cores, asynchronous copies and barriers of the simulator, as strict as the PTX manual. Included by tensor.cuh, whose
-   wrappers these are.
+/* Tensor cores, asynchronous copies and barriers of the simulator, as strict as the PTX manual. Comes before every
+   .cu of the simulator's build; tensor.cuh has the same names for a GPU.
 
    cp.async   the destination is NaN from the copy's issue to cp_async_wait; the source is read at the wait
    wgmma      accumulators are NaN from issue to wgmma_wait; shared memory and registers of A are read at the wait. So who waits too
