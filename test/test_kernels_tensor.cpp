@@ -1,6 +1,6 @@
 /* The wrappers of moba/tensor.cuh, one by one, against plain products and copies. Inputs are such that an element in the wrong place
    shows, and whole numbers whose sums are exact, so results are compared bit by bit. On a GPU this is what the simulator's idea of
-   these instructions (test/simt/async.cpp) is held against. */
+   these instructions (test/simt/async.cpp) is held against. Then mistakes that the simulator must see. */
 #include "test/kernel_case.h"
 #include "test/tensor_kernels.h"
 #include <numeric>
@@ -221,6 +221,71 @@ TEST(TensorCores, SwizzledTilesHaveNoBankConflicts) {
             EXPECT_EQ(matrix_accesses().conflicts - before.conflicts, wrong == none ? 0 : 7 * rows8);
         }
     }
+}
+
+// ---- wrong ----
+
+// What is seen: a wrong number, or what the simulator says when it stops
+const char *const number = "wrong: number", *const deadlock = "simt: deadlock";
+
+struct Planted {
+    Mistake wrong;
+    const char *what, *seen;
+};
+/* Each in a process of its own, which may stop. `differs(wrong)` compares. */
+template <class F>
+void expect_seen(const std::vector<Planted>& mistakes, F differs) {
+    if (!simulated()) { GTEST_SKIP() << "a GPU has no code for the mistakes"; }
+    const auto make = [&](Mistake wrong) {
+        const std::string d = differs(wrong);
+        std::fprintf(stderr, "%s\n", d.empty() ? "right" : d.c_str());
+        std::_Exit(d.empty() ? 0 : 1);  // no destructors: what they write is the parent's
+    };
+    const auto not_zero = [](int status) { return status != 0; };
+    for (const Planted& p : mistakes) { EXPECT_EXIT(make(p.wrong), not_zero, p.seen) << p.what; }
+}
+
+TEST(TensorCoresDeathTest, Matrices) {
+    expect_seen({{swapped_matrices, "ldmatrix: two matrices swapped", number},
+                 {shifted_lane, "mma: a fragment from another lane", number},
+                 {untransposed, "ldmatrix: .trans forgotten", number},
+                 {no_copy_wait, "cp.async: no wait", number}},
+                [](Mistake wrong) {
+                    return matrices_differ(true, {by_registers, by_stmatrix, by_transpose}, wrong);
+                });
+}
+TEST(TensorCoresDeathTest, CpAsync) {
+    expect_seen({{one_group_less, "cp.async: a group too few", number},
+                 {no_barrier, "cp.async: no barrier behind the wait", number},
+                 {copy_too_early, "cp.async: into a buffer still read", number}},
+                [](Mistake wrong) { return copies_differ(16, wrong); });
+}
+TEST(TensorCoresDeathTest, Barriers) {
+    expect_seen({{wrong_parity, "mbarrier: wrong parity", "wrong: number|simt: deadlock"},
+                 {wrong_count, "mbarrier: wrong count", deadlock}},
+                [](Mistake wrong) { return ring_differs(wrong); });
+    expect_seen({{few_threads, "named barrier: too few threads", "two numbers of threads"},
+                 {no_sync, "named barrier: no sync", deadlock}},
+                [](Mistake wrong) { return named_differs(wrong); });
+}
+TEST(TensorCoresDeathTest, Wgmma) {
+    expect_seen({{no_proxy_fence, "no fence.proxy.async", number},
+                 {one_fences, "fence.proxy.async by one thread", number},
+                 {plain_store, "operand by an unmarked store", number},
+                 {no_wgmma_fence, "no wgmma.fence", "no wgmma_fence"},
+                 {no_wgmma_wait, "no wait", number},
+                 {wrong_mode, "64-byte mode of a 128-byte tile", number},
+                 {unswizzled, "tile not swizzled", number},
+                 {row_off, "a row off", number},
+                 {operand_overwritten, "operand overwritten before the wait", number},
+                 {accumulator_touched, "accumulator touched before the wait", "accumulators were written"},
+                 {lanes_differ, "lanes with different descriptors", "different descriptors"},
+                 {half_warpgroup, "half a warpgroup", "not a whole warpgroup"}},
+                [](Mistake wrong) { return product_differs(64, A::rows, false, wrong); });
+    expect_seen({{strides_swapped, "leading and stride exchanged", number}},
+                [](Mistake wrong) { return product_differs(128, A::rows, true, wrong); });
+    expect_seen({{a_changed, "A registers changed before the wait", number}},
+                [](Mistake wrong) { return product_differs(64, A::registers, false, wrong); });
 }
 
 }  // namespace
