@@ -8,6 +8,10 @@
 #include <deque>
 #include <map>
 #include <vector>
+#if defined(SIMT_TSAN)
+extern "C" void __tsan_ignore_thread_begin();
+extern "C" void __tsan_ignore_thread_end();
+#endif
 
 extern thread_local unsigned char shared_memory[];
 
@@ -16,6 +20,26 @@ namespace {
 
 constexpr size_t shared_bytes = 227 << 10;
 constexpr uint32_t poison = 0xFFBADBAD;  // a NaN that no product gives
+
+/* For ThreadSanitizer. This file is not looked at, but malloc, free, memset and memcpy are, whoever calls them: what is kept here
+   is no race of the kernel's threads. Seen: within, what a copy does to memory, which is theirs. */
+#if defined(SIMT_TSAN)
+struct Unseen {
+    Unseen() { __tsan_ignore_thread_begin(); }
+    ~Unseen() { __tsan_ignore_thread_end(); }
+};
+struct Seen {
+    Seen() { __tsan_ignore_thread_end(); }
+    ~Seen() { __tsan_ignore_thread_begin(); }
+};
+#else
+struct Unseen {
+    Unseen() {}
+};
+struct Seen {
+    Seen() {}
+};
+#endif
 
 std::atomic<long> matrix_rows8{0}, matrix_conflicts{0};
 
@@ -74,6 +98,7 @@ void land_arrivals();
 
 Async& async() {
     if (used()) { return state; }
+    Unseen unseen;
     state.serial = context.serial;
     state.threads.assign(context.num_threads, {});
     state.warps.assign((context.num_threads + warp_lanes - 1) / warp_lanes, {});
@@ -107,7 +132,7 @@ void note_write(unsigned thread, const void* p, uint32_t bytes) {
 
 void land(unsigned thread, const std::vector<Copy>& copies) {
     for (const Copy& c : copies) {
-        if (c.there) {
+        if (Seen seen; c.there) {
             std::memcpy(c.to, c.from, c.bytes);
         } else {
             std::memset(c.to, 0, c.bytes);
@@ -117,6 +142,7 @@ void land(unsigned thread, const std::vector<Copy>& copies) {
 }
 
 void check_thread_end() {
+    Unseen unseen;
     if (!used()) { return; }
     const ThreadAsync& t = my_thread();
     bool copies = !t.open.empty();
@@ -126,6 +152,7 @@ void check_thread_end() {
     if (!w.open.empty() || !w.groups.empty()) { fail_here("a thread ends with wgmma in flight"); }
 }
 void land_arrivals() {
+    Unseen unseen;
     if (!used()) { return; }
     for (size_t i = 0; i < state.arrivals.size();) {
         if (state.arrivals[i].round > context.rounds) {
@@ -134,6 +161,7 @@ void land_arrivals() {
         }
         const Arrival x = std::move(state.arrivals[i]);
         state.arrivals.erase(state.arrivals.begin() + i);
+        leave((char*)x.barrier);
         land(x.thread, x.copies);
         mbarrier_arrive(x.barrier);
     }
@@ -261,6 +289,7 @@ void issue(Product** lane) {
 
 template <class F>
 void once_for_the_warp(const void* kind, Site site, F f) {
+    Unseen unseen;
     int nothing = 0;
     collective(~0u, nothing, kind, site, [&](int**, uint32_t) { f(my_warp()); });
 }
@@ -276,15 +305,18 @@ void cp_async(void* to, const void* from, uint32_t bytes, bool there, Site site)
     const uint32_t o = offset_of(to, bytes);
     if (o % bytes || (there && (uintptr_t)from % bytes)) { fail("cp.async: not aligned", site); }
     std::memset(to, 0xFF, bytes);
+    Unseen unseen;
     hide(o, bytes);
     my_thread().open.push_back({(unsigned char*)to, from, bytes, there});
 }
 void cp_async_commit() {
+    Unseen unseen;
     ThreadAsync& t = my_thread();
     t.groups.push_back(std::move(t.open));
     t.open.clear();
 }
 void cp_async_wait_for(int newest) {
+    Unseen unseen;
     ThreadAsync& t = my_thread();
     for (; (int)t.groups.size() > newest; t.groups.pop_front()) { land(thread_index(), t.groups.front()); }
 }
@@ -311,6 +343,7 @@ void mbarrier_poll(uint64_t* p, unsigned parity, Site site) {
 }
 /* One of the expected arrivals, some rounds later: when this thread's copies so far have landed. */
 void cp_async_arrive(uint64_t* p) {
+    Unseen unseen;
     mbarrier_at(p);
     ThreadAsync& t = my_thread();
     Arrival x{thread_index(), context.rounds + 2 + thread_index() % 3, std::move(t.open), p};
@@ -318,9 +351,11 @@ void cp_async_arrive(uint64_t* p) {
     for (auto& g : t.groups) { x.copies.insert(x.copies.end(), g.begin(), g.end()); }
     t.groups.clear();
     async().arrivals.push_back(std::move(x));
+    come((char*)p);
 }
 
 void named_barrier(unsigned id, unsigned threads, bool wait, Site site) {
+    Unseen unseen;
     if (id < 1 || id > 15 || threads % warp_lanes) { fail("a named barrier: id 1 to 15, whole warps", site); }
     NamedBarrier& b = async().named[id];
     if (b.come && b.threads != threads) { fail("a named barrier with two numbers of threads", site); }
@@ -340,8 +375,12 @@ void named_barrier(unsigned id, unsigned threads, bool wait, Site site) {
     if (wait) { leave(place); }
 }
 
-void note_operand(const void* p, uint32_t bytes) { note_write(thread_index(), p, bytes); }
+void note_operand(const void* p, uint32_t bytes) {
+    Unseen unseen;
+    note_write(thread_index(), p, bytes);
+}
 void fence_proxy_async() {
+    Unseen unseen;
     Async& a = async();
     const unsigned me = thread_index();
     for (uint32_t w : a.threads[me].written) {
@@ -353,6 +392,7 @@ void fence_proxy_async() {
 // ---- products and matrices ----
 
 void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site site) {
+    Unseen unseen;
     struct Operand {
         float* c;
         const uint32_t* a;
@@ -408,6 +448,7 @@ void each_element(MatrixOperand** lane, uint32_t needed, F f) {
 }
 }  // namespace
 void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
+    Unseen unseen;
     if ((uintptr_t)row % 16) { fail("ldmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, r, offset_of(row, 16), transposed};
     collective(~0u, mine, transposed ? &Kind<21>::id : &Kind<22>::id, site, [](MatrixOperand** lane, uint32_t needed) {
@@ -417,6 +458,7 @@ void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
     });
 }
 void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
+    Unseen unseen;
     if ((uintptr_t)row % 16) { fail("stmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, (uint32_t*)r, offset_of(row, 16), transposed};
     collective(~0u, mine, transposed ? &Kind<23>::id : &Kind<24>::id, site, [](MatrixOperand** lane, uint32_t needed) {
@@ -426,6 +468,7 @@ void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
 }
 
 void wgmma_issue(const Product& p, Site site) {
+    Unseen unseen;
     Product mine = p;
     collective(~0u, mine, &Kind<30>::id, site, [](Product** lane, uint32_t needed) {
         if (needed != ~0u || context.num_threads % 128) { fail_here("wgmma: not a whole warpgroup"); }
