@@ -9,13 +9,7 @@ __device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4], const 
     const unsigned char* base = k + row * 128;
     const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
 #pragma unroll
-    for (int m = 0; m < tiles; m++) {
-#pragma unroll
-        for (int j = 0; j < S / 8; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) { score[m][j][i] = 0; }
-        }
-    }
+    for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
 #pragma unroll
     for (int step = 0; step < D / 16; step++) {
         const unsigned char* from = base + step / 4 * S * 128 + (exchange ^ step % 4 * 32);
@@ -39,13 +33,7 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4], cons
     const unsigned char* base = v + row * 128;
     const int exchange = (odd ^ lane % 8) * 16;
 #pragma unroll
-    for (int m = 0; m < tiles; m++) {
-#pragma unroll
-        for (int j = 0; j < columns; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) { out[m][j][i] = 0; }
-        }
-    }
+    for (int m = 0; m < tiles; m++) { set_zero(out[m]); }
 #pragma unroll
     for (int step = 0; step < S / 16; step++) {
 #pragma unroll

@@ -114,15 +114,6 @@ __device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const 
     }
 }
 
-template <int n>
-__device__ __forceinline__ void set_zero(float (&x)[n][4]) {
-#pragma unroll
-    for (int j = 0; j < n; j++) {
-#pragma unroll
-        for (int i = 0; i < 4; i++) { x[j][i] = 0; }
-    }
-}
-
 /* What a lane needs of its 16 queries: lse, or delta, of 8 j + 2 c and the next one. */
 struct QueryPairs {
     Pack<float, 2> at[tile_queries / 8];

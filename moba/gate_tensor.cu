@@ -101,21 +101,13 @@ __device__ static float lower_bound(float (&most)[8], int count, int rounds) {
                 most[j] = -INFINITY;
             }
         }
-        equal += __shfl_xor_sync(all_lanes, equal, 1);
-        equal += __shfl_xor_sync(all_lanes, equal, 2);
+        equal = quad_sum(equal);
         if (found < count) {
             bound = top;
             found += equal;
         }
     }
     return found < count ? -INFINITY : bound;
-}
-
-// The next float above x
-__device__ static float next_above(float x) {
-    if (x == INFINITY) { return x; }
-    if (x == 0) { return __int_as_float(1); }
-    return __int_as_float(__float_as_int(x) + (x > 0 ? 1 : -1));
 }
 
 // The copies of all threads have landed, and the tensor cores see them.
@@ -151,11 +143,7 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
         const int lane = threadIdx.x % warp_size, odd = lane / 8 % 2;
         const unsigned char* base = tile + (first + lane % 8 + lane / 16 * 8) * 128;
         const int exchange = (odd ^ lane % 8) * 16;
-#pragma unroll
-        for (int j = 0; j < columns<hopper> / 8; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) { x[j][i] = 0; }
-        }
+        set_zero(x);
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
             const unsigned char* from = base + step / 4 * tile_means * 128 + (exchange ^ step % 4 * 32);
@@ -223,9 +211,7 @@ __global__ void __launch_bounds__(row_threads, 2)
         const auto shrink = [&](int h) {
             float lowest;
             count[h] = candidates[h].shrink(lowest, count[h], room(h));
-            int all = count[h] + __shfl_xor_sync(all_lanes, count[h], 1);
-            all += __shfl_xor_sync(all_lanes, all, 2);
-            if (all == room(h)) { bound[h] = next_above(lowest); }
+            if (quad_sum(count[h]) == room(h)) { bound[h] = nextafterf(lowest, INFINITY); }
         };
         float most[2][8];
 #pragma unroll

@@ -220,12 +220,22 @@ __device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], co
     }
 }
 
+template <int n>
+__device__ __forceinline__ void set_zero(float (&x)[n][4]) {
+#pragma unroll
+    for (int j = 0; j < n; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) { x[j][i] = 0; }
+    }
+}
+
 // Four lanes share a row.
 __device__ __forceinline__ float quad_max(float x) {
     x = max(x, __shfl_xor_sync(all_lanes, x, 1));
     return max(x, __shfl_xor_sync(all_lanes, x, 2));
 }
-__device__ __forceinline__ float quad_sum(float x) {
+template <class X>
+__device__ __forceinline__ X quad_sum(X x) {
     x += __shfl_xor_sync(all_lanes, x, 1);
     return x + __shfl_xor_sync(all_lanes, x, 2);
 }

@@ -18,7 +18,6 @@ extern thread_local unsigned char shared_memory[];
 namespace simt {
 namespace {
 
-constexpr size_t shared_bytes = 227 << 10;
 constexpr uint32_t poison = 0xFFBADBAD;  // a NaN that no product gives
 
 /* For ThreadSanitizer. This file is not looked at, but malloc, free, memset and memcpy are, whoever calls them: what is kept here
@@ -104,8 +103,8 @@ Async& async() {
     state.warps.assign((context.num_threads + warp_lanes - 1) / warp_lanes, {});
     for (NamedBarrier& b : state.named) { b = {}; }
     state.arrivals.clear();
-    state.view.assign(shared_bytes, 0xFF);
-    state.owner.assign(shared_bytes / 4, 0xFFFF);
+    state.view.assign(max_shared_bytes, 0xFF);
+    state.owner.assign(max_shared_bytes / 4, 0xFFFF);
     thread_ends = check_thread_end;
     round_ends = land_arrivals;
     return state;
@@ -115,7 +114,7 @@ WarpAsync& my_warp() { return async().warps[context.current->warp]; }
 
 uint32_t offset_of(const void* p, size_t bytes) {
     const ptrdiff_t o = (const unsigned char*)p - shared_memory;
-    if (o < 0 || o + bytes > shared_bytes) { fail_here("an address outside dynamic shared memory"); }
+    if (o < 0 || o + bytes > max_shared_bytes) { fail_here("an address outside dynamic shared memory"); }
     return (uint32_t)o;
 }
 
@@ -209,7 +208,7 @@ float operand_at(uint64_t desc, bool transposed, int mn, int k) {
     uint32_t at = transposed ? base + mn / wide * leading + mn % wide * 2 + k / 8 * stride + k % 8 * pitch
                              : base + mn / 8 * stride + mn % 8 * pitch + k * 2;
     at ^= (at >> 7 & (pitch / 16 - 1)) << 4;
-    if (at + 2 > shared_bytes) { fail_here("wgmma: a descriptor that reads outside shared memory"); }
+    if (at + 2 > max_shared_bytes) { fail_here("wgmma: a descriptor that reads outside shared memory"); }
     uint16_t half;
     std::memcpy(&half, async().view.data() + at, 2);
     return half_of(half, 0);

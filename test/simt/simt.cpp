@@ -18,10 +18,9 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-static constexpr size_t max_shared_bytes = 227 << 10;  // of a block on sm_90
 static constexpr size_t free_shared_bytes = 48 << 10;  // without cudaFuncSetAttribute
 // What kernels declare as `extern __shared__`.
-alignas(1024) thread_local unsigned char shared_memory[max_shared_bytes];
+alignas(1024) thread_local unsigned char shared_memory[simt::max_shared_bytes];
 
 namespace simt {
 

@@ -20,7 +20,6 @@
 #include <cuda_runtime.h>
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
@@ -40,6 +39,7 @@
 namespace simt {
 
 constexpr int warp_lanes = 32;
+constexpr size_t max_shared_bytes = 227 << 10;  // of a block on sm_90
 enum class State : uint8_t { ready, at_barrier, at_named, at_warp_op, polling, done };
 
 struct Site {  // a line of a kernel, for messages
@@ -210,8 +210,6 @@ using std::isfinite;
 inline float rsqrtf(float x) { return 1 / std::sqrt(x); }
 inline int __ffs(unsigned x) { return __builtin_ffs((int)x); }
 [[noreturn]] inline void __trap() { std::abort(); }
-inline float __int_as_float(int x) { return std::bit_cast<float>(x); }
-inline int __float_as_int(float x) { return std::bit_cast<int>(x); }
 inline int __popc(unsigned x) { return __builtin_popcount(x); }
 template <class T>
 T min(T a, T b) {
