@@ -13,12 +13,14 @@ size_t CacheShape::first_mean(int g) const {
 }
 
 template <class E>
-void cache_rows_cpu(const Ctx&, E* cache, const E* rows, int first, int count, int width) {
-    std::copy_n(rows, (size_t)count * width, cache + (size_t)first * width);
+void cache_rows_cpu(const Ctx&, E* cache, const E* rows, const int* place, int count, int width) {
+    std::copy_n(rows, (size_t)count * width, cache + (size_t)*place * width);
 }
 
 template <class E>
-void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, int first, int count, CacheShape s) {
+void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, const int* place, int count,
+                     CacheShape s) {
+    const int first = *place;
     REQUIRE(first + count <= s.capacity, "tokens %d + %d, capacity %d", first, count, s.capacity);
     const size_t row = (size_t)s.G * s.D;
     for (int g = 0; g < s.G; g++) {
@@ -122,10 +124,12 @@ void weigh_piece(Piece<acc_t<E>>& p, acc_t<E>* partial, acc_t<E>* scores, const 
 
 template <class E>
 void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
-                          const acc_t<E>* means, int length, CacheShape c, AttentionShape s) {
+                          const acc_t<E>* means, const int* place, int longest, CacheShape c,
+                          AttentionShape s) {
     using A = acc_t<E>;
-    REQUIRE(length >= 1 && length <= c.capacity && s.H % s.G == 0, "length = %d of %d, H = %d, G = %d",
-            length, c.capacity, s.H, s.G);
+    const int length = *place + 1;
+    REQUIRE(length >= 1 && length <= longest && longest <= c.capacity && s.H % s.G == 0,
+            "length = %d of %d of %d, H = %d, G = %d", length, longest, c.capacity, s.H, s.G);
     const Scratch<E> w(ctx.workspace, c, s);
     REQUIRE(w.bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes,
             w.bytes);
@@ -173,10 +177,10 @@ size_t decode_workspace_bytes(CacheShape c, AttentionShape s) {
 }
 
 #define INSTANTIATE(E)                                                                                       \
-    template void cache_rows_cpu(const Ctx&, E*, const E*, int, int, int);                                   \
-    template void cache_means_cpu(const Ctx&, acc_t<E>*, const E*, int, int, CacheShape);                    \
-    template void decode_attention_cpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*, int,   \
-                                       CacheShape, AttentionShape);                                          \
+    template void cache_rows_cpu(const Ctx&, E*, const E*, const int*, int, int);                            \
+    template void cache_means_cpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
+    template void decode_attention_cpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
+                                       const int*, int, CacheShape, AttentionShape);                         \
     template size_t decode_workspace_bytes<E>(CacheShape, AttentionShape);
 INSTANTIATE(double)
 INSTANTIATE(float)

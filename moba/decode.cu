@@ -1,4 +1,5 @@
-/* Decoding on the GPU. Contract: decode.h; definition: decode.cpp. Everything that the host must know follows from `length`. */
+/* Decoding on the GPU. Contract: decode.h; definition: decode.cpp. The host knows how many tokens there are at most, the device how
+   many there are: so a recorded launch serves them all. */
 #include "moba/decode.h"
 #include "moba/device.cuh"
 #include <algorithm>
@@ -8,9 +9,10 @@ static const int threads = 256, warps = threads / warp_size;
 
 // What the kernels share.
 struct Decode {
-    int H, G, D, length;
+    int H, G, D;
+    const int* place;  // (1) of the query
     AttentionKind kind;
-    int begin;  // the first key, full and window
+    int window;
     int K, S, num_levels;
     Gate gate;
     size_t columns[max_levels];  // of the means of a level
@@ -19,6 +21,8 @@ struct Decode {
     float* scores;               // (H, max_blocks)
     float *top, *sum;            // (H, max_pieces)
     float* partial;              // (H, max_pieces, D)
+
+    __device__ int length() const { return *place + 1; }
 };
 
 // Key/value head g of a query head, and its blocks.
@@ -39,13 +43,23 @@ struct DecodeHead {
     __device__ int own(int length) const { return (length - 1) / S; }
 };
 
+/* cache[place + t, :] = rows[t, :]
+   Maps     a thread -> a pack of N elements, found by threads_for_rows */
+template <class E, int N>
+__global__ void cache_rows_kernel(E* cache, const E* rows, const int* place, int count, int width) {
+    const size_t t = row_of_thread();
+    const int i = pack_of_thread() * N;
+    if (t >= (size_t)count || i >= width) { return; }
+    store_pack(cache + (*place + t) * width + i, load_pack<E, N>(rows + t * width + i));
+}
+
 /* mean[d,n] = mean over the tokens of block n of k[t,g,d], rounded to E
    Maps     grid x -> a block that became complete, grid y -> a key/value head, a thread -> a channel
    Memory   keys are read along their channels; the means, which lie transposed for the scores, are written apart */
 template <class E>
-__global__ void cache_means_kernel(float* means, const E* k, int first, int count, Decode s) {
+__global__ void cache_means_kernel(float* means, const E* k, int count, Decode s) {
     const DecodeHead head(s, blockIdx.y * (s.H / s.G));
-    const int n = first / head.S + blockIdx.x;
+    const int first = *s.place, n = first / head.S + blockIdx.x;
     if (n >= (first + count) / head.S) { return; }
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0;
@@ -63,7 +77,7 @@ template <class E>
 __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
     const DecodeHead head(s, blockIdx.y);
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
-    if (n >= head.own(s.length)) { return; }
+    if (n >= head.own(s.length())) { return; }
     const float* mean = means + head.first_mean + n;
     float score = 0;
     for (int d = 0; d < s.D; d++) { score += (float)q[blockIdx.y * s.D + d] * mean[d * head.columns]; }
@@ -88,7 +102,7 @@ __global__ static void decode_choose_kernel(Decode s) {
     __shared__ Scored of_warp[2][warps];
     __shared__ int block[max_top_k];
     const DecodeHead head(s, blockIdx.x);
-    const int t = threadIdx.x, own = head.own(s.length), room = min(head.K - 1, own);
+    const int t = threadIdx.x, own = head.own(s.length()), room = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
     if (s.gate == Gate::topk) {
         Scored last{INFINITY, -1};  // before all
@@ -131,15 +145,15 @@ struct Keys {
 
     __device__ Keys(const Decode& s, int h, int piece) {
         if (s.kind != AttentionKind::moba) {
-            begin = s.begin + piece * most_keys;
-            end = min(s.length, begin + most_keys);
+            begin = (s.kind == AttentionKind::window ? max(0, s.length() - s.window) : 0) + piece * most_keys;
+            end = min(s.length(), begin + most_keys);
             return;
         }
         const DecodeHead head(s, h);
         const int pieces = (head.S + most_keys - 1) / most_keys, slot = piece / pieces;  // of a block
         const int block = slot < head.K ? s.chosen[h * max_top_k + slot] : -1;
         begin = block * head.S + piece % pieces * most_keys;
-        end = block < 0 ? begin : min(min(s.length, (block + 1) * head.S), begin + most_keys);
+        end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
     }
 };
 
@@ -265,7 +279,7 @@ static Decode levels_of(const CacheShape& c) {
 // Everything but what follows from `length`; the workspace handed out. Returns its bytes.
 static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
     d = levels_of(c);
-    d.H = s.H, d.kind = s.kind, d.K = s.gate.K, d.gate = s.gate.gate;
+    d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.num_levels - 1) : 0;
     size_t used = 0;
@@ -284,22 +298,26 @@ static size_t set_up(Decode& d, char* base, const CacheShape& c, const Attention
 }
 
 template <class E>
-void cache_rows_gpu(const Ctx& ctx, E* cache, const E* rows, int first, int count, int width) {
-    CUDA_CHECK(cudaMemcpyAsync(cache + (size_t)first * width, rows, (size_t)count * width * sizeof(E),
-                               cudaMemcpyDeviceToDevice, ctx.stream));
+void cache_rows_gpu(const Ctx& ctx, E* cache, const E* rows, const int* place, int count, int width) {
+    choose_version(ctx, 1);
+    constexpr int N = pack_elements<E>;
+    const bool packs = packable<E>(width, {cache, rows});
+    const RowThreads t = threads_for_rows(count, width / (packs ? N : 1));
+    launch(packs ? cache_rows_kernel<E, N> : cache_rows_kernel<E, 1>, t.grid, t.block, 0, ctx.stream, cache,
+           rows, place, count, width);
+    LAUNCHED(ctx);
 }
 
 template <class E>
-void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, int first, int count, CacheShape c) {
-    REQUIRE(first + count <= c.capacity, "tokens %d + %d, capacity %d", first, count, c.capacity);
-    int complete = 0;
-    for (int g = 0; g < c.num_levels; g++) {
-        complete = std::max(complete, (first + count) / c.block_size(g) - first / c.block_size(g));
-    }
+void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const int* place, int count,
+                     CacheShape c) {
+    REQUIRE(count <= c.capacity, "%d tokens, capacity %d", count, c.capacity);
     choose_version(ctx, 1);
-    if (complete == 0) { return; }
+    Decode d = levels_of(c);
+    d.place = place;
+    const int complete = ceil_div(count, c.block_size(c.num_levels - 1));  // at most, of the smallest blocks
     launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
-           first, count, levels_of(c));
+           count, d);
     LAUNCHED(ctx);
 }
 
@@ -316,17 +334,17 @@ static void weigh_pieces(const Ctx& ctx, const E* q, const E* k, const E* v, int
 
 template <class E>
 void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
-                          const acc_t<E>* means, int length, CacheShape c, AttentionShape s) {
-    REQUIRE(length >= 1 && length <= c.capacity && s.H % s.G == 0 && s.D <= 256,
-            "length = %d of %d, H = %d, G = %d, D = %d", length, c.capacity, s.H, s.G, s.D);
+                          const acc_t<E>* means, const int* place, int longest, CacheShape c,
+                          AttentionShape s) {
+    REQUIRE(longest >= 1 && longest <= c.capacity && s.H % s.G == 0 && s.D <= 256,
+            "longest = %d of %d, H = %d, G = %d, D = %d", longest, c.capacity, s.H, s.G, s.D);
     choose_version(ctx, 1);
     Decode d;
     const size_t bytes = set_up(d, ctx.workspace, c, s);
     REQUIRE(bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes, bytes);
-    d.length = length;
-    d.begin = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;
+    d.place = place;
     if (s.kind == AttentionKind::moba) {
-        const int past = (length - 1) / c.block_size(c.num_levels - 1);
+        const int past = (longest - 1) / c.block_size(c.num_levels - 1);
         if (s.gate.gate == Gate::topk && past > 0) {
             launch(decode_scores_kernel<E>, dim3(blocks_for(past, 128), s.H), 128, 0, ctx.stream, q, means,
                    d);
@@ -335,7 +353,8 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         launch(decode_choose_kernel, s.H, threads, 0, ctx.stream, d);
         LAUNCHED(ctx);
     }
-    const int num_pieces = pieces_of(c, s, length - d.begin);
+    const int num_pieces =
+        pieces_of(c, s, s.kind == AttentionKind::window ? std::min(longest, s.window) : longest);
     constexpr int N = pack_elements<E>;
     packable<E>(s.D, {k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
                                          : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
@@ -351,10 +370,10 @@ size_t decode_workspace_bytes_gpu(CacheShape c, AttentionShape s) {
 }
 
 #define INSTANTIATE(E)                                                                                       \
-    template void cache_rows_gpu(const Ctx&, E*, const E*, int, int, int);                                   \
-    template void cache_means_gpu(const Ctx&, acc_t<E>*, const E*, int, int, CacheShape);                    \
-    template void decode_attention_gpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*, int,   \
-                                       CacheShape, AttentionShape);                                          \
+    template void cache_rows_gpu(const Ctx&, E*, const E*, const int*, int, int);                            \
+    template void cache_means_gpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
+    template void decode_attention_gpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
+                                       const int*, int, CacheShape, AttentionShape);                         \
     template size_t decode_workspace_bytes_gpu<E>(CacheShape, AttentionShape);
 INSTANTIATE(float)
 INSTANTIATE(bf16)

@@ -23,10 +23,10 @@ static std::vector<acc_t<E>> transposed(const E* w, KeyConvShape s) {
 
 // u[t,:]: only the taps inside the sequence, whose first token has position 0.
 template <class E>
-static void tap_sums(acc_t<E>* u, const E* k, const std::vector<acc_t<E>>& w, const int* position, size_t t,
+static void tap_sums(acc_t<E>* u, const E* k, const std::vector<acc_t<E>>& w, int position, size_t t,
                      KeyConvShape s) {
     std::fill_n(u, s.C, acc_t<E>(0));
-    const int taps = std::min(s.W, position[t] + 1);
+    const int taps = std::min(s.W, position + 1);
     for (int l = 0; l < taps; l++) {
         const E* row = k + (t - l) * s.C;
         const acc_t<E>* tap = w.data() + (size_t)l * s.C;
@@ -43,10 +43,11 @@ void key_conv_forward_cpu(const Ctx&, E* y, const E* k, const E* w, const int* p
     parallel_ranges(s.M, chunk_tokens, [&](size_t b, size_t e) {
         std::vector<A> u(s.C);
         for (size_t t = b; t < e; t++) {
-            tap_sums(u.data(), k, taps, position, t, s);
-            const size_t at = t * s.C;
+            const size_t row = s.cached ? position[t] : t, at = t * s.C;  // row: of k
+            tap_sums(u.data(), k, taps, position[t], row, s);
+            const E* key = k + row * s.C;
 #pragma omp simd
-            for (int c = 0; c < s.C; c++) { y[at + c] = E(A(k[at + c]) + u[c] / (1 + fast_exp(-u[c]))); }
+            for (int c = 0; c < s.C; c++) { y[at + c] = E(A(key[c]) + u[c] / (1 + fast_exp(-u[c]))); }
         }
     });
 }
@@ -67,7 +68,7 @@ void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
         std::vector<A> u(s.C);
         const size_t end = std::min<size_t>(s.M, (chunk + 1) * chunk_tokens);
         for (size_t t = chunk * chunk_tokens; t < end; t++) {
-            tap_sums(u.data(), k, taps, position, t, s);
+            tap_sums(u.data(), k, taps, position[t], t, s);
             A* d = du + t * s.C;
 #pragma omp simd
             for (int c = 0; c < s.C; c++) {

@@ -27,9 +27,9 @@ __global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int*
     const size_t t = row_of_thread();
     const int c = pack_of_thread();
     if (t >= (size_t)s.M || c >= s.C) { return; }
-    const size_t i = t * s.C + c;
-    const float u = convolve(k, w, position[t], t, c, s);
-    y[i] = E((float)k[i] + u * sigmoid(u));
+    const size_t row = s.cached ? position[t] : t;  // of k
+    const float u = convolve(k, w, position[t], row, c, s);
+    y[t * s.C + c] = E((float)k[row * s.C + c] + u * sigmoid(u));
 }
 
 /* du[t,c] = dy[t,c] SiLU'(u[t,c]), in fp32. Maps: a thread -> an element */

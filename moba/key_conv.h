@@ -7,6 +7,7 @@
             dk[t,c] = dy[t,c] + sum_{l<W} w[c,l] du[t+l,c]     dw[c,l] += sum_t du[t,c] k[t-l,c]
    Shapes   k, y, dk, dy (M, C) E with C = G*D · w (C, W) E, w[:,0] the tap of the token itself · dw (C, W) acc_t<E> ·
             position (M) int. Nothing may alias.
+            cached: k holds every token of one sequence, (T, C), of which the rows of y are those at position[0..M-1]; forward only
    Units    W in tokens
    Needs    W in 1..8; workspace of key_conv_workspace_bytes for the backward
    Error    fp32 against fp64, relative to the largest value: 1.2e-6 (measured y 1.6e-7, dk 2.8e-7, dw 5.1e-7)
@@ -18,6 +19,7 @@
 
 struct KeyConvShape {
     int M, C, W;
+    bool cached = false;  // row t of y is row position[t] of k, not row t
 };
 
 template <class E>

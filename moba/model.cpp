@@ -55,7 +55,7 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
       gradients_("gradients", memory_), moments_("AdamW moments", memory_),
       activations_("activations", memory_), backward_("activation gradients", memory_),
       kept_("key and value cache", memory_), tables_("index tables", memory_),
-      workspace_("workspace", memory_) {
+      workspace_("workspace", memory_), training_passes_(device, true), decode_pass_(device, true) {
     REQUIRE(op_ && memory_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
@@ -69,7 +69,6 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     ctx_.device = device;
     ctx_.stream = memory_->stream();
     decode_layers_ = config_.layers;
-    if (sizes_.cache_tokens) { sizes_.max_tokens = std::max(sizes_.max_tokens, config_.key_conv); }
     Params<E> none;
     each_param(
         config_, none, [&](E*&, const std::string& name, std::vector<int> shape, Init init, bool decay) {
@@ -84,9 +83,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     chunk_tokens_ = (int)std::clamp<size_t>(round_up(logits_budget_bytes(device) / row, (size_t)64), 64,
                                             sizes.max_tokens + 63);
     chunk_tokens_ = std::min(chunk_tokens_, sizes.max_tokens);
-    seq_capacity_ =
-        std::max<size_t>(1 + max_key_conv, sequences_capacity(sizes_.max_tokens, sizes.max_seqs,
-                                                              config_.block_size, config_.num_blocks));
+    seq_capacity_ = std::max<size_t>(
+        1, sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks));
     workspace_bytes_ = workspace_needed();
     plan_or_point();
 }
@@ -350,6 +348,12 @@ void Model<E>::set_optimizer(const OptimizerSettings& o) {
                                 p.decay ? (float)o.weight_decay : 0.f});
     }
     memory_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
+}
+
+template <class E>
+void Model<E>::set_graph(bool allowed) {
+    training_passes_ = Recording(ctx_.device, allowed);
+    decode_pass_ = Recording(ctx_.device, allowed);
 }
 
 template <class E>

@@ -16,6 +16,7 @@
 #include "moba/config.h"
 #include "moba/memory.h"
 #include "moba/profile.h"
+#include "moba/recording.h"
 
 struct ModelSizes {
     int max_tokens = 0;    // M: of a micro-batch, all sequences
@@ -74,6 +75,7 @@ class Model {
 
     void init_weights(uint64_t seed);
     void set_optimizer(const OptimizerSettings&);
+    void set_graph(bool);        // whether training_passes() and decode() may be recorded; first: they may
     void set_profile(Profile*);  // every operation from now on is timed into it; nullptr: none
 
     /* tokens and targets: cu_seqlens.back() of them, host memory. */
@@ -84,6 +86,8 @@ class Model {
         bool
             with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
     void backward();         // after loss(true)
+    /* forward(true), loss(true), backward(): recorded, and replayed for a batch of the same shape. Says whether it was. */
+    bool training_passes();
     void decode(int token);  // one more token behind those of forward() and decode()
     void decode_attention(
         AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
@@ -145,6 +149,7 @@ class Model {
     E* convolve_keys(int l);
     void cache(int l, const E* k);
     void layers_forward();
+    int decode_longest() const;
     CacheShape cache_shape() const {
         return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size,
                 config_.num_blocks};
@@ -197,6 +202,7 @@ class Model {
     };
     std::vector<Cache> cache_;
     std::vector<LayerKind> decode_layers_;
+    Recording training_passes_, decode_pass_;
     int cached_ = 0;         // tokens in the cache
     bool decoding_ = false;  // the pass under way is decode()'s
     E *final_x_, *final_norm_, *branch_;

@@ -60,11 +60,11 @@ void Model<E>::attention_forward(int l, bool again) {
         }
     }
     if (!cache_.empty()) { cache(l, k); }
-    if (decoding_) {
+    if (decoding_) {  // launched for as many tokens as the recording may serve
         AttentionShape shape = c.attention_shape(l);
         shape.kind = decode_layers_[l].attention;
-        op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, cached_ + 1,
-                              cache_shape(), shape);
+        op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, seqs_.position,
+                              decode_longest(), cache_shape(), shape);
     } else {
         const AttentionShape shape = c.attention_shape(l);
         if (shape.kind == AttentionKind::moba && !again) {
@@ -78,30 +78,25 @@ void Model<E>::attention_forward(int l, bool again) {
                                dropout(l, DropoutSite::attention), norm_shape());
 }
 
-// The keys of this pass behind the convolution. decode() has one new key: its result is the last row of the few that the
-// taps reach.
+// The convolved keys of this pass. decode() has one new key, and finds those before it in the cache.
 template <class E>
 E* Model<E>::convolve_keys(int l) {
     const LayerState& s = state_[l];
     const int kv = config_.num_kv_heads * config_.head_dim, taps = config_.key_conv;
-    if (!cache_.empty()) { op_->cache_rows(ctx_, cache_[l].k_raw, s.k_raw, cached_, seqs_.num_tokens, kv); }
-    if (!decoding_) {
-        op_->key_conv_forward(ctx_, s.k, s.k_raw, weight_.layers[l].k_conv, seqs_.position,
-                              {seqs_.num_tokens, kv, taps});
-        return s.k;
+    if (!cache_.empty()) {
+        op_->cache_rows(ctx_, cache_[l].k_raw, s.k_raw, seqs_.position, seqs_.num_tokens, kv);
     }
-    const int rows = std::min(taps, cached_ + 1), first = cached_ + 1 - rows;
-    op_->key_conv_forward(ctx_, s.k, cache_[l].k_raw + (size_t)first * kv, weight_.layers[l].k_conv,
-                          seq_table_ + 1, {rows, kv, taps});
-    return s.k + (size_t)(rows - 1) * kv;
+    op_->key_conv_forward(ctx_, s.k, decoding_ ? cache_[l].k_raw : s.k_raw, weight_.layers[l].k_conv,
+                          seqs_.position, {seqs_.num_tokens, kv, taps, decoding_});
+    return s.k;
 }
 
 template <class E>
 void Model<E>::cache(int l, const E* k) {
     const int kv = config_.num_kv_heads * config_.head_dim, M = seqs_.num_tokens;
-    op_->cache_rows(ctx_, cache_[l].k, k, cached_, M, kv);
-    op_->cache_rows(ctx_, cache_[l].v, state_[l].v, cached_, M, kv);
-    op_->cache_means(ctx_, cache_[l].means, cache_[l].k, cached_, M, cache_shape());
+    op_->cache_rows(ctx_, cache_[l].k, k, seqs_.position, M, kv);
+    op_->cache_rows(ctx_, cache_[l].v, state_[l].v, seqs_.position, M, kv);
+    op_->cache_means(ctx_, cache_[l].means, cache_[l].k, seqs_.position, M, cache_shape());
 }
 
 template <class E>
@@ -133,21 +128,36 @@ void Model<E>::forward(bool with_dropout) {
 }
 
 template <class E>
+bool Model<E>::training_passes() {
+    training_passes_.run(ctx_, batch_shape(), [this] {
+        forward(true);
+        loss(true);
+        backward();
+    });
+    return training_passes_.replayed();
+}
+
+// A recording of decode() serves tokens up to this length.
+template <class E>
+int Model<E>::decode_longest() const {
+    return std::min(sizes_.cache_tokens, round_up(cached_ + 1, 1024));
+}
+
+template <class E>
 void Model<E>::decode(int token) {
     REQUIRE(cached_ > 0 && cached_ < sizes_.cache_tokens, "%d tokens in a cache of %d", cached_,
             sizes_.cache_tokens);
     REQUIRE(cached_ < sizes_.max_position, "token %d, planned for %d", cached_, sizes_.max_position);
-    // The table: this token's position; behind it those that a convolution over the last keys counts with.
-    int table[1 + max_key_conv] = {cached_};
-    for (int i = 0; i < max_key_conv; i++) { table[1 + i] = i; }
-    memory_->to_device(ctx_, seq_table_, table, sizeof table);
+    memory_->to_device(ctx_, seq_table_, &cached_, sizeof cached_);
     memory_->to_device(ctx_, tokens_, &token, sizeof token);
     seqs_ = {};
     seqs_.num_tokens = 1;
     seqs_.position = seq_table_;
     dropout_ = 0;
+    std::vector<int> shape = {decode_longest()};
+    for (const LayerKind& kind : decode_layers_) { shape.push_back((int)kind.attention); }
     decoding_ = true;
-    layers_forward();
+    decode_pass_.run(ctx_, std::move(shape), [this] { layers_forward(); });
     decoding_ = false;
     cached_++;
 }

@@ -18,22 +18,12 @@ __global__ void qkv_kernel(E* q, E* k, E* v, E* qkv, const int* position, const 
     E* row = qkv + ((size_t)m * s.heads() + h) * s.D;
     const E* from = (join ? part : row) + i;
     E* to = (join ? row : part) + i;
-    const Pack<E, N> re = load_pack<E, N>(from), im = load_pack<E, N>(from + half);
-    if (!(of_q ? s.rotate_q : of_k && s.rotate_k)) {
-        store_pack(to, re);
-        store_pack(to + half, im);
-        return;
+    Pack<E, N> re = load_pack<E, N>(from), im = load_pack<E, N>(from + half);
+    if (of_q ? s.rotate_q : of_k && s.rotate_k) {
+        rotate<W>(&re, &im, table, position[m], i, s.D, join ? -1.f : 1.f);
     }
-    Pack<float, N> c, n, real, imaginary;
-    angles<N, W>(&c, &n, table, position[m], i, s.D);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-        const float a = re.at[j], b = im.at[j], signed_sine = join ? -n.at[j] : n.at[j];
-        real.at[j] = a * c.at[j] - b * signed_sine;
-        imaginary.at[j] = a * signed_sine + b * c.at[j];
-    }
-    store_pack(to, round_pack<E>(real));
-    store_pack(to + half, round_pack<E>(imaginary));
+    store_pack(to, re);
+    store_pack(to + half, im);
 }
 
 template <class E, bool join>

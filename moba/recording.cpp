@@ -1,53 +1,49 @@
 #include "moba/recording.h"
+#include "moba/ops.h"
+#include <utility>
 
-template <class E>
-Recording<E>::Recording(Model<E>& model, bool allowed)
-    : model_(model), graphs_(allowed ? find_memory(model.ctx().device)->graphs : nullptr) {}
+Recording::Recording(Device device, bool allowed)
+    : graphs_(allowed ? find_memory(device)->graphs : nullptr) {}
 
-template <class E>
-Recording<E>::~Recording() {
-    release();
+Recording::Recording(Recording&& other) noexcept
+    : graphs_(other.graphs_), graph_(std::exchange(other.graph_, nullptr)),
+      recorded_shape_(std::move(other.recorded_shape_)), last_shape_(std::move(other.last_shape_)) {}
+
+Recording& Recording::operator=(Recording&& other) noexcept {
+    std::swap(graphs_, other.graphs_);
+    std::swap(graph_, other.graph_);
+    std::swap(recorded_shape_, other.recorded_shape_);
+    std::swap(last_shape_, other.last_shape_);
+    return *this;
 }
 
-template <class E>
-void Recording<E>::release() {
+Recording::~Recording() { release(); }
+
+void Recording::release() {
     if (graph_) { graphs_->release(graph_); }
     graph_ = nullptr;
 }
 
-template <class E>
-void Recording<E>::launch() {
-    model_.forward(true);
-    model_.loss(true);
-    model_.backward();
-}
-
-template <class E>
-void Recording<E>::run() {
+void Recording::run(const Ctx& ctx, std::vector<int> shape, const std::function<void()>& launch) {
     replayed_ = false;
-    if (!graphs_) {
+    if (!graphs_ || ctx.profile) {
         launch();
         return;
     }
-    std::vector<int> shape = model_.batch_shape();
     if (graph_ && shape == recorded_shape_) {
         replayed_ = true;
     } else if (shape == last_shape_) {
         release();
-        graphs_->begin(model_.ctx());
+        graphs_->begin(ctx);
         launch();
-        graph_ = graphs_->end(model_.ctx());
+        graph_ = graphs_->end(ctx);
         recorded_shape_ = shape;
         replayed_ = true;
     }
     last_shape_ = std::move(shape);
     if (replayed_) {
-        graphs_->replay(model_.ctx(), graph_);
+        graphs_->replay(ctx, graph_);
     } else {
         launch();
     }
 }
-
-template class Recording<double>;
-template class Recording<float>;
-template class Recording<bf16>;

@@ -1,27 +1,27 @@
-/* The passes of a training step, recorded once and replayed where the next batch has the same shape: one launch in place of
-   hundreds. On the CPU, and where it is turned off, every operation is launched as ever. The bits are the same.
+/* Launches that are recorded once and replayed while their shape stays the same: one launch in place of hundreds. On the CPU,
+   where it is not allowed, and while a profile takes the times, everything is launched as usual. The bits are the same.
 
-   Use      Recording<E> passes(model, true);  each micro-batch: model.set_batch(...); passes.run();
-   Order    A batch of a shape that the one before had too is recorded: its kernels have been loaded by then. */
+   Use      Recording passes(device, true);
+            each time: passes.run(ctx, shape, [&] { the launches });
+   Order    What has the same shape as the run before it is recorded: its kernels have been loaded by then. */
 #pragma once
-#include "moba/model.h"
+#include "moba/memory.h"
+#include <functional>
 
-template <class E>
 class Recording {
   public:
-    Recording(Model<E>& model, bool allowed);
+    Recording(Device device, bool allowed);
     ~Recording();
-    Recording(const Recording&) = delete;
-    Recording& operator=(const Recording&) = delete;
+    Recording(Recording&& other) noexcept;
+    Recording& operator=(Recording&& other) noexcept;
 
-    void run();                                  // forward(true), loss(true), backward()
+    // shape: all that the launches depend on, but for what lies in device memory
+    void run(const Ctx&, std::vector<int> shape, const std::function<void()>& launch);
     bool replayed() const { return replayed_; }  // the last run()
 
   private:
-    void launch();
     void release();
 
-    Model<E>& model_;
     const GraphOps* graphs_;  // nullptr: never
     CUgraphExec_st* graph_ = nullptr;
     std::vector<int> recorded_shape_, last_shape_;

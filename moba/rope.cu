@@ -15,22 +15,15 @@ __global__ void rope_kernel(E* y, const E* x, const int* position, const float* 
               m = blockIdx.x * blockDim.z + threadIdx.z;
     if (h >= s.H || m >= s.M) { return; }
     const size_t o = ((size_t)m * s.H + h) * s.D + i;
-    const Pack<E, N> re = load_pack<E, N>(x + o), im = load_pack<E, N>(x + o + half);
-    Pack<float, N> c, n, real, imaginary;
-    angles<N, W>(&c, &n, table, position[m], i, s.D);
-#pragma unroll
-    for (int j = 0; j < N; j++) {
-        const float a = re.at[j], b = im.at[j], signed_sine = n.at[j] * sign;
-        real.at[j] = a * c.at[j] - b * signed_sine;
-        imaginary.at[j] = a * signed_sine + b * c.at[j];
-    }
-    store_pack(y + o, round_pack<E>(real));
-    store_pack(y + o + half, round_pack<E>(imaginary));
+    Pack<E, N> re = load_pack<E, N>(x + o), im = load_pack<E, N>(x + o + half);
+    rotate<W>(&re, &im, table, position[m], i, s.D, sign);
+    store_pack(y + o, re);
+    store_pack(y + o + half, im);
 }
 
 template <class E>
-static void rotate(const Ctx& ctx, E* y, const E* x, const int* position, const float* table, RopeShape s,
-                   float sign) {
+static void rope_gpu(const Ctx& ctx, E* y, const E* x, const int* position, const float* table, RopeShape s,
+                     float sign) {
     REQUIRE(s.D % 2 == 0 && s.D <= 512, "D = %d", s.D);
     constexpr int N = pack_elements<E>;
     const int version = choose_version(ctx, packable<E>(s.D / 2, {y, x, table}) ? 2 : 1);
@@ -43,12 +36,12 @@ static void rotate(const Ctx& ctx, E* y, const E* x, const int* position, const 
 template <class E>
 void rope_forward_gpu(const Ctx& ctx, E* y, const E* x, const int* position, const acc_t<E>* table,
                       RopeShape s) {
-    rotate(ctx, y, x, position, table, s, 1.f);
+    rope_gpu(ctx, y, x, position, table, s, 1.f);
 }
 template <class E>
 void rope_backward_gpu(const Ctx& ctx, E* dx, const E* dy, const int* position, const acc_t<E>* table,
                        RopeShape s) {
-    rotate(ctx, dx, dy, position, table, s, -1.f);
+    rope_gpu(ctx, dx, dy, position, table, s, -1.f);
 }
 
 #define INSTANTIATE(E)                                                                                       \

@@ -25,6 +25,22 @@ __device__ void angles(Pack<float, N>* cosine, Pack<float, N>* sine, const float
     }
 }
 
+/* re and im, a pack each of x[i..] and x[i + D/2..], turned by the position's angles; sign = -1 turns back. */
+template <int W, class E, int N>
+__device__ void rotate(Pack<E, N>* re, Pack<E, N>* im, const float* table, int position, int i, int D,
+                       float sign) {
+    Pack<float, N> c, n, real, imaginary;
+    angles<N, W>(&c, &n, table, position, i, D);
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        const float a = re->at[j], b = im->at[j], sine = n.at[j] * sign;
+        real.at[j] = a * c.at[j] - b * sine;
+        imaginary.at[j] = a * sine + b * c.at[j];
+    }
+    *re = round_pack<E>(real);
+    *im = round_pack<E>(imaginary);
+}
+
 /* threadIdx.x -> one of `packs` of a head's pairs, y -> the head, z -> the token; no index is divided. */
 inline RowThreads threads_for_heads(int tokens, int heads, int packs) {
     const int threads = 256, y = std::min(heads, threads / packs),

@@ -38,15 +38,16 @@ void expect_like_attention(const Case& c) {
     std::vector<E> got;
     for (int t = 0; t < T;) {
         const int count = t == 0 ? std::min(T, 20) : 1;  // the first few at once, as a prompt
-        cache_rows_cpu<E>({}, k_cache.data(), k.data() + (size_t)t * row, t, count, row);
-        cache_rows_cpu<E>({}, v_cache.data(), v.data() + (size_t)t * row, t, count, row);
-        cache_means_cpu<E>({}, means.data(), k_cache.data(), t, count, shape);
+        cache_rows_cpu<E>({}, k_cache.data(), k.data() + (size_t)t * row, &t, count, row);
+        cache_rows_cpu<E>({}, v_cache.data(), v.data() + (size_t)t * row, &t, count, row);
+        cache_means_cpu<E>({}, means.data(), k_cache.data(), &t, count, shape);
         t += count;
+        const int place = t - 1;
         Guarded<E> out((size_t)c.H * c.D);
         Workspace work(decode_workspace_bytes<E>(shape, s));
         const size_t at = (size_t)(t - 1) * c.H * c.D;
         decode_attention_cpu<E>(work.ctx, out.data(), q.data() + at, k_cache.data(), v_cache.data(),
-                                means.data(), t, shape, s);
+                                means.data(), &place, t, shape, s);
         EXPECT_TRUE(out.intact() && work.intact());
         const std::vector<double> expected(&want[at], &want[at] + c.H * c.D);
         expect_error(std::string("decode ") + type_name<E>(), error_of(out.values(), expected),

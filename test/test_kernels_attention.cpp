@@ -50,7 +50,8 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
     const auto run = [&](auto& room) { attend(room, c, batch, choice); };
     if (first <= 2) { expect_kernels_of<float>(name.str(), versions, run, first); }
     const AttentionShape s = shape_of(c);
-    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false), attention_versions_gpu<bf16>(batch.seqs, s, true));
+    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false),
+                                attention_versions_gpu<bf16>(batch.seqs, s, true));
     expect_kernels_of<bf16>(name.str(), std::max(versions, tensor), run, first);
 }
 // bf16 on tensor cores: versions 3 and 4, or, on other cards, those of them that fit

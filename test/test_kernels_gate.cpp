@@ -68,7 +68,8 @@ TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
 
 // The choice of a version
 template <class E>
-std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
+std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
+                           const std::vector<E>& k) {
     const Batch batch(c.lengths, c.S, c.levels);
     const GateShape s{c.H, c.G, c.D, c.K, gate};
     const int M = batch.seqs.num_tokens;
@@ -76,7 +77,8 @@ std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vec
         int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
         const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
         room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
-        gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k), seqs, s);
+        gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k), seqs,
+                            s);
     };
     return as<int>(run_in<true, E, E>(version, run)[0].second);
 }
@@ -110,14 +112,15 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
 // Versions 3 and 4, or on other cards those of them that fit: a tile of means and more, of which some are looked at first; ties of
 // more scores than there can be candidates; groups of heads; sequences that share a tile; mixed block sizes.
 TEST(Kernels, GateTensorCores) {
-    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},        {{40}, 1, 1, 2, 1, 64, 1},
-                       {{650}, 1, 1, 2, 1, 64, 8},        {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
-                       {{300, 40}, 2, 2, 4, 2, 128, 5},   {{140, 1}, 1, 1, 1, 1, 128, 4}};
+    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
+                       {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
+                       {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4}};
     const Batch batch({100}, 16);
     const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
     ASSERT_GE(last, 3);
     for (int version = 3; version <= last; version++) {
-        const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q, const std::vector<bf16>& k) {
+        const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q,
+                                const std::vector<bf16>& k) {
             const Batch batch(c.lengths, c.S, c.levels);  // K > 8 does not fit 99 KB of shared memory
             const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
             EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;

@@ -1,5 +1,4 @@
 /* A step that is recorded once and run again: the bits of the step that is launched kernel by kernel. */
-#include "moba/recording.h"
 #include "test/model_case.h"
 
 namespace {
@@ -91,7 +90,7 @@ void expect_recording() {
     const ModelSizes sizes{.training = true};
     Model<E> launched = make<E>(c, lengths, sizes, Device::gpu),
              recorded = make<E>(c, lengths, sizes, Device::gpu);
-    Recording<E> always(launched, false), passes(recorded, true);
+    launched.set_graph(false);
     const struct {
         const std::vector<int>& lengths;
         bool fewer_targets, replayed;
@@ -105,16 +104,15 @@ void expect_recording() {
         if (b.fewer_targets) {
             *std::find_if(d.targets.begin(), d.targets.end(), [](int t) { return t != ignored; }) = ignored;
         }
-        const auto take = [&](Model<E>& model, Recording<E>& r) {
+        const auto take = [&](Model<E>& model) {
             set_batch(model, d, step);
             if (step % 2) { model.zero_gradients(); }  // two micro-batches in a step
-            r.run();
+            const bool replayed = model.training_passes();
             if (step % 2 == 0) { model.update(); }
+            return replayed;
         };
-        take(launched, always);
-        take(recorded, passes);
-        EXPECT_EQ(passes.replayed(), b.replayed) << "batch " << step;
-        EXPECT_FALSE(always.replayed());
+        EXPECT_FALSE(take(launched));
+        EXPECT_EQ(take(recorded), b.replayed) << "batch " << step;
         EXPECT_TRUE(result(recorded) == result(launched)) << type_name<E>() << " batch " << step;
         const auto sums = recorded.step_result(), want = launched.step_result();
         EXPECT_EQ(sums.loss, want.loss);
@@ -132,22 +130,65 @@ TEST(KernelsGraph, OneStopInAStep) {
     const auto cases = variety();
     const std::vector<int> lengths{40, 30};
     Model<float> model = make<float>(cases[2].first, lengths, {.training = true}, Device::gpu);
-    Recording<float> passes(model, true);
     const auto counts = find_memory(Device::gpu)->counts;
     DeviceCounts before, after;
+    bool replayed = false;
     for (int step = 1; step <= 3; step++) {
         before = counts();
         set_batch(model, data_of(step, lengths, cases[2].first.vocab_size), step);
         model.zero_gradients();
-        passes.run();
+        replayed = model.training_passes();
         model.update();
         model.step_result();
         after = counts();
         EXPECT_EQ(after.stops - before.stops, 1u);
         EXPECT_EQ(after.uploads - before.uploads, 5u);
     }
-    EXPECT_TRUE(passes.replayed());
+    EXPECT_TRUE(replayed);
     EXPECT_LE(after.launches - before.launches, 8u);
+}
+
+/* Decoding, recorded and not: the same logits, across the place where a longer recording is made, with convolved keys, a window, MoBA
+   and full attention, and after the attention was changed; a replayed token is one launch. */
+template <class E>
+void expect_recorded_decoding() {
+    Config c = variety()[2].first;
+    c.hidden_size = 32, c.head_dim = 16, c.intermediate_size = 48, c.num_layers = 2;
+    c.key_conv = 3;
+    c.layers = parse_layers("window:32:rope,moba:none", 2);
+    const int prompt = 1020, T = 1040;
+    const auto counts = find_memory(Device::gpu)->counts;
+    const auto model_of = [&] {
+        return make<E>(c, {prompt}, {.max_position = T, .cache_tokens = T}, Device::gpu);
+    };
+    Model<E> launched = model_of(), recorded = model_of();
+    launched.set_graph(false);
+    const Data d = data({T}, c.vocab_size);
+    for (Model<E>* m : {&launched, &recorded}) {
+        m->set_batch(d.tokens.data(), nullptr, {0, prompt}, {});
+        m->forward();
+    }
+    std::vector<acc_t<E>> got, want;
+    for (int t = prompt; t < T; t++) {
+        if (t == 1034) {
+            for (Model<E>* m : {&launched, &recorded}) { m->decode_attention(AttentionKind::full); }
+        }
+        launched.decode(d.tokens[t]);
+        launched.read_logits(0, 1, want);
+        const size_t before = counts().launches;
+        recorded.decode(d.tokens[t]);
+        const size_t launches = counts().launches - before;
+        // launched, then recorded: at first, when 1025 tokens no longer fit the recording, when the attention changed
+        const bool fresh = t < 1022 || t == 1024 || t == 1025 || t == 1034 || t == 1035;
+        EXPECT_EQ(launches > 1, fresh) << launches << " launches for token " << t;
+        recorded.read_logits(0, 1, got);
+        EXPECT_TRUE(got == want) << type_name<E>() << " token " << t;
+    }
+    expect_intact(recorded);
+}
+
+TEST(KernelsGraph, RecordedDecodingIsDecoding) {
+    expect_recorded_decoding<float>(), expect_recorded_decoding<bf16>();
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 #include "train/bench.h"
 #include "moba/matmul.h"
-#include "moba/recording.h"
+#include "moba/model.h"
 #include "train/bench_attention.h"
 #include "train/bench_ops.h"
 #include "train/file.h"
@@ -71,28 +71,29 @@ static StepTimes time_step(const BenchOptions& o, const std::string& attention) 
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
     targets.push_back(tokens[0]);
     StepState step{1, 0, 0, 1.0 / M, 1e-4};
-    const auto run = [&](Recording<E>& passes) {
+    const auto run = [&] {
         step.step++;
         model.zero_gradients();
         model.set_batch(tokens.data(), targets.data(), cu, step);
-        passes.run();
+        model.training_passes();
         model.update(step);
         model.step_result();  // waits
     };
     const auto counts = find_memory(model.ctx().device)->counts;
-    Recording<E> passes(model, !o.no_graph), launched(model, false);
-    run(passes);  // recorded from the second step on
+    model.set_graph(!o.no_graph);
+    run();  // recorded from the second step on
     StepTimes t;
-    t.ms = median_ms(o.repeats, [&] { run(passes); });
+    t.ms = median_ms(o.repeats, run);
     t.flop = step_flop(c, model.num_parameters(), cu, M);
+    model.set_graph(false);  // what is launched, one by one
     const DeviceCounts before = counts();
-    run(launched);
+    run();
     const DeviceCounts after = counts();
     t.counts = {after.launches - before.launches, after.uploads - before.uploads, after.stops - before.stops};
     if (o.profile) {
         model.set_profile(&t.profile);
         const double begin = now_ms();
-        for (int i = 0; i < o.repeats; i++) { run(launched); }
+        for (int i = 0; i < o.repeats; i++) { run(); }
         t.profiled_ms = now_ms() - begin;
     }
     return t;

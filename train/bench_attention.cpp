@@ -90,16 +90,17 @@ std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
     const WorkspaceBytes<E>& need = *find_workspaces<E>(t.ctx.device);
     t.workspace(std::max(need.decode(cache, moba), need.decode(cache, full)));
 
-    const auto mean = [=](const Ctx& c) { op.cache_means(c, means, k, 0, T, cache); };
+    const int *first = t.copy(std::vector<int>{0}), *last = t.copy(std::vector<int>{T - 1});
+    const auto mean = [=](const Ctx& c) { op.cache_means(c, means, k, first, T, cache); };
     if (t.real()) { mean(t.ctx); }
     const auto attend = [=](AttentionShape s) {
-        return [=](const Ctx& c) { op.decode_attention(c, out, q, k, v, means, T, cache, s); };
+        return [=](const Ctx& c) { op.decode_attention(c, out, q, k, v, means, last, T, cache, s); };
     };
     const double e = sizeof(E), N = T / o.block_size, keys = std::min(T, o.top_k * o.block_size),
                  mean_bytes = sizeof(A) * N * G * D, token = 4. * H * D;
     return {
         {"cache_rows", Versions::none, 2 * e * nk, 0,
-         [=](const Ctx& c) { op.cache_rows(c, v, rows, 0, T, G * D); }},
+         [=](const Ctx& c) { op.cache_rows(c, v, rows, first, T, G * D); }},
         {"cache_means", Versions::none, e * N * o.block_size * G * D + mean_bytes, 0, mean},
         // heads that share keys may choose different ones
         {"decode_attention_moba", Versions::none, mean_bytes + 2 * e * D * std::min(keys * H, (double)T * G),

@@ -1,7 +1,6 @@
 #include "train/trainer.h"
 #include "moba/matmul.h"
 #include "moba/parallel.h"
-#include "moba/recording.h"
 #include "train/checkpoint.h"
 #include "train/data.h"
 #include "train/file.h"
@@ -79,7 +78,6 @@ class Trainer {
     std::vector<Stage> stages_;
     Config config_;
     std::unique_ptr<Model<E>> model_;
-    std::unique_ptr<Recording<E>> passes_;
     RunState state_;
     Draw next_;              // of the step to come, as far as that can be known
     bool next_set_ = false;  // its first micro-batch is the model's batch
@@ -187,7 +185,7 @@ Trainer<E>::Trainer(const TrainOptions& o, const json& options)
 template <class E>
 void Trainer<E>::make_model() {
     model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
-    passes_ = std::make_unique<Recording<E>>(*model_, !o_.no_graph);
+    model_->set_graph(!o_.no_graph);
     next_set_ = false;
 }
 
@@ -209,7 +207,6 @@ void Trainer<E>::switch_attention() {
         }
     }
     config_ = switched(config_, switch_);
-    passes_.reset();
     model_.reset();
     make_model();
     allocate();
@@ -413,8 +410,7 @@ void Trainer<E>::step() {
     for (const Batch& b : drawn.batches) {
         if (!next_set_) { set_batch(b, now); }
         next_set_ = false;
-        passes_->run();
-        replayed &= passes_->replayed();
+        replayed &= model_->training_passes();
         now.micro_batch++;
     }
     model_->update(now);
