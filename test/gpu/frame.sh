@@ -11,11 +11,32 @@ run_tier() {
     tier=$1 deadline=$((SECONDS + limit))
     table=$out/tier$1.table.txt log=$out/tier$1.log.txt
     shift 2
+    watch_clocks "$work/clocks.csv"
     for unit in "$@"; do
         if [ "$only" = '' ] || [ "$only" = "$unit" ]; then unit_"$unit"; fi
     done
-    if [ -s "$table" ]; then row "tier $tier" "$((SECONDS - begin)) s" "limit $limit s" -; fi
+    if [ -s "$table" ]; then
+        clocks_row "$work/clocks.csv"
+        row "tier $tier" "$((SECONDS - begin)) s" "limit $limit s" -
+    fi
 }
+# watch_clocks FILE: from now on, and until the next one, once a second: a time is only worth what the clock was then
+watch_clocks() {
+    if [ "$watcher" != '' ]; then kill "$watcher"; fi
+    watcher=''
+    if simulated || ! command -v nvidia-smi > /dev/null; then return; fi
+    nvidia-smi --query-gpu=utilization.gpu,clocks.sm,clocks.mem,power.draw,temperature.gpu,clocks_event_reasons.active \
+        --format=csv,noheader,nounits -l 1 > "$1" 2> /dev/null &
+    watcher=$!
+}
+# clocks_row FILE: of the seconds in which the card was busy
+clocks_row() {
+    local said
+    said=$(awk -F', *' '$1 >= 50 { n++; if (n == 1 || $2 < low) low = $2; if ($2 > high) high = $2; if ($4 > power) power = $4; if ($5 > warm) warm = $5; why[$6] }
+        END { if (n) { printf "%d to %d MHz|%.0f W, %.0f C", low, high, power, warm; for (w in why) printf " %s", w } }' "$1" 2> /dev/null)
+    if [ "$said" != '' ]; then row "SM clock while busy" "${said%|*}" "${said#*|}" -; fi
+}
+watcher=''
 left() { echo $((deadline - SECONDS)); }
 now() { echo "${EPOCHREALTIME/[.,]/}"; } # microseconds
 
