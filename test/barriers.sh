@@ -2,10 +2,13 @@
 # Takes one __syncthreads or __syncwarp at a time out of the kernels, and asks whether the kernel tests see it on the simulated
 # GPU. Prints "caught" or "MISSED" for each; exit status 1 if one was missed: then it is not needed, or a test is missing.
 #   test/barriers.sh [BUILD, default build] [FILE...]     BUILD: a folder in which kernel_test has been built
-# About twenty seconds for each barrier on two cores.
+# A __syncwarp beside a shuffle only orders memory, since the shuffle itself makes the lanes meet: where no order of threads sees it,
+# ThreadSanitizer is asked, if kernel_test has been built with it (make tsan; TSAN=FOLDER, default build/tsan).
+# About half a minute for each barrier on two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "${1:-build}")
+tsan=$(realpath "${TSAN:-build/tsan}")
 shift || true
 files=("$@")
 if [ ${#files[@]} -eq 0 ]; then files=(moba/*.cu moba/*.cuh); fi
@@ -28,15 +31,15 @@ run() {
     local order
     for order in "${orders[@]}"; do
         if ! SIMT_ORDER=$order GOMP_SPINCOUNT=1000 timeout 1200 "$1" --gtest_fail_fast --gtest_brief=1 --gtest_filter="$(tests_of "$2")" > "$work/log" 2>&1; then
-            echo "$order: $(grep -m1 -oE 'simt: [a-z ]*|\[  FAILED  \] [A-Za-z.]*' "$work/log" || echo 'ended')"
+            echo "$order: $(grep -m1 -oE 'simt: [a-z ]*|ThreadSanitizer: [a-z ]*|\[  FAILED  \] [A-Za-z.]*' "$work/log" || echo 'ended')"
             return
         fi
     done
 }
-# compile SOURCE OBJECT: as the build does, with headers of $work/tree first
+# compile BUILD SOURCE OBJECT: as the build does, with headers of $work/tree first
 compile() {
     local command
-    command=$(python3 - "$build/compile_commands.json" "$PWD/$1" "$work/tree" <<'PY'
+    command=$(python3 - "$1/compile_commands.json" "$PWD/$2" "$work/tree" <<'PY'
 import json, shlex, sys
 for entry in json.load(open(sys.argv[1])):
     if entry["file"] == sys.argv[2] and "moba_kernels_simt" in entry.get("output", entry["command"]):
@@ -46,10 +49,22 @@ for entry in json.load(open(sys.argv[1])):
         break
 PY
     )
-    (cd "$build" && eval "$command -o $2 -c $work/tree/$1")
+    (cd "$1" && eval "$command -o $3 -c $work/tree/$2")
 }
-link() { # OBJECTS...: kernel_test with these in place of the library's
+# link BUILD OBJECTS...: kernel_test with these in place of the library's
+link() {
+    local build=$1
+    shift
     (cd "$build/test" && eval "$(sed "s|-o kernel_test|-o $work/test $*|" CMakeFiles/kernel_test.dir/link.txt)")
+}
+# make_test BUILD FILE: kernel_test with $work/tree's FILE
+make_test() {
+    local unit objects=()
+    for unit in $(units_of "$2"); do
+        objects+=("$work/$(basename "$unit").o")
+        compile "$1" "$unit" "${objects[-1]}" || { echo "$2 does not compile"; exit 2; }
+    done
+    link "$1" "${objects[@]}" || { echo "$2 does not link"; exit 2; }
 }
 # the .cu files that a file is compiled in
 units_of() {
@@ -73,15 +88,13 @@ for file in "${files[@]}"; do
         mkdir -p "$work/tree"
         cp -r moba "$work/tree/moba"
         sed -i "${line}s|__sync|// __sync|" "$work/tree/$file"
-        objects=()
-        for unit in $(units_of "$file"); do
-            object=$work/$(basename "$unit").o
-            compile "$unit" "$object" || { echo "$file:$line does not compile"; exit 2; }
-            objects+=("$object")
-        done
-        link "${objects[@]}" || { echo "$file:$line does not link"; exit 2; }
+        make_test "$build" "$file"
         caught=$(run "$work/test" "$file")
         count=$((count + 1))
+        if [ -z "$caught" ] && [ -e "$tsan/test/kernel_test" ] && sed -n "${line}p" "$file" | grep -q __syncwarp; then
+            make_test "$tsan" "$file"
+            caught=$(export OMP_NUM_THREADS=1 TSAN_OPTIONS=halt_on_error=1; orders=(forward) && run "$work/test" "$file")
+        fi
         if [ -n "$caught" ]; then
             echo "caught $file:$line by $caught"
         else
