@@ -10,7 +10,7 @@ usage() {
                    shows the finished model again.
 ./run.sh compare   trains MoBA and full attention on the needle task, three seeds each, and writes what came out into
                    out/compare/report.html, to be opened in a browser; about 8 minutes on two cores. Words behind it
-                   go to moba compare, e.g. --seeds 1, or --config train/compare_full.json for every task. A second call goes on
+                   go to moba compare, e.g. --seeds 1, or --config train/configs/compare_full.json for every task. A second call goes on
                    where the first one stopped.
 ./run.sh test      gets what the tests need, builds and runs every test, also under the sanitizers
 ./run.sh build     gets what is missing and builds build/moba, no more
@@ -104,7 +104,7 @@ case "${1:-}" in
             exit 1
         else
             rm -rf out/needle # a run that was stopped before its first checkpoint
-            build/moba train --config train/needle.json --out out/needle --log-every 50
+            build/moba train --config train/configs/needle.json --out out/needle --log-every 50
         fi
         echo
         build/moba eval --model out/needle

@@ -8,7 +8,7 @@
    | head_dim          | D      |                       | num_layers | L      |
    | intermediate_size | F      |                       |            |        | */
 #pragma once
-#include "moba/attention.h"
+#include "moba/attention/attention.h"
 #include <algorithm>
 #include <nlohmann/json_fwd.hpp>
 #include <string>

@@ -1,6 +1,6 @@
 /* The model's lists: weights, memory, and what goes in and out. The passes are in model_pass.cpp. */
 #include "moba/model.h"
-#include "moba/philox.h"
+#include "moba/core/philox.h"
 #include <algorithm>
 
 /* Of one chunk of tokens. Each chunk reads and writes the whole gradient of the head, and reads its

@@ -14,9 +14,9 @@
             step:  zero_gradients(); for each micro-batch: set_batch(...), forward(true), loss(true), backward(); update(...) */
 #pragma once
 #include "moba/config.h"
-#include "moba/memory.h"
+#include "moba/core/device_ops.h"
 #include "moba/profile.h"
-#include "moba/recording.h"
+#include "moba/core/recording.h"
 
 struct ModelSizes {
     int max_tokens = 0;    // M: of a micro-batch, all sequences

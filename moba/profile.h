@@ -5,7 +5,7 @@
    Cost     without a profile: nothing on the CPU, one NVTX range for each call on the GPU. With one the device is waited for
             before and after each call, so nothing overlaps: the sum is what the operations take alone */
 #pragma once
-#include "moba/ops.h"
+#include "moba/op_table.h"
 #include <array>
 
 /* The rows of Ops, in order. profile.cpp does not compile with one missing, twice or out of order. */

@@ -36,7 +36,7 @@ step "configured" cmake -S . -B "$build" "${cross[@]}" -DMOBA_BLAS=OFF -DMOBA_CU
 step "built with $(${cross:+aarch64-linux-gnu-}g++ -dumpfullversion)" cmake --build "$build" -j "$(nproc)"
 
 arm=("${qemu[@]}" "$build/moba")
-train=(train --config train/needle.json --curriculum "" --seq-len 64 --batch-size 4 --steps 20 --save-every 5 --eval-every 0
+train=(train --config train/configs/needle.json --curriculum "" --seq-len 64 --batch-size 4 --steps 20 --save-every 5 --eval-every 0
     --log-every 1 --device cpu)
 cut_run() { # as Ctrl-C does, after the first checkpoint
     "${arm[@]}" "${train[@]}" --out "$build/run_cut" &

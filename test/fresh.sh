@@ -21,7 +21,7 @@ step() {
     fi
     say "$1"
 }
-train=(build/moba train --config train/needle.json --curriculum "" --steps 60 --save-every 5 --eval-samples 16)
+train=(build/moba train --config train/configs/needle.json --curriculum "" --steps 60 --save-every 5 --eval-samples 16)
 interrupt() { # Ctrl-C after the first checkpoint; the run ends by itself, with a checkpoint
     "${train[@]}" --out out/cut &
     local run=$!

@@ -1,6 +1,6 @@
 #include "train/flops.h"
-#include "moba/ops.h"
-#include "train/progress.h"
+#include "moba/op_table.h"
+#include "train/display/progress.h"
 #include <algorithm>
 
 double step_flop(const Config& c, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted) {

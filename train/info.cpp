@@ -1,6 +1,6 @@
 #include "train/info.h"
-#include "train/checkpoint.h"
-#include "train/file.h"
+#include "train/files/checkpoint.h"
+#include "train/files/file.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
 

@@ -1,5 +1,5 @@
 // The model that options describe, and how its attention is swapped.
-#include "moba/ops.h"
+#include "moba/op_table.h"
 #include "train/options.h"
 #include <algorithm>
 

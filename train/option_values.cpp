@@ -1,5 +1,5 @@
 // Options as values: what a run remembers, what --config holds, and words for a command line again.
-#include "train/file.h"
+#include "train/files/file.h"
 #include "train/options.h"
 #include <CLI/App.hpp>
 #include <algorithm>

@@ -1,5 +1,5 @@
 #include "train/options.h"
-#include "train/task.h"
+#include "train/tasks/task.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>

@@ -3,7 +3,7 @@
 #pragma once
 #include "moba/config.h"
 #include "train/schedule.h"
-#include "train/task.h"
+#include "train/tasks/task.h"
 #include <algorithm>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -74,7 +74,7 @@ struct BenchOptions {
 };
 
 struct CompareOptions {
-    std::string config = "train/compare.json", out = "out/compare", switch_to, device = "auto",
+    std::string config = "train/configs/compare.json", out = "out/compare", switch_to, device = "auto",
                 precision = "fp32";
     int seeds = 0;
     bool dry_run = false;

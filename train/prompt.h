@@ -1,8 +1,8 @@
 /* What a model is asked, and how its tokens are written: what `moba sample` and `moba inspect` share. */
 #pragma once
-#include "train/checkpoint.h"
-#include "train/task.h"
-#include "train/tokenizer.h"
+#include "train/files/checkpoint.h"
+#include "train/tasks/task.h"
+#include "train/data/tokenizer.h"
 
 /* The task a model was trained on, or `name` with its default numbers where it was trained on none. Throws Error when the two
    contradict each other, or the vocabulary is too small. */

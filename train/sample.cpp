@@ -1,8 +1,8 @@
 #include "train/sample.h"
-#include "train/precision.h"
-#include "train/progress.h"
+#include "train/device_choice.h"
+#include "train/display/progress.h"
 #include "train/prompt.h"
-#include "train/safetensors.h"
+#include "train/files/safetensors.h"
 #include <algorithm>
 #include <numeric>
 #include <set>

@@ -1,6 +1,6 @@
 /* Sampling: a model goes on with a prompt, token by token. */
 #pragma once
-#include "moba/philox.h"
+#include "moba/core/philox.h"
 #include "train/options.h"
 #include <vector>
 

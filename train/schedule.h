@@ -1,6 +1,6 @@
 /* The learning rate of a step, and the stages of a length curriculum. */
 #pragma once
-#include "moba/base.h"
+#include "moba/core/base.h"
 #include <string>
 #include <vector>
 

@@ -1,8 +1,8 @@
 /* A trained model that scores batches: token losses, and whether the likeliest token was the right one. */
 #pragma once
 #include "moba/model.h"
-#include "train/batch.h"
-#include "train/checkpoint.h"
+#include "train/data/batch.h"
+#include "train/files/checkpoint.h"
 
 template <class E>
 class Scorer {

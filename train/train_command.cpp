@@ -1,5 +1,5 @@
 #include "train/train_command.h"
-#include "train/checkpoint.h"
+#include "train/files/checkpoint.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>

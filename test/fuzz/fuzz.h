@@ -1,6 +1,6 @@
 /* What the fuzz targets share: the input as a file, and the rule that every refusal is an Error that says why. */
 #pragma once
-#include "moba/base.h"
+#include "moba/core/base.h"
 #include <filesystem>
 #include <fstream>
 #include <unistd.h>

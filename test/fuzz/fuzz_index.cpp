@@ -1,8 +1,8 @@
 // model.safetensors.index.json, with the weights of a small model in the file that it may name.
 #include "moba/model.h"
 #include "test/fuzz/fuzz.h"
-#include "train/checkpoint.h"
-#include "train/safetensors.h"
+#include "train/files/checkpoint.h"
+#include "train/files/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static Model<float>& model = *[] {

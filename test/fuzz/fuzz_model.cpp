@@ -1,8 +1,8 @@
 // A model folder: config.json, and a plan of the model it describes.
 #include "moba/model.h"
 #include "test/fuzz/fuzz.h"
-#include "train/checkpoint.h"
-#include "train/task.h"
+#include "train/files/checkpoint.h"
+#include "train/tasks/task.h"
 #include <nlohmann/json.hpp>
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,6 +1,6 @@
 // The plan of `moba compare`: variants, tasks and what models they describe.
 #include "test/fuzz/fuzz.h"
-#include "train/compare_plan.h"
+#include "train/compare/compare_plan.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("plan.json", data, size);

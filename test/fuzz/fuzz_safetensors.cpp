@@ -1,6 +1,6 @@
 // Weights: header, offsets, types; then every tensor's values.
 #include "test/fuzz/fuzz.h"
-#include "train/safetensors.h"
+#include "train/files/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("x.safetensors", data, size);

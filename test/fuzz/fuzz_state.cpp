@@ -1,6 +1,6 @@
 // state.json of a run that is to go on.
 #include "test/fuzz/fuzz.h"
-#include "train/checkpoint.h"
+#include "train/files/checkpoint.h"
 #include "train/options.h"
 #include <nlohmann/json.hpp>
 

@@ -1,6 +1,6 @@
 // tokenizer.json, and what every id reads like.
 #include "test/fuzz/fuzz.h"
-#include "train/tokenizer.h"
+#include "train/data/tokenizer.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("tokenizer.json", data, size);

@@ -1,6 +1,6 @@
 // Token files: the first byte decides whether tokens.json (up to the first NUL) comes with the .bin.
 #include "test/fuzz/fuzz.h"
-#include "train/token_files.h"
+#include "train/data/token_files.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::filesystem::remove(fuzz_folder() + "/tokens.json");

@@ -89,7 +89,7 @@ unit_torch() {
     local backend precision d t forward backward rest python
     if simulated; then return; fi
     for python in $pythons; do
-        part PyTorch 75 "$python" -u test/sdpa.py 45
+        part PyTorch 75 "$python" -u test/python/sdpa.py 45
         if [ "$status" = skipped ] || grep -q '^row ' "$said"; then break; fi
     done
     while read -r backend precision d t forward backward rest; do
@@ -142,7 +142,7 @@ unit_torch_step() {
     local way t ms tokens python
     if simulated; then return; fi
     for python in $pythons; do
-        part "PyTorch's step" 90 "$python" -u test/torch_step.py 8192 eager compiled
+        part "PyTorch's step" 90 "$python" -u test/python/torch_step.py 8192 eager compiled
         if [ "$status" = skipped ] || grep -q '^row ' "$said"; then break; fi
     done
     while read -r way t ms tokens; do

@@ -3,7 +3,7 @@
 
 # ---- whole trainings ----
 
-task=(--config train/needle.json --log-every 100)
+task=(--config train/configs/needle.json --log-every 100)
 eval_size=()
 if simulated; then
     task+=(--curriculum '' --steps 3 --batch-size 1 --seq-len 32 --eval-samples 2 --hidden-size 32 --intermediate-size 32)
@@ -23,7 +23,7 @@ same_bits() { # WHAT NAME NAME
 }
 
 # Another rounding is another training: the bar is the mean of the CPU's own, minus their spread. Seeds 1, 2, 3 of compare and seed 1 of
-# train/needle.json: 98.7, 99.4, 98.2, 99.1 %.
+# train/configs/needle.json: 98.7, 99.4, 98.2, 99.1 %.
 unit_needle() {
     local precision accuracy bar
     bar=$(echo 98.7 99.4 98.2 99.1 | awk '{ for (i = 1; i <= NF; i++) { s += $i; if (i == 1 || $i < a) a = $i; if ($i > b) b = $i } printf "%.2f", s / NF - (b - a) }')

@@ -29,7 +29,7 @@ write build/test/kernel_test_gpu << 'E'
 case $* in
     *--gtest_list_tests*) printf 'Suite.\n  First\n  Crash\n  Fail\n  Hang\n  Last\n' ;;
     *Suite.Crash)
-        if [ "${MOBA_SYNC-}" = 1 ]; then echo "moba/loss.cu:99: kernel: an illegal memory access was encountered"; fi
+        if [ "${MOBA_SYNC-}" = 1 ]; then echo "moba/ops/loss.cu:99: kernel: an illegal memory access was encountered"; fi
         kill -SEGV $$
         ;;
     *Suite.Fail) printf 'error 3e-1, allowed 1e-3\n[  FAILED  ] Suite.Fail\n' && exit 1 ;;
@@ -55,7 +55,7 @@ expect 1 '^  Suite.Hang .*no end in .*FAIL$'
 expect 1 '^kernel tests .* 2 of 5 .*FAIL$'
 expect 4 'FAIL$'
 expect 1 '\| error 3e-1, allowed 1e-3$'
-expect 1 'Suite.Crash, MOBA_SYNC=1: exit status 139: moba/loss.cu:99: '
+expect 1 'Suite.Crash, MOBA_SYNC=1: exit status 139: moba/ops/loss.cu:99: '
 expect 2 'memcheck: exit status 9: .*Invalid __global__ read'
 expect 2 '\| =========     at loss_kernel1'
 expect 0 'Suite.Hang, '

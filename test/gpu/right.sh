@@ -158,7 +158,7 @@ unit_golden() {
 
 # 20 losses in fp32, CPU and GPU
 unit_losses() {
-    local device first=(--config train/needle.json --curriculum '' --steps 20 --eval-every 0 --log-every 1)
+    local device first=(--config train/configs/needle.json --curriculum '' --steps 20 --eval-every 0 --log-every 1)
     if simulated; then first+=(--batch-size 2 --seq-len 32); fi
     for device in cpu gpu; do
         check "20 steps, $device" 60 "$moba" train "${first[@]}" --device $device --out "$work/first_$device"

@@ -12,7 +12,7 @@
             as it can without the others: what a warp reads too early or overwrites too early shows;
             SIMT_THREADS = cores to use; SIMT_MEMORY = bytes that the GPU says it has;
             SIMT_SHARED_MEMORY = bytes that a block may have (232448, of sm_90; sm_80: 166912; sm_86 and sm_89: 101376);
-            SIMT_RECORD = a file for the largest launch of each kernel (test/resources.sh)
+            SIMT_RECORD = a file for the largest launch of each kernel (test/kernels/resources.sh)
    Not      static __shared__ arrays keep what the block before left on this core: they are thread_local variables, and nothing
             lists them; streams are synchronous; no cooperative groups, no asynchronous copies, no clusters */
 #pragma once

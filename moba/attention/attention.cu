@@ -1,0 +1,278 @@
+/* Attention on the GPU: which version runs, and version 1, the equations query by query. Contract: attention.h. */
+#include "moba/attention/launch.cuh"
+#include <algorithm>
+
+/* A lane's part of a row of D numbers: every 32nd. */
+struct LaneRow {
+    static constexpr int most = max_head_dim_gpu / warp_size;
+    float at[most];
+
+    template <class E>
+    __device__ void load(const E* row, int D) {
+#pragma unroll
+        for (int i = 0; i < most; i++) {
+            const int d = threadIdx.x % warp_size + i * warp_size;
+            at[i] = d < D ? (float)row[d] : 0.f;
+        }
+    }
+    template <class E>
+    __device__ void store(E* row, int D, float factor) const {
+#pragma unroll
+        for (int i = 0; i < most; i++) {
+            const int d = threadIdx.x % warp_size + i * warp_size;
+            if (d < D) { row[d] = E(at[i] * factor); }
+        }
+    }
+    __device__ float dot(const LaneRow& o) const {
+        float sum = 0;
+#pragma unroll
+        for (int i = 0; i < most; i++) { sum += at[i] * o.at[i]; }
+        return warp_sum(sum);
+    }
+    __device__ void add(float weight, const LaneRow& o) {
+#pragma unroll
+        for (int i = 0; i < most; i++) { at[i] += weight * o.at[i]; }
+    }
+};
+
+/* The keys that query t sees, as stretches: one, or for MoBA one for each chosen block. Empty when there is no i-th. */
+struct Stretch {
+    int begin, end;
+};
+__device__ static Stretch stretch(const Heads& s, int head, int t, int i) {
+    if (!s.chosen) { return i == 0 ? Stretch{s.first_key(t), t + 1} : Stretch{0, 0}; }
+    const int block = i < s.K ? s.chosen[head * s.slots() + (size_t)t * s.K + i] : -1;
+    return block < 0 ? Stretch{0, 0} : Stretch{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
+}
+
+/* out[t] = sum_j p[t,j] v[j], lse[t] = log sum_j e^s[t,j], key after key with a running maximum
+   Maps     a warp -> a query and head, a lane -> every 32nd channel
+   Memory   k and v of a key coalesced; every query reads all of its keys from global memory
+   Sync     none beyond the shuffles of a dot product
+   Differs  version 1: the equations */
+template <class E>
+__global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
+    const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y, g = s.kv_head(head);
+    if (t >= s.M) { return; }
+    LaneRow q, key, value, out{};
+    q.load(a.q + s.query(t, head), s.D);
+    float top = -INFINITY, sum = 0;
+    for (int i = 0;; i++) {
+        const Stretch keys = stretch(s, head, t, i);
+        if (keys.begin == keys.end) { break; }
+        for (int j = keys.begin; j < keys.end; j++) {
+            key.load(a.k + s.key(j, g), s.D);
+            value.load(a.v + s.key(j, g), s.D);
+            const float score = q.dot(key) * s.scale, now = max(top, score);
+            const float factor = expf(top - now), e = expf(score - now);
+            sum = sum * factor + e;
+#pragma unroll
+            for (int c = 0; c < LaneRow::most; c++) { out.at[c] *= factor; }
+            out.add((float)E(e), value);
+            top = now;
+        }
+    }
+    out.store(a.out + s.query(t, head), s.D, 1 / sum);
+    if (threadIdx.x % warp_size == 0) { a.lse[(size_t)(s.first + head) * s.M + t] = top + logf(sum); }
+}
+
+/* delta[t] = <dout[t], out[t]>
+   Maps     a warp -> a query and head */
+template <class E>
+__global__ void attention_delta_kernel1(float* delta, const E* dout, const E* out, Heads s) {
+    const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y;
+    if (t >= s.M) { return; }
+    LaneRow x, y;
+    x.load(dout + s.query(t, head), s.D);
+    y.load(out + s.query(t, head), s.D);
+    const float sum = x.dot(y);
+    if (threadIdx.x % warp_size == 0) { delta[(size_t)(s.first + head) * s.M + t] = sum; }
+}
+
+/* Maps     D / N neighbouring lanes -> a query and head, a lane -> a pack of its channels
+   Memory   16 bytes a lane of both; rows of all heads lie one after another
+   Differs  from 1: 16 bytes instead of 2
+   Needs    packed rows of all heads, D / N a power of two of at most 32 */
+template <class E>
+__global__ void attention_delta_kernel2(float* delta, const E* dout, const E* out, Heads s) {
+    constexpr int N = pack_elements<E>;
+    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+    const int across = s.D / N;
+    const size_t row = i / across, rows = (size_t)s.M * s.H;
+    float sum = 0;
+    if (row < rows) {
+        const Pack<E, N> x = load_pack<E, N>(dout + i * N), y = load_pack<E, N>(out + i * N);
+#pragma unroll
+        for (int j = 0; j < N; j++) { sum += (float)x.at[j] * (float)y.at[j]; }
+    }
+    for (int bits = across / 2; bits > 0; bits /= 2) { sum += __shfl_xor_sync(all_lanes, sum, bits); }
+    if (row < rows && i % across == 0) { delta[row % s.H * s.M + row / s.H] = sum; }
+}
+
+/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]),  p[t,j] = e^(s[t,j] - lse[t])
+   Maps     as the forward */
+template <class E>
+__global__ void attention_dq_kernel1(AttentionOperands<E> a, Heads s) {
+    const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y, g = s.kv_head(head);
+    if (t >= s.M) { return; }
+    const size_t row = (size_t)(s.first + head) * s.M + t;
+    const float lse = a.lse[row], delta = a.delta[row];
+    LaneRow q, dout, key, value, dq{};
+    q.load(a.q + s.query(t, head), s.D);
+    dout.load(a.dout + s.query(t, head), s.D);
+    for (int i = 0;; i++) {
+        const Stretch keys = stretch(s, head, t, i);
+        if (keys.begin == keys.end) { break; }
+        for (int j = keys.begin; j < keys.end; j++) {
+            key.load(a.k + s.key(j, g), s.D);
+            value.load(a.v + s.key(j, g), s.D);
+            const float p = expf(q.dot(key) * s.scale - lse);
+            dq.add((float)E(p * (dout.dot(value) - delta)), key);
+        }
+    }
+    dq.store(a.dq + s.query(t, head), s.D, s.scale);
+}
+
+// Does query t of a head see key j <= t of its sequence, which lies in `block`?
+__device__ static bool sees(const Heads& s, int head, int t, int j, int block) {
+    if (!s.chosen) { return t - j < s.window; }
+    const int* chosen = s.chosen + head * s.slots() + (size_t)t * s.K;
+    bool found = false;
+    for (int i = 0; i < s.K; i++) { found |= chosen[i] == block; }
+    return found;
+}
+
+/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t], over the queries of all heads that share the key
+   Maps     a warp -> a key and key/value head; it asks every later query of the sequence whether it sees the key
+   Order    heads one after another, queries ascending: fixed */
+template <class E>
+__global__ void attention_dkdv_kernel1(AttentionOperands<E> a, Heads s) {
+    const int j = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, group = s.group();
+    if (j >= s.M) { return; }
+    const int head0 = blockIdx.y * group, g = s.kv_head(head0), block = s.chosen ? s.blocks.own[j] : 0;
+    LaneRow key, value, q, dout, dk{}, dv{};
+    key.load(a.k + s.key(j, g), s.D);
+    value.load(a.v + s.key(j, g), s.D);
+    for (int head = head0; head < head0 + group; head++) {
+        for (int t = j; t < s.M && s.position[t] >= t - j; t++) {
+            if (!sees(s, head, t, j, block)) { continue; }
+            const size_t row = (size_t)(s.first + head) * s.M + t;
+            q.load(a.q + s.query(t, head), s.D);
+            dout.load(a.dout + s.query(t, head), s.D);
+            const float p = expf(q.dot(key) * s.scale - a.lse[row]);
+            dv.add((float)E(p), dout);
+            dk.add((float)E(p * (dout.dot(value) - a.delta[row])), q);
+        }
+    }
+    dk.store(a.dk + s.key(j, g), s.D, s.scale);
+    dv.store(a.dv + s.key(j, g), s.D, 1);
+}
+
+static const int plain_threads = 128;
+
+static dim3 rows_grid(const Heads& s, int heads) {
+    return dim3(blocks_for(s.M, plain_threads / warp_size), heads);
+}
+
+// f(Heads) for all heads, in as few calls as block sizes allow
+template <class F>
+static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s, F f) {
+    const int kv_heads = s.kind == AttentionKind::moba && seqs.num_levels > 1 ? 1 : s.G;
+    for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
+}
+
+/* Versions 3 and 4 fit bf16, D 64 or 128, blocks of at most 128 keys, and lists whose entries they can divide by K with one
+   multiplication. */
+template <class E>
+static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
+    if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) { return false; }
+    const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
+    return seqs.level[0].size <= 128 && seqs.num_tokens * K * K <= 1ull << 32;
+}
+template <class E>
+int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
+    const bool tensor =
+        tensor_fits<E>(seqs, s) && (!backward || tensor_backward_bytes(s.D, seqs.level[0].size) <= max_shared_memory());
+    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
+}
+template <class E>
+static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
+    REQUIRE(s.H % s.G == 0 && s.H <= 65535, "H = %d, G = %d", s.H, s.G);
+    if (s.D > max_head_dim_gpu) {
+        throw Error("head_dim = " + std::to_string(s.D) + ": the GPU's kernels take at most " +
+                    std::to_string(max_head_dim_gpu));
+    }
+    return choose_version(ctx, attention_versions_gpu<E>(seqs, s, backward));
+}
+
+template <class E>
+void attention_forward_gpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v,
+                           Routing routing, const Sequences& seqs, AttentionShape s) {
+    AttentionOperands<E> a{out, lse, q, k, v, nullptr, nullptr, nullptr, nullptr, nullptr};
+    const int version = version_for<E>(ctx, seqs, s, false);
+    if (version >= 2) {
+        tiled_forward_gpu(ctx, a, routing, seqs, s, version);
+        return;
+    }
+    each_heads(routing, seqs, s, [&](const Heads& h) {
+        launch(attention_forward_kernel1<E>, rows_grid(h, h.count), plain_threads, 0, ctx.stream, a, h);
+        LAUNCHED(ctx);
+    });
+}
+
+template <class E>
+void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+                            const E* k, const E* v, const acc_t<E>* lse, Routing routing,
+                            const Sequences& seqs, AttentionShape s) {
+    const int version = version_for<E>(ctx, seqs, s, true);
+    const size_t rows = round_up((size_t)s.H * seqs.num_tokens, (size_t)64);
+    REQUIRE(rows * sizeof(float) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    float* delta = (float*)ctx.workspace;
+    const AttentionOperands<E> a{nullptr, (float*)lse, q, k, v, dq, dk, dv, dout, delta};
+    const Heads all = heads_of(0, s.G, {}, seqs, {s.H, s.G, s.D, AttentionKind::full, 0, {}});
+    const int across = s.D / pack_elements<E>;
+    if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size && (across & (across - 1)) == 0) {
+        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, 256), 256, 0, ctx.stream, delta, dout,
+               out, all);
+    } else {
+        launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout, out, all);
+    }
+    LAUNCHED(ctx);
+    if (version >= 2) {
+        Ctx rest = ctx;
+        rest.workspace += rows * sizeof(float);
+        rest.workspace_bytes -= rows * sizeof(float);
+        tiled_backward_gpu(rest, a, routing, seqs, s, version);
+        return;
+    }
+    each_heads(routing, seqs, s, [&](const Heads& h) {
+        launch(attention_dq_kernel1<E>, rows_grid(h, h.count), plain_threads, 0, ctx.stream, a, h);
+        LAUNCHED(ctx);
+        launch(attention_dkdv_kernel1<E>, rows_grid(h, h.count / h.group()), plain_threads, 0, ctx.stream, a,
+               h);
+        LAUNCHED(ctx);
+    });
+}
+
+template <class E>
+size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape s,
+                                     bool backward) {
+    const auto tiled = [&](bool back) {
+        return s.D > max_tiled_head_dim
+                   ? 0
+                   : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, S, num_levels, s, back);
+    };
+    const size_t delta = round_up((size_t)s.H * max_tokens, (size_t)64) * sizeof(float);
+    return backward ? std::max(tiled(false), delta + tiled(true)) : tiled(false);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void attention_forward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, Routing,    \
+                                        const Sequences&, AttentionShape);                                   \
+    template void attention_backward_gpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
+                                         const E*, const acc_t<E>*, Routing, const Sequences&,               \
+                                         AttentionShape);                                                    \
+    template int attention_versions_gpu<E>(const Sequences&, AttentionShape, bool);                          \
+    template size_t attention_workspace_bytes_gpu<E>(int, int, int, int, AttentionShape, bool);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

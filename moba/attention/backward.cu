@@ -1,0 +1,332 @@
+/* Attention on the GPU, version 2, backward: dq as the forward pass goes, queries stay; then dk and dv, keys stay. Both compute the
+   scores again, so no sum has two owners: no atomics, one order. */
+#include "moba/attention/tile.cuh"
+
+/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]); MoBA: the part of one block, into the slot
+   Maps     as the forward kernel
+   Memory   as the forward kernel, dout beside q
+   Sync     as the forward kernel */
+template <class E, int DT>
+__global__ void __launch_bounds__(tile_threads<DT>, 2)
+    attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int room, bool packed) {
+    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    SHARED_MEMORY;
+    __shared__ TileRows<DT> x;
+    __shared__ float lse[T], delta[T];
+    float *q = (float*)shared_memory, *dout = q + T * W, *p = dout + T * W;
+    const KeyTiles<E, DT> keys{
+        p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
+    const int tm = tile_tm(), tn = tile_tn();
+    Item it;
+    if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
+    const int g = s.kv_head(it.head);
+    const bool stay = it.key_end - it.key_begin <= room;
+    const int step = min(chunk_keys, room);
+    if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
+    for (int r0 = 0; r0 < it.rows; r0 += T) {
+        const int rows = min(T, it.rows - r0);
+        __syncthreads();
+        take_rows<DT>(x, s, it, r0);
+        if ((int)threadIdx.x < rows) {
+            const size_t row = (size_t)(s.first + it.head) * s.M + x.token[threadIdx.x];
+            lse[threadIdx.x] = a.lse[row];
+            delta[threadIdx.x] = a.delta[row];
+        }
+        __syncthreads();
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
+        load_rows<DT, T>(dout, rows, T, s.D, packed,
+                         [&](int r) { return a.dout + s.query(x.token[r], it.head); });
+        RowSums<DT> dq;
+        dq.zero();
+        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
+            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
+            if (!stay) {
+                __syncthreads();
+                keys.load(s, g, j0, n);
+            }
+            __syncthreads();
+            float score[4][4] = {}, dp[4][4] = {};
+            dot_rows<DT>(score, q, keys.k + at, n);
+            dot_rows<DT>(dp, dout, keys.v + at, n);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const int key = j0 + tn + 16 * j;
+                    const bool seen = key >= lo && key < hi;
+                    const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
+                    p[row * weight_floats + tn + 16 * j] =
+                        seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
+                }
+            }
+            __syncwarp();
+            dq.add_rows(p, keys.k + at, (n + 15) / 16 * 16);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = 4 * tm + i;
+            if (row >= rows) { continue; }
+            dq.store(it.list ? part + x.slot[row] * s.D : a.dq + s.query(x.token[row], it.head), i, s.D,
+                     s.scale, packed);
+        }
+    }
+}
+
+/* dq[t] = the sum of its slots
+   Maps     a thread -> N channels of a query and head
+   Memory   coalesced, 16 bytes a thread, four slots in flight
+   Order    slots one after another: fixed */
+template <class E, int N>
+__global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, Heads s) {
+    const Channels at = channels_of<N>(s);
+    if (at.t >= s.M) { return; }
+    float sum[N] = {};
+#pragma unroll 4
+    for (int i = 0; i < at.used; i++) {
+        const Pack<E, N> x = load_pack<E, N>(part + (at.slot + i) * s.D + at.d);
+#pragma unroll
+        for (int j = 0; j < N; j++) { sum[j] += (float)x.at[j]; }
+    }
+    Pack<E, N> y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { y.at[j] = E(sum[j]); }
+    store_pack(a.dq + s.query(at.t, at.head) + at.d, y);
+}
+
+/* Keys against the queries of all heads that share them, one head after another. */
+struct KeyItem {
+    int g, head, key, keys, rows;  // head: the first of the group; rows: of all heads
+    int block, skip, more;         // MoBA: rows of the block's items before this one; place of its sums
+};
+
+// The end of the sequence that token t lies in
+__device__ static int sequence_end(const Heads& s, int t) {
+    int low = 0, high = s.num_seqs;
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (s.cu_seqlens[middle] <= t) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return s.cu_seqlens[low + 1];
+}
+
+template <int DT>
+__device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile) {
+    constexpr int T = tile_rows<DT>;
+    if (!items.entries) {
+        const int kv_heads = s.count / s.group();
+        it.head = index % kv_heads * s.group();
+        it.key = index / kv_heads * T;  // those that most queries see come first
+        it.keys = min(T, s.M - it.key);
+        const int last = it.key + it.keys - 1;
+        it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
+        it.rows *= s.group();
+        it.block = it.skip = it.more = 0;
+    } else {
+        ListPart x;
+        if (!find_item(x, s, items, index)) { return false; }
+        it.head = x.head;
+        it.block = x.block;
+        it.skip = x.skip;
+        it.more = x.more;
+        it.rows = x.rows;
+        it.key = s.blocks.start[it.block] + tile * T;
+        it.keys = min(T, s.blocks.start[it.block + 1] - it.key);
+        if (it.keys <= 0) { return false; }
+    }
+    it.g = s.kv_head(it.head);
+    return true;
+}
+
+// Row `index` of the item: its head and token
+__device__ static void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
+    if (!s.chosen) {
+        const int of_a_head = it.rows / s.group();
+        *head = it.head + index / of_a_head;
+        *token = it.key + index % of_a_head;
+        return;
+    }
+    int h = it.head;
+    for (index += it.skip; index >= list_length(s, h, it.block); h++) {
+        index -= list_length(s, h, it.block);
+    }
+    *head = h;
+    *token = s.list[h * s.slots() + s.starts(h)[it.block] + index] / s.K;
+}
+
+/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]; MoBA: the item's share of both, added up by the next kernel
+   Maps     a block -> up to T keys of a block, or of all keys, and a part of the queries that see them; a thread -> 4 queries x T/16
+            keys of the scores, 4 keys x DT/16 channels of dk and dv, which stay in registers
+   Memory   K and V are loaded once and stay, q and dout stream past; one buffer for p, then ds
+   Sync     every thread reads probabilities of all queries: __syncthreads between writing and reading them
+   Needs    D <= 128 */
+template <class E, int DT>
+__global__ void __launch_bounds__(tile_threads<DT>, 2)
+    attention_dkdv_kernel2(AttentionOperands<E> a, KeySums sums, Heads s, Items items, bool packed) {
+    constexpr int T = tile_rows<DT>, W = row_floats<DT>, J = T / 16;
+    SHARED_MEMORY;
+    __shared__ int token[T], head[T], last[T], first[T];
+    __shared__ float lse[T], delta[T];
+    float *q = (float*)shared_memory, *dout = q + T * W, *k = dout + T * W, *v = k + T * W, *p = v + T * W;
+    const int tm = tile_tm(), tn = tile_tn();
+    KeyItem it;
+    if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
+    load_rows<DT, T>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
+    load_rows<DT, T>(v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
+    RowSums<DT> dk, dv;
+    dk.zero();
+    dv.zero();
+    for (int r0 = 0; r0 < it.rows; r0 += T) {
+        const int rows = min(T, it.rows - r0), r = threadIdx.x;
+        if (r < rows) {
+            find_row(&head[r], &token[r], s, it, r0 + r);
+            const size_t row = (size_t)(s.first + head[r]) * s.M + token[r];
+            lse[r] = a.lse[row];
+            delta[r] = a.delta[row];
+            first[r] = s.first_key(token[r]);
+            last[r] = token[r] + 1;
+        } else if (r < T) {
+            first[r] = last[r] = 0;
+        }
+        __syncthreads();
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(token[r], head[r]); });
+        load_rows<DT, T>(dout, rows, T, s.D, packed,
+                         [&](int r) { return a.dout + s.query(token[r], head[r]); });
+        __syncthreads();
+        float score[J][4] = {}, dp[J][4] = {};
+        dot_rows<DT>(score, q, k, it.keys);
+        dot_rows<DT>(dp, dout, v, it.keys);
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = 4 * tm + i;
+#pragma unroll
+            for (int j = 0; j < J; j++) {
+                const int at = tn + 16 * j, key = it.key + at;
+                const bool seen = at < it.keys && key >= first[row] && key < last[row];
+                const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
+                dp[j][i] = seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
+                p[row * weight_floats + at] = (float)E(weight);
+            }
+        }
+        __syncthreads();
+        dv.add_columns(p, dout, rows);
+        __syncthreads();
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+#pragma unroll
+            for (int j = 0; j < J; j++) { p[(4 * tm + i) * weight_floats + tn + 16 * j] = dp[j][i]; }
+        }
+        __syncthreads();
+        dk.add_columns(p, q, rows);
+    }
+#pragma unroll
+    for (int i = 0; i < 4; i++) {
+        const int key = 4 * tm + i;
+        if (key >= it.keys) { continue; }
+        if (s.chosen) {
+            float* to =
+                sums.row(it.head / s.group(), s.blocks.start[it.block], it.more, blockIdx.y * T + key);
+            dk.store(to, i, s.D, s.scale, packed);
+            dv.store(to + s.D, i, s.D, 1, packed);
+        } else {
+            dk.store(a.dk + s.key(it.key + key, it.g), i, s.D, s.scale, packed);
+            dv.store(a.dv + s.key(it.key + key, it.g), i, s.D, 1, packed);
+        }
+    }
+}
+
+/* dk, dv of a key: the sum over the items of its block, if it has at least least_items
+   Maps     a thread -> N channels of a key and key/value head
+   Memory   coalesced, 4 N bytes of dk and of dv a thread
+   Order    items one after another: fixed */
+template <class E, int N>
+__global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items,
+                                          int least_items) {
+    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
+    const int t = (int)(i / packs), d = (int)(i % packs) * N;
+    if (t >= s.M) { return; }
+    const int kv_head = blockIdx.y, head = kv_head * s.group(), block = s.blocks.own[t], g = s.kv_head(head);
+    const int begin = list_begin(s, head, s.group(), block), end = list_begin(s, head, s.group(), block + 1),
+              start = s.blocks.start[block], count = (end - begin + items.entries - 1) / items.entries;
+    if (count < least_items) { return; }
+    float dk[N] = {}, dv[N] = {};
+#pragma unroll 2
+    for (int item = 0; item < count; item++) {
+        const float* from =
+            sums.row(kv_head, start, item ? begin / items.entries + item - 1 : -1, t - start) + d;
+        const Pack<float, N> x = load_pack<float, N>(from), y = load_pack<float, N>(from + s.D);
+#pragma unroll
+        for (int j = 0; j < N; j++) { dk[j] += x.at[j], dv[j] += y.at[j]; }
+    }
+    Pack<E, N> x, y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { x.at[j] = E(dk[j]), y.at[j] = E(dv[j]); }
+    store_pack(a.dk + s.key(t, g) + d, x);
+    store_pack(a.dv + s.key(t, g) + d, y);
+}
+
+template <class E, int DT>
+static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
+                             const Items& items, bool packed) {
+    constexpr size_t own = tile_rows<DT> * (2 * row_floats<DT> + weight_floats);
+    const int room = key_room<DT>(s, own);
+    const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
+    allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
+    launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
+           part, s, items, room, packed);
+    LAUNCHED(ctx);
+}
+
+template <class E, int DT>
+static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const KeySums& sums, const Heads& s,
+                          const Items& items, bool packed) {
+    constexpr int T = tile_rows<DT>;
+    constexpr size_t bytes = T * (4 * row_floats<DT> + weight_floats) * sizeof(float);
+    const int kv_heads = s.count / s.group();
+    const dim3 grid = s.chosen
+                          ? dim3((unsigned)kv_heads * items.places(s.blocks.num_blocks), ceil_div(sums.S, T))
+                          : dim3(ceil_div(s.M, T) * kv_heads);
+    allow_shared_memory<attention_dkdv_kernel2<E, DT>>(bytes);
+    launch(attention_dkdv_kernel2<E, DT>, grid, tile_threads<DT>, bytes, ctx.stream, a, sums, s, items,
+           packed);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
+                        AttentionShape shape, int version) {
+    const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout, a.dq, a.dk, a.dv});
+    each_heads<E>(
+        ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
+            const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
+            int least_items = 1;  // that dk and dv are summed over; where there is one, it may write them itself
+            if (version == 2) {
+                with_tile(s.D,
+                          [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
+                with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
+            } else if constexpr (std::is_same_v<E, bf16>) {
+                least_items = 2;
+                (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s, key_items);
+            }
+            if (s.chosen) {
+                constexpr int N = pack_elements<E>;
+                launch(packed ? attention_dq_sum_kernel<E, N> : attention_dq_sum_kernel<E, 1>,
+                       channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, w.part,
+                       s);
+                LAUNCHED(ctx);
+                launch(packed ? attention_dkdv_sum_kernel<E, 4> : attention_dkdv_sum_kernel<E, 1>,
+                       channels_grid(s, packed ? 4 : 1, s.count / s.group()), channels_threads, 0, ctx.stream,
+                       a, sums, s, key_items, least_items);
+                LAUNCHED(ctx);
+            }
+        });
+}
+
+template void tiled_backward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
+                                 AttentionShape, int);
+template void tiled_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
+                                 AttentionShape, int);

@@ -1,0 +1,125 @@
+/* What the files of attention share: the operands under one name, and the steps every tiled version is made of.
+   CPU only. */
+#pragma once
+#include "moba/attention/attention.h"
+#include "moba/core/device_ops.h"
+#include "moba/core/parallel.h"
+#include "moba/core/tile.h"
+#include <algorithm>
+
+template <class E>
+struct AttentionForward {
+    E* out;
+    acc_t<E>* lse;
+    const E *q, *k, *v;
+};
+
+template <class E>
+struct AttentionBackward {
+    E *dq, *dk, *dv;
+    const E *dout, *out, *q, *k, *v;
+    const acc_t<E>* lse;
+};
+
+// attention_tiled.cpp: full and window
+template <class E>
+void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);
+template <class E>
+void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);
+template <class E>
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape, bool backward);
+// attention_moba.cpp
+template <class E>
+void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);
+template <class E>
+void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape);
+template <class E>
+size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
+
+// The first key that query t may see, by sequence and window. It never decreases with t.
+inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
+    const int begin = t - seqs.position[t];
+    return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
+}
+
+template <class E>
+acc_t<E> dot(const E* a, const E* b, int D) {
+    using A = acc_t<E>;
+    A sum = 0;
+    for (int d = 0; d < D; d++) { sum += A(a[d]) * A(b[d]); }
+    return sum;
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Tiles in scratch memory: rows of acc_t, `width` apart, padded with zeros so that tile_matmul may read whole vectors.
+
+inline int padded(int n) { return round_up(n, 16); }
+
+template <class E>
+void load_row(acc_t<E>* dst, const E* src, int D, acc_t<E> scale = 1) {
+    for (int d = 0; d < D; d++) { dst[d] = acc_t<E>(src[d]) * scale; }
+    std::fill(dst + D, dst + padded(D), acc_t<E>(0));
+}
+
+// dst (D, width) = the transpose of `rows` rows of src, which lie `stride` apart; columns beyond rows are zero
+template <class E>
+void load_transposed(acc_t<E>* dst, int width, const E* src, size_t stride, int rows, int D) {
+    for (int d = 0; d < D; d++) {
+        for (int i = 0; i < rows; i++) { dst[(size_t)d * width + i] = acc_t<E>(src[i * stride + d]); }
+        std::fill(dst + (size_t)d * width + rows, dst + (size_t)(d + 1) * width, acc_t<E>(0));
+    }
+}
+
+/* The softmax of a row whose scores come tile by tile: everything summed so far is relative to `top`. */
+template <class E>
+struct RunningSoftmax {
+    using A = acc_t<E>;
+    A top = -INFINITY, sum = 0;
+
+    // p[0..n): scores in, weights e^(score - top) out, rounded to E as they enter the product with v.
+    // Returns the factor by which everything accumulated before has to be multiplied.
+    A update(A* p, int n) {
+        const A now = std::max(top, highest(p, n));
+        if (now == A(-INFINITY)) {  // nothing visible so far
+            std::fill_n(p, n, A(0));
+            return 1;
+        }
+        A total = 0;
+#pragma omp simd reduction(+ : total)
+        for (int j = 0; j < n; j++) {
+            const A e = fast_exp(p[j] - now);
+            total += e;
+            p[j] = round_to<E>(e);
+        }
+        const A factor = top == A(-INFINITY) ? A(1) : fast_exp(top - now);
+        sum = sum * factor + total;
+        top = now;
+        return factor;
+    }
+    A lse() const { return top + std::log(sum); }
+};
+
+// One row of the backward: scores p and products dp = <dout, v> in; p = e^(score - lse) and ds = p (dp - delta) out.
+template <class E>
+void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delta, int n) {
+    using A = acc_t<E>;
+#pragma omp simd
+    for (int j = 0; j < n; j++) {
+        const A weight = fast_exp(p[j] - lse);
+        p[j] = round_to<E>(weight);
+        dp[j] = round_to<E>(weight * (dp[j] - delta));
+    }
+}
+
+// delta (H, M)
+template <class E>
+void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const AttentionShape& s) {
+    parallel_ranges(M, 256, [&](size_t b, size_t e) {
+        for (size_t t = b; t < e; t++) {
+            for (int h = 0; h < s.H; h++) {
+                const size_t at = (t * s.H + h) * s.D;
+                delta[(size_t)h * M + t] = dot(a.dout + at, a.out + at, s.D);
+            }
+        }
+    });
+}

@@ -1,0 +1,187 @@
+#include "moba/attention/decode.h"
+#include "moba/attention/cpu.h"
+#include "moba/attention/gate_cpu.h"
+
+static const int full_piece = 1024;  // keys of a piece where no block cuts them
+
+size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, block_size(g))); }
+
+size_t CacheShape::first_mean(int g) const {
+    size_t n = 0;
+    for (int i = 0; i < g; i++) { n += columns(i) * D; }
+    return n;
+}
+
+template <class E>
+void cache_rows_cpu(const Ctx&, E* cache, const E* rows, const int* place, int count, int width) {
+    std::copy_n(rows, (size_t)count * width, cache + (size_t)*place * width);
+}
+
+template <class E>
+void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, const int* place, int count,
+                     CacheShape s) {
+    const int first = *place;
+    REQUIRE(first + count <= s.capacity, "tokens %d + %d, capacity %d", first, count, s.capacity);
+    const size_t row = (size_t)s.G * s.D;
+    for (int g = 0; g < s.G; g++) {
+        const int S = s.block_size(g), begin = first / S, end = (first + count) / S;  // blocks
+        acc_t<E>* mean = means + s.first_mean(g);
+        parallel_ranges(end - begin, 16, [&](size_t b, size_t e) {
+            for (size_t n = begin + b; n < begin + e; n++) {
+                block_mean(mean + n, s.columns(g), k_cache + n * S * row + g * s.D, row, S, s.D);
+            }
+        });
+    }
+}
+
+namespace {
+
+// A stretch of keys, and the weighted sum of its values relative to its highest score.
+template <class A>
+struct Piece {
+    int begin, end;
+    A top, sum;
+};
+
+template <class E>
+struct Scratch {
+    using A = acc_t<E>;
+    int max_pieces, width;  // pieces of a head; keys of a piece
+    size_t head_scores;     // of one head: those of its pieces, before that those of all blocks
+    Piece<A>* pieces;       // (H, max_pieces)
+    int* num_pieces;        // (H)
+    A* partial;             // (H, max_pieces, D)
+    A* scores;              // (H, head_scores)
+    size_t bytes;
+
+    Scratch(char* base, const CacheShape& c, const AttentionShape& s) {
+        const bool moba = s.kind == AttentionKind::moba;
+        max_pieces = moba ? s.gate.K << (c.num_levels - 1) : ceil_div(c.capacity, full_piece) + 1;
+        width = padded(moba ? c.S : full_piece);
+        head_scores = std::max((size_t)max_pieces * width, moba ? c.columns(c.num_levels - 1) : 0);
+        Carver w(base);
+        pieces = w.take<Piece<A>>((size_t)s.H * max_pieces);
+        num_pieces = w.take<int>(s.H);
+        partial = w.take<A>((size_t)s.H * max_pieces * s.D);
+        scores = w.take<A>(s.H * head_scores);
+        bytes = w.bytes();
+    }
+};
+
+// The blocks of one head's choice, as pieces.
+template <class E>
+int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<E>* mean, size_t columns,
+                int length, int S, int K, const AttentionShape& s) {
+    using A = acc_t<E>;
+    const int own = (length - 1) / S;
+    int chosen[max_top_k];
+    if (s.gate.gate != Gate::topk) {
+        choose_by_place(chosen, K, 0, own, s.gate.gate);
+    } else {
+        std::vector<A> row(s.D);
+        for (int d = 0; d < s.D; d++) { row[d] = A(q[d]); }
+        if (own > 0) {
+            tile_matmul<A>(scores, columns, row.data(), s.D, 1, mean, columns, 1, round_up(own, lanes<A>),
+                           s.D);
+        }
+        Best<A> best;
+        best.room = std::min(K - 1, own);
+        for (int n = 0; n < own; n++) { best.offer(scores[n], n); }
+        write_choice(chosen, K, best.block, best.count, own);
+    }
+    int count = 0;
+    for (int i = 0; i < K && chosen[i] >= 0; i++) {
+        out[count++] = {chosen[i] * S, std::min(length, (chosen[i] + 1) * S), 0, 0};
+    }
+    return count;
+}
+
+template <class E>
+void weigh_piece(Piece<acc_t<E>>& p, acc_t<E>* partial, acc_t<E>* scores, const E* q, const E* k, const E* v,
+                 size_t row, int D) {
+    using A = acc_t<E>;
+    const int n = p.end - p.begin;
+    const A scale = A(1) / std::sqrt(A(D));
+    for (int j = 0; j < n; j++) {
+        const E* key = k + (p.begin + j) * row;
+        A sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (int d = 0; d < D; d++) { sum += A(q[d]) * A(key[d]); }
+        scores[j] = sum * scale;
+    }
+    RunningSoftmax<E> softmax;
+    softmax.update(scores, n);
+    p.top = softmax.top;
+    p.sum = softmax.sum;
+    std::fill_n(partial, D, A(0));
+    for (int j = 0; j < n; j++) {
+        const E* value = v + (p.begin + j) * row;
+        for (int d = 0; d < D; d++) { partial[d] += scores[j] * A(value[d]); }
+    }
+}
+
+}  // namespace
+
+template <class E>
+void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
+                          const acc_t<E>* means, const int* place, int longest, CacheShape c,
+                          AttentionShape s) {
+    using A = acc_t<E>;
+    const int length = *place + 1;
+    REQUIRE(length >= 1 && length <= longest && longest <= c.capacity && s.H % s.G == 0,
+            "length = %d of %d of %d, H = %d, G = %d", length, longest, c.capacity, s.H, s.G);
+    const Scratch<E> w(ctx.workspace, c, s);
+    REQUIRE(w.bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes,
+            w.bytes);
+    const int group = s.H / s.G, D = s.D;
+    const size_t row = (size_t)s.G * D;
+    parallel_for(s.H, [&](size_t h, int) {
+        Piece<A>* pieces = w.pieces + h * w.max_pieces;
+        const int g = (int)h / group;
+        if (s.kind == AttentionKind::moba) {
+            const int level = g % c.num_levels;
+            w.num_pieces[h] =
+                moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g),
+                               c.columns(g), length, c.block_size(g), s.gate.K << level, s);
+            return;
+        }
+        int count = 0, t = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;
+        for (; t < length; t += full_piece) { pieces[count++] = {t, std::min(length, t + full_piece), 0, 0}; }
+        w.num_pieces[h] = count;
+    });
+    parallel_for((size_t)s.H * w.max_pieces, [&](size_t i, int) {
+        const size_t h = i / w.max_pieces, piece = i % w.max_pieces;
+        if ((int)piece >= w.num_pieces[h]) { return; }
+        const size_t head = h / group * D;
+        weigh_piece<E>(w.pieces[i], w.partial + i * D, w.scores + h * w.head_scores + piece * w.width,
+                       q + h * D, k_cache + head, v_cache + head, row, D);
+    });
+    for (int h = 0; h < s.H; h++) {
+        const Piece<A>* pieces = w.pieces + (size_t)h * w.max_pieces;
+        A top = -INFINITY, sum = 0;
+        for (int i = 0; i < w.num_pieces[h]; i++) { top = std::max(top, pieces[i].top); }
+        std::vector<A> total(D);
+        for (int i = 0; i < w.num_pieces[h]; i++) {
+            const A factor = fast_exp(pieces[i].top - top);
+            const A* partial = w.partial + ((size_t)h * w.max_pieces + i) * D;
+            sum += pieces[i].sum * factor;
+            for (int d = 0; d < D; d++) { total[d] += partial[d] * factor; }
+        }
+        for (int d = 0; d < D; d++) { out[(size_t)h * D + d] = E(total[d] / sum); }
+    }
+}
+
+template <class E>
+size_t decode_workspace_bytes(CacheShape c, AttentionShape s) {
+    return Scratch<E>(nullptr, c, s).bytes;
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void cache_rows_cpu(const Ctx&, E*, const E*, const int*, int, int);                            \
+    template void cache_means_cpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
+    template void decode_attention_cpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
+                                       const int*, int, CacheShape, AttentionShape);                         \
+    template size_t decode_workspace_bytes<E>(CacheShape, AttentionShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,379 @@
+/* Decoding on the GPU. Contract: decode.h; definition: decode.cpp. The host knows how many tokens there are at most, the device how
+   many there are: so a recorded launch serves them all. */
+#include "moba/attention/decode.h"
+#include "moba/core/device.cuh"
+#include <algorithm>
+
+static const int most_keys = 1024;  // of a piece; a longer block is several pieces
+static const int threads = 256, warps = threads / warp_size;
+
+// What the kernels share.
+struct Decode {
+    int H, G, D;
+    const int* place;  // (1) of the query
+    AttentionKind kind;
+    int window;
+    int K, S, num_levels;
+    Gate gate;
+    size_t columns[max_levels];  // of the means of a level
+    int max_pieces, max_blocks;  // of a head
+    int* chosen;                 // (H, max_top_k) blocks, -1 in slots not used
+    float* scores;               // (H, max_blocks)
+    float *top, *sum;            // (H, max_pieces)
+    float* partial;              // (H, max_pieces, D)
+
+    __device__ int length() const { return *place + 1; }
+};
+
+// Key/value head g of a query head, and its blocks.
+struct DecodeHead {
+    int g, S, K;
+    size_t columns, first_mean;
+
+    __device__ DecodeHead(const Decode& s, int h) : g(h / (s.H / s.G)), columns(0), first_mean(0) {
+        const int level = g % s.num_levels;
+        S = s.S >> level, K = s.K << level;
+        // all heads of level i before g; columns[i] is 0 for levels there are not
+#pragma unroll
+        for (int i = 0; i < max_levels; i++) {
+            if (i == level) { columns = s.columns[i]; }
+            first_mean += s.columns[i] * ((g - i + s.num_levels - 1) / s.num_levels) * s.D;
+        }
+    }
+    __device__ int own(int length) const { return (length - 1) / S; }
+};
+
+/* cache[place + t, :] = rows[t, :]
+   Maps     a thread -> a pack of N elements, found by threads_for_rows */
+template <class E, int N>
+__global__ void cache_rows_kernel(E* cache, const E* rows, const int* place, int count, int width) {
+    const size_t t = row_of_thread();
+    const int i = pack_of_thread() * N;
+    if (t >= (size_t)count || i >= width) { return; }
+    store_pack(cache + (*place + t) * width + i, load_pack<E, N>(rows + t * width + i));
+}
+
+/* mean[d,n] = mean over the tokens of block n of k[t,g,d], rounded to E
+   Maps     grid x -> a block that became complete, grid y -> a key/value head, a thread -> a channel
+   Memory   keys are read along their channels; the means, which lie transposed for the scores, are written apart */
+template <class E>
+__global__ void cache_means_kernel(float* means, const E* k, int count, Decode s) {
+    const DecodeHead head(s, blockIdx.y * (s.H / s.G));
+    const int first = *s.place, n = first / head.S + blockIdx.x;
+    if (n >= (first + count) / head.S) { return; }
+    for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
+        float sum = 0;
+        for (int t = n * head.S; t < (n + 1) * head.S; t++) {
+            sum += (float)k[((size_t)t * s.G + head.g) * s.D + d];
+        }
+        means[head.first_mean + d * head.columns + n] = (float)E(sum / head.S);
+    }
+}
+
+/* scores[h,n] = <q[h], mean[n]>, NaN as -inf
+   Maps     a thread -> a past block, grid y -> a query head
+   Memory   neighbouring threads read neighbouring means; q is a broadcast */
+template <class E>
+__global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
+    const DecodeHead head(s, blockIdx.y);
+    const int n = blockIdx.x * blockDim.x + threadIdx.x;
+    if (n >= head.own(s.length())) { return; }
+    const float* mean = means + head.first_mean + n;
+    float score = 0;
+    for (int d = 0; d < s.D; d++) { score += (float)q[blockIdx.y * s.D + d] * mean[d * head.columns]; }
+    s.scores[(size_t)blockIdx.y * s.max_blocks + n] = score == score ? score : -INFINITY;
+}
+
+// A block and its score. The order is total, so it does not matter who is compared with whom first.
+struct Scored {
+    float score;
+    int block;
+
+    __device__ bool before(Scored o) const {
+        return score > o.score || (score == o.score && block < o.block);
+    }
+};
+
+/* chosen[h,:] as in gate.h
+   Maps     a block of 256 threads -> a query head; as many rounds as past blocks are chosen, a thread -> every 256th score
+   Sync     a barrier between the bests of the warps and their reading; two sets of them, so that the next round needs no other.
+            One before the sorting, which needs all */
+__global__ static void decode_choose_kernel(Decode s) {
+    __shared__ Scored of_warp[2][warps];
+    __shared__ int block[max_top_k];
+    const DecodeHead head(s, blockIdx.x);
+    const int t = threadIdx.x, own = head.own(s.length()), room = min(head.K - 1, own);
+    const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
+    if (s.gate == Gate::topk) {
+        Scored last{INFINITY, -1};  // before all
+        for (int i = 0; i < room; i++) {
+            Scored best{-INFINITY, own};  // behind all
+            for (int n = t; n < own; n += threads) {
+                const Scored x{scores[n], n};
+                if (last.before(x) && x.before(best)) { best = x; }
+            }
+            for (int bits = 1; bits < warp_size; bits *= 2) {
+                const Scored x{__shfl_xor_sync(all_lanes, best.score, bits),
+                               __shfl_xor_sync(all_lanes, best.block, bits)};
+                if (x.before(best)) { best = x; }
+            }
+            if (t % warp_size == 0) { of_warp[i % 2][t / warp_size] = best; }
+            __syncthreads();
+            last = of_warp[i % 2][0];
+            for (int w = 1; w < warps; w++) {
+                if (of_warp[i % 2][w].before(last)) { last = of_warp[i % 2][w]; }
+            }
+            if (t == 0) { block[i] = last.block; }
+        }
+    } else if (t < room) {
+        block[t] = s.gate == Gate::sink && t == 0 ? 0 : own - room + t;
+    }
+    __syncthreads();
+    int* chosen = s.chosen + blockIdx.x * max_top_k;
+    if (t < room) {
+        int rank = 0;
+        for (int i = 0; i < room; i++) { rank += block[i] < block[t]; }
+        chosen[rank] = block[t];
+    } else if (t < max_top_k) {
+        chosen[t] = t == room ? own : -1;
+    }
+}
+
+// The keys of a piece; none where end <= begin.
+struct Keys {
+    int begin, end;
+
+    __device__ Keys(const Decode& s, int h, int piece) {
+        if (s.kind != AttentionKind::moba) {
+            begin = (s.kind == AttentionKind::window ? max(0, s.length() - s.window) : 0) + piece * most_keys;
+            end = min(s.length(), begin + most_keys);
+            return;
+        }
+        const DecodeHead head(s, h);
+        const int pieces = (head.S + most_keys - 1) / most_keys, slot = piece / pieces;  // of a block
+        const int block = slot < head.K ? s.chosen[h * max_top_k + slot] : -1;
+        begin = block * head.S + piece % pieces * most_keys;
+        end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
+    }
+};
+
+// The largest of a block's x, or their sum, in every thread. `of_warp` must not be in use; nor is it to be used again at once.
+template <bool largest>
+__device__ float block_reduce(float x, float* of_warp) {
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) {
+        const float other = __shfl_xor_sync(all_lanes, x, bits);
+        x = largest ? fmaxf(x, other) : x + other;
+    }
+    if (threadIdx.x % warp_size == 0) { of_warp[threadIdx.x / warp_size] = x; }
+    __syncthreads();
+    x = of_warp[0];
+    for (int w = 1; w < warps; w++) { x = largest ? fmaxf(x, of_warp[w]) : x + of_warp[w]; }
+    return x;
+}
+
+/* top, sum and partial of a piece: its highest score, the sum of e^(score - top), the values weighted with that
+   Maps     grid x -> a piece, grid y -> a query head. A team of `team` neighbouring threads -> a key, later its value; a
+            thread -> every team-th pack of N channels of it
+   Memory   keys and values are read once, in packs, neighbours side by side; scores, q and the teams' sums in shared memory
+   Sync     q before the scores; scores before the exponentials (in the reduction), these before the values (the same); teams'
+            sums before they are added, in order */
+template <class E, int N>
+__global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team, Decode s) {
+    SHARED_MEMORY;
+    __shared__ float highest[warps], total[warps];
+    const int h = blockIdx.y, t = threadIdx.x, lane = t % team, mine = t / team, teams = threads / team;
+    const Keys keys(s, h, blockIdx.x);
+    const size_t piece = (size_t)h * s.max_pieces + blockIdx.x;
+    if (keys.begin >= keys.end) {  // the whole block
+        if (t == 0) { s.top[piece] = -INFINITY, s.sum[piece] = 0; }
+        return;
+    }
+    const int count = keys.end - keys.begin;
+    float *row = (float*)shared_memory, *weight = row + s.D, *sums = weight + most_keys;
+    const size_t first = ((size_t)keys.begin * s.G + h / (s.H / s.G)) * s.D, step = (size_t)s.G * s.D;
+    for (int d = t; d < s.D; d += threads) { row[d] = (float)q[(size_t)h * s.D + d]; }
+    __syncthreads();
+
+    const float scale = 1 / sqrtf((float)s.D);
+    float top = -INFINITY;
+    for (int j0 = 0; j0 < count; j0 += teams) {  // all threads stay for the shuffles
+        const int j = j0 + mine;
+        float score = 0;
+        for (int d = lane * N; j < count && d < s.D; d += team * N) {
+            const Pack<E, N> key = load_pack<E, N>(k + first + j * step + d);
+            for (int i = 0; i < N; i++) { score += row[d + i] * (float)key.at[i]; }
+        }
+        for (int bits = team / 2; bits > 0; bits /= 2) { score += __shfl_xor_sync(all_lanes, score, bits); }
+        if (j < count) {
+            score *= scale;
+            if (lane == 0) { weight[j] = score; }
+            top = fmaxf(top, score);
+        }
+    }
+    top = block_reduce<true>(top, highest);
+    float sum = 0;
+    for (int j = t; j < count; j += threads) {
+        const float e = top == -INFINITY ? 0 : expf(weight[j] - top);
+        sum += e;
+        weight[j] = (float)E(e);
+    }
+    sum = block_reduce<false>(sum, total);
+
+    for (int d = lane * N; d < s.D; d += team * N) {
+        float of_team[N] = {};
+        for (int j = mine; j < count; j += teams) {
+            const Pack<E, N> value = load_pack<E, N>(v + first + j * step + d);
+#pragma unroll
+            for (int i = 0; i < N; i++) { of_team[i] += weight[j] * (float)value.at[i]; }
+        }
+#pragma unroll
+        for (int i = 0; i < N; i++) { sums[mine * s.D + d + i] = of_team[i]; }
+    }
+    __syncthreads();
+    for (int d = t; d < s.D; d += threads) {
+        float x = 0;
+        for (int i = 0; i < teams; i++) { x += sums[i * s.D + d]; }
+        s.partial[piece * s.D + d] = x;
+    }
+    if (t == 0) { s.top[piece] = top, s.sum[piece] = sum; }
+}
+
+/* out[h,d] = the pieces, relative to the highest score of all
+   Maps     a block -> a query head, a thread -> a channel, over all pieces in order
+   Memory   partials are read along the channels */
+template <class E>
+__global__ void decode_merge_kernel(E* out, int num_pieces, Decode s) {
+    const int h = blockIdx.x;
+    const size_t first = (size_t)h * s.max_pieces;
+    float top = -INFINITY;
+    for (int i = 0; i < num_pieces; i++) { top = fmaxf(top, s.top[first + i]); }
+    for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
+        float sum = 0, total = 0;
+        for (int i = 0; i < num_pieces; i++) {
+            if (s.sum[first + i] == 0) { continue; }  // no keys: nothing in partial
+            const float factor = expf(s.top[first + i] - top);
+            sum += s.sum[first + i] * factor;
+            total += s.partial[(first + i) * s.D + d] * factor;
+        }
+        out[(size_t)h * s.D + d] = E(total / sum);
+    }
+}
+
+// Pieces of a head that has `keys` keys before it.
+static int pieces_of(const CacheShape& c, const AttentionShape& s, int keys) {
+    if (s.kind != AttentionKind::moba) { return ceil_div(keys, most_keys); }
+    int most = 0;
+    for (int i = 0; i < c.num_levels; i++) {
+        most = std::max(most, (s.gate.K << i) * ceil_div(c.S >> i, most_keys));
+    }
+    return most;
+}
+
+static Decode levels_of(const CacheShape& c) {
+    Decode s{};
+    s.H = s.G = c.G, s.D = c.D, s.S = c.S, s.num_levels = c.num_levels;
+    for (int i = 0; i < c.num_levels; i++) { s.columns[i] = c.columns(i); }
+    return s;
+}
+
+// Everything but what follows from `length`; the workspace handed out. Returns its bytes.
+static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
+    d = levels_of(c);
+    d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
+    d.max_pieces = pieces_of(c, s, c.capacity);
+    d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.num_levels - 1) : 0;
+    size_t used = 0;
+    const auto take = [&](size_t count) {
+        char* p = base ? base + used : nullptr;
+        used += round_up(count * 4, (size_t)256);
+        return (float*)p;
+    };
+    const size_t pieces = (size_t)s.H * d.max_pieces;
+    d.chosen = (int*)take((size_t)s.H * max_top_k);
+    d.scores = take((size_t)s.H * d.max_blocks);
+    d.top = take(pieces);
+    d.sum = take(pieces);
+    d.partial = take(pieces * s.D);
+    return used;
+}
+
+template <class E>
+void cache_rows_gpu(const Ctx& ctx, E* cache, const E* rows, const int* place, int count, int width) {
+    choose_version(ctx, 1);
+    constexpr int N = pack_elements<E>;
+    const bool packs = packable<E>(width, {cache, rows});
+    const RowThreads t = threads_for_rows(count, width / (packs ? N : 1));
+    launch(packs ? cache_rows_kernel<E, N> : cache_rows_kernel<E, 1>, t.grid, t.block, 0, ctx.stream, cache,
+           rows, place, count, width);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const int* place, int count,
+                     CacheShape c) {
+    REQUIRE(count <= c.capacity, "%d tokens, capacity %d", count, c.capacity);
+    choose_version(ctx, 1);
+    Decode d = levels_of(c);
+    d.place = place;
+    const int complete = ceil_div(count, c.block_size(c.num_levels - 1));  // at most, of the smallest blocks
+    launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
+           count, d);
+    LAUNCHED(ctx);
+}
+
+template <class E, int N>
+static void weigh_pieces(const Ctx& ctx, const E* q, const E* k, const E* v, int num_pieces,
+                         const Decode& s) {
+    int team = 1;
+    while (team < warp_size && team * N < s.D) { team *= 2; }
+    const size_t floats = s.D + most_keys + (size_t)threads / team * s.D;
+    launch(decode_piece_kernel<E, N>, dim3(num_pieces, s.H), threads, floats * sizeof(float), ctx.stream, q,
+           k, v, team, s);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
+                          const acc_t<E>* means, const int* place, int longest, CacheShape c,
+                          AttentionShape s) {
+    REQUIRE(longest >= 1 && longest <= c.capacity && s.H % s.G == 0 && s.D <= 256,
+            "longest = %d of %d, H = %d, G = %d, D = %d", longest, c.capacity, s.H, s.G, s.D);
+    choose_version(ctx, 1);
+    Decode d;
+    const size_t bytes = set_up(d, ctx.workspace, c, s);
+    REQUIRE(bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes, bytes);
+    d.place = place;
+    if (s.kind == AttentionKind::moba) {
+        const int past = (longest - 1) / c.block_size(c.num_levels - 1);
+        if (s.gate.gate == Gate::topk && past > 0) {
+            launch(decode_scores_kernel<E>, dim3(blocks_for(past, 128), s.H), 128, 0, ctx.stream, q, means,
+                   d);
+            LAUNCHED(ctx);
+        }
+        launch(decode_choose_kernel, s.H, threads, 0, ctx.stream, d);
+        LAUNCHED(ctx);
+    }
+    const int num_pieces =
+        pieces_of(c, s, s.kind == AttentionKind::window ? std::min(longest, s.window) : longest);
+    constexpr int N = pack_elements<E>;
+    packable<E>(s.D, {k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
+                                         : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
+    launch(decode_merge_kernel<E>, s.H, std::min(round_up(s.D, warp_size), 256), 0, ctx.stream, out,
+           num_pieces, d);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+size_t decode_workspace_bytes_gpu(CacheShape c, AttentionShape s) {
+    Decode d;
+    return set_up(d, nullptr, c, s);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void cache_rows_gpu(const Ctx&, E*, const E*, const int*, int, int);                            \
+    template void cache_means_gpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
+    template void decode_attention_gpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
+                                       const int*, int, CacheShape, AttentionShape);                         \
+    template size_t decode_workspace_bytes_gpu<E>(CacheShape, AttentionShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

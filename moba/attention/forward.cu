@@ -1,0 +1,148 @@
+/* Attention on the GPU, version 2, forward: tiles with a running softmax, and for MoBA the merge of a query's blocks. */
+#include "moba/attention/tile.cuh"
+
+/* out, lse of an item's queries, or their part of it
+   Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
+   Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
+            K and V stream past. 8 wide loads from shared memory for 64 multiplications of a thread
+   Sync     __syncthreads around what is loaded together; a query's probabilities are written and read by its own 16 lanes
+   Differs  from 1: shared memory and register tiles; MoBA block by block
+   Needs    D <= 128 */
+template <class E, int DT>
+__global__ void __launch_bounds__(tile_threads<DT>, 2)
+    attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int room,
+                              bool packed) {
+    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    SHARED_MEMORY;
+    __shared__ TileRows<DT> x;
+    float *q = (float*)shared_memory, *p = q + T * W;
+    const KeyTiles<E, DT> keys{
+        p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
+    const int tm = tile_tm(), tn = tile_tn();
+    Item it;
+    if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
+    const int g = s.kv_head(it.head);
+    const bool stay = it.key_end - it.key_begin <= room;
+    const int step = min(chunk_keys, room);
+    if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
+    for (int r0 = 0; r0 < it.rows; r0 += T) {
+        const int rows = min(T, it.rows - r0);
+        __syncthreads();
+        take_rows<DT>(x, s, it, r0);
+        __syncthreads();
+        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
+        RowSums<DT> out;
+        out.zero();
+        float top[4], sum[4];
+        for (int i = 0; i < 4; i++) { top[i] = -INFINITY, sum[i] = 0; }
+        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
+            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
+            if (!stay) {
+                __syncthreads();
+                keys.load(s, g, j0, n);
+            }
+            __syncthreads();
+            float score[4][4] = {};
+            dot_rows<DT>(score, q, keys.k + at, n);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+                float now = top[i], total = 0;
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const int key = j0 + tn + 16 * j;
+                    score[j][i] = key >= lo && key < hi ? score[j][i] * s.scale : -INFINITY;
+                    now = max(now, score[j][i]);
+                }
+                now = row_max(now);
+#pragma unroll
+                for (int j = 0; j < 4; j++) {
+                    const float e = now == -INFINITY ? 0.f : expf(score[j][i] - now);
+                    total += e;
+                    p[row * weight_floats + tn + 16 * j] = (float)E(e);
+                }
+                const float factor = top[i] == -INFINITY ? 1.f : expf(top[i] - now);
+                sum[i] = sum[i] * factor + row_sum(total);
+                top[i] = now;
+#pragma unroll
+                for (int c = 0; c < out.columns; c++) { out.at[i][c] *= factor; }
+            }
+            __syncwarp();
+            out.add_rows(p, keys.v + at, (n + 15) / 16 * 16);
+        }
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            const int row = 4 * tm + i;
+            if (row >= rows) { continue; }
+            const size_t slot = x.slot[row], at = (size_t)(s.first + it.head) * s.M + x.token[row];
+            out.store(it.list ? part.out + slot * s.D : a.out + s.query(x.token[row], it.head), i, s.D,
+                      1 / sum[i], packed);
+            if (tn == 0) { *(it.list ? part.lse + slot : a.lse + at) = top[i] + logf(sum[i]); }
+        }
+    }
+}
+
+/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse
+   itself is rounded: weights relative to it would lose digits where scores are large.
+   Maps     a thread -> N channels of a query and head
+   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads
+            of a query (a broadcast)
+   Order    slots one after another: fixed */
+template <class E, int N>
+__global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
+    const Channels at = channels_of<N>(s);
+    if (at.t >= s.M) { return; }
+    const float* lse = part.lse + at.slot;
+    float top = -INFINITY, sum = 0, out[N] = {};
+    for (int i = 0; i < at.used; i++) { top = max(top, lse[i]); }
+#pragma unroll 4
+    for (int i = 0; i < at.used; i++) {
+        const Pack<E, N> x = load_pack<E, N>(part.out + (at.slot + i) * s.D + at.d);
+        const float weight = expf(lse[i] - top);
+        sum += weight;
+#pragma unroll
+        for (int j = 0; j < N; j++) { out[j] += weight * (float)x.at[j]; }
+    }
+    Pack<E, N> y;
+#pragma unroll
+    for (int j = 0; j < N; j++) { y.at[j] = E(out[j] / sum); }
+    store_pack(a.out + s.query(at.t, at.head) + at.d, y);
+    if (at.d == 0) { a.lse[(size_t)(s.first + at.head) * s.M + at.t] = top + logf(sum); }
+}
+
+template <class E, int DT>
+static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
+                    const Items& items) {
+    constexpr size_t own = tile_rows<DT> * (row_floats<DT> + weight_floats);
+    const int room = key_room<DT>(s, own);
+    const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
+    allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
+    launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
+           a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
+                       AttentionShape shape, int version) {
+    each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
+        const Part<E> part{w.part, w.part_lse};
+        if (version == 2) {
+            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+        } else if constexpr (std::is_same_v<E, bf16>) {
+            (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+        }
+        if (s.chosen) {
+            constexpr int N = pack_elements<E>;
+            const bool packed = packable<E>(s.D, {a.out});
+            launch(packed ? attention_merge_kernel<E, N> : attention_merge_kernel<E, 1>,
+                   channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, part, s);
+            LAUNCHED(ctx);
+        }
+    });
+}
+
+template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
+                                AttentionShape, int);
+template void tiled_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
+                                AttentionShape, int);

@@ -1,0 +1,163 @@
+#include "moba/attention/gate_cpu.h"
+#include "moba/core/parallel.h"
+#include "moba/core/tile.h"
+#include <algorithm>
+
+static const int tile_queries = 64, tile_blocks = 256;
+
+static Sequences levels_only(int num_levels) {  // enough of a Sequences for GateShape::slots
+    Sequences s{};
+    s.num_levels = num_levels;
+    return s;
+}
+
+size_t routing_slots(int max_tokens, int num_levels, GateShape g) {
+    Sequences s = levels_only(num_levels);
+    s.num_tokens = max_tokens;
+    return g.first_slot(s, g.H);
+}
+
+size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+    Sequences s = levels_only(num_levels);
+    for (int i = 0; i < num_levels; i++) { s.level[i].num_blocks = max_blocks(max_tokens, max_seqs, S >> i); }
+    return g.first_start(s, g.H);
+}
+
+template <class A>
+static size_t thread_bytes(int D) {
+    return ((size_t)tile_queries * D + (size_t)tile_queries * tile_blocks) * sizeof(A);
+}
+
+template <class E>
+size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+    using A = acc_t<E>;
+    const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)));
+    return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
+}
+
+/* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores is q · mean_t. */
+template <class E>
+static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks,
+                        GateShape s) {
+    parallel_ranges(blocks.num_blocks, 16, [&](size_t b, size_t e) {
+        for (size_t n = b; n < e; n++) {
+            const int t = blocks.start[n];
+            block_mean(mean_t + n, columns, k + ((size_t)t * s.G + g) * s.D, (size_t)s.G * s.D,
+                       blocks.start[n + 1] - t, s.D);
+        }
+    });
+}
+
+template <class E>
+static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns, int h, int K,
+                         const BlockTable& blocks, int M, GateShape s) {
+    using A = acc_t<E>;
+    parallel_for(M, [&](size_t t, int) {
+        const int own = blocks.own[t], first = blocks.first[own];
+        Best<A> best;
+        best.room = std::min(K - 1, own - first);
+        for (int n = first; n < own; n++) {
+            A score = 0;
+            for (int d = 0; d < s.D; d++) {
+                score += A(q[(t * s.H + h) * s.D + d]) * mean_t[d * columns + n];
+            }
+            best.offer(score, n);
+        }
+        write_choice(chosen + t * K, K, best.block, best.count, own);
+    });
+}
+
+template <class E>
+static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns,
+                         int h, int K, const BlockTable& blocks, int M, GateShape s, char* scratch) {
+    using A = acc_t<E>;
+    const size_t bytes = round_up(thread_bytes<A>(s.D), (size_t)64);
+    REQUIRE(scratch + max_threads() * bytes <= ctx.workspace + ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    parallel_for(ceil_div(M, tile_queries), [&](size_t tile, int thread) {
+        A* rows = (A*)(scratch + thread * bytes);
+        A* scores = rows + (size_t)tile_queries * s.D;
+        const int t0 = (int)tile * tile_queries, count = std::min(tile_queries, M - t0);
+        for (int i = 0; i < count; i++) {
+            const E* from = q + ((size_t)(t0 + i) * s.H + h) * s.D;
+            for (int d = 0; d < s.D; d++) { rows[i * s.D + d] = A(from[d]); }
+        }
+        Best<A> best[tile_queries];
+        const int begin = blocks.first[blocks.own[t0]], end = blocks.own[t0 + count - 1];
+        for (int i = 0; i < count; i++) {
+            const int own = blocks.own[t0 + i];
+            best[i].room = std::min(K - 1, own - blocks.first[own]);
+        }
+        for (int n0 = begin; n0 < end; n0 += tile_blocks) {
+            const int n1 = std::min(end, n0 + tile_blocks);
+            tile_matmul<A>(scores, tile_blocks, rows, s.D, 1, mean_t + n0, columns, count,
+                           round_up(n1 - n0, lanes<A>), s.D);
+            for (int i = 0; i < count; i++) {
+                const int own = blocks.own[t0 + i];
+                for (int n = std::max(n0, blocks.first[own]); n < std::min(n1, own); n++) {
+                    best[i].offer(scores[i * tile_blocks + n - n0], n);
+                }
+            }
+        }
+        for (int i = 0; i < count; i++) {
+            write_choice(chosen + (size_t)(t0 + i) * K, K, best[i].block, best[i].count, blocks.own[t0 + i]);
+        }
+    });
+}
+
+template <class E>
+void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
+    using A = acc_t<E>;
+    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
+            "H = %d, G = %d, K = %d", s.H, s.G, s.K);
+    const int M = seqs.num_tokens, group = s.H / s.G;
+    A* mean_t = (A*)ctx.workspace;
+    for (int g = 0; g < s.G; g++) {
+        const BlockTable& blocks = seqs.level[s.level(seqs, g * group)];
+        const size_t columns = mean_columns(blocks.num_blocks);
+        char* scratch = ctx.workspace + columns * s.D * sizeof(A);
+        if (s.gate == Gate::topk) { block_means(mean_t, columns, k, g, blocks, s); }
+        for (int h = g * group; h < (g + 1) * group; h++) {
+            const int K = s.slots(seqs, h);
+            int* chosen = r.chosen + s.first_slot(seqs, h);
+            if (s.gate != Gate::topk) {
+                for (int t = 0; t < M; t++) {
+                    const int own = blocks.own[t];
+                    choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.gate);
+                }
+            } else if (ctx.version == 1) {
+                choose_naive(chosen, q, mean_t, columns, h, K, blocks, M, s);
+            } else {
+                choose_tiled(ctx, chosen, q, mean_t, columns, h, K, blocks, M, s, scratch);
+            }
+        }
+    }
+}
+
+// A counting sort by block: entries are visited in ascending order, so every list is ascending.
+void gate_lists_cpu(const Ctx&, Routing r, const Sequences& seqs, GateShape s) {
+    parallel_for(s.H, [&](size_t h, int) {
+        const int K = s.slots(seqs, (int)h), N = seqs.level[s.level(seqs, (int)h)].num_blocks;
+        const int* chosen = r.chosen + s.first_slot(seqs, (int)h);
+        int* list = r.list + s.first_slot(seqs, (int)h);
+        int* start = r.list_start + s.first_start(seqs, (int)h);
+        const size_t slots = (size_t)seqs.num_tokens * K;
+        REQUIRE(slots <= 0x7FFFFFFF, "%zu slots in one head", slots);
+        std::fill_n(start, N + 1, 0);
+        for (size_t i = 0; i < slots; i++) {
+            if (chosen[i] >= 0) { start[chosen[i] + 1]++; }
+        }
+        for (int n = 0; n < N; n++) { start[n + 1] += start[n]; }
+        std::vector<int> next(start, start + N);
+        for (size_t i = 0; i < slots; i++) {
+            if (chosen[i] >= 0) { list[next[chosen[i]]++] = (int)i; }
+        }
+    });
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void gate_forward_cpu(const Ctx&, Routing, const E*, const E*, const Sequences&, GateShape);    \
+    template size_t gate_workspace_bytes<E>(int, int, int, int, GateShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,385 @@
+/* The gate on the GPU: block means, the choice, and the choice turned around into lists. Contract: gate.h; definition: gate.cpp. */
+#include "moba/attention/gate.cuh"
+#include "moba/core/sort.cuh"
+#include "moba/core/tensor.cuh"
+#include <algorithm>
+
+// All heads, or with mixed block sizes those of one key/value head.
+static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
+
+static const int pad = 32;  // rows of means are a multiple of this
+
+/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E; exchange: channels in the order of tensor.cuh
+   Maps     grid x -> a block of keys, grid y -> a key/value head, a thread -> a channel
+   Memory   coalesced along the channels of a key */
+template <class E, bool exchange>
+__global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
+    const int n = blockIdx.x, begin = s.blocks.start[n], end = s.blocks.start[n + 1];
+    const int g = s.first / (s.H / s.G) + blockIdx.y;
+    for (int d = threadIdx.x; d < s.width; d += blockDim.x) {
+        float sum = 0;
+        for (int t = begin; t < end && d < s.D; t++) { sum += (float)k[((size_t)t * s.G + g) * s.D + d]; }
+        mean[((size_t)blockIdx.y * s.blocks.num_blocks + n) * s.width + (exchange ? exchanged(d) : d)] =
+            E(sum / (end - begin));
+    }
+}
+
+/* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
+   i * threads + t, so that neighbours touch neighbouring banks. */
+struct Chosen {
+    float* score;
+    int* block;
+    int threads;
+
+    __device__ void put(int i, float x, int n) {
+        score[i * threads] = x;
+        block[i * threads] = n;
+    }
+    // Into the first `count` entries, best first; equals stay in the order in which they came, which is ascending.
+    __device__ int offer(int count, int room, float x, int n) {
+        if (!(x == x)) { x = -INFINITY; }
+        if (count == room && (room == 0 || !(x > score[(count - 1) * threads]))) { return count; }
+        int at = count < room ? count : count - 1;
+        for (; at > 0 && x > score[(at - 1) * threads]; at--) {
+            put(at, score[(at - 1) * threads], block[(at - 1) * threads]);
+        }
+        put(at, x, n);
+        return count < room ? count + 1 : count;
+    }
+};
+
+/* chosen[t,:] = the past blocks of highest score, ascending, then the own block, then -1; recent and sink by place
+   Maps     a thread -> a query, over all past blocks of its sequence; grid y -> a head
+   Memory   all threads of a warp read the same mean at once (a broadcast); q through the cache; the list in shared memory
+   Sync     none: a thread touches its own entries only
+   Differs  version 1: gate.cpp's naive version, query by query; no T x N scores are written */
+template <class E>
+__global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, GateHeads s) {
+    SHARED_MEMORY;
+    const int t = blockIdx.x * blockDim.x + threadIdx.x;
+    if (t >= s.M) { return; }
+    const int own = s.blocks.own[t], first = s.blocks.first[own], room = min(s.K - 1, own - first);
+    float* scores = (float*)shared_memory;
+    Chosen best{scores + threadIdx.x, (int*)(scores + s.K * blockDim.x) + threadIdx.x, (int)blockDim.x};
+    if (s.gate == Gate::topk) {
+        const E* row = q + ((size_t)t * s.H + s.first + blockIdx.y) * s.D;
+        const E* means = means_of_head(mean, s);
+        int count = 0;
+        for (int n = first; n < own; n++) {
+            float score = 0;
+            for (int d = 0; d < s.D; d++) { score += (float)row[d] * (float)means[(size_t)n * s.width + d]; }
+            count = best.offer(count, room, score, n);
+        }
+    } else {
+        for (int i = 0; i < room; i++) { best.put(i, 0, own - room + i); }
+        if (s.gate == Gate::sink && room > 0) { best.put(0, 0, first); }
+    }
+    for (int i = 1; i < room; i++) {  // by block, ascending
+        const int n = best.block[i * best.threads];
+        int at = i;
+        for (; at > 0 && best.block[(at - 1) * best.threads] > n; at--) {
+            best.block[at * best.threads] = best.block[(at - 1) * best.threads];
+        }
+        best.block[at * best.threads] = n;
+    }
+    int* out = choices_of_head(chosen, s) + (size_t)t * s.K;
+    for (int i = 0; i < s.K; i++) { out[i] = i < room ? best.block[i * best.threads] : i == room ? own : -1; }
+}
+
+// Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
+static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4,
+                 choose_threads = across * across;
+
+/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
+   and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
+   half the time (attention_tile.cuh). */
+__device__ static int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ static int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
+// The value of the row's thread at a column
+template <class T>
+__device__ static T from_column(T x, int column) {
+    return __shfl_sync(all_lanes, x, 2 * column + threadIdx.x % 2);
+}
+
+/* The best blocks of a row so far, best first, in the registers of its 16 threads: N entries each, neighbours together. The
+   first entries, one for each that is too many, have score infinity and stay; those not used yet have NaN, which is never
+   equal or better. */
+template <int N>
+struct Ranking {
+    static const int none = 0x7FFFFFFF;
+    float score[N];
+    int block[N];
+
+    __device__ void clear(int entries) {
+#pragma unroll
+        for (int i = 0; i < N; i++) {
+            score[i] = tile_column() * N + i < across * N - entries ? INFINITY : NAN;
+            block[i] = none;
+        }
+    }
+    __device__ float last() const { return from_column(score[N - 1], across - 1); }
+    // Entries below x move on by one, and x takes the place of the first of them. Equals that came before stay before.
+    __device__ void offer(bool taken, float x, int n) {
+        float before = __shfl_up_sync(all_lanes, score[N - 1], 2);
+        int before_block = __shfl_up_sync(all_lanes, block[N - 1], 2);
+        if (tile_column() == 0) { before = INFINITY; }
+#pragma unroll
+        for (int i = N - 1; i >= 0; i--) {
+            const float above = i > 0 ? score[i > 0 ? i - 1 : 0] : before;
+            const int above_block = i > 0 ? block[i > 0 ? i - 1 : 0] : before_block;
+            if (taken && !(score[i] >= x)) {
+                const bool here = above >= x;
+                score[i] = here ? x : above;
+                block[i] = here ? n : above_block;
+            }
+        }
+    }
+};
+
+/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile
+   before it is multiplied. */
+template <class E>
+struct MeansTile {
+    static constexpr int elements = pack_elements<E>, across = pad / elements,
+                         loads = tile * across / choose_threads;
+    Pack<uint32_t, 4> at[loads];
+
+    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / across; }
+    __device__ static int channel(int i) { return (threadIdx.x + i * choose_threads) % across * elements; }
+    // Means n0.. of a sequence whose last past block is end - 1, channels d0..
+    __device__ void load(const E* means, int width, int n0, int end, int d0) {
+#pragma unroll
+        for (int i = 0; i < loads; i++) {
+            const int n = min(n0 + row(i), end - 1);
+            at[i] = load_pack<uint32_t, 4>((const uint32_t*)(means + (size_t)n * width + d0 + channel(i)));
+        }
+    }
+    __device__ void store(float* columns) const {
+#pragma unroll
+        for (int i = 0; i < loads; i++) {
+            store_floats<E>(columns + row(i) * mean_stride + channel(i), at[i]);
+        }
+    }
+};
+
+// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a
+// thread in flight
+template <class E>
+__device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
+    const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
+    const auto from = [&](int i) { return q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D; };
+    if (!packed) {
+        for (int o = threadIdx.x; o < tile * across; o += choose_threads) {
+            const int i = o / across, d = o % across;
+            rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)from(i)[d] : 0.f;
+        }
+        return;
+    }
+    for (int first = threadIdx.x; first < tile * across; first += flight * choose_threads) {
+        Pack<uint32_t, 4> x[flight];
+#pragma unroll
+        for (int j = 0; j < flight; j++) {
+            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            x[j] = {};
+            if (i < tile && t0 + i < s.M && d < s.D) {
+                x[j] = load_pack<uint32_t, 4>((const uint32_t*)(from(i) + d));
+            }
+        }
+#pragma unroll
+        for (int j = 0; j < flight; j++) {
+            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            if (i < tile) { store_floats<E>(rows + i * stride + d, x[j]); }
+        }
+    }
+}
+
+/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
+            grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
+            them, and its ranking
+   Memory   q stays in shared memory, means pass through registers and it, the next tile while this
+            one is multiplied; rows 4 floats longer than a multiple of 8, so that 16-byte loads of 8
+            neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever
+            written
+   Sync     before the sums: the means are there (at first the queries too); after them: nobody
+            still reads them. Rankings: shuffles
+   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the
+            row's (K-1)-th best
+   Needs    D <= 128; 16 * N >= K - 1 */
+template <class E, int N>
+__global__ void __launch_bounds__(choose_threads, 2)
+    gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s, bool packed) {
+    SHARED_MEMORY;
+    const int stride = s.width + 4, lane = threadIdx.x % warp_size;
+    float *rows = (float*)shared_memory, *columns = rows + tile * stride;
+    const int tx = tile_column(), ty = tile_row();
+    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // long ones first
+    const E* means = means_of_head(mean, s);
+
+    load_queries(rows, q, s, t0, packed);
+    Ranking<N> best[reg];
+    int own[reg], first[reg];
+    float worst[reg];  // of those that would be chosen; NaN as long as there is room
+#pragma unroll
+    for (int i = 0; i < reg; i++) {
+        best[i].clear(s.K - 1);
+        own[i] = s.blocks.own[min(t0 + ty * reg + i, s.M - 1)];
+        first[i] = s.blocks.first[own[i]];
+        worst[i] = NAN;
+    }
+    const int begin = s.blocks.first[s.blocks.own[t0]],
+              end = s.K > 1 ? s.blocks.own[min(t0 + tile, s.M) - 1] : begin;
+    MeansTile<E> next;
+    if (begin < end) { next.load(means, s.width, begin, end, 0); }
+    for (int n0 = begin; n0 < end; n0 += tile) {
+        float sum[reg][reg] = {};
+        for (int d0 = 0; d0 < s.width; d0 += pad) {
+            next.store(columns);
+            if (d0 + pad < s.width) {
+                next.load(means, s.width, n0, end, d0 + pad);
+            } else if (n0 + tile < end) {
+                next.load(means, s.width, n0 + tile, end, 0);
+            }
+            __syncthreads();
+#pragma unroll 1
+            for (int d = 0; d < pad; d += 4) {
+                Pack<float, 4> x[reg], y[reg];
+#pragma unroll
+                for (int i = 0; i < reg; i++) {
+                    x[i] = load_pack<float, 4>(rows + (ty * reg + i) * stride + d0 + d);
+                    y[i] = load_pack<float, 4>(columns + (tx + i * across) * mean_stride + d);
+                }
+#pragma unroll
+                for (int o = 0; o < 4; o++) {
+#pragma unroll
+                    for (int i = 0; i < reg; i++) {
+#pragma unroll
+                        for (int j = 0; j < reg; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
+                    }
+                }
+            }
+            __syncthreads();
+        }
+#pragma unroll
+        for (int i = 0; i < reg; i++) {
+#pragma unroll
+            for (int j = 0; j < reg; j++) {  // ascending blocks
+                const int n = n0 + tx + j * across;
+                const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
+                const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
+                const unsigned votes = __ballot_sync(all_lanes, waits);
+                if (!votes) { continue; }
+                const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
+                unsigned row = lane % 2 ? odd : even;  // of my 16 threads
+                // `worst` may be overtaken meanwhile: to offer a score that is no better any more
+                // changes nothing
+#pragma unroll 1
+                for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
+                    const int source = __ffs(row) - 1;
+                    const float x = __shfl_sync(all_lanes, mine, source);
+                    best[i].offer(row != 0, x, n0 + source / 2 + j * across);
+                    row &= row - 1;
+                }
+                worst[i] = best[i].last();
+            }
+        }
+    }
+
+    int* out = choices_of_head(chosen, s);
+#pragma unroll
+    for (int i = 0; i < reg; i++) {
+        const int t = t0 + ty * reg + i, room = min(s.K - 1, own[i] - first[i]);
+        int rank[N] = {};  // of my entries, by block
+        for (int other = 0; other < across; other++) {
+#pragma unroll
+            for (int e = 0; e < N; e++) {
+                const int n = from_column(best[i].block[e], other);
+#pragma unroll
+                for (int j = 0; j < N; j++) { rank[j] += n < best[i].block[j]; }
+            }
+        }
+        if (t >= s.M) { continue; }
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            if (best[i].block[j] != best[i].none) { out[(size_t)t * s.K + rank[j]] = best[i].block[j]; }
+        }
+        for (int e = room + tx; e < s.K; e += across) { out[(size_t)t * s.K + e] = e == room ? own[i] : -1; }
+    }
+}
+
+// Means of all heads that go together, rows padded.
+template <class E>
+static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
+    return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, pad) * sizeof(E);
+}
+template <class E>
+size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+    return means_bytes<E>(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)), num_levels, g);
+}
+
+template <class E>
+int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
+    const int K = s.K << (seqs.num_levels - 1);
+    const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && (s.D == 64 || s.D == 128) &&
+                        K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
+                        gate_tensor_bytes(s.D, K) <= max_shared_memory();
+    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= 128 ? 2 : 1;
+}
+template <class E>
+void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
+    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
+            "H = %d, G = %d, K = %d", s.H, s.G, s.K);
+    const int version = choose_version(ctx, gate_versions_gpu(q, seqs, s));
+    const int heads = heads_together(seqs.num_levels, s), M = seqs.num_tokens;
+    E* mean = (E*)ctx.workspace;
+    for (int h = 0; h < s.H; h += heads) {
+        const BlockTable& blocks = seqs.level[s.level(seqs, h)];
+        REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.num_levels, s) <= ctx.workspace_bytes,
+                "workspace of %zu bytes", ctx.workspace_bytes);
+        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, pad), s.gate};
+        int* chosen = r.chosen + s.first_slot(seqs, h);
+        if (s.gate == Gate::topk) {
+            launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>, dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256),
+                   0, ctx.stream, mean, k, a);
+            LAUNCHED(ctx);
+        }
+        if (version == 1 || s.gate != Gate::topk) {
+            const int threads = 64;
+            launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
+                   8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
+        } else if (version >= 3) {
+            if constexpr (std::is_same_v<E, bf16>) { gate_choose_tensor(ctx, version, chosen, q, mean, a, heads); }
+            continue;
+        } else {
+            const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
+            launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
+                   dim3(blocks_for(M, tile), heads), choose_threads, bytes, ctx.stream, chosen, q, mean, a,
+                   packable<E>(s.D, {q}));
+        }
+        LAUNCHED(ctx);
+    }
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template int gate_versions_gpu(const E*, const Sequences&, GateShape);                                   \
+    template void gate_forward_gpu(const Ctx&, Routing, const E*, const E*, const Sequences&, GateShape);    \
+    template size_t gate_workspace_bytes_gpu<E>(int, int, int, int, GateShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+
+size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+    const int most = g.K << (num_levels - 1);  // slots of a head
+    return sort_workspace_bytes((size_t)max_tokens * most,
+                                max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)),
+                                heads_together(num_levels, g));
+}
+
+/* A head's (M, K) choices are keys; the entries t*K + slot of a block are the elements that have it. */
+void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
+    choose_version(ctx, 1);
+    const int heads = heads_together(seqs.num_levels, s);
+    for (int h = 0; h < s.H; h += heads) {
+        sort_by_key_gpu(ctx, r.list_start + s.first_start(seqs, h), r.list + s.first_slot(seqs, h),
+                        r.chosen + s.first_slot(seqs, h), (size_t)seqs.num_tokens * s.slots(seqs, h),
+                        seqs.level[s.level(seqs, h)].num_blocks, heads);
+    }
+}

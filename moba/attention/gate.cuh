@@ -1,0 +1,30 @@
+/* What the versions of the gate share. Included by gate*.cu only. */
+#pragma once
+#include "moba/core/device.cuh"
+#include "moba/attention/gate.h"
+
+// Query heads that go together: those of one block table and one K that lie together. Grid y -> one of them
+struct GateHeads {
+    BlockTable blocks;
+    int M, H, G, D;
+    int first;     // of the query heads
+    int K, width;  // of a row of means: D and zeros
+    Gate gate;
+};
+
+// The means and the choices of the block's head.
+template <class E>
+__device__ const E* means_of_head(const E* mean, const GateHeads& s) {
+    const int group = s.H / s.G, g = (s.first + blockIdx.y) / group - s.first / group;
+    return mean + (size_t)g * s.blocks.num_blocks * s.width;
+}
+__device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
+    return chosen + (size_t)blockIdx.y * s.M * s.K;
+}
+
+/* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D 64 or 128, K <= 17, rows of `q` 16-byte aligned. `mean`: channels exchanged
+   (tensor.cuh), rows of D. gate_tensor.cu */
+constexpr int max_tensor_top_k = 17;
+void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads&, int heads);
+// Shared memory that they need
+size_t gate_tensor_bytes(int D, int K);

@@ -1,0 +1,57 @@
+/* What the gate and decoding share: the mean of a block, the best blocks, and how a choice is written. CPU only. */
+#pragma once
+#include "moba/attention/gate.h"
+#include "moba/core/parallel.h"
+#include <algorithm>
+#include <vector>
+
+// Columns of the transposed means: all blocks, rounded up so that a tile may read past the last one.
+inline int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
+
+// mean[d * columns] = the mean of `count` keys, which lie `stride` apart, rounded to E.
+template <class E>
+void block_mean(acc_t<E>* mean, size_t columns, const E* k, size_t stride, int count, int D) {
+    using A = acc_t<E>;
+    std::vector<A> sum(D);
+    for (int t = 0; t < count; t++) {
+        for (int d = 0; d < D; d++) { sum[d] += A(k[t * stride + d]); }
+    }
+    for (int d = 0; d < D; d++) { mean[d * columns] = round_to<E>(sum[d] / (A)count); }
+}
+
+/* The best `room` blocks seen so far, by score, then by lower index. Blocks must be offered in ascending order. */
+template <class A>
+struct Best {
+    int room = 0, count = 0;
+    A score[max_top_k];
+    int block[max_top_k];
+
+    void offer(A s, int n) {
+        if (!(s == s)) { s = -INFINITY; }
+        if (count == room && (room == 0 || !(s > score[count - 1]))) { return; }
+        int at = count < room ? count++ : count - 1;
+        for (; at > 0 && s > score[at - 1]; at--) {
+            score[at] = score[at - 1];
+            block[at] = block[at - 1];
+        }
+        score[at] = s;
+        block[at] = n;
+    }
+};
+
+// Writes a query's slots: its past blocks in ascending order, its own block, then -1.
+inline void write_choice(int* chosen, int K, int* past, int num_past, int own) {
+    std::sort(past, past + num_past);
+    std::copy_n(past, num_past, chosen);
+    chosen[num_past] = own;
+    std::fill(chosen + num_past + 1, chosen + K, -1);
+}
+
+// recent and sink look at no key
+inline void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
+    const int room = std::min(K - 1, own - first);
+    int past[max_top_k];
+    for (int i = 0; i < room; i++) { past[i] = own - room + i; }
+    if (gate == Gate::sink && room > 0) { past[0] = first; }
+    write_choice(chosen, K, past, room, own);
+}

@@ -1,0 +1,334 @@
+/* The gate on the GPU, versions 3 and 4: scores on tensor cores. Contract: gate.h; definition: gate.cpp.
+
+   A row has many scores and few of them are chosen, so what is done with every score must be little. Two passes over the means:
+     1  the largest score in each of 32 classes of blocks; the (K-1)-th largest of these is a lower bound of what is chosen
+     2  scores that are not below the bound become candidates of the row: few more than K - 1
+   In the end the best K - 1 of the candidates stay. Where there are too many of them, as with ties, the best stay earlier, and the bound
+   rises. Both passes compute a score in the same way, so with the same bits. */
+#include "moba/attention/gate.cuh"
+#include "moba/core/tensor.cuh"
+
+static constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
+
+/* Candidates of a row, for K - 1 <= keep: each of its four lanes has a list of its own, ascending by block, in shared memory. Entry i of
+   lane c is at 4 i + c. */
+template <int keep>
+struct Candidates {
+    static constexpr int most = keep + 8;       // of a lane: what may stay, and what half a tile may add
+    // From row to row: an odd multiple of 4, so the lists of 8 rows begin in different groups of four banks
+    static constexpr int stride = 4 * (most | 1);
+    static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
+    static_assert(bytes % 1024 == 0);  // tiles of means follow
+    int row;
+
+    __device__ __forceinline__ float& score(int i, int lane) const {
+        SHARED_MEMORY;
+        return ((float*)shared_memory)[row * stride + 4 * i + lane];
+    }
+    __device__ __forceinline__ int& block(int i, int lane) const {
+        SHARED_MEMORY;
+        return ((int*)shared_memory)[(tile_rows + row) * stride + 4 * i + lane];
+    }
+    __device__ __forceinline__ void put(int i, float x, int n) const {
+        score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
+        block(i, threadIdx.x % 4) = n;
+    }
+    /* The best `room` of all stay, of equals those of lower blocks; this lane has `count` entries, and then as many as it returns. By whole
+       warps. lowest: of what stays, of all four lanes. */
+    __device__ __forceinline__ int shrink(float& lowest, int count, int room) const {
+        const int c = threadIdx.x % 4, first = threadIdx.x % warp_size - c;
+        __syncwarp();
+        unsigned stay = 0;
+        lowest = INFINITY;
+        int count_of[4];
+#pragma unroll
+        for (int lane = 0; lane < 4; lane++) { count_of[lane] = __shfl_sync(all_lanes, count, first + lane); }
+        for (int i = 0; i < count; i++) {
+            const float x = score(i, c);
+            const int n = block(i, c);
+            int better = 0;
+#pragma unroll
+            for (int lane = 0; lane < 4; lane++) {
+                for (int f = 0; f < count_of[lane]; f++) {
+                    const float y = score(f, lane);
+                    better += y > x || (y == x && block(f, lane) < n);
+                }
+            }
+            if (better < room) {
+                stay |= 1u << i;
+                lowest = fminf(lowest, x);
+            }
+        }
+        lowest = -quad_max(-lowest);
+        __syncwarp();  // all have read
+        int to = 0;
+        for (int i = 0; i < count; i++) {
+            if (!(stay >> i & 1)) { continue; }
+            score(to, c) = score(i, c);
+            block(to, c) = block(i, c);
+            to++;
+        }
+        __syncwarp();
+        return to;
+    }
+    // How many entries of the four lanes have a lower block than n
+    __device__ __forceinline__ int place(int n, const int (&count_of)[4]) const {
+        int lower = 0;
+#pragma unroll
+        for (int lane = 0; lane < 4; lane++) {
+            for (int f = 0; f < count_of[lane]; f++) { lower += block(f, lane) < n; }
+        }
+        return lower;
+    }
+};
+
+/* A lower bound of the `count`-th best score of a row, from the largest scores of its classes: 8 of each of its four lanes. -infinity
+   where too few classes have one. */
+__device__ static float lower_bound(float (&most)[8], int count, int rounds) {
+    float bound = INFINITY;
+    int found = 0;
+#pragma unroll 1
+    for (int round = 0; round < rounds; round++) {
+        float top = most[0];
+#pragma unroll
+        for (int j = 1; j < 8; j++) { top = fmaxf(top, most[j]); }
+        top = quad_max(top);
+        int equal = 0;
+#pragma unroll
+        for (int j = 0; j < 8; j++) {
+            if (most[j] == top) {
+                equal++;
+                most[j] = -INFINITY;
+            }
+        }
+        equal = quad_sum(equal);
+        if (found < count) {
+            bound = top;
+            found += equal;
+        }
+    }
+    return found < count ? -INFINITY : bound;
+}
+
+// The copies of all threads have landed, and the tensor cores see them.
+template <bool hopper>
+__device__ __forceinline__ void wait_for_tile() {
+    cp_async_wait<0>();
+#if HOPPER_CODE
+    if (hopper) { fence_proxy_async(); }
+#endif
+    __syncthreads();
+}
+
+// Means of a tile whose scores a warp has at once: with mma.sync, the registers do for half of it
+template <bool hopper>
+constexpr int columns = hopper ? tile_means : tile_means / 2;
+
+/* x = scores of this warp's 16 queries against means `first` and on of a tile */
+template <int D, bool hopper>
+__device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], uint32_t (&q)[D / 16][4],
+                                           const unsigned char* tile, int first) {
+    if constexpr (hopper) {
+#if HOPPER_CODE
+        const uint64_t means = operand(tile);
+        wgmma_fence();
+#pragma unroll
+        for (int step = 0; step < D / 16; step++) {
+            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
+        }
+        wgmma_commit();
+        wgmma_wait<0>(x, q);
+#endif
+    } else {
+        const int lane = threadIdx.x % warp_size, odd = lane / 8 % 2;
+        const unsigned char* base = tile + (first + lane % 8 + lane / 16 * 8) * 128;
+        const int exchange = (odd ^ lane % 8) * 16;
+        set_zero(x);
+#pragma unroll
+        for (int step = 0; step < D / 16; step++) {
+            const unsigned char* from = base + step / 4 * tile_means * 128 + (exchange ^ step % 4 * 32);
+#pragma unroll
+            for (int j = 0; j < columns<hopper> / 8; j += 2) {
+                uint32_t b[4];
+                ldmatrix_x4<false>(b, from + j * 8 * 128);
+                mma_bf16(x[j], q[step], b[0], b[1]);
+                mma_bf16(x[j + 1], q[step], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* chosen[t,:] as in version 1
+   Maps     a block of 8 warps -> 128 queries, over tiles of 64 means; grid y -> a head; a warp -> 16 queries, a lane -> two rows of
+            scores, of which it has every fourth pair
+   Memory   q straight into fragments; means by cp.async, the next tile while this one is multiplied; candidates in shared memory
+   Sync     one barrier a tile: it has landed, and nobody reads the one before it. Candidates: a lane writes its own, and its
+            row's four lanes read them after __syncwarp
+   Differs  from 2: tensor cores; a score is compared with a bound that is near the end's from the beginning
+   Needs    bf16, D 64 or 128, K <= 17; version 4: sm_90a */
+template <int D, bool hopper, int keep>
+__global__ void __launch_bounds__(row_threads, 2)
+    gate_choose_kernel3(int* chosen, const bf16* q, const bf16* mean, GateHeads s) {
+    if constexpr (hopper && !HOPPER_CODE) {
+        __trap();
+    } else {
+        constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
+        SHARED_MEMORY;
+        unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
+        const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
+        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_rows;  // long ones first
+        const bf16* means = means_of_head(mean, s);
+
+        int own[2] = {}, first[2] = {}, count[2] = {};
+        float bound[2] = {-INFINITY, -INFINITY};
+        const Candidates<keep> candidates[2] = {{row}, {row + 8}};
+        const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
+        uint32_t fragments[D / 16][4];
+        {
+            const bf16* from[2];
+#pragma unroll
+            for (int h = 0; h < 2; h++) {
+                const int t = min(t0 + row + 8 * h, s.M - 1);
+                own[h] = s.blocks.own[t];
+                first[h] = s.blocks.first[own[h]];
+                from[h] = q + ((size_t)t * s.H + s.first + blockIdx.y) * D;
+            }
+            load_exchanged_rows<D>(fragments, from[0], from[1]);
+        }
+        const int begin = s.blocks.first[s.blocks.own[t0]],
+                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
+        const int tiles = (end - begin + tile_means - 1) / tile_means,
+                  before = end - begin > 32 ? tiles : 0;  // steps of the first pass; where all can be candidates, none
+        const auto tile_of = [&](int step) { return step < before ? step : step - before; };
+        const auto fetch = [&](int step) {
+            unsigned char* to = buffers + step % 2 * tile_bytes;
+            for (int o = threadIdx.x; o < tile_means * D / 8; o += row_threads) {
+                const int r = o / (D / 8), piece = o % (D / 8);
+                const int n = min(begin + tile_of(step) * tile_means + r, end - 1);
+                cp_async_16(to + piece_offset(r, piece, tile_means), means + (size_t)n * D + piece * 8);
+            }
+        };
+        const auto shrink = [&](int h) {
+            float lowest;
+            count[h] = candidates[h].shrink(lowest, count[h], room(h));
+            if (quad_sum(count[h]) == room(h)) { bound[h] = nextafterf(lowest, INFINITY); }
+        };
+        float most[2][8];
+#pragma unroll
+        for (int j = 0; j < 8; j++) { most[0][j] = most[1][j] = -INFINITY; }
+        if (tiles > 0) { fetch(0); }
+        cp_async_commit();
+#pragma unroll 1
+        for (int step = 0; step < before + tiles; step++) {
+            wait_for_tile<hopper>();
+            if (step + 1 < before + tiles) { fetch(step + 1); }
+            cp_async_commit();
+            const unsigned char* tile = buffers + step % 2 * tile_bytes;
+#pragma unroll 1
+            for (int part = 0; part < tile_means; part += columns<hopper>) {
+                constexpr int J = columns<hopper> / 8;
+                float x[J][4];
+                score_tile<D, hopper>(x, fragments, tile, part);
+                const int n0 = begin + tile_of(step) * tile_means + part;
+                if (step < before) {
+                    const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
+                    if (__ballot_sync(all_lanes, !inside)) {
+#pragma unroll
+                        for (int j = 0; j < J; j++) {
+#pragma unroll
+                            for (int i = 0; i < 4; i++) {
+                                const int n = n0 + 8 * j + 2 * c + i % 2;
+                                if (n < first[i / 2] || n >= own[i / 2]) { x[j][i] = -INFINITY; }
+                            }
+                        }
+                    }
+#pragma unroll
+                    for (int j = 0; j < J; j++) {
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            float& most_of_class = most[i / 2][2 * (j % 4) + i % 2];
+                            most_of_class = fmaxf(most_of_class, x[j][i]);
+                        }
+                    }
+                    continue;
+                }
+#pragma unroll
+                for (int j0 = 0; j0 < J; j0 += 4) {  // half a tile
+                    if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
+#pragma unroll
+                        for (int h = 0; h < 2; h++) { shrink(h); }
+                    }
+#pragma unroll
+                    for (int j = j0; j < j0 + 4; j++) {
+                        bool any = false;
+#pragma unroll
+                        for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
+                        if (!__ballot_sync(all_lanes, any)) { continue; }
+#pragma unroll
+                        for (int i = 0; i < 4; i++) {
+                            const int n = n0 + 8 * j + 2 * c + i % 2, h = i / 2;
+                            if (!(x[j][i] < bound[h]) && n >= first[h] && n < own[h]) {
+                                candidates[h].put(count[h], x[j][i], n);
+                                count[h]++;
+                            }
+                        }
+                    }
+                }
+            }
+            if (step == before - 1) {
+#pragma unroll
+                for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], room(h), s.K - 1); }
+            }
+        }
+        cp_async_wait<0>();
+        int* out = choices_of_head(chosen, s);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            shrink(h);
+            int count_of[4];
+#pragma unroll
+            for (int lane_of = 0; lane_of < 4; lane_of++) {
+                count_of[lane_of] = __shfl_sync(all_lanes, count[h], lane - c + lane_of);
+            }
+            const int t = t0 + row + 8 * h;
+            if (t >= s.M) { continue; }
+            for (int i = 0; i < count[h]; i++) {
+                const int n = candidates[h].block(i, c);
+                out[(size_t)t * s.K + candidates[h].place(n, count_of)] = n;
+            }
+            for (int i = room(h) + c; i < s.K; i += 4) { out[(size_t)t * s.K + i] = i == room(h) ? own[h] : -1; }
+        }
+    }
+}
+
+// f.template operator()<D, keep>() for the kernel of these sizes
+template <class F>
+static void with_sizes(int D, int K, F f) {
+    REQUIRE((D == 64 || D == 128) && K <= max_tensor_top_k, "D = %d, K = %d", D, K);
+    if (D == 64) {
+        K <= 8 ? f.template operator()<64, 7>() : f.template operator()<64, max_tensor_top_k - 1>();
+    } else {
+        K <= 8 ? f.template operator()<128, 7>() : f.template operator()<128, max_tensor_top_k - 1>();
+    }
+}
+template <int D, int keep>
+static constexpr size_t shared_bytes = Candidates<keep>::bytes + 2 * tile_means * D * sizeof(bf16);
+
+size_t gate_tensor_bytes(int D, int K) {
+    size_t bytes = 0;
+    with_sizes(D, K, [&]<int D, int keep> { bytes = shared_bytes<D, keep>; });
+    return bytes;
+}
+
+void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads& s,
+                        int heads) {
+    with_sizes(s.D, s.K, [&]<int D, int keep> {
+        const auto run = [&]<bool hopper> {
+            allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
+            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_rows), heads), row_threads,
+                   shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
+            LAUNCHED(ctx);
+        };
+        version == 3 ? run.template operator()<false>() : run.template operator()<true>();
+    });
+}

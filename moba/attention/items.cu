@@ -1,0 +1,40 @@
+/* What the host decides for version 2: keys in shared memory, workspace, and how many heads go
+   together. */
+#include "moba/attention/tile.cuh"
+
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes) {
+    for (int blocks : {2, 1}) {
+        for (int keys : {whole, chunk_keys, chunk_keys / 2}) {
+            if (blocks * (own + keys * bytes_of_a_key) <= shared_bytes) { return keys; }
+        }
+    }
+    return chunk_keys / 2;
+}
+
+/* So that 16 heads of 128 go together at T = 8192, B = 2, K = 8: few launches, and long items. */
+static const size_t budget_bytes = (size_t)1 << 30;
+
+/* Of as many key/value heads as the budget allows, one at least; with mixed block sizes of one. How
+   many sequences there are does not matter: parts go by queries, sums of dk and dv by keys and list
+   entries. */
+template <class E>
+size_t tiled_workspace_bytes_gpu(int max_tokens, int, int S, int num_levels, AttentionShape s,
+                                 bool backward) {
+    if (s.kind != AttentionKind::moba) { return 0; }
+    const int group = s.H / s.G, together = num_levels > 1 ? 1 : s.G;
+    size_t most = 0;
+    for (int level = 0; level < num_levels; level++) {
+        const int size = S >> level, K = s.gate.K << level;
+        const Items items = key_items((size_t)max_tokens * K, together, group, size, s.D);
+        for (int kv = together; kv >= 1; kv--) {
+            const TiledWorkspace<E> w(nullptr, kv, group, max_tokens, K, size, s.D,
+                                      backward ? &items : nullptr);
+            if (w.bytes > budget_bytes && kv > 1) { continue; }
+            most = std::max(most, w.bytes);
+            break;
+        }
+    }
+    return most;
+}
+template size_t tiled_workspace_bytes_gpu<float>(int, int, int, int, AttentionShape, bool);
+template size_t tiled_workspace_bytes_gpu<bf16>(int, int, int, int, AttentionShape, bool);

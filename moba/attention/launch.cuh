@@ -1,0 +1,79 @@
+/* What the attention kernels share: the operands under one name, which heads a launch is about, and which keys a query may see.
+   Included by .cu files only. */
+#pragma once
+#include "moba/attention/attention.h"
+#include "moba/core/device.cuh"
+
+template <class E>
+struct AttentionOperands {
+    E* out;
+    float* lse;
+    const E *q, *k, *v;
+    // backward
+    E *dq, *dk, *dv;
+    const E* dout;
+    const float* delta;  // (H, M) <dout, out>
+};
+
+/* Neighbouring query heads whose blocks are of one size: all of them, or with mixed block sizes those of one key/value head. */
+struct Heads {
+    int first, count;
+    int M, H, G, D;
+    int window;  // M when there is none
+    float scale;
+    const int *position, *cu_seqlens;
+    int num_seqs;
+    // MoBA only; chosen is null for the other kinds. Of the first head; the next one's lie M * K and num_blocks + 1 further
+    int K;
+    BlockTable blocks;
+    const int *chosen, *list_start, *list;
+
+    HOST_DEVICE int group() const { return H / G; }
+    HOST_DEVICE size_t slots() const { return (size_t)M * K; }  // of a head
+    HOST_DEVICE const int* starts(int i) const { return list_start + (size_t)i * (blocks.num_blocks + 1); }
+    HOST_DEVICE size_t query(int t, int i) const { return ((size_t)t * H + first + i) * D; }
+    HOST_DEVICE size_t key(int t, int g) const { return ((size_t)t * G + g) * D; }
+    HOST_DEVICE int kv_head(int i) const { return (first + i) / group(); }
+    // The first key that query t may see, by sequence and window
+    HOST_DEVICE int first_key(int t) const {
+        const int begin = t - position[t], in_window = t - window + 1;
+        return begin > in_window ? begin : in_window;
+    }
+};
+
+/* `kv_heads` key/value heads from g on. Levels differ between neighbours: with mixed block sizes one at a time. */
+inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, const AttentionShape& s) {
+    Heads h{};
+    h.first = g * (s.H / s.G);
+    h.count = kv_heads * (s.H / s.G);
+    h.M = seqs.num_tokens, h.H = s.H, h.G = s.G, h.D = s.D;
+    h.window = s.kind == AttentionKind::window ? s.window : seqs.num_tokens;
+    h.scale = 1 / std::sqrt((float)s.D);
+    h.position = seqs.position;
+    h.cu_seqlens = seqs.cu_seqlens;
+    h.num_seqs = seqs.num_seqs;
+    if (s.kind == AttentionKind::moba) {
+        const size_t slot = s.gate.first_slot(seqs, h.first);
+        h.K = s.gate.slots(seqs, h.first);
+        h.blocks = seqs.level[s.gate.level(seqs, h.first)];
+        h.chosen = r.chosen + slot;
+        h.list = r.list + slot;
+        h.list_start = r.list_start + s.gate.first_start(seqs, h.first);
+    }
+    return h;
+}
+
+constexpr int max_tiled_head_dim = 128;
+
+// attention_forward.cu and attention_backward.cu: versions 2 to 4. They share items, parts and the kernels that add these up
+template <class E>
+void tiled_forward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
+                       int version);
+template <class E>
+void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
+                        int version);
+template <class E>
+size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+                                 bool backward);
+/* Shared memory that versions 3 and 4 of the backward pass need for blocks of S keys. attention_mma_backward.cu */
+size_t tensor_backward_bytes(int D, int S);

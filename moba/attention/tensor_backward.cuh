@@ -1,0 +1,222 @@
+/* What versions 3 and 4 of MoBA's backward pass share. Included by attention_mma_backward.cu and attention_wgmma_backward.cu only.
+
+   One pass of five products, where version 2 has two passes of seven: keys stay with their sums, queries stream past. A query's part
+   of dq from a block is whole within one tile, so it goes to its slot: no atomics, one order.
+
+   A block of 2 S threads takes an item: keys of a block against queries of all heads that share them. Keys are the rows of all
+   products but the last. So p and ds are C fragments, which are the A fragments of dv += p dout and dk += ds q as they are; only ds
+   passes through shared memory, once, for dq = ds' K. */
+#pragma once
+#include "moba/attention/tensor_forward.cuh"
+
+constexpr int tile_queries = 64;
+
+struct KeyTile {
+    int g, head, key, keys, skip, rows, more;  // head: the first of the group, of the launch
+    int block;
+    unsigned first_entry;  // of the item, in the first head's list
+    int of_first_head;     // rows; may be negative
+    bool only;             // the block has no other item
+};
+/* By the whole block of threads, into shared memory: in registers it would cost eleven of every thread. */
+__device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& items) {
+    ListPart x;
+    if (!find_item(x, s, items, blockIdx.x)) { return false; }
+    if (threadIdx.x == 0) {
+        const int start = s.blocks.start[x.block], end = s.blocks.start[x.block + 1];
+        const int first = s.starts(x.head)[x.block] + x.skip,
+                  entries = list_begin(s, x.head, items.group, x.block + 1) - list_begin(s, x.head, items.group, x.block);
+        to = {s.kv_head(x.head), x.head, start, end - start, x.skip, x.rows, x.more, x.block,
+              x.head * (unsigned)s.slots() + first, list_length(s, x.head, x.block) - x.skip, entries == x.rows};
+    }
+    __syncthreads();
+    return true;
+}
+// Row `row` of the item: its head and its entry; past the last row, the last one
+__device__ __forceinline__ void find_entry(int& head, int& id, const Heads& s, const KeyTile& it, int row) {
+    const int r = min(row, it.rows - 1);
+    if (r < it.of_first_head) {
+        head = it.head;
+        id = s.list[it.first_entry + (unsigned)r];
+        return;
+    }
+    int h = it.head, i = it.skip + r;
+    for (int n; i >= (n = list_length(s, h, it.block)); h++) { i -= n; }
+    head = h;
+    id = s.list[h * (unsigned)s.slots() + (unsigned)(s.starts(h)[it.block] + i)];
+}
+
+/* Who the rows of a tile are. */
+struct QueryRows {
+    float lse[tile_queries], delta[tile_queries];
+    int seen[tile_queries];  // keys of the block that it sees; 0: no such row
+    unsigned slot[tile_queries];
+};
+
+/* Shared memory of a block: K and V (S, D), ds (keys, queries), two buffers of q and dout, their rows. */
+template <int D, int S>
+struct BackwardMemory {
+    static constexpr int tile_bytes = panels<D> * tile_queries * 128;
+    static constexpr size_t bytes =
+        2 * panels<D> * S * 128 + S * 128 + 4 * tile_bytes + 2 * sizeof(QueryRows) + sizeof(KeyTile);
+    unsigned char *k, *v, *ds, *tiles;
+    QueryRows* rows;
+    KeyTile* item;
+
+    __device__ explicit BackwardMemory(unsigned char* base)
+        : k(base), v(k + panels<D> * S * 128), ds(v + panels<D> * S * 128), tiles(ds + S * 128),
+          rows((QueryRows*)(tiles + 4 * tile_bytes)), item((KeyTile*)(rows + 2)) {}
+    __device__ unsigned char* q(int tile) const { return tiles + tile % 2 * 2 * tile_bytes; }
+    __device__ unsigned char* dout(int tile) const { return q(tile) + tile_bytes; }
+};
+
+/* Brings tiles of queries by cp.async: each thread a part of one row, whose entry it knows a tile ahead. */
+template <int D, int S>
+struct QueryStream {
+    static constexpr int row_threads = 2 * S / tile_queries;
+    int head, id;
+
+    __device__ __forceinline__ void start(const Heads& s, const KeyTile& it) {
+        find_entry(head, id, s, it, threadIdx.x / row_threads);
+    }
+    __device__ __forceinline__ void fetch(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a, const Heads& s,
+                                          const KeyTile& it, Divisor query_of, int tile) {
+        const int row = threadIdx.x / row_threads, sub = threadIdx.x % row_threads;
+        const bool there = tile * tile_queries + row < it.rows;
+        const int token = query_of(id);
+        const bf16 *q = a.q + s.query(token, head), *dout = a.dout + s.query(token, head);
+#pragma unroll
+        for (int i = 0; i < D / 8 / row_threads; i++) {
+            const int piece = (i ^ row % (8 / row_threads)) * row_threads + sub;  // 8 lanes: 8 groups of banks
+            cp_async_16(m.q(tile) + piece_offset(row, piece, tile_queries), q + piece * 8, there);
+            cp_async_16(m.dout(tile) + piece_offset(row, piece, tile_queries), dout + piece * 8, there);
+        }
+        if (sub == 0) {
+            QueryRows& x = m.rows[tile % 2];
+            const size_t at = (size_t)(s.first + head) * s.M + token;
+            cp_async_4(x.lse + row, a.lse + at);
+            cp_async_4(x.delta + row, a.delta + at);
+            x.seen[row] = there ? min(it.keys, token + 1 - it.key) : 0;
+            x.slot[row] = head * (unsigned)s.slots() + id;
+        }
+        find_entry(head, id, s, it, (tile + 1) * tile_queries + row);
+    }
+};
+
+template <int D, int S>
+__device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a, const Heads& s,
+                                           const KeyTile& it) {
+    for (int o = threadIdx.x; o < S * (D / 8); o += 2 * S) {
+        const int r = o / (D / 8), piece = o % (D / 8);
+        const size_t from = s.key(it.key + min(r, it.keys - 1), it.g) + piece * 8;
+        cp_async_16(m.k + piece_offset(r, piece, S), a.k + from, r < it.keys);
+        cp_async_16(m.v + piece_offset(r, piece, S), a.v + from, r < it.keys);
+    }
+}
+
+/* What a lane needs of its 16 queries: lse, or delta, of 8 j + 2 c and the next one. */
+struct QueryPairs {
+    Pack<float, 2> at[tile_queries / 8];
+
+    __device__ __forceinline__ void load(const float* from) {
+#pragma unroll
+        for (int j = 0; j < tile_queries / 8; j++) { at[j] = load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2); }
+    }
+    __device__ __forceinline__ Pack<float, 2> operator()(int j) const { return at[j]; }
+};
+/* The same from shared memory each time, where registers are few. */
+struct SharedPairs {
+    const float* from;
+    __device__ __forceinline__ Pack<float, 2> operator()(int j) const {
+        return load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2);
+    }
+};
+
+/* The scores of this warp's 16 keys (rows g and g + 8) against 64 queries become p; 0 where the query does not see the key. */
+template <int S, class Pairs>
+__device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of, const QueryRows& x,
+                                        float scale2) {
+    const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
+    const bool masked = __ballot_sync(all_lanes, x.seen[lane] < S || x.seen[lane + 32] < S);
+#pragma unroll
+    for (int j = 0; j < tile_queries / 8; j++) {
+        const int at = 8 * j + 2 * c;
+        const Pack<float, 2> lse = lse_of(j);
+#pragma unroll
+        for (int i = 0; i < 4; i++) { score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse.at[i % 2] * -log2_e)); }
+        if (masked) {
+            const int seen[2] = {x.seen[at], x.seen[at + 1]};
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (key + i / 2 * 8 >= seen[i % 2]) { score[j][i] = 0; }
+            }
+        }
+    }
+}
+/* p as fragments; ds = p (dp - delta), as fragments and into its tile (keys, queries); of queries 8 * first and on */
+template <int S, int n, class Pairs>
+__device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4], uint32_t (&ds)[tile_queries / 16][4],
+                                       const float (&weight)[tile_queries / 8][4], const float (&dp)[n][4],
+                                       unsigned char* ds_tile, const Pairs& delta_of, int first = 0) {
+    const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
+#pragma unroll
+    for (int i = 0; i < n; i++) {
+        const int j = first + i;
+        const Pack<float, 2> delta = delta_of(j);
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            const float one = weight[j][2 * h], two = weight[j][2 * h + 1];
+            const uint32_t both =
+                nearest_bf16_pair(one * (dp[i][2 * h] - delta.at[0]), two * (dp[i][2 * h + 1] - delta.at[1]));
+            p[j / 2][j % 2 * 2 + h] = nearest_bf16_pair(one, two);
+            ds[j / 2][j % 2 * 2 + h] = both;
+            store_operand((uint32_t*)(ds_tile + piece_offset(key + 8 * h, j, S) + 4 * c), both);
+        }
+    }
+}
+
+/* dq of this warp's 16 queries, 8 * columns channels from `channel` on, to their slots. Two lanes exchange 8 bytes of a product each,
+   so that four lanes write a whole sector. */
+template <int D, int columns>
+__device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x, int rows_left,
+                                         int channel, float scale) {
+    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16 + lane / 4, c = lane % 4;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int r = first + 8 * h;
+        bf16* to = part + (size_t)x.slot[r] * D + channel + c / 2 * 4;
+#pragma unroll
+        for (int j = 0; j < columns; j += 2) {
+            const uint32_t one = nearest_bf16_pair(dq[j][2 * h] * scale, dq[j][2 * h + 1] * scale),
+                           two = nearest_bf16_pair(dq[j + 1][2 * h] * scale, dq[j + 1][2 * h + 1] * scale);
+            const uint32_t other = __shfl_xor_sync(all_lanes, c % 2 ? one : two, 1);
+            const Pack<uint32_t, 2> pair{{c % 2 ? other : one, c % 2 ? two : other}};
+            if (r < rows_left) { store_pack((uint32_t*)(to + (j + c % 2) * 8), pair); }
+        }
+    }
+}
+
+/* dk, dv of this warp's 16 keys: the result where the block has one item, else the item's share of it, in fp32. */
+template <int D>
+__device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, const KeySums& sums, const Heads& s,
+                                           const KeyTile& it, const float (&dk)[D / 8][4], const float (&dv)[D / 8][4]) {
+    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
+#pragma unroll
+    for (int h = 0; h < 2; h++) {
+        const int key = first + 8 * h;
+        if (key >= it.keys) { continue; }
+        float* to = sums.row(it.head / s.group(), it.key, it.more, key) + 2 * c;
+        const size_t at = s.key(it.key + key, it.g) + 2 * c;
+#pragma unroll
+        for (int j = 0; j < D / 8; j++) {
+            const Pack<float, 2> x{{dk[j][2 * h] * s.scale, dk[j][2 * h + 1] * s.scale}}, y{{dv[j][2 * h], dv[j][2 * h + 1]}};
+            if (it.only) {
+                *(uint32_t*)(a.dk + at + 8 * j) = nearest_bf16_pair(x.at[0], x.at[1]);
+                *(uint32_t*)(a.dv + at + 8 * j) = nearest_bf16_pair(y.at[0], y.at[1]);
+            } else {
+                store_pack(to + 8 * j, x);
+                store_pack(to + 8 * j + D, y);
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+/* What versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention share: bf16, D 64 or 128, blocks of at most
+   128 keys. Included by attention_mma*.cu and attention_wgmma*.cu only.
+
+   A block's keys are one tile. So the softmax of a (query, block) is exact in one step, without a running maximum, and its scores and
+   its output are never in registers at the same time.
+
+   Forward: queries go from device memory straight into A fragments, outputs from C fragments straight to device memory, 16 bytes a lane
+   and 64 neighbouring bytes for a row and instruction, without shared memory and without shuffles. For that the channels of K and V
+   are exchanged (tensor.cuh) when they are loaded, once for an item. */
+#pragma once
+#include "moba/attention/items.cuh"
+#include "moba/core/tensor.cuh"
+
+constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.69314718055994531f;
+
+/* Rows from(r), r < n, of D channels into a tile of `rows` rows, channels exchanged as above; zeros from row n >= 1 on. By a block of
+   128 threads. All loads of a batch are in flight before the first is stored: no branch around a load. */
+template <int D, int rows, class From>
+__device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From from) {
+    constexpr int groups = D / 32, turns = (rows * (D / 8) + 127) / 128, batch = turns < 8 ? turns : 8;
+    static_assert(turns % batch == 0);
+    const auto place = [&](int i, int& row, int& group) {
+        const int o = threadIdx.x + 128 * i;
+        group = o / 32 % groups, row = o / 32 / groups * 8 + o / 4 % 8;
+    };
+    const int c = threadIdx.x % 4;
+#pragma unroll 1
+    for (int i0 = 0; i0 < turns; i0 += batch) {
+        Pack<uint32_t, 4> in[batch];
+#pragma unroll
+        for (int i = 0; i < batch; i++) {
+            int row, group;
+            place(i0 + i, row, group);
+            in[i] = load_pack<uint32_t, 4>((const uint32_t*)(from(min(row, n - 1)) + (4 * group + c) * 8));
+        }
+#pragma unroll
+        for (int i = 0; i < batch; i++) {
+            int row, group;
+            place(i0 + i, row, group);
+#pragma unroll
+            for (int m = 0; m < 4; m++) {
+                store_operand((uint32_t*)(tile + piece_offset(row, 4 * group + m, rows) + 4 * c),
+                              row < n ? in[i].at[m] : 0u);
+            }
+        }
+    }
+}
+
+/* x / K by a multiplication. Right for x < 2^32 / K: tensor_fits asks for M K K <= 2^32. */
+struct Divisor {
+    uint32_t factor;  // 0: K = 1
+    explicit Divisor(int K) : factor(K == 1 ? 0 : (uint32_t)(((1ull << 32) + K - 1) / K)) {}
+    __device__ __forceinline__ int operator()(int x) const {
+        return factor ? (int)((uint64_t)(uint32_t)x * factor >> 32) : x;
+    }
+};
+
+/* The columns of row g (half 0) or g + 8 (half 1), times factor */
+template <int columns>
+__device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[columns][4], int half, float factor) {
+    const int c = threadIdx.x % 4;
+#pragma unroll
+    for (int group = 0; group < columns / 4; group++) {
+        Pack<uint32_t, 4> x;
+#pragma unroll
+        for (int m = 0; m < 4; m++) {
+            const float(&o)[4] = out[4 * group + m];
+            x.at[m] = nearest_bf16_pair(o[2 * half] * factor, o[2 * half + 1] * factor);
+        }
+        store_pack((uint32_t*)(row + 32 * group + 8 * c), x);
+    }
+}
+
+/* The scores of rows g and g + 8 against all keys of the tile become probabilities, rounded, as A fragments. factor: 1 / their sums.
+   seen: how many keys the rows see. scale2 = log2(e) / sqrt(D). */
+template <int S>
+__device__ __forceinline__ void softmax_tile(uint32_t (&p)[S / 16][4], float (&factor)[2], float (&lse)[2],
+                                             float (&score)[S / 8][4], const int (&seen)[2], float scale2) {
+    const int c = threadIdx.x % 4;
+    if (__ballot_sync(all_lanes, seen[0] < S || seen[1] < S)) {
+#pragma unroll
+        for (int j = 0; j < S / 8; j++) {
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                if (8 * j + 2 * c + i % 2 >= seen[i / 2]) { score[j][i] = -INFINITY; }
+            }
+        }
+    }
+#pragma unroll
+    for (int half = 0; half < 2; half++) {
+        float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // two of each: shorter chains
+#pragma unroll
+        for (int j = 0; j < S / 8; j++) {
+            top[0] = max(top[0], score[j][2 * half]);
+            top[1] = max(top[1], score[j][2 * half + 1]);
+        }
+        const float most = quad_max(max(top[0], top[1])), shift = most * scale2;
+#pragma unroll
+        for (int j = 0; j < S / 8; j++) {
+            const float x = exp2_fast(fmaf(score[j][2 * half], scale2, -shift)),
+                        y = exp2_fast(fmaf(score[j][2 * half + 1], scale2, -shift));
+            sum[0] += x, sum[1] += y;
+            p[j / 2][j % 2 * 2 + half] = nearest_bf16_pair(x, y);
+        }
+        const float total = quad_sum(sum[0] + sum[1]);
+        factor[half] = reciprocal(total);
+        lse[half] = (shift + log2_fast(total)) * ln_2;
+    }
+}
+
+/* The entries of the list for this lane's rows of a tile; past the last one, the last one again. */
+template <int n>
+__device__ __forceinline__ void load_entries(int (&id)[n], const Heads& s, unsigned first, int row, int rows) {
+#pragma unroll
+    for (int i = 0; i < n; i++) { id[i] = s.list[first + (unsigned)min(row + 8 * i, rows - 1)]; }
+}
+
+/* An item's queries as the forward kernels see them. */
+struct QueryItem {
+    unsigned slots;      // of the heads before, of this launch
+    unsigned first;      // entry of the list, counted from the launch's first head
+    int head, kv, rows;  // head: of the launch
+    int key, keys;       // the block's
+};
+__device__ __forceinline__ bool take_query_item(QueryItem& it, const Heads& s, const Items& items) {
+    ListPart x;
+    if (!find_item(x, s, items, blockIdx.x)) { return false; }
+    it.head = x.head, it.kv = s.kv_head(x.head), it.rows = x.rows;
+    it.slots = x.head * (unsigned)s.slots();
+    it.first = it.slots + s.starts(x.head)[x.block] + x.skip;
+    it.key = s.blocks.start[x.block];
+    it.keys = s.blocks.start[x.block + 1] - it.key;
+    return true;
+}
+
+/* f.template operator()<D, S>() for the tile of this head size and block size; S at least `least` */
+template <int least, class F>
+void with_tensor_tile(int D, int S, F f) {
+    const auto with_d = [&]<int D> {
+        if constexpr (least <= 16) {
+            if (S <= 16) { return f.template operator()<D, 16>(); }
+        }
+        if constexpr (least <= 32) {
+            if (S <= 32) { return f.template operator()<D, 32>(); }
+        }
+        S <= 64 ? f.template operator()<D, 64>() : f.template operator()<D, 128>();
+    };
+    REQUIRE(S <= 128 && (D == 64 || D == 128), "S = %d, D = %d", S, D);
+    D == 64 ? with_d.template operator()<64>() : with_d.template operator()<128>();
+}

@@ -1,0 +1,285 @@
+/* What version 2 of attention is made of: tiles in shared memory, products of tiles in registers. Included by attention_*.cu only.
+
+   Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes
+   read 16 bytes each, of 8 rows, at once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every
+   product; its columns are keys tn + 16 j, or packs of channels 16 apart. The 16 threads of one tm
+   lie in one warp: its even lanes, or its odd ones. */
+#pragma once
+#include "moba/attention/items.cuh"
+
+// DT: the head size, rounded up to one of the five that kernels are made for. Rows: attention_items.cuh
+template <int DT>
+constexpr int tile_threads = 4 * tile_rows<DT>;
+template <int DT>
+constexpr int row_floats = DT + 4;
+constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
+constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
+// f.template operator()<DT>() for the head size D
+template <class F>
+auto with_tile(int D, F f) {
+    return D <= 16   ? f.template operator()<16>()
+           : D <= 32 ? f.template operator()<32>()
+           : D <= 64 ? f.template operator()<64>()
+           : D <= 96 ? f.template operator()<96>()
+                     : f.template operator()<128>();
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Tiles
+
+/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4
+   where lanes n and n ^ 1, or n and n ^ 2, read the same address. So lanes n and n ^ 1 have one tn:
+   they read the same keys. Lanes n and n ^ 2 have one tm: they read the same queries. */
+__device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
+
+/* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond
+   D. from(r) points to D elements, 16-byte aligned if packed. All loads of `most` rows, up to 8 of
+   a thread, are in flight before the first is stored. A lane's 8 bf16 become 32 bytes, so the first halves of 8
+   lanes would lie in 16 of the 32 banks, two in each. Lanes in every second group of 32 channels
+   store their upper half first: then all banks are busy. */
+template <int DT, int most = chunk_keys, class From>
+__device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
+    using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
+    constexpr int N = pack_elements<E>, W = row_floats<DT>, threads = tile_threads<DT>;
+    constexpr int across = (DT == 96 ? 128 : DT) / N,
+                  down = threads / across;  // threads of a row; rows at once
+    constexpr int flight = most / down > 8 ? 8 : most > down ? most / down : 1;
+    if (packed) {
+        const int d = threadIdx.x % across * N;
+        for (int r0 = threadIdx.x / across; r0 < all_rows; r0 += flight * down) {
+            Pack<uint32_t, 4> in[flight];
+#pragma unroll
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                in[i] = {};
+                if (r < rows && d < D) { in[i] = load_pack<uint32_t, 4>((const uint32_t*)(from(r) + d)); }
+            }
+#pragma unroll
+            for (int i = 0; i < flight; i++) {
+                const int r = r0 + i * down;
+                if (r < all_rows && d < DT) { store_floats<E>(to + r * W + d, in[i], d & 32); }
+            }
+        }
+    } else {
+#pragma unroll 1
+        for (int o = threadIdx.x; o < all_rows * DT; o += threads) {
+            const int r = o / DT, d = o % DT;
+            to[r * W + d] = r < rows && d < D ? (float)from(r)[d] : 0.f;
+        }
+    }
+}
+
+// s[j][i] = <x row 4 tm + i, y row tn + 16 j> for columns J0 .. J0 + J - 1
+template <int DT, int J0, int J, int columns>
+__device__ void dot_columns(float (&s)[columns][4], const float* x, const float* y) {
+    constexpr int W = row_floats<DT>;
+    x += tile_tm() * 4 * W;
+    y += tile_tn() * W;
+#pragma unroll
+    for (int j = J0; j < J0 + J; j++) {
+        for (int i = 0; i < 4; i++) { s[j][i] = 0; }
+    }
+#pragma unroll 1
+    for (int d = 0; d < DT; d += 4) {
+        Pack<float, 4> a[4];
+#pragma unroll
+        for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(x + i * W + d); }
+#pragma unroll
+        for (int j = J0; j < J0 + J; j++) {
+            const Pack<float, 4> b = load_pack<float, 4>(y + 16 * j * W + d);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+#pragma unroll
+                for (int c = 0; c < 4; c++) { s[j][i] += a[i].at[c] * b.at[c]; }
+            }
+        }
+    }
+}
+
+// As above for all columns below `keys`; those beyond stay as they are
+template <int DT, int columns>
+__device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y, int keys) {
+    if (keys > 16 * (columns - 1)) {
+        dot_columns<DT, 0, columns>(s, x, y);
+        return;
+    }
+    if constexpr (columns > 2) {
+        if (keys > 16) {  // half a chunk, where shared memory is small
+            dot_columns<DT, 0, 2>(s, x, y);
+            if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+            return;
+        }
+    }
+    dot_columns<DT, 0, 1>(s, x, y);
+}
+
+/* A thread's 4 rows of DT channels: packs of `width`, one for every 16 * width channels. */
+template <int DT>
+struct RowSums {
+    static constexpr int columns = DT / 16, width = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
+    float at[4][columns];
+
+    __device__ void zero() {
+#pragma unroll
+        for (int i = 0; i < 4; i++) {
+            for (int c = 0; c < columns; c++) { at[i][c] = 0; }
+        }
+    }
+    // at[i] += weight[i] * row
+    __device__ void add(const float (&weight)[4], const float* row) {
+#pragma unroll
+        for (int c = 0; c < columns; c += width) {
+            const Pack<float, width> b = load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+#pragma unroll
+                for (int w = 0; w < width; w++) { at[i][c + w] += weight[i] * b.at[w]; }
+            }
+        }
+    }
+    // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of 4
+    __device__ void add_rows(const float* p, const float* y, int n) {
+        p += tile_tm() * 4 * weight_floats;
+        for (int j = 0; j < n; j += 4) {
+            Pack<float, 4> a[4];
+#pragma unroll
+            for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(p + i * weight_floats + j); }
+#pragma unroll
+            for (int c = 0; c < 4; c++) {
+                const float weight[4] = {a[0].at[c], a[1].at[c], a[2].at[c], a[3].at[c]};
+                add(weight, y + (j + c) * row_floats<DT>);
+            }
+        }
+    }
+    // at[i] += sum over r < n of p[r, 4 tm + i] y[r]
+    __device__ void add_columns(const float* p, const float* y, int n) {
+        p += tile_tm() * 4;
+        for (int r = 0; r < n; r++) {
+            const Pack<float, 4> a = load_pack<float, 4>(p + r * weight_floats);
+            add(a.at, y + r * row_floats<DT>);
+        }
+    }
+    // row[d] = at[i] * factor for a row of D elements; in packs where these are aligned
+    template <class Out>
+    __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
+#pragma unroll
+        for (int c = 0; c < columns; c += width) {
+            const int d = (c / width * 16 + tile_tn()) * width;
+            Pack<Out, width> out;
+#pragma unroll
+            for (int w = 0; w < width; w++) { out.at[w] = Out(at[i][c + w] * factor); }
+            if (packed && d < D) { store_pack(row + d, out); }
+#pragma unroll
+            for (int w = 0; w < width; w++) {
+                if (!packed && d + w < D) { row[d + w] = out.at[w]; }
+            }
+        }
+    }
+};
+
+/* A tile of queries of an item: who they are, and which keys each may see. */
+template <int DT>
+struct TileRows {
+    int token[tile_rows<DT>], first[tile_rows<DT>], last[tile_rows<DT>];
+    size_t slot[tile_rows<DT>];  // where the result of a listed query goes
+};
+
+/* Queries against keys [key_begin, key_end): those of the list, or neighbours from token `first` on. */
+struct Item {
+    int head, rows, first;
+    const int* list;
+    int key_begin, key_end;
+};
+
+// Item `index` of the forward pass and of dq. False: there is none.
+template <int DT>
+__device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
+    if (!items.entries) {  // neighbours; those that see most come first
+        const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
+        it.head = index % s.count;
+        it.first = tile * tile_rows<DT>;
+        it.rows = min(tile_rows<DT>, s.M - it.first);
+        it.list = nullptr;
+        it.key_begin = s.first_key(it.first);
+        it.key_end = it.first + it.rows;
+        return true;
+    }
+    ListPart x;
+    if (!find_item(x, s, items, index)) { return false; }
+    it.head = x.head;
+    it.first = s.starts(x.head)[x.block] + x.skip;
+    it.rows = x.rows;
+    it.list = s.list + it.head * s.slots();
+    it.key_begin = s.blocks.start[x.block];
+    it.key_end = s.blocks.start[x.block + 1];
+    return true;
+}
+
+// Rows r0.. of the item into the tile, by the first tile_rows threads.
+template <int DT>
+__device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r0) {
+    const int r = threadIdx.x;
+    if (r >= tile_rows<DT>) { return; }
+    const bool there = r0 + r < it.rows;
+    const int entry = it.first + r0 + r;
+    if (!there) {
+        x.first[r] = x.last[r] = 0;
+        return;
+    }
+    const int id = it.list ? it.list[entry] : 0, t = it.list ? id / s.K : entry;
+    x.token[r] = t;
+    x.slot[r] = it.head * s.slots() + id;
+    x.first[r] = max(it.key_begin, s.first_key(t));
+    x.last[r] = min(it.key_end, t + 1);
+}
+
+/* The keys and values of an item in shared memory: all of them if they fit, and then they stay; else a chunk at a time. */
+template <class E, int DT>
+struct KeyTiles {
+    float *k, *v;
+    int room;  // keys
+    const E *from_k, *from_v;
+    bool packed;
+
+    __device__ void load(const Heads& s, int g, int begin, int n) const {
+        const int all = (n + 15) / 16 * 16;
+        load_rows<DT>(k, n, all, s.D, packed, [&](int r) { return from_k + s.key(begin + r, g); });
+        load_rows<DT>(v, n, all, s.D, packed, [&](int r) { return from_v + s.key(begin + r, g); });
+    }
+};
+
+// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the
+// warp
+__device__ inline float row_sum(float x) {
+    for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    return x;
+}
+__device__ inline float row_max(float x) {
+    for (int bits = 16; bits > 1; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    return x;
+}
+
+// -------------------------------------------------------------------------------------------------------------------
+// Launches
+
+/* Keys in shared memory at once, of `whole` that could stay or of a chunk, for a block of threads
+   that has `own` bytes beside them. Two blocks of threads on a multiprocessor come first: what
+   hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can
+   use them. Then many keys. attention_items.cu */
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
+
+// `floats`: what the kernel keeps beside the keys. A whole block of up to 128 keys may stay.
+template <int DT>
+int key_room(const Heads& s, size_t floats) {
+    const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
+    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;  // the driver takes 1 KB
+    return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());
+}
+
+// Blocks of threads for them: a place each
+template <int DT>
+unsigned item_blocks(const Heads& s, const Items& items) {
+    return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
+                         : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+}

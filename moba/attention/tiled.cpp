@@ -1,0 +1,233 @@
+/* Attention, CPU, version 2 of full and window: tiles of queries against tiles of keys.
+
+   Forward: a tile of queries walks over its keys with a running softmax, so no row of scores is ever whole.
+   Backward: round r pairs key tile j with query tile j + r. Within a round no two pairs share a tile, so dq, dk and dv
+   are added to without locks; rounds follow one another, so every sum has one order. */
+#include "moba/attention/cpu.h"
+
+static const int tile = 128;         // keys, and queries of the backward
+static const int tile_queries = 64;  // of the forward
+
+// The keys and values of one head, once per call: what both passes read again and again.
+template <class A>
+struct Packed {
+    A* k_t;  // (tiles, D, tile)
+    A* v;    // forward (tiles, tile, Dp); backward: v transposed, as k_t
+    A* k;    // (tiles, tile, Dp), backward only
+};
+
+template <class E>
+static void pack_rows(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
+    const int begin = tile_index * tile, Dp = padded(D);
+    for (int i = 0; i < tile; i++) {
+        acc_t<E>* row = dst + ((size_t)tile_index * tile + i) * Dp;
+        if (begin + i < M) {
+            load_row(row, src + ((size_t)(begin + i) * heads + g) * D, D);
+        } else {
+            std::fill_n(row, Dp, acc_t<E>(0));
+        }
+    }
+}
+
+template <class E>
+static void pack_transposed(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
+    const int begin = tile_index * tile;
+    load_transposed(dst + (size_t)tile_index * D * tile, tile, src + ((size_t)begin * heads + g) * D,
+                    (size_t)heads * D, std::min(tile, M - begin), D);
+}
+
+template <class E>
+struct TiledScratch {
+    using A = acc_t<E>;
+    A *q, *dout, *p, *ds, *sum;
+    explicit TiledScratch(Carver& c, int D) {
+        q = c.take<A>((size_t)tile * padded(D));
+        dout = c.take<A>((size_t)tile * padded(D));
+        sum = c.take<A>((size_t)tile * padded(D));
+        p = c.take<A>((size_t)tile * tile);
+        ds = c.take<A>((size_t)tile * tile);
+    }
+    static size_t bytes(int D) {
+        Carver c(nullptr);
+        TiledScratch scratch(c, D);
+        return c.bytes();
+    }
+};
+
+// The workspace of a call, in the order in which it lies there.
+template <class E>
+struct TiledWorkspace {
+    using A = acc_t<E>;
+    Packed<A> packed;          // (G, ...) of the above
+    size_t head_t, head_rows;  // numbers of one head in k_t, and in rows
+    A *delta, *dq, *dk, *dv;   // (H, M), (H, rows), (G, rows) twice
+    char* scratch;
+
+    TiledWorkspace(Carver& c, int M, const AttentionShape& s, bool backward) {
+        const size_t tiles = ceil_div(M, tile);
+        head_t = tiles * s.D * tile;
+        head_rows = tiles * tile * padded(s.D);
+        packed.k_t = c.take<A>(s.G * head_t);
+        packed.v = c.take<A>(s.G * std::max(head_t, head_rows));
+        packed.k = c.take<A>(backward ? s.G * head_rows : 0);
+        delta = c.take<A>(backward ? (size_t)s.H * M : 0);
+        dq = c.take<A>(backward ? s.H * head_rows : 0);
+        dk = c.take<A>(backward ? s.G * head_rows : 0);
+        dv = c.take<A>(backward ? s.G * head_rows : 0);
+        scratch = c.take<char>(max_threads() * TiledScratch<E>::bytes(s.D));
+    }
+};
+
+template <class E>
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
+    Carver c(nullptr);
+    TiledWorkspace<E> workspace(c, max_tokens, s, backward);
+    return c.bytes();
+}
+
+template <class E>
+static TiledWorkspace<E> carve(const Ctx& ctx, int M, const AttentionShape& s, bool backward) {
+    Carver c(ctx.workspace);
+    TiledWorkspace<E> w(c, M, s, backward);
+    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
+            ctx.workspace_bytes);
+    return w;
+}
+
+template <class E>
+void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs, AttentionShape s) {
+    using A = acc_t<E>;
+    const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
+    const A scale = 1 / std::sqrt(A(D));
+    const TiledWorkspace<E> w = carve<E>(ctx, M, s, false);
+    const int tiles = ceil_div(M, tile), query_tiles = ceil_div(M, tile_queries);
+    parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
+        const int g = (int)(i / tiles), j = (int)(i % tiles);
+        pack_transposed(w.packed.k_t + g * w.head_t, a.k, s.G, g, j, M, D);
+        pack_rows(w.packed.v + g * w.head_rows, a.v, s.G, g, j, M, D);
+    });
+    parallel_for((size_t)s.H * query_tiles, [&](size_t i, int thread) {
+        Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+        const TiledScratch<E> x(c, D);
+        const int h = (int)(i / query_tiles), g = h / group;
+        const int t0 = (query_tiles - 1 - (int)(i % query_tiles)) * tile_queries;  // the longest rows first
+        const int rows = std::min(tile_queries, M - t0);
+        RunningSoftmax<E> softmax[tile_queries];
+        for (int r = 0; r < rows; r++) {
+            load_row(x.q + r * Dp, a.q + ((size_t)(t0 + r) * s.H + h) * D, D, scale);
+        }
+        std::fill_n(x.sum, rows * Dp, A(0));
+        for (int j = first_key(seqs, s, t0) / tile; j * tile < t0 + rows; j++) {
+            const A* k_t = w.packed.k_t + g * w.head_t + (size_t)j * D * tile;
+            const A* v = w.packed.v + g * w.head_rows + (size_t)j * tile * Dp;
+            const int width =
+                std::min(tile, round_up(t0 + rows - j * tile, 16));  // keys that any row can see
+            tile_matmul<A>(x.p, tile, x.q, Dp, 1, k_t, tile, rows, width, D);
+            for (int r = 0; r < rows; r++) {
+                A* p = x.p + r * tile;
+                const int lo = first_key(seqs, s, t0 + r) - j * tile, hi = t0 + r + 1 - j * tile;
+                if (lo > 0) { std::fill(p, p + std::min(lo, width), A(-INFINITY)); }
+                if (hi < width) { std::fill(p + std::max(hi, 0), p + width, A(-INFINITY)); }
+                const A factor = softmax[r].update(p, width);
+                if (factor != 1) {
+                    for (int d = 0; d < Dp; d++) { x.sum[r * Dp + d] *= factor; }
+                }
+            }
+            tile_matmul<A>(x.sum, Dp, x.p, tile, 1, v, Dp, rows, Dp, width, true);
+        }
+        for (int r = 0; r < rows; r++) {
+            const A inverse = 1 / softmax[r].sum;
+            E* out = a.out + ((size_t)(t0 + r) * s.H + h) * D;
+            for (int d = 0; d < D; d++) { out[d] = E(x.sum[r * Dp + d] * inverse); }
+            a.lse[(size_t)h * M + t0 + r] = softmax[r].lse();
+        }
+    });
+}
+
+// Query tile i against key tile j: adds to dq, dk, dv (all in acc_t).
+template <class E>
+static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>& w, const TiledScratch<E>& x,
+                          const Sequences& seqs, const AttentionShape& s, int h, int i, int j) {
+    using A = acc_t<E>;
+    const int M = seqs.num_tokens, D = s.D, Dp = padded(D), g = h / (s.H / s.G);
+    const A scale = 1 / std::sqrt(A(D));
+    const int t0 = i * tile, rows = std::min(tile, M - t0);
+    const size_t transposed = g * w.head_t + (size_t)j * D * tile,
+                 keys = g * w.head_rows + (size_t)j * tile * Dp;
+    for (int r = 0; r < rows; r++) {
+        const size_t at = ((size_t)(t0 + r) * s.H + h) * D;
+        load_row(x.q + r * Dp, a.q + at, D, scale);
+        load_row(x.dout + r * Dp, a.dout + at, D);
+    }
+    tile_matmul<A>(x.p, tile, x.q, Dp, 1, w.packed.k_t + transposed, tile, rows, tile, D);
+    tile_matmul<A>(x.ds, tile, x.dout, Dp, 1, w.packed.v + transposed, tile, rows, tile, D);
+    for (int r = 0; r < rows; r++) {
+        A *p = x.p + r * tile, *ds = x.ds + r * tile;
+        const int lo = std::clamp(first_key(seqs, s, t0 + r) - j * tile, 0, tile);
+        const int hi = std::clamp(t0 + r + 1 - j * tile, lo, tile);
+        softmax_backward_row<E>(p + lo, ds + lo, a.lse[(size_t)h * M + t0 + r],
+                                w.delta[(size_t)h * M + t0 + r], hi - lo);
+        for (A* row : {p, ds}) {
+            std::fill(row, row + lo, A(0));
+            std::fill(row + hi, row + tile, A(0));
+        }
+    }
+    tile_matmul<A>(w.dv + keys, Dp, x.p, 1, tile, x.dout, Dp, tile, Dp, rows, true);
+    tile_matmul<A>(w.dk + keys, Dp, x.ds, 1, tile, x.q, Dp, tile, Dp, rows, true);
+    tile_matmul<A>(w.dq + h * w.head_rows + (size_t)t0 * Dp, Dp, x.ds, tile, 1, w.packed.k + keys, Dp, rows,
+                   Dp, tile, true);
+}
+
+template <class E>
+void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seqs, AttentionShape s) {
+    using A = acc_t<E>;
+    const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
+    const A scale = 1 / std::sqrt(A(D));
+    const TiledWorkspace<E> w = carve<E>(ctx, M, s, true);
+    const int tiles = ceil_div(M, tile);
+    parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
+        const int g = (int)(i / tiles), j = (int)(i % tiles);
+        pack_transposed(w.packed.k_t + g * w.head_t, a.k, s.G, g, j, M, D);
+        pack_transposed(w.packed.v + g * w.head_t, a.v, s.G, g, j, M, D);
+        pack_rows(w.packed.k + g * w.head_rows, a.k, s.G, g, j, M, D);
+        for (A* sum : {w.dk + g * w.head_rows, w.dv + g * w.head_rows}) {
+            std::fill_n(sum + (size_t)j * tile * Dp, tile * Dp, A(0));
+        }
+        for (int h = g * group; h < (g + 1) * group; h++) {
+            std::fill_n(w.dq + h * w.head_rows + (size_t)j * tile * Dp, tile * Dp, A(0));
+        }
+    });
+    row_deltas(w.delta, a, M, s);
+    for (int round = 0; round < tiles; round++) {
+        parallel_for((size_t)s.G * (tiles - round), [&](size_t item, int thread) {
+            Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+            const TiledScratch<E> x(c, D);
+            const int g = (int)(item / (tiles - round)), j = (int)(item % (tiles - round)), i = j + round;
+            if (first_key(seqs, s, i * tile) >= (j + 1) * tile) { return; }  // no query of i sees a key of j
+            for (int h = g * group; h < (g + 1) * group; h++) { pair_backward(a, w, x, seqs, s, h, i, j); }
+        });
+    }
+    parallel_ranges(M, 64, [&](size_t b, size_t e) {
+        for (size_t t = b; t < e; t++) {
+            for (int h = 0; h < s.H; h++) {
+                const A* from = w.dq + h * w.head_rows + t * Dp;
+                for (int d = 0; d < D; d++) { a.dq[(t * s.H + h) * D + d] = E(from[d] * scale); }
+            }
+            for (int g = 0; g < s.G; g++) {
+                const A *from_k = w.dk + g * w.head_rows + t * Dp, *from_v = w.dv + g * w.head_rows + t * Dp;
+                for (int d = 0; d < D; d++) {
+                    a.dk[(t * s.G + g) * D + d] = E(from_k[d]);
+                    a.dv[(t * s.G + g) * D + d] = E(from_v[d]);
+                }
+            }
+        }
+    });
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);          \
+    template void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);        \
+    template size_t tiled_workspace_bytes<E>(int, AttentionShape, bool);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)

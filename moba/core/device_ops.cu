@@ -1,0 +1,195 @@
+/* Memory of the GPU. Contract: memory.h. */
+#include "moba/core/device.cuh"
+#include "moba/core/device_ops.h"
+#include <sstream>
+#ifndef SIMT_CPU
+#include <nvtx3/nvToolsExt.h>
+#endif
+
+DeviceCounts device_counts;
+DeviceCounts counts_gpu() { return device_counts; }
+
+/* Copies to the GPU go through two pinned pieces of host memory in turn: the caller's memory is free at once, and the host
+   only waits where it is two pieces ahead. (A copy from ordinary memory may be read later than the call returns.) */
+namespace {
+
+struct Staging {
+    static constexpr size_t piece_bytes = 4 << 20;
+    char* piece[2];
+    cudaEvent_t sent[2];  // the last copy out of a piece is done
+    int now = 0;
+    size_t used = 0;
+
+    Staging() {
+        for (int i = 0; i < 2; i++) {
+            CUDA_CHECK(cudaMallocHost((void**)&piece[i], piece_bytes));
+            CUDA_CHECK(cudaEventCreateWithFlags(&sent[i], cudaEventDisableTiming));
+        }
+    }
+    void send(cudaStream_t stream, char* to, const char* from, size_t bytes) {
+        while (bytes > 0) {
+            const size_t n = std::min(bytes, piece_bytes - used);
+            std::memcpy(piece[now] + used, from, n);
+            CUDA_CHECK(cudaMemcpyAsync(to, piece[now] + used, n, cudaMemcpyHostToDevice, stream));
+            to += n, from += n, bytes -= n;
+            used = std::min(piece_bytes, round_up(used + n, align_bytes));
+            if (used == piece_bytes) {
+                CUDA_CHECK(cudaEventRecord(sent[now], stream));
+                now = 1 - now;
+                used = 0;
+                CUDA_CHECK(cudaEventSynchronize(sent[now]));  // at once the first time: not recorded yet
+            }
+        }
+    }
+};
+
+}  // namespace
+
+char* allocate_gpu(size_t bytes) {
+    void* p = nullptr;
+    const cudaError_t e = cudaMalloc(&p, bytes);
+    if (e == cudaErrorMemoryAllocation) {
+        cudaGetLastError();
+        throw Error("the GPU has no room for " + readable_bytes(bytes));
+    }
+    CUDA_CHECK(e);
+    zero_gpu({}, p, bytes);
+    return (char*)p;
+}
+// 13020 is 13.2
+static std::string cuda_version(int v) {
+    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
+}
+
+#ifdef SIMT_CPU
+#define MOBA_ARCHS "90a"  // what the simulator runs
+#endif
+/* A card that no compiled architecture fits: its driver compiles the kernels, at the first start, without a word.
+   Code for sm_80 runs on 8.0 and all later 8.x; "90a" and the like on that card alone. */
+static void note_compilation(int device, int major) {
+    int minor = 0;
+    CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+    std::istringstream archs(MOBA_ARCHS);
+    bool none = true;
+    for (std::string arch; std::getline(archs, arch, ',');) {
+        const int number = std::stoi(arch), own = arch.back() == 'a';
+        if (number / 10 == major && (own ? number % 10 == minor : number % 10 <= minor)) { return; }
+        none = false;
+    }
+    if (none) { return; }
+    std::fprintf(stderr,
+                 "moba: no kernels were compiled for this GPU (sm_%d%d); its driver compiles them now, which "
+                 "takes about a minute the first time\n",
+                 major, minor);
+}
+
+bool has_wgmma() {
+    static const bool has = [] {
+        int device = 0, major = 0, minor = 0;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+        CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
+        return major == 9 && minor == 0 && std::string(MOBA_ARCHS).find("90a") != std::string::npos;
+    }();
+    return has;
+}
+
+std::string gpu_problem_gpu() {
+    int count = 0;
+    const cudaError_t e = cudaGetDeviceCount(&count);
+    cudaGetLastError();
+    int driver = 0, device = 0, major = 0;
+    CUDA_CHECK(cudaDriverGetVersion(&driver));
+    if (e != cudaSuccess && driver == 0) { return "there is no NVIDIA driver"; }
+    if (e != cudaSuccess && driver < CUDART_VERSION) {
+        return "the driver is for CUDA " + cuda_version(driver) + ", this program for " +
+               cuda_version(CUDART_VERSION);
+    }
+    if (e != cudaSuccess) { return cudaGetErrorString(e); }
+    if (count == 0) { return "there is none"; }
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
+    if (major < 8) {
+        return std::string(name_gpu()) + " is older than what the kernels are built for (sm_80)";
+    }
+    note_compilation(device, major);
+    return "";
+}
+void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+namespace {
+struct DeviceMemory {
+    size_t free = 0, total = 0;
+    DeviceMemory() { CUDA_CHECK(cudaMemGetInfo(&free, &total)); }
+};
+}  // namespace
+size_t available_gpu() { return DeviceMemory().free; }
+size_t taken_gpu() {
+    const DeviceMemory m;
+    return m.total - m.free;
+}
+size_t reserve_gpu() { return std::min((size_t)512 << 20, DeviceMemory().total / 16); }
+void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
+    CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
+}
+void to_device_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    static Staging staging;
+    device_counts.uploads++;
+    staging.send(ctx.stream, (char*)dst, (const char*)src, bytes);
+}
+void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    constexpr size_t pinned_bytes = 4096;  // what a step reads; the driver pins more by itself
+    static char* const pinned = [] {
+        char* p;
+        CUDA_CHECK(cudaMallocHost((void**)&p, pinned_bytes));
+        return p;
+    }();
+    const bool small = bytes <= pinned_bytes;
+    CUDA_CHECK(cudaMemcpyAsync(small ? pinned : dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
+    synchronize_gpu(ctx);
+    if (small && bytes > 0) { std::memcpy(dst, pinned, bytes); }
+}
+void copy_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
+}
+const char* name_gpu() {
+    static const cudaDeviceProp properties = [] {
+        cudaDeviceProp p;
+        int device;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaGetDeviceProperties(&p, device));
+        return p;
+    }();
+    return properties.name;
+}
+void synchronize_gpu(const Ctx& ctx) {
+    device_counts.stops++;
+    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
+}
+
+// The default stream cannot be recorded. This one waits for it, and is waited for.
+CUstream_st* stream_gpu() { return cudaStreamPerThread; }
+// Global: an allocation by anybody, and work on the default stream, are errors while it is recorded.
+void begin_graph_gpu(const Ctx& ctx) {
+    CUDA_CHECK(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal));
+}
+CUgraphExec_st* end_graph_gpu(const Ctx& ctx) {
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    CUDA_CHECK(cudaStreamEndCapture(ctx.stream, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&ready, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+    return ready;
+}
+void replay_graph_gpu(const Ctx& ctx, CUgraphExec_st* graph) {
+    device_counts.launches++;
+    CUDA_CHECK(cudaGraphLaunch(graph, ctx.stream));
+}
+void release_graph_gpu(CUgraphExec_st* graph) { CUDA_CHECK(cudaGraphExecDestroy(graph)); }
+
+#ifdef SIMT_CPU
+void range_begin_gpu(const char*) {}
+void range_end_gpu() {}
+#else
+void range_begin_gpu(const char* name) { nvtxRangePushA(name); }
+void range_end_gpu() { nvtxRangePop(); }
+#endif

@@ -1,0 +1,22 @@
+/* One tile of a matrix product of any element type: what linear is made of. CPU only.
+
+   Math     C (m,n) = A (m,k) · B (k,n), or += with add; sums in acc_t, one rounding on the way out
+   Shapes   c (m, n) rows ldc apart · a element (i,p) at a[i*ar + p*ac] · b element (p,j) at b[p*br + j*bc]; one of ar, ac
+            and one of br, bc is 1. c does not alias a or b.
+   Needs    m <= matmul_m, n <= matmul_n; any k >= 1; scratch of matmul_scratch<A> elements per thread
+   Cost     2*m*n*k flop. fp32 and fp64: one call of the BLAS (built with one: single-threaded inside, so that the bits
+            do not depend on the thread count). Else: pieces of 256 deep, B packed into rows, tile.h.
+   Order    fixed by the shapes */
+#pragma once
+#include "moba/core/base.h"
+
+constexpr int matmul_m = 128, matmul_n = 256, matmul_k = 256;
+constexpr size_t matmul_scratch =
+    (size_t)matmul_k * matmul_n + (size_t)matmul_m * matmul_n + (size_t)matmul_m * matmul_k;
+
+/* The BLAS this program was built with, or "none". */
+const char* blas_name();
+
+template <class E, class Out>
+void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
+                 int m, int n, int k, bool add, acc_t<E>* scratch);

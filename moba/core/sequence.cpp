@@ -1,0 +1,64 @@
+#include "moba/core/sequence.h"
+#include <algorithm>
+
+int max_blocks(int max_tokens, int max_seqs, int block_size) {
+    return std::min(max_tokens, max_tokens / block_size + max_seqs);
+}
+
+size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_levels) {
+    size_t n = max_seqs + 1 + (size_t)max_tokens;
+    for (int i = 0; i < num_levels; i++) {
+        n += 2 * (size_t)max_blocks(max_tokens, max_seqs, block_size >> i) + 1 + max_tokens;
+    }
+    return n;
+}
+
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size,
+                          int num_levels) {
+    REQUIRE(cu.size() >= 2 && cu[0] == 0, "%zu entries in cu_seqlens", cu.size());
+    REQUIRE(num_levels >= 1 && num_levels <= max_levels, "%d levels", num_levels);
+    const int M = cu.back(), num_seqs = (int)cu.size() - 1;
+    table = cu;
+    int longest = 0;
+    for (int s = 0; s < num_seqs; s++) {
+        REQUIRE(cu[s + 1] > cu[s], "sequence %d to hold a token", s);
+        longest = std::max(longest, cu[s + 1] - cu[s]);
+        for (int t = cu[s]; t < cu[s + 1]; t++) { table.push_back(t - cu[s]); }
+    }
+    size_t level_at[max_levels];
+    int blocks[max_levels];
+    for (int i = 0; i < num_levels; i++) {
+        const int S = block_size >> i;
+        REQUIRE(S >= 1, "block size %d >> %d", block_size, i);
+        std::vector<int> start, first, own(M);
+        for (int s = 0; s < num_seqs; s++) {
+            const int first_block = (int)start.size();
+            for (int t = cu[s]; t < cu[s + 1]; t++) {
+                if ((t - cu[s]) % S == 0) {
+                    start.push_back(t);
+                    first.push_back(first_block);
+                }
+                own[t] = (int)start.size() - 1;
+            }
+        }
+        blocks[i] = (int)start.size();
+        level_at[i] = table.size();
+        start.push_back(M);
+        for (const auto& part : {start, first, own}) { table.insert(table.end(), part.begin(), part.end()); }
+    }
+    Sequences out{M, num_seqs, longest, num_levels, table.data(), table.data() + cu.size(), {}};
+    for (int i = 0; i < num_levels; i++) {
+        const int* start = table.data() + level_at[i];
+        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1, block_size >> i};
+    }
+    return out;
+}
+
+Sequences rebase(Sequences s, const int* from, const int* to) {
+    const auto move = [&](const int*& p) { p = to + (p - from); };
+    move(s.cu_seqlens), move(s.position);
+    for (int i = 0; i < s.num_levels; i++) {
+        move(s.level[i].start), move(s.level[i].first), move(s.level[i].own);
+    }
+    return s;
+}

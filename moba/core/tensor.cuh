@@ -1,0 +1,241 @@
+/* Tensor cores and asynchronous copies: thin wrappers of PTX (PTX ISA, sections "Warp Level Matrix Instructions", "Asynchronous
+   Warpgroup Level Matrix Instructions", "cp.async"), each with a second body for the simulator (test/simt/async.h). Operands are bf16,
+   sums fp32. Included by .cu files only.
+
+   Fragments (lane l of a warp, g = l / 4, c = l % 4; a register holds two neighbours, the lower in its low half):
+     A 16 x 16    a[0] (g, 2c)  a[1] (g+8, 2c)  a[2] (g, 2c+8)  a[3] (g+8, 2c+8)          rows x k
+     B 16 x 8     b0 (k 2c, n g)   b1 (k 2c+8, n g)                                       k x columns
+     C 16 x 8     c[0] c[1] (g, 2c and 2c+1)   c[2] c[3] (g+8, the same)
+   So C of two neighbouring products, rounded, is A of the next one: nothing moves between lanes.
+   wgmma: a warpgroup's 64 rows are 4 warps' 16; A and C of warp w are those of rows 16 w .., C an 16 x 8 for every 8 columns.
+
+   Tiles in shared memory: rows of 64 elements (128 bytes), one panel of them after another where a row is longer; the 16-byte
+   piece p of row r lies at piece p ^ (r & 7) of its row. Eight neighbouring rows of one piece are in 8 different groups of four banks, which
+   is all that ldmatrix, stmatrix and cp.async need; and it is wgmma's 128-byte swizzle. A panel begins at a multiple of 1024. */
+#pragma once
+#include "moba/core/device.cuh"
+
+/* wgmma is sm_90a's alone: elsewhere its kernels have another body, which stops the program. */
+#if defined(SIMT_CPU) || !defined(__CUDA_ARCH__) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define HOPPER_CODE 1
+#else
+#define HOPPER_CODE 0
+#endif
+
+#ifndef SIMT_CPU  // the simulator has its own, which come before every .cu
+#include <cstdint>
+
+__device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
+
+/* 2^x and log2 x to about 2 units in the last place: one instruction of the special function unit */
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+__device__ __forceinline__ float log2_fast(float x) {
+    float y;
+    asm("lg2.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}
+/* c += a b */
+__device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+}
+/* Four 8 x 8 matrices: lane l brings row l % 8 of matrix l / 8 and gets, of matrix m, elements (g, 2c) and (g, 2c+1) in r[m];
+   transposed: (2c, g) and (2c+1, g). */
+template <bool transposed>
+__device__ __forceinline__ void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+    if (transposed) {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(shared_address(row))
+                     : "memory");
+    } else {
+        asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                     : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+                     : "r"(shared_address(row))
+                     : "memory");
+    }
+}
+
+/* 16 bytes from device to shared memory, or zeros: there when this thread has waited, for others after a barrier. */
+__device__ __forceinline__ void cp_async_16(void* to, const void* from, bool there = true) {
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(to)), "l"(from),
+                 "r"(there ? 16 : 0)
+                 : "memory");
+}
+__device__ __forceinline__ void cp_async_4(void* to, const void* from) {
+    asm volatile("cp.async.ca.shared.global [%0], [%1], 4;" ::"r"(shared_address(to)), "l"(from) : "memory");
+}
+__device__ __forceinline__ void cp_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+/* All groups but the `newest` last ones have landed. */
+template <int newest>
+__device__ __forceinline__ void cp_async_wait() {
+    asm volatile("cp.async.wait_group %0;" ::"n"(newest) : "memory");
+}
+
+/* Barriers 1 to 15 among some warps of a block (0 is __syncthreads). */
+__device__ __forceinline__ void barrier_sync(unsigned id, unsigned threads) {
+    asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+__device__ __forceinline__ void barrier_arrive(unsigned id, unsigned threads) {
+    asm volatile("bar.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
+}
+
+__device__ __forceinline__ void mbarrier_init(uint64_t* b, unsigned count) {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(shared_address(b)), "r"(count) : "memory");
+}
+__device__ __forceinline__ void mbarrier_arrive(uint64_t* b) {
+    asm volatile("{\n.reg .b64 state;\nmbarrier.arrive.shared.b64 state, [%0];\n}" ::"r"(shared_address(b))
+                 : "memory");
+}
+/* One of the expected arrivals, when this thread's copies so far have landed. */
+__device__ __forceinline__ void cp_async_arrive(uint64_t* b) {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(shared_address(b)) : "memory");
+}
+
+// A store that wgmma will read. Then: fence_proxy_async by the thread that stored, and a barrier.
+template <class T>
+__device__ __forceinline__ void store_operand(T* p, const T& x) {
+    *p = x;
+}
+
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+template <bool transposed>
+__device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4]) {
+    if (transposed) {
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                         shared_address(row)),
+                     "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                     : "memory");
+    } else {
+        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+                     "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+                     : "memory");
+    }
+}
+__device__ __forceinline__ bool mbarrier_try_wait(uint64_t* b, unsigned parity) {
+    uint32_t done;
+    asm volatile(
+        "{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.u32 %0, 1, 0, p;\n}"
+        : "=r"(done)
+        : "r"(shared_address(b)), "r"(parity)
+        : "memory");
+    return done;
+}
+/* Until the phase of this parity is over: 0 at first, then 1, 0, ... */
+__device__ __forceinline__ void mbarrier_wait(uint64_t* b, unsigned parity) {
+    while (!mbarrier_try_wait(b, parity)) {}
+}
+__device__ __forceinline__ void mbarrier_fence_init() {
+    asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
+}
+__device__ __forceinline__ void fence_proxy_async() {
+    asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+}
+#endif
+
+#if HOPPER_CODE
+#include "moba/core/wgmma_ptx.cuh"
+/* d (+)= a b, asynchronously: a (64, 16) and b (16, N) in shared memory, by descriptor; transposed: mn runs along the rows. */
+template <int N, bool a_transposed, bool b_transposed>
+__device__ __forceinline__ void wgmma(float (&d)[N / 8][4], uint64_t a, uint64_t b, bool accumulate) {
+    wgmma_n<a_transposed, b_transposed>(d, a, b, accumulate);
+}
+/* The same with a in registers, which must not change before the wait. */
+template <int N, bool b_transposed>
+__device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+    wgmma_n<b_transposed>(d, a, b, accumulate);
+}
+/* Before the first of a row of products: registers written so far are seen by them. */
+__device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+
+template <int columns>
+__device__ __forceinline__ void hold(float (&d)[columns][4]) {
+#pragma unroll
+    for (int j = 0; j < columns; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) { asm volatile("" : "+f"(d[j][i])::"memory"); }
+    }
+}
+template <int steps>
+__device__ __forceinline__ void hold(uint32_t (&a)[steps][4]) {
+#pragma unroll
+    for (int j = 0; j < steps; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) { asm volatile("" : "+r"(a[j][i])::"memory"); }
+    }
+}
+/* All groups but the `newest` are done. Names what they use, so that the compiler reads and writes it only afterwards. */
+template <int newest, class... Registers>
+__device__ __forceinline__ void wgmma_wait(Registers&... r) {
+    asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(newest) : "memory");
+    (hold(r), ...);
+}
+#endif
+#endif
+
+/* Byte of piece `piece` (16 bytes) of row `row` in a tile of `rows` rows */
+HOST_DEVICE constexpr int piece_offset(int row, int piece, int rows) {
+    return (piece / 8 * rows + row) * 128 + ((piece ^ row) & 7) * 16;
+}
+template <int D>  // 64 for each panel, the last one perhaps not full
+constexpr int panels = (D + 63) / 64;
+
+/* A descriptor of a tile that begins at `p` (a multiple of 1024, plus 32 bytes for each 16 channels into a panel, or 128 bytes for
+   each row, in eights). Rows are mn, k runs along them (K-major): stride = from 8 rows to the next, leading unused. Transposed (rows
+   are k, mn runs along them): stride = from 8 rows to the next 8, leading = from a panel to the next. */
+__device__ inline uint64_t operand(const void* p, int panel_bytes = 16) {
+    constexpr uint64_t swizzle_128 = 1, rows_8 = 1024;
+    return (uint64_t)(shared_address(p) & 0x3FFFF) >> 4 | (uint64_t)(panel_bytes >> 4) << 16 |
+           rows_8 >> 4 << 32 | swizzle_128 << 62;
+}
+
+/* Exchanged channels: rows go from device memory straight into A fragments, 16 bytes a lane, where the other operand has its channels
+   in another order. Within groups of 32 channels, word m (2 channels) of 16-byte piece c of the group's 4 goes to word c of piece m.
+   Then lane c's piece c of a row are words (k 2c, 2c+8) of the first and of the second 16 channels; and what lane c holds of 4
+   neighbouring 8-column results are the 8 channels of piece c. A sum over channels does not depend on their order. */
+HOST_DEVICE constexpr int exchanged(int channel) {
+    const int word = channel % 32 / 2;
+    return channel / 32 * 32 + (word % 4 * 4 + word / 4) * 2 + channel % 2;
+}
+/* The A fragments of 16 rows: this lane's rows g and g + 8. */
+template <int D>
+__device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], const bf16* row_g, const bf16* row_g8) {
+    const int c = threadIdx.x % 4;
+#pragma unroll
+    for (int group = 0; group < D / 32; group++) {
+        const Pack<uint32_t, 4> x = load_pack<uint32_t, 4>((const uint32_t*)(row_g + 32 * group + 8 * c)),
+                                y = load_pack<uint32_t, 4>((const uint32_t*)(row_g8 + 32 * group + 8 * c));
+#pragma unroll
+        for (int h = 0; h < 2; h++) {
+            a[2 * group + h][0] = x.at[2 * h], a[2 * group + h][2] = x.at[2 * h + 1];
+            a[2 * group + h][1] = y.at[2 * h], a[2 * group + h][3] = y.at[2 * h + 1];
+        }
+    }
+}
+
+template <int n>
+__device__ __forceinline__ void set_zero(float (&x)[n][4]) {
+#pragma unroll
+    for (int j = 0; j < n; j++) {
+#pragma unroll
+        for (int i = 0; i < 4; i++) { x[j][i] = 0; }
+    }
+}
+
+// Four lanes share a row.
+__device__ __forceinline__ float quad_max(float x) {
+    x = max(x, __shfl_xor_sync(all_lanes, x, 1));
+    return max(x, __shfl_xor_sync(all_lanes, x, 2));
+}
+template <class X>
+__device__ __forceinline__ X quad_sum(X x) {
+    x += __shfl_xor_sync(all_lanes, x, 1);
+    return x + __shfl_xor_sync(all_lanes, x, 2);
+}

@@ -1,0 +1,87 @@
+/* Small dense products for tiles that fit in the first two caches: the inner loop of attention, of the gate, and of
+   `linear` where there is no BLAS. CPU only.
+
+   Math     C (m,n) = A (m,k) · B (k,n), or += with add
+   Shapes   c (m, n) rows ldc apart · a element (i,p) at a[i*ar + p*ac], so a transposed A costs nothing ·
+            b (k, n) rows ldb apart. c does not alias a or b.
+   Needs    n a multiple of lanes<A>: pad rows of b and c with anything
+   Cost     2*m*n*k flop. A block of up to 8 rows x 2 vectors of C stays in registers over the whole sum, so each
+            step of k is 2 loads of B, 8 broadcasts of A and 16 fused multiply-adds.
+   Order    c[i][j] is summed over p = 0, 1, ..., k-1, whatever m and n are */
+#pragma once
+#include "moba/core/base.h"
+
+#if defined(__AVX512F__)
+constexpr int vector_bytes = 64;
+#elif defined(__AVX__)
+constexpr int vector_bytes = 32;
+#else
+constexpr int vector_bytes = 16;  // SSE2, NEON
+#endif
+
+template <class A>
+constexpr int lanes = vector_bytes / (int)sizeof(A);
+
+/* A SIMD register of A that loads from any address. */
+template <class A>
+struct Vector;
+template <>
+struct Vector<float> {
+    typedef float type __attribute__((vector_size(vector_bytes), aligned(4), may_alias));
+};
+template <>
+struct Vector<double> {
+    typedef double type __attribute__((vector_size(vector_bytes), aligned(8), may_alias));
+};
+
+#if defined(__clang__)
+#define UNROLL _Pragma("unroll")
+#else
+#define UNROLL _Pragma("GCC unroll 16")
+#endif
+
+// One block of C: MR rows, NV vectors wide.
+template <class A, int MR, int NV>
+inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k,
+                       bool add) {
+    using V = typename Vector<A>::type;
+    V sum[MR][NV];
+    UNROLL for (int i = 0; i < MR; i++) {
+        UNROLL for (int j = 0; j < NV; j++) {
+            sum[i][j] = add ? *(const V*)(c + i * ldc + j * lanes<A>) : V{};
+        }
+    }
+    for (int p = 0; p < k; p++) {
+        V row[NV];
+        UNROLL for (int j = 0; j < NV; j++) { row[j] = *(const V*)(b + p * ldb + j * lanes<A>); }
+        UNROLL for (int i = 0; i < MR; i++) {
+            const A x = a[i * ar + p * ac];
+            UNROLL for (int j = 0; j < NV; j++) { sum[i][j] += x * row[j]; }
+        }
+    }
+    UNROLL for (int i = 0; i < MR; i++) {
+        UNROLL for (int j = 0; j < NV; j++) { *(V*)(c + i * ldc + j * lanes<A>) = sum[i][j]; }
+    }
+}
+
+// A column of C, NV vectors wide: blocks of MR rows, the rest in a block of its own height.
+template <class A, int MR, int NV>
+inline void tile_rows(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m,
+                      int k, bool add) {
+    int i = 0;
+    for (; i + MR <= m; i += MR) {
+        tile_block<A, MR, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, k, add);
+    }
+    if constexpr (MR > 1) {
+        if (i < m) { tile_rows<A, MR / 2, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, m - i, k, add); }
+    }
+}
+
+template <class A>
+void tile_matmul(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m, int n,
+                 int k, bool add = false) {
+    constexpr int MR = vector_bytes == 64 ? 8 : 4, W = lanes<A>;
+    int j = 0;
+    for (; j + 2 * W <= n; j += 2 * W) { tile_rows<A, MR, 2>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
+    for (; j < n; j += W) { tile_rows<A, MR, 1>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
+}

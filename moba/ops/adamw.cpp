@@ -1,0 +1,68 @@
+#include "moba/ops/adamw.h"
+#include "moba/core/parallel.h"
+#include <algorithm>
+
+static const size_t chunk = 4096;
+
+template <class A>
+size_t grad_norm_workspace_bytes(size_t n) {
+    return ceil_div(n, chunk) * sizeof(double);
+}
+
+template <class A>
+void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
+    REQUIRE(grad_norm_workspace_bytes<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    double* partial = (double*)ctx.workspace;
+    parallel_ranges(n, chunk, [&](size_t b, size_t e) {
+        double sum = 0;
+#pragma omp simd reduction(+ : sum)
+        for (size_t i = b; i < e; i++) { sum += (double)g[i] * g[i]; }
+        partial[b / chunk] = sum;
+    });
+    double sum = 0;
+    for (size_t c = 0; c < ceil_div(n, chunk); c++) { sum += partial[c]; }
+    *norm = (A)std::sqrt(sum);
+}
+
+template <class E>
+void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state,
+               AdamWShape s) {
+    using A = acc_t<E>;
+    if (!std::isfinite(*norm)) { return; }
+    const A scale = s.clip > 0 ? std::min(A(1), A(s.clip) / (*norm + A(1e-6))) : A(1);
+    const A b1 = (A)s.beta1, b2 = (A)s.beta2, eps = (A)s.eps;
+    const A rest1 = A(1 - s.beta1), rest2 = A(1 - s.beta2);  // 1 - 0.999f would be off by 1e-5
+    const A correct1 = A(1 / (1 - std::pow(s.beta1, state->step)));
+    const A correct2 = A(1 / (1 - std::pow(s.beta2, state->step)));
+    for (int r = 0; r < num_ranges; r++) {
+        const ParamRange& range = ranges[r];
+        REQUIRE(range.begin + range.count <= s.n, "range %d ends at %zu of %zu", r, range.begin + range.count,
+                s.n);
+        const A lr = A(state->learning_rate * range.lr_factor), decay = A(range.decay);
+        parallel_ranges(range.count, chunk, [&](size_t b, size_t e) {
+#pragma omp simd
+            for (size_t i = range.begin + b; i < range.begin + e; i++) {
+                const A grad = g[i] * scale;
+                m[i] = b1 * m[i] + rest1 * grad;
+                v[i] = b2 * v[i] + rest2 * grad * grad;
+                w[i] -= lr * (m[i] * correct1 / (std::sqrt(v[i] * correct2) + eps) + decay * w[i]);
+            }
+            if (w_low) {
+                for (size_t i = range.begin + b; i < range.begin + e; i++) { w_low[i] = E(w[i]); }
+            }
+        });
+    }
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void adamw_cpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*,                \
+                            const acc_t<E>*, const ParamRange*, int, const StepState*, AdamWShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+template void grad_norm_cpu(const Ctx&, float*, const float*, size_t);
+template void grad_norm_cpu(const Ctx&, double*, const double*, size_t);
+template size_t grad_norm_workspace_bytes<float>(size_t);
+template size_t grad_norm_workspace_bytes<double>(size_t);

@@ -1,0 +1,163 @@
+/* AdamW and the global norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
+#include "moba/ops/adamw.h"
+#include "moba/core/device.cuh"
+
+static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
+constexpr int at_once = 4;      // elements of a thread of AdamW that it loads before it uses the first
+constexpr int in_flight = 8;    // loads of a thread for the norm before it uses the first
+
+/* partial[b] = sum of g^2 over a chunk, in double
+   Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
+   Memory   coalesced; a thread loads 8 elements before it adds the first
+   Sync     a barrier after every step of the tree, which adds in the same order whatever comes first */
+__global__ static void square_sum_kernel(double* partial, const float* g, size_t n) {
+    __shared__ double sum[256];
+    const size_t begin = (size_t)blockIdx.x * chunk;
+    const int end = (int)min((size_t)chunk, n - begin);
+    double mine = 0;
+    for (int i = threadIdx.x; i < end; i += in_flight * blockDim.x) {
+        float x[in_flight];
+#pragma unroll
+        for (int j = 0; j < in_flight; j++) {
+            const int at = i + j * blockDim.x;
+            x[j] = at < end ? g[begin + at] : 0.f;
+        }
+#pragma unroll
+        for (int j = 0; j < in_flight; j++) { mine += (double)x[j] * x[j]; }
+    }
+    sum[threadIdx.x] = mine;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) { partial[blockIdx.x] = sum[0]; }
+}
+
+/* norm = sqrt of the sum of the partial sums
+   Maps     one block of 1024 threads, a thread -> every 1024th partial sum
+   Memory   as above. No other block runs while this one waits, so it has 8192 loads in flight
+   Sync     as above */
+__global__ static void norm_kernel(float* norm, const double* partial, int count) {
+    __shared__ double sum[1024];
+    double mine = 0;
+    for (int i = threadIdx.x; i < count; i += in_flight * blockDim.x) {
+        double x[in_flight];
+#pragma unroll
+        for (int j = 0; j < in_flight; j++) {
+            const int at = i + j * blockDim.x;
+            x[j] = at < count ? partial[at] : 0.0;
+        }
+#pragma unroll
+        for (int j = 0; j < in_flight; j++) { mine += x[j]; }
+    }
+    sum[threadIdx.x] = mine;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
+        __syncthreads();
+    }
+    if (threadIdx.x == 0) { *norm = (float)sqrt(sum[0]); }
+}
+
+struct AdamWStep {
+    float b1, b2, rest1, rest2, eps, clip;
+    double log_beta1, log_beta2;
+};
+
+/* 1 / (1 - beta^step). beta^step = e^(step log beta), so the difference is -expm1f(step log beta):
+   no power in double is needed, and no digits are lost where beta^step is near 1. Relative error
+   at most 3e-7. */
+__device__ static float correction(double log_beta, const StepState* state) {
+    return -1 / expm1f((float)(state->step * log_beta));
+}
+
+/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped.
+            The range where the chunk begins is found by all threads together, each looking at
+            every 256th. With bisection each load would wait for the one before
+   Memory   coalesced, each number read and written once, 16 loads of a thread in flight; the step,
+            the norm and the ranges come from device memory, so that a captured step can be replayed
+   Sync     one barrier after the thread that has found the range has written it */
+template <class E>
+__global__ void __launch_bounds__(256, 4)
+    adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m, float* __restrict__ v,
+                 const float* __restrict__ g, const float* __restrict__ norm,
+                 const ParamRange* __restrict__ ranges, int num_ranges, const StepState* __restrict__ state,
+                 size_t n, AdamWStep s) {
+    __shared__ int first;  // the last range that begins at or before the chunk; range 0 where none does
+    if (!isfinite(*norm)) { return; }
+    const size_t begin = (size_t)blockIdx.x * chunk, end = min(n, begin + chunk);
+    for (int r = threadIdx.x; r < num_ranges; r += blockDim.x) {
+        const bool begun = r == 0 || ranges[r].begin <= begin;
+        if (begun && (r + 1 == num_ranges || ranges[r + 1].begin > begin)) { first = r; }  // one thread
+    }
+    const float scale = s.clip > 0 ? fminf(1.f, s.clip / (*norm + 1e-6f)) : 1.f;
+    const float correct1 = correction(s.log_beta1, state), correct2 = correction(s.log_beta2, state);
+    __syncthreads();
+    int at = first;
+    for (size_t i0 = begin + threadIdx.x; i0 < end; i0 += at_once * blockDim.x) {
+        float grads[at_once], means[at_once], squares[at_once], weights[at_once];
+#pragma unroll
+        for (int j = 0; j < at_once; j++) {
+            size_t i = i0 + j * blockDim.x;
+            if (i >= end) { i = i0; }  // again the first, for a branch would make the loads wait
+            grads[j] = g[i], means[j] = m[i], squares[j] = v[i], weights[j] = w[i];
+        }
+#pragma unroll
+        for (int j = 0; j < at_once; j++) {
+            const size_t i = i0 + j * blockDim.x;
+            if (i >= end) { break; }
+            while (at + 1 < num_ranges && ranges[at + 1].begin <= i) { at++; }
+            const ParamRange range = ranges[at];
+            if (i < range.begin || i >= range.begin + range.count) { continue; }
+            const float lr = (float)(state->learning_rate * range.lr_factor), grad = grads[j] * scale;
+            const float mean = s.b1 * means[j] + s.rest1 * grad,
+                        square = s.b2 * squares[j] + s.rest2 * grad * grad;
+            float weight = weights[j];
+            weight -= lr * (mean * correct1 / (sqrtf(square * correct2) + s.eps) + range.decay * weight);
+            m[i] = mean;
+            v[i] = square;
+            w[i] = weight;
+            if (w_low) { w_low[i] = E(weight); }
+        }
+    }
+}
+
+template <class A>
+size_t grad_norm_workspace_bytes_gpu(size_t n) {
+    return ceil_div(n, (size_t)chunk) * sizeof(double);
+}
+
+template <class A>
+void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
+    REQUIRE(grad_norm_workspace_bytes_gpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
+    choose_version(ctx, 1);
+    double* partial = (double*)ctx.workspace;
+    const unsigned chunks = blocks_for(n, chunk);
+    launch(square_sum_kernel, chunks, 256, 0, ctx.stream, partial, g, n);
+    LAUNCHED(ctx);
+    launch(norm_kernel, 1, 1024, 0, ctx.stream, norm, partial, (int)chunks);
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, const acc_t<E>* g,
+               const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState* state,
+               AdamWShape s) {
+    REQUIRE(num_ranges >= 1, "%d ranges", num_ranges);
+    choose_version(ctx, 1);
+    const AdamWStep step{(float)s.beta1, (float)s.beta2, (float)(1 - s.beta1), (float)(1 - s.beta2),
+                         (float)s.eps,   (float)s.clip,  std::log(s.beta1),    std::log(s.beta2)};
+    launch(adamw_kernel<E>, blocks_for(s.n, chunk), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
+           num_ranges, state, s.n, step);
+    LAUNCHED(ctx);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void adamw_gpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*,                \
+                            const acc_t<E>*, const ParamRange*, int, const StepState*, AdamWShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+template void grad_norm_gpu(const Ctx&, float*, const float*, size_t);
+template size_t grad_norm_workspace_bytes_gpu<float>(size_t);

@@ -1,0 +1,86 @@
+#include "moba/ops/linear.h"
+#include "moba/core/matmul.h"
+#include "moba/core/parallel.h"
+#include <algorithm>
+
+// Hands out the tiles of a (rows, cols) result, f(row, height, column, width, thread).
+template <class F>
+static void for_tiles(int rows, int cols, F f) {
+    const int down = ceil_div(rows, matmul_m), across = ceil_div(cols, matmul_n);
+    parallel_for((size_t)down * across, [&](size_t i, int thread) {
+        const int r = (int)(i / across) * matmul_m, c = (int)(i % across) * matmul_n;
+        f(r, std::min(matmul_m, rows - r), c, std::min(matmul_n, cols - c), thread);
+    });
+}
+
+template <class E>
+static acc_t<E>* scratch_of(const Ctx& ctx, int thread) {
+    return thread_scratch<acc_t<E>>(ctx, matmul_scratch * sizeof(acc_t<E>), thread);
+}
+
+// How many pieces the rows of dw's sum are cut into: enough for all cores also where dw is a single tile.
+static int weight_splits(LinearShape s) {
+    const int tiles = ceil_div(s.O, matmul_m) * ceil_div(s.I, matmul_n);
+    return std::max(1, std::min(32 / tiles, s.M / 512));
+}
+
+template <class E>
+size_t linear_workspace_bytes(LinearShape s) {
+    const int splits = weight_splits(s);
+    const size_t partials = splits > 1 ? (size_t)splits * s.O * s.I : 0;
+    return (max_threads() * matmul_scratch + partials) * sizeof(acc_t<E>);
+}
+
+template <class E, class Out>
+void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearShape s) {
+    for_tiles(s.M, s.O, [&](int m, int rows, int o, int cols, int thread) {
+        matmul_tile<E, Out>(y + (size_t)m * s.O + o, s.O, x + (size_t)m * s.I, s.I, 1, w + (size_t)o * s.I, 1,
+                            s.I, rows, cols, s.I, false, scratch_of<E>(ctx, thread));
+    });
+}
+
+template <class E>
+void linear_backward_input_cpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s, bool add) {
+    for_tiles(s.M, s.I, [&](int m, int rows, int i, int cols, int thread) {
+        matmul_tile<E, E>(dx + (size_t)m * s.I + i, s.I, dy + (size_t)m * s.O, s.O, 1, w + i, s.I, 1, rows,
+                          cols, s.O, add, scratch_of<E>(ctx, thread));
+    });
+}
+
+template <class E>
+void linear_backward_weight_cpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const E* x, LinearShape s) {
+    using A = acc_t<E>;
+    const int splits = weight_splits(s), step = ceil_div(s.M, splits);
+    const int down = ceil_div(s.O, matmul_m), across = ceil_div(s.I, matmul_n);
+    A* partials = (A*)ctx.workspace + max_threads() * matmul_scratch;
+    const size_t size = (size_t)s.O * s.I;
+    parallel_for((size_t)splits * down * across, [&](size_t item, int thread) {
+        const int split = (int)(item / (down * across)), tile = (int)(item % (down * across));
+        const int o = tile / across * matmul_m, i = tile % across * matmul_n;
+        const int m = std::min(split * step, s.M), rows = std::min(step, s.M - m);
+        A* out = (splits > 1 ? partials + split * size : dw) + (size_t)o * s.I + i;
+        if (rows > 0) {
+            matmul_tile<E, A>(out, s.I, dy + (size_t)m * s.O + o, 1, s.O, x + (size_t)m * s.I + i, s.I, 1,
+                              std::min(matmul_m, s.O - o), std::min(matmul_n, s.I - i), rows, splits == 1,
+                              scratch_of<E>(ctx, thread));
+        }
+    });
+    if (splits == 1) { return; }
+    const int used = ceil_div(s.M, step);
+    parallel_ranges(size, 4096, [&](size_t b, size_t e) {
+        for (int split = 0; split < used; split++) {
+            const A* p = partials + split * size;
+            for (size_t i = b; i < e; i++) { dw[i] += p[i]; }
+        }
+    });
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void linear_forward_cpu(const Ctx&, E*, const E*, const E*, LinearShape);                       \
+    template void linear_backward_input_cpu(const Ctx&, E*, const E*, const E*, LinearShape, bool);          \
+    template void linear_backward_weight_cpu(const Ctx&, acc_t<E>*, const E*, const E*, LinearShape);        \
+    template size_t linear_workspace_bytes<E>(LinearShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)
+template void linear_forward_cpu(const Ctx&, float*, const bf16*, const bf16*, LinearShape);

@@ -1,0 +1,258 @@
+/* Softmax cross-entropy on the GPU. Contract: loss.h; definition: loss.cpp. */
+#include "moba/core/device.cuh"
+#include "moba/ops/loss.h"
+
+static const int large_row = 8192;  // logits from which on a row gets 1024 threads
+
+/* Maps     a thread -> a row of logits. Version 1: loss.cpp, row by row; one thread adds the whole row, so in double */
+template <class E>
+__global__ void loss_kernel1(float* loss, int* correct, E* dz, const float* z, const int* target,
+                             const StepState* state, LossShape s) {
+    const int m = blockIdx.x * blockDim.x + threadIdx.x;
+    if (m >= s.M) { return; }
+    const float* row = z + (size_t)m * s.V;
+    const int wanted = target[m];
+    if (wanted == ignored) {
+        loss[m] = 0;
+        correct[m] = 0;
+        for (int v = 0; dz && v < s.V; v++) { dz[(size_t)m * s.V + v] = E(0.f); }
+        return;
+    }
+    int best = 0;
+    for (int v = 1; v < s.V; v++) {
+        if (row[v] > row[best]) { best = v; }
+    }
+    double sum = 0;
+    const float top = row[best];
+    for (int v = 0; v < s.V; v++) { sum += expf(row[v] - top); }
+    correct[m] = best == wanted;
+    loss[m] = (float)log(sum) + top - row[wanted];
+    const float scale = (float)state->loss_scale, share = (float)(1 / sum);
+    for (int v = 0; dz && v < s.V; v++) {
+        const float p = expf(row[v] - top) * share;
+        dz[(size_t)m * s.V + v] = E((v == wanted ? p - 1 : p) * scale);
+    }
+}
+
+// The largest value so far, where it is, and the sum of e^(z - top). Merging is in fixed order, ties go to the lower index.
+struct Running {
+    float top, sum;
+    int best;
+};
+__device__ static Running merge(Running a, Running b) {
+    const float top = fmaxf(a.top, b.top);
+    const bool first = a.top > b.top || (a.top == b.top && a.best < b.best);
+    return {top,
+            (a.top == top ? a.sum : a.sum * expf(a.top - top)) +
+                (b.top == top ? b.sum : b.sum * expf(b.top - top)),
+            first ? a.best : b.best};
+}
+
+// Of a warp, in every lane.
+__device__ static Running merge_warp(Running r) {
+    for (int bits = 1; bits < warp_size; bits *= 2) {
+        r = merge(r, {__shfl_xor_sync(all_lanes, r.top, bits), __shfl_xor_sync(all_lanes, r.sum, bits),
+                      __shfl_xor_sync(all_lanes, r.best, bits)});
+    }
+    return r;
+}
+
+/* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th) logit
+   Memory   one coalesced read of the row for top and sum together, one for the gradient, from L2 while the rows in flight fit there:
+            fewer rows at once with 1024 threads; Running per warp in shared memory
+   Sync     one barrier between the warps' results and their merging, which every warp does for itself
+   Differs  from 1: the block shares a row; maximum and sum in one pass (running softmax)
+   In place dz may be z: a thread reads its logit before it writes there, and z[target] is read before the barrier */
+template <class E>
+__global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, E* dz, const float* z,
+                                                     const int* target, const StepState* state, LossShape s) {
+    __shared__ Running of_warp[1024 / warp_size];
+    const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    const float* row = z + (size_t)m * s.V;
+    const int wanted = target[m];
+    if (wanted == ignored) {  // the whole block
+        if (threadIdx.x == 0) {
+            loss[m] = 0;
+            correct[m] = 0;
+        }
+        for (int v = threadIdx.x; dz && v < s.V; v += blockDim.x) { dz[(size_t)m * s.V + v] = E(0.f); }
+        return;
+    }
+    Running r{-INFINITY, 0, s.V};
+    for (int v = threadIdx.x; v < s.V; v += blockDim.x) {
+        const float x = row[v];
+        if (x > r.top) {
+            r = {x, r.sum * expf(r.top - x) + 1, v};
+        } else if (x != -INFINITY) {  // true for NaN, which must not get lost
+            r.sum += expf(x - r.top);
+        }
+    }
+    const float at_target = row[wanted];
+    r = merge_warp(r);
+    if (lane == 0) { of_warp[warp] = r; }
+    __syncthreads();
+    r = merge_warp(lane < (int)blockDim.x / warp_size ? of_warp[lane] : Running{-INFINITY, 0, s.V});
+    if (threadIdx.x == 0) {
+        correct[m] = r.best == wanted;
+        loss[m] = logf(r.sum) + r.top - at_target;
+    }
+    const float scale = (float)state->loss_scale, share = 1 / r.sum;
+    for (int v = threadIdx.x; dz && v < s.V; v += blockDim.x) {
+        const float p = expf(row[v] - r.top) * share;
+        dz[(size_t)m * s.V + v] = E((v == wanted ? p - 1 : p) * scale);
+    }
+}
+
+/* A thread's share of a row: the largest logit so far, the sum of e^(z - top), and whether the target
+   has lost: some logit is larger, or equal with a lower index. So no index has to be kept. */
+struct Share {
+    float top, sum;
+    bool lost;
+};
+
+/* What exponentials are relative to: the largest logit. Where all are -inf it is 0, so that their sum
+   is 0 and not NaN. */
+__device__ static float base_of(float top) { return top == -INFINITY ? 0.f : top; }
+
+/* N more logits: the first four have the indices from v on, the next four are `apart` later. */
+template <int N>
+__device__ Share add_logits(Share r, const float (&x)[N], int v, int apart, float at_target, int wanted) {
+    float top = x[0];
+#pragma unroll
+    for (int j = 1; j < N; j++) { top = fmaxf(top, x[j]); }
+    if (!r.lost && top >= at_target) {
+#pragma unroll
+        for (int j = 0; j < N; j++) {
+            r.lost |= (x[j] > at_target) | ((x[j] == at_target) & (v + j / 4 * apart + j % 4 < wanted));
+        }
+    }
+    top = fmaxf(r.top, top);
+    const float base = base_of(top);
+    float sum = r.sum * expf(r.top - base);
+#pragma unroll
+    for (int j = 0; j < N; j++) { sum += expf(x[j] - base); }
+    return {top, sum, r.lost};
+}
+
+// Of a warp, in every lane.
+__device__ static Share merge_warp(Share r) {
+    float top = r.top;
+    for (int bits = warp_size / 2; bits > 0; bits /= 2) {
+        top = fmaxf(top, __shfl_xor_sync(all_lanes, top, bits));
+    }
+    return {top, warp_sum(r.sum * expf(r.top - base_of(top))), __ballot_sync(all_lanes, r.lost) != 0};
+}
+
+/* Packs of four logits, every threads-th from `pack` on: `batch` loads in flight. Instead of a pack
+   after the last one the first is loaded again, because a branch would make the loads wait. */
+constexpr int batch = 4;
+template <int threads>
+__device__ void load_logits(float (&x)[4 * batch], const float* z, int pack, int packs) {
+#pragma unroll
+    for (int b = 0; b < batch; b++) {
+        const int at = pack + b * threads;
+        const Pack<float, 4> four = load_pack<float, 4>(z + 4 * (size_t)(at < packs ? at : pack));
+#pragma unroll
+        for (int j = 0; j < 4; j++) { x[4 * b + j] = four.at[j]; }
+    }
+}
+
+/* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th)
+            pack of 4 logits. A row may begin and end anywhere: up to 3 logits before the first whole
+            pack, and up to 3 after the last, belong to one thread each
+   Memory   16-byte loads, 4 of a thread in flight, in both passes; dz is stored in packs of 4.
+            1024 threads of more than 32 registers: an SM has one row at a time. With V = 50304 the
+            132 rows of an H100 are 27 MB, and its L2 (50 MB) keeps them until they are read again
+   Sync     one barrier between the warps' results and their merging, which every warp does for itself
+   Differs  from 2: packs; the largest of 16 logits is found before their exponentials are added, so
+            there is one exponential for each logit, and no branch
+   In place dz may be z: a thread reads its logits before it writes there, and z[target] is read before the barrier
+   Needs    16-byte aligned z and dz; any V */
+template <class E, int threads>
+__global__ void __launch_bounds__(threads)
+    loss_kernel3(float* loss, int* correct, E* dz, const float* z, const int* target, const StepState* state,
+                 LossShape s) {
+    __shared__ Share of_warp[threads / warp_size];
+    const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
+    const size_t row = (size_t)m * s.V;
+    const int head = min(s.V, (int)((4 - row % 4) % 4)), packs = (s.V - head) / 4, tail = head + 4 * packs;
+    // The single logit of this thread, if it is one of V: of the head, else of the tail.
+    const int edge = (int)threadIdx.x < head ? (int)threadIdx.x : tail + (int)threadIdx.x - head;
+    const float* first = z + row + head;
+    // Indexed by packs: nvcc would split the stores of store_pack(dz + ...).
+    Pack<E, 4>* out = (Pack<E, 4>*)(dz ? dz + row + head : nullptr);
+    const int wanted = target[m];
+    if (wanted == ignored) {  // the whole block
+        if (threadIdx.x == 0) {
+            loss[m] = 0;
+            correct[m] = 0;
+        }
+        if (!dz) { return; }
+        if (edge < s.V) { dz[row + edge] = E(0.f); }
+        for (int p = threadIdx.x; p < packs; p += threads) { out[p] = round_pack<E>(Pack<float, 4>{}); }
+        return;
+    }
+    const float at_target = z[row + wanted];
+    const float at_edge[1] = {edge < s.V ? z[row + edge] : -INFINITY};
+    Share r{-INFINITY, 0, false};
+    for (int p = threadIdx.x; p < packs; p += batch * threads) {
+        float x[4 * batch];
+        load_logits<threads>(x, first, p, packs);
+#pragma unroll
+        for (int j = 4; j < 4 * batch; j++) {
+            if (p + j / 4 * threads >= packs) { x[j] = -INFINITY; }  // adds nothing
+        }
+        r = add_logits(r, x, head + 4 * p, 4 * threads, at_target, wanted);
+    }
+    r = merge_warp(add_logits(r, at_edge, edge, 0, at_target, wanted));
+    if (lane == 0) { of_warp[warp] = r; }
+    __syncthreads();
+    r = merge_warp(lane < threads / warp_size ? of_warp[lane] : Share{-INFINITY, 0, false});
+    if (threadIdx.x == 0) {
+        correct[m] = at_target == r.top && !r.lost;
+        loss[m] = logf(r.sum) + r.top - at_target;
+    }
+    if (!dz) { return; }
+    const float scale = (float)state->loss_scale, share = scale / r.sum, base = base_of(r.top);
+    const auto gradient = [=](float x, int v) {
+        return fmaf(expf(x - base), share, v == wanted ? -scale : 0.f);
+    };
+    if (edge < s.V) { dz[row + edge] = E(gradient(at_edge[0], edge)); }
+    for (int p = threadIdx.x; p < packs; p += batch * threads) {
+        float x[4 * batch];
+        load_logits<threads>(x, first, p, packs);
+#pragma unroll
+        for (int b = 0; b < batch; b++) {
+            const int at = p + b * threads;
+            if (at >= packs) { break; }
+            Pack<float, 4> d;
+#pragma unroll
+            for (int j = 0; j < 4; j++) { d.at[j] = gradient(x[4 * b + j], head + 4 * at + j); }
+            out[at] = round_pack<E>(d);
+        }
+    }
+}
+
+template <class E>
+void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
+                               const int* target, const StepState* state, LossShape s) {
+    const int threads = 256, version = choose_version(ctx, packable<acc_t<E>>(4, {z, dz}) ? 3 : 2);
+    if (version == 1) {
+        launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z,
+               target, state, s);
+    } else if (version == 2) {
+        launch(loss_kernel2<E>, s.M, s.V < large_row ? threads : 1024, 0, ctx.stream, loss, correct, dz, z,
+               target, state, s);
+    } else if (s.V < large_row) {
+        launch(loss_kernel3<E, 256>, s.M, 256, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+    } else {
+        launch(loss_kernel3<E, 1024>, s.M, 1024, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+    }
+    LAUNCHED(ctx);
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void loss_forward_backward_gpu(const Ctx&, acc_t<E>*, int*, E*, const acc_t<E>*, const int*,    \
+                                            const StepState*, LossShape);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,44 @@
+#include "moba/ops/residual.h"
+#include "moba/core/parallel.h"
+#include "moba/core/philox.h"
+#include <algorithm>
+
+// f(i, factor) with factor = 0 where element i is dropped, 1/(1-p) where it is kept.
+template <class A, class F>
+static void masked(const StepState* state, DropoutShape s, F f) {
+    REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
+    const uint32_t threshold = (uint32_t)((double)s.p * 4294967296.0);
+    const A keep = A(1 / (1 - (double)s.p));
+    parallel_ranges(s.n, 8192, [&](size_t b, size_t e) {
+        if (s.p == 0) {
+            for (size_t i = b; i < e; i++) { f(i, A(1)); }
+            return;
+        }
+        for (size_t i = b; i < e; i += 4) {
+            const Philox4 r = philox(state->seed, (uint32_t)(i / 4), state->step, state->micro_batch,
+                                     8 * s.layer + (int)s.site);
+            for (size_t j = i; j < std::min(i + 4, e); j++) {
+                f(j, r.word[j - i] >= threshold ? keep : A(0));
+            }
+        }
+    });
+}
+
+template <class E>
+void residual_forward_cpu(const Ctx&, E* y, const E* x, const E* b, const StepState* state, DropoutShape s) {
+    using A = acc_t<E>;
+    masked<A>(state, s, [=](size_t i, A factor) { y[i] = E((x ? A(x[i]) : A(0)) + factor * A(b[i])); });
+}
+
+template <class E>
+void residual_backward_cpu(const Ctx&, E* db, const E* dy, const StepState* state, DropoutShape s) {
+    using A = acc_t<E>;
+    masked<A>(state, s, [=](size_t i, A factor) { db[i] = E(factor * A(dy[i])); });
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void residual_forward_cpu(const Ctx&, E*, const E*, const E*, const StepState*, DropoutShape);  \
+    template void residual_backward_cpu(const Ctx&, E*, const E*, const StepState*, DropoutShape);
+INSTANTIATE(double)
+INSTANTIATE(float)
+INSTANTIATE(bf16)

@@ -1,0 +1,40 @@
+/* The mask of dropout.h for kernels: the factors of neighbouring elements. Included by .cu files only. */
+#pragma once
+#include "moba/core/device.cuh"
+#include "moba/ops/residual.h"
+#include "moba/core/philox.h"
+
+struct Mask {
+    uint32_t threshold;  // 0: nothing is dropped, nothing is drawn
+    float keep;
+    uint32_t site;  // the last counter word
+};
+
+inline Mask mask_of(DropoutShape s) {
+    REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
+    return {(uint32_t)((double)s.p * 4294967296.0), (float)(1 / (1 - (double)s.p)),
+            (uint32_t)(8 * s.layer + (int)s.site)};
+}
+
+/* x + mask b / (1-p) for the N elements from i on; without x: mask b / (1-p). N = 1 uses one of the four words drawn; N and i
+   multiples of 4 use all. The fused multiply-add is spelt out: whoever adds, the bits are the same. */
+template <class E, int N>
+__device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state, const Mask& mask) {
+    constexpr int words = N < 4 ? N : 4;
+    const Pack<E, N> branch = load_pack<E, N>(b + i);
+    Pack<E, N> base;
+    if (x) { base = load_pack<E, N>(x + i); }
+    Pack<float, N> sum;
+    for (int j = 0; j < N; j += words) {
+        Philox4 r;
+        if (mask.threshold) {
+            r = philox(state->seed, (uint32_t)((i + j) / 4), state->step, state->micro_batch, mask.site);
+        }
+        for (int k = 0; k < words; k++) {
+            const int word = N < 4 ? (int)(i % 4) : k;
+            const float keep = !mask.threshold ? 1.f : r.word[word] >= mask.threshold ? mask.keep : 0.f;
+            sum.at[j + k] = fmaf(keep, (float)branch.at[j + k], x ? (float)base.at[j + k] : 0.f);
+        }
+    }
+    return round_pack<E>(sum);
+}

@@ -1,0 +1,12 @@
+/* The tests of kernels need a GPU, real or simulated. Exit status 77: SKIPPED, there is none. */
+#include "moba/op_table.h"
+#include <gtest/gtest.h>
+
+int main(int argc, char** argv) {
+    testing::InitGoogleTest(&argc, argv);
+    if (!gpu_problem().empty()) {
+        std::printf("SKIPPED: no GPU: %s\n", gpu_problem().c_str());
+        return 77;
+    }
+    return RUN_ALL_TESTS();
+}

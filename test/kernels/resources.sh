@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# resources.sh VERSION TOOL KERNEL_TEST LAUNCHES OBJECT...: registers, shared memory and occupancy of every kernel, against
+# test/kernels/resources.txt. VERSION: of nvcc; LAUNCHES: what SIMT_RECORD left of a run of KERNEL_TEST; OBJECT.ptxas: test/kernels/ptxas.sh.
+# Exit status 77: SKIPPED.
+set -euo pipefail
+export LC_ALL=C
+toolkit="nvcc $1" tool=$2 program=$3 launches=$4
+shift 4
+table=$(dirname "$0")/resources.txt new=$launches.txt
+if [ "$(head -n 1 "$table" | grep -o '^nvcc [^ ;]*')" != "$toolkit" ]; then
+    echo "SKIPPED: the table is not of $toolkit: $(head -n 1 "$table")"
+    exit 77
+fi
+join -o 1.2,1.3,2.2 <(sort "$launches") <(nm "$program" | awk '{ print $1, $3 }' | sort) | c++filt -p > "$launches.named"
+cat "${@/%/.ptxas}" | c++filt -p > "$launches.ptxas"
+{
+    echo "$toolkit; launches: the largest of kernel_test, shared memory first; shared memory in bytes"
+    echo "arch   registers  static  dynamic  threads   occ.  kernel"
+    "$tool" "$launches.named" "$launches.ptxas" | sort -k7 -k1
+} > "$new"
+for arch in sm_80 sm_90a; do
+    if ! grep -q "^$arch " "$new"; then
+        echo "SKIPPED: the kernels were not compiled for $arch (MOBA_ARCHS)"
+        exit 77
+    fi
+done
+if ! diff -u "$table" "$new"; then
+    echo "The kernels take other resources than test/kernels/resources.txt says. If that is meant: cp $new $table"
+    exit 1
+fi

@@ -1,0 +1,552 @@
+/* Every kernel against the CPU, every version, both element types; sizes that fit a pack and sizes that do not. */
+#include "moba/ops/adamw.h"
+#include "moba/ops/residual.h"
+#include "moba/ops/embedding.h"
+#include "moba/ops/key_conv.h"
+#include "moba/ops/linear.h"
+#include "moba/ops/loss.h"
+#include "moba/ops/swiglu.h"
+#include "moba/ops/norm.h"
+#include "moba/ops/qkv.h"
+#include "moba/ops/rope.h"
+#include "moba/ops/rows.h"
+#include "test/support/kernel_case.h"
+
+namespace {
+
+using namespace kernel_case;
+
+template <class R>
+using element = typename std::decay_t<R>::E;
+template <class R>
+using wide = typename std::decay_t<R>::A;
+
+// Positions of packed sequences: 0.. again and again.
+std::vector<int> positions(int M, int length) {
+    std::vector<int> p;
+    for (int m = 0; m < M; m++) { p.push_back(m % length); }
+    return p;
+}
+
+TEST(Kernels, Rope) {
+    for (const auto& [s, versions] :
+         {std::pair{RopeShape{5, 3, 6}, 1},
+          {{70, 2, 64}, 2},
+          {{33, 1, 16}, 2},
+          {{1, 1, 2}, 1},
+          {{3, 70, 64}, 2},     // more heads than a block has
+          {{150, 1, 2}, 1}}) {  // 64 tokens in a block, though it could have 256 threads
+        for (bool backward : {false, true}) {
+            expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& room) {
+                using E = element<decltype(room)>;
+                using A = wide<decltype(room)>;
+                const size_t n = (size_t)s.M * s.H * s.D;
+                std::vector<double> f;
+                for (int i = 0; i < s.D / 2; i++) { f.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
+                std::vector<A> table(rope_table_size(70000, s.D));
+                rope_fill_table(table.data(), f, 70000);
+                std::vector<int> position = positions(s.M, 50);
+                position[0] = 69999;
+                E* y = room.template output<E>("y", n);
+                const E* x = room.input(n, 1);
+                const int* at = room.constant(position);
+                const A* angles = room.constant(table);
+                if (backward) {
+                    CALL(rope_backward, E, y, x, at, angles, s);
+                } else {
+                    CALL(rope_forward, E, y, x, at, angles, s);
+                }
+            });
+        }
+    }
+}
+
+// Rotated and not, grouped heads, sizes of version 1 alone; joined again.
+TEST(Kernels, Qkv) {
+    for (const auto& [s, versions] : {std::pair{QkvShape{5, 3, 1, 6, true, true}, 1},
+                                      {QkvShape{70, 4, 2, 64, true, true}, 2},
+                                      {QkvShape{33, 2, 2, 16, false, false}, 2},
+                                      {QkvShape{33, 6, 2, 32, true, false}, 2},
+                                      {QkvShape{1, 1, 1, 2, false, true}, 1}}) {
+        expect_kernels("qkv", versions, [s = s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const size_t n = (size_t)s.M * s.heads() * s.D, of_q = (size_t)s.M * s.H * s.D,
+                         of_k = (size_t)s.M * s.G * s.D;
+            std::vector<double> f;
+            for (int i = 0; i < s.D / 2; i++) { f.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
+            std::vector<A> table(rope_table_size(100, s.D));
+            rope_fill_table(table.data(), f, 100);
+            const int* at = room.constant(positions(s.M, 50));
+            const A* angles = room.constant(table);
+            E *q = room.template output<E>("q", of_q), *k = room.template output<E>("k", of_k),
+              *v = room.template output<E>("v", of_k);
+            CALL(qkv_split, E, q, k, v, room.input(n, 1), at, angles, s);
+            CALL(qkv_join, E, room.template output<E>("joined", n), room.input(of_q, 2), room.input(of_k, 3),
+                 room.input(of_k, 4), at, angles, s);
+        });
+    }
+}
+
+TEST(Kernels, Norm) {
+    for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
+                                      {{70, 33, 1e-5f}, 2},
+                                      {{130, 64, 1e-5f}, 3},
+                                      {{16500, 3, 1e-5f}, 2},  // 254 partial sums of 65 rows
+                                      {{3, 520, 1e-6f}, 3}}) {
+        expect_kernels("norm", versions, [s = s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const size_t n = (size_t)s.M * s.C;
+            const E *x = room.input(n, 1, 3), *w = room.input(s.C, 2), *dy = room.input(n, 3);
+            E* y = room.template output<E>("y", n);
+            A* rstd = room.template output<A>("rstd", s.M);
+            CALL(norm_forward, E, y, rstd, x, w, s);
+            E* dx = room.template inout<E>("dx", as<E>(draw<bf16>(n, 4)));
+            A* dw = room.template inout<A>("dw", as<A>(draw<float>(s.C, 5)));
+            WORKSPACE(norm, E, s);
+            CALL(norm_backward, E, dx, dw, dy, x, w, rstd, s);
+        });
+    }
+}
+
+TEST(Kernels, SwiGlu) {
+    for (const auto& [n, versions] : {std::pair<size_t, int>{1, 1}, {1003, 1}, {4096, 2}}) {
+        expect_kernels("swiglu", versions, [n = n](auto& room) {
+            using E = element<decltype(room)>;
+            const E *gate = room.input(n, 1, 3), *up = room.input(n, 2), *dy = room.input(n, 3);
+            CALL(swiglu_forward, E, room.template output<E>("y", n), gate, up, (SwigluShape{1, (int)n, n}));
+            E *dgate = room.template output<E>("dgate", n), *dup = room.template output<E>("dup", n);
+            CALL(swiglu_backward, E, dgate, dup, dy, gate, up, (SwigluShape{1, (int)n, n}));
+        });
+    }
+}
+
+// Gate and up side by side: rows that fit packs, rows that do not, few of more columns than a block of threads has.
+TEST(Kernels, SwiGluRowsApart) {
+    for (const auto& [M, F, versions] : {std::tuple{33, 37, 1}, {65, 48, 2}, {2, 2112, 2}, {300, 8, 2}}) {
+        expect_kernels("swiglu", versions, [M = M, F = F](auto& room) {
+            using E = element<decltype(room)>;
+            const size_t n = (size_t)M * F;
+            const SwigluShape s{M, F, 2 * (size_t)F};
+            const E *both = room.input(2 * n, 1, 3), *dy = room.input(n, 3);
+            CALL(swiglu_forward, E, room.template output<E>("y", n), both, both + F, s);
+            E* in_place = room.template inout<E>("d", as<E>(draw<bf16>(2 * n, 1, 3)));
+            CALL(swiglu_backward, E, in_place, in_place + F, dy, in_place, in_place + F, s);
+        });
+    }
+}
+
+const StepState dropout_state{0x123456789ABCull, 7, 2, 0, 0};
+
+TEST(Kernels, Residual) {
+    for (const auto& [n, versions] : {std::pair<size_t, int>{1, 1}, {1003, 1}, {4096, 2}}) {
+        for (float p : {0.f, 0.3f}) {
+            expect_kernels("residual", versions, [n = n, p](auto& room) {
+                using E = element<decltype(room)>;
+                const DropoutShape s{n, p, 3, DropoutSite::mlp};
+                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
+                const E *x = room.input(n, 1), *b = room.input(n, 2);
+                CALL(residual_forward, E, room.template output<E>("y", n), x, b, state, s);
+                CALL(residual_forward, E, room.template output<E>("y without x", n), nullptr, b, state, s);
+                CALL(residual_backward, E, room.template output<E>("db", n), b, state, s);
+            });
+        }
+    }
+}
+
+TEST(Kernels, ResidualNorm) {
+    for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
+                                      {{70, 33, 1e-5f}, 2},
+                                      {{130, 64, 1e-5f}, 3},
+                                      {{3, 520, 1e-6f}, 3}}) {
+        for (float p : {0.f, 0.3f}) {
+            expect_kernels("residual norm", versions, [s = s, p](auto& room) {
+                using E = element<decltype(room)>;
+                using A = wide<decltype(room)>;
+                const size_t n = (size_t)s.M * s.C;
+                const DropoutShape d{n, p, 3, DropoutSite::mlp};
+                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
+                const E *x = room.input(n, 1, 3), *b = room.input(n, 2), *w = room.input(s.C, 3);
+                CALL(residual_norm_forward, E, room.template output<E>("y", n),
+                     room.template output<E>("norm", n), room.template output<A>("rstd", s.M), x, b, w, state,
+                     d, s);
+                E* over = room.template inout<E>("y over x", as<E>(draw<bf16>(n, 4)));
+                CALL(residual_norm_forward, E, over, room.template output<E>("norm over x", n),
+                     room.template output<A>("rstd over x", s.M), over, b, w, state, d, s);
+            });
+        }
+    }
+}
+
+// Fused or one after the other: the same bits, so that what a backward pass computes again is what was there.
+template <class E>
+void expect_fused_bits() {
+    for (int C : {33, 64, 520}) {
+        for (float p : {0.f, 0.3f}) {
+            const NormShape s{70, C, 1e-5f};
+            const size_t n = (size_t)s.M * s.C;
+            const DropoutShape d{n, p, 1, DropoutSite::attention};
+            for (int version = 2; version <= (C == 33 ? 2 : 3); version++) {
+                const auto run = [&](bool fused) {
+                    Room<true, E, E> room(version);
+                    const StepState* state = room.constant(std::vector<StepState>{dropout_state});
+                    const E *x = room.input(n, 1), *b = room.input(n, 2), *w = room.input(s.C, 3);
+                    E *y = room.template output<E>("y", n), *norm = room.template output<E>("norm", n);
+                    auto* rstd = room.template output<acc_t<E>>("rstd", s.M);
+                    if (fused) {
+                        residual_norm_forward_gpu<E>(room.ctx, y, norm, rstd, x, b, w, state, d, s);
+                    } else {
+                        Ctx residual = room.ctx;
+                        residual.version = version - 1;
+                        residual_forward_gpu<E>(residual, y, x, b, state, d);
+                        norm_forward_gpu<E>(room.ctx, norm, rstd, y, w, s);
+                    }
+                    return room.results();
+                };
+                EXPECT_EQ(run(true), run(false)) << type_name<E>() << " C=" << C << " version " << version;
+            }
+        }
+    }
+}
+TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_bits<bf16>(); }
+
+TEST(Kernels, Rows) {
+    const std::vector<int> row{0, 3, 4, 17, 40};
+    // Less than a warp; rows of whole warps; more packs than a block has
+    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}, {45, 1}, {300, 1}, {2112, 2}}) {
+        expect_kernels("rows", versions, [&, C = C](auto& room) {
+            using E = element<decltype(room)>;
+            const RowsShape s{5, 41, C};
+            const E* x = room.input((size_t)s.M * C, 1);
+            const int* rows = room.constant(row);
+            E* y = room.template output<E>("y", (size_t)s.R * C);
+            CALL(gather_rows, E, y, x, rows, s);
+            CALL(scatter_rows, E, room.template output<E>("dx", (size_t)s.M * C), y, rows, s);
+        });
+    }
+}
+
+TEST(Kernels, Embedding) {
+    // few tokens, so most rows are hit many times; and many, of which most are never seen
+    for (const auto& [s, versions] : {std::pair{EmbeddingShape{1, 1, 1}, 1},
+                                      {{300, 33, 7}, 1},
+                                      {{130, 64, 1000}, 2},
+                                      {{2100, 8, 70000}, 2}}) {
+        const std::vector<int> tokens = draw_below(s.M, 1, s.V);
+        expect_kernels("embedding", versions, [&, s = s](auto& room) {
+            using E = element<decltype(room)>;
+            const int* token = room.constant(tokens);
+            CALL(embedding_forward, E, room.template output<E>("y", (size_t)s.M * s.C), token,
+                 room.input((size_t)s.V * s.C, 2), s);
+        });
+        expect_kernels("embedding backward", 2, [&, s = s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const int* token = room.constant(tokens);
+            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.V * s.C, 3)));
+            if (room.gpu) { room.workspace(embedding_workspace_bytes_gpu(s)); }
+            CALL(embedding_backward, E, dw, token, room.input((size_t)s.M * s.C, 4), s);
+        });
+    }
+}
+
+TEST(Kernels, KeyConv) {
+    for (const KeyConvShape s :
+         {KeyConvShape{1, 1, 3}, {70, 33, 5}, {520, 16, 3}, {16500, 2, 3}, {40, 300, 8}}) {
+        expect_kernels("key convolution", 1, [s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const size_t n = (size_t)s.M * s.C;
+            const E *k = room.input(n, 1), *w = room.input((size_t)s.C * s.W, 2), *dy = room.input(n, 3);
+            const int* position = room.constant(positions(s.M, 27));
+            CALL(key_conv_forward, E, room.template output<E>("y", n), k, w, position, s);
+            WORKSPACE(key_conv, E, s);
+            E* dk = room.template output<E>("dk", n);
+            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.C * s.W, 4)));
+            CALL(key_conv_backward, E, dk, dw, dy, k, w, position, s);
+        });
+    }
+}
+
+TEST(Kernels, Loss) {
+    // Rows that begin and end at every place of a pack; with more packs than the threads load at once (4096 and 16384 logits)
+    for (const LossShape s :
+         {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
+        for (bool gradient : {false, true}) {
+            expect_kernels("loss", 3, [s, gradient](auto& room) {
+                using E = element<decltype(room)>;
+                using A = wide<decltype(room)>;
+                const size_t n = (size_t)s.M * s.V;
+                std::vector<float> z = draw<float>(n, 1, 4);
+                for (float& x : z) { x = std::round(x); }  // ties for the largest
+                std::vector<int> target = draw_below(s.M, 2, s.V);
+                for (int m = 1; m < s.M; m += 3) { target[m] = ignored; }
+                A* loss = room.template output<A>("loss", s.M);
+                int* correct = room.int_output("correct", s.M);
+                E* dz = gradient ? room.template output<E>("dz", n) : nullptr;
+                CALL(loss_forward_backward, E, loss, correct, dz, room.constant(as<A>(z)),
+                     room.constant(target), room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+            });
+        }
+    }
+}
+
+// dz may take the place of z.
+TEST(Kernels, LossInPlace) {
+    const LossShape s{9, 300};
+    auto run = [&](auto& room) {
+        using A = wide<decltype(room)>;
+        A* z = room.template inout<A>("dz", as<A>(draw<float>((size_t)s.M * s.V, 1, 4)));
+        A* loss = room.template output<A>("loss", s.M);
+        int* correct = room.int_output("correct", s.M);
+        CALL(loss_forward_backward, A, loss, correct, z, z, room.constant(draw_below(s.M, 2, s.V)),
+             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    };
+    expect_kernels_of<float>("loss in place", 3, run);
+}
+
+// Logits of -inf: a thread's share, and all but the target's. The largest twice: the target is right only if it is the first.
+TEST(Kernels, LossOfMinusInfinity) {
+    const LossShape s{8, 9003};
+    std::vector<float> z = draw<float>((size_t)s.M * s.V, 1, 4);
+    std::vector<int> target = draw_below(s.M, 2, s.V);
+    const auto row = [&](int m) { return z.begin() + (size_t)m * s.V; };
+    for (int m : {0, 1, 2}) { std::fill(row(m), row(m) + s.V - 7, -INFINITY); }
+    target[0] = 5, target[1] = s.V - 1, target[2] = s.V - 7;
+    for (int m : {3, 4, 5, 6, 7}) {
+        target[m] = 4000 + m;
+        row(m)[target[m]] = 100;
+    }
+    row(0)[5] = 2;
+    row(3)[8500] = row(4)[target[4] - 1] = row(5)[0] = row(6)[s.V - 1] = 100;
+    expect_kernels("loss of -inf", 3, [&](auto& room) {
+        using E = element<decltype(room)>;
+        using A = wide<decltype(room)>;
+        A* loss = room.template output<A>("loss", s.M);
+        int* correct = room.int_output("correct", s.M);
+        CALL(loss_forward_backward, E, loss, correct, room.template output<E>("dz", z.size()),
+             room.constant(as<A>(z)), room.constant(target),
+             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    });
+}
+
+// One NaN anywhere: the loss and the whole gradient are NaN, in every version. Version 3 refuses what its packs do not fit.
+TEST(Kernels, LossOfNanIsNan) {
+    const LossShape s{1, 9003};
+    for (int at : {0, 1, 4000, 9002}) {
+        for (int version = 1; version <= 3; version++) {
+            Room<true, float, float> room(version);
+            std::vector<float> z = draw<float>(s.V, 1, 4);
+            z[at] = NAN;
+            float *loss = room.output<float>("loss", 1), *dz = room.output<float>("dz", s.V);
+            int* correct = room.int_output("correct", 1);
+            loss_forward_backward_gpu<float>(room.ctx, loss, correct, dz, room.constant(z),
+                                             room.constant(std::vector<int>{17}),
+                                             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+            const Outputs out = room.results();
+            EXPECT_TRUE(std::isnan(out[0].second[0])) << at << " version " << version;
+            EXPECT_TRUE(std::isnan(out[1].second[5])) << at << " version " << version;
+            if (version < 3) { continue; }
+            EXPECT_THROW(loss_forward_backward_gpu<float>(room.ctx, loss, correct, nullptr, dz + 1,
+                                                          room.constant(std::vector<int>{17}), nullptr,
+                                                          {1, 9000}),
+                         Error);
+        }
+    }
+}
+
+TEST(Kernels, AdamW) {
+    const size_t n = 25000;
+    // Chunks with several tensors, with one that began before, with none; a gap at the end.
+    const std::vector<ParamRange> few{{0, 100, 3, 0},
+                                      {128, 1, 1, 0.1f},
+                                      {192, 9000, 0.5f, 0.1f},
+                                      {9200, 3000, 2, 0},
+                                      {17000, 900, 1, 0.2f}};
+    std::vector<ParamRange> many;  // more than a block has threads, the first of them not at 0
+    for (size_t r = 0; r < 300; r++) { many.push_back({4160 + 64 * r, 60, 1 + r % 3 * 0.5f, r % 2 * 0.1f}); }
+    struct Case {
+        bool finite;  // a norm that is not finite changes nothing
+        const std::vector<ParamRange>& ranges;
+        uint32_t step;
+    };
+    for (const auto& [finite, ranges, step] :
+         {Case{true, few, 5}, {false, few, 5}, {true, many, 1}, {true, few, 1000000}}) {
+        expect_kernels("adamw", 1, [&, finite = finite, &ranges = ranges, step = step](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const auto positive = [&](uint64_t stream) {
+                std::vector<float> v = draw<float>(n, stream);
+                for (float& x : v) { x *= x; }
+                return as<A>(v);
+            };
+            std::vector<float> gradient = draw<float>(n, 1);
+            for (size_t r = 0; r < ranges.size(); r++) {
+                const size_t next = r + 1 < ranges.size() ? ranges[r + 1].begin : n;
+                std::fill(gradient.begin() + ranges[r].begin + ranges[r].count, gradient.begin() + next, 0.f);
+            }
+            std::fill(gradient.begin(), gradient.begin() + ranges[0].begin, 0.f);
+            if (!finite) { gradient[5] = INFINITY; }
+            const A* g = room.constant(as<A>(gradient));
+            A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
+            E* w_low = !std::decay_t<decltype(room)>::low
+                           ? nullptr
+                           : room.template inout<E>("w_low", as<E>(draw<float>(n, 2)));
+            A* m = room.template inout<A>("m", as<A>(draw<float>(n, 3)));
+            A* v = room.template inout<A>("v", positive(4));
+            A* norm = finite ? room.template output<A>("norm", 1) : room.constant(std::vector<A>{A(0)});
+            WORKSPACE(grad_norm, A, n);
+            CALL(grad_norm, A, norm, g, n);
+            CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), (int)ranges.size(),
+                 room.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
+                 AdamWShape{n, 0.9, 0.999, 1e-8, 1});
+        });
+    }
+}
+
+// More partial sums than the last block of the norm loads at once: 3, 4, 12 and 84 in 33 million zeros; 84 comes from another warp.
+TEST(Kernels, NormOfManyPartialSums) {
+    const size_t chunk = 4096, n = 8192 * chunk + 5000;
+    Ctx ctx;
+    ctx.device = Device::gpu;
+    ctx.workspace_bytes = grad_norm_workspace_bytes_gpu<float>(n);
+    ctx.workspace = allocate_gpu(ctx.workspace_bytes);
+    float *g = (float*)allocate_gpu(n * sizeof(float)), *norm = (float*)allocate_gpu(sizeof(float));
+    {
+        std::vector<float> host(n);
+        host[0] = 3, host[1024 * chunk + 5] = 4, host[n - 1] = 12, host[700 * chunk + 9] = 84;
+        to_device_gpu({}, g, host.data(), n * sizeof(float));
+    }
+    grad_norm_gpu<float>(ctx, norm, g, n);
+    float got = 0;
+    to_host_gpu({}, &got, norm, sizeof(float));
+    EXPECT_EQ(got, 85);
+    release_gpu(ctx.workspace, ctx.workspace_bytes);
+    release_gpu((char*)g, n * sizeof(float)), release_gpu((char*)norm, sizeof(float));
+}
+
+// Rounding to bf16 gives the same bits on the GPU and the CPU, also for ties, overflow, zeros and NaN. Tried for single values
+// (version 1), for pairs (version 2), and for any float (AdamW's copy of the weights).
+TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
+    std::vector<bf16> special;
+    for (uint16_t bits : {0x0000, 0x0001, 0x007f, 0x0080, 0x3b80, 0x3b81, 0x3c00, 0x3c40, 0x3f80, 0x3f81,
+                          0x7b00, 0x7b80, 0x7f7f, 0x7f80, 0x7fc0, 0x7f81}) {
+        for (int sign : {0, 0x8000}) {
+            special.emplace_back();
+            special.back().bits = (uint16_t)(bits | sign);
+        }
+    }
+    std::vector<bf16> x, b;
+    for (bf16 one : special) {
+        for (bf16 other : special) { x.push_back(one), b.push_back(other); }
+    }
+    const size_t n = x.size();
+    const DropoutShape s{n, 0, 0, DropoutSite::mlp};
+    std::vector<bf16> want(n), got(n);
+    residual_forward_cpu<bf16>({}, want.data(), x.data(), b.data(), &dropout_state, s);
+    for (int version : {1, 2}) {
+        Room<true, bf16, bf16> room(version);
+        bf16* y = room.output<bf16>("y", n);
+        residual_forward_gpu<bf16>(room.ctx, y, room.constant(x), room.constant(b),
+                                   room.constant(std::vector<StepState>{dropout_state}), s);
+        to_host_gpu({}, got.data(), y, n * sizeof(bf16));
+        for (size_t i = 0; i < n; i++) {
+            EXPECT_EQ(got[i].bits, want[i].bits)
+                << (float)x[i] << " + " << (float)b[i] << " version " << version;
+        }
+    }
+    std::vector<float> w(4000, NAN);
+    for (size_t i = 1; i < w.size(); i++) {
+        const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // finite
+        std::memcpy(&w[i], &u, 4);
+    }
+    Room<true, bf16, bf16> room(0);
+    const std::vector<float> zero(w.size());
+    bf16* low = room.output<bf16>("low", w.size());
+    adamw_gpu<bf16>(room.ctx, room.inout<float>("w", w), low, room.inout<float>("m", zero),
+                    room.inout<float>("v", zero), room.constant(zero), room.constant(std::vector<float>{0}),
+                    room.constant(std::vector<ParamRange>{{0, w.size(), 0, 0}}), 1,
+                    room.constant(std::vector<StepState>{{0, 1, 0, 0, 0}}), {w.size(), 0.9, 0.99, 1e-8, 0});
+    std::vector<bf16> low_of(w.size());
+    to_host_gpu({}, low_of.data(), low, w.size() * sizeof(bf16));
+    for (size_t i = 0; i < w.size(); i++) { ASSERT_EQ(low_of[i].bits, bf16(w[i]).bits) << w[i]; }
+}
+
+// The reciprocal of the GPU's sigmoid is not rounded to nearest: 3e-7 by its own claim, and two products.
+TEST(Kernels, SigmoidIsAsCloseAsItSays) {
+    std::vector<float> x;
+    for (double at = -80; at <= 80; at += 1.0 / 61) { x.push_back((float)at); }
+    Room<true, float, float> room(1);
+    float* y = room.output<float>("y", x.size());
+    swiglu_forward_gpu<float>(room.ctx, y, room.constant(x), room.constant(std::vector<float>(x.size(), 1)),
+                              {1, (int)x.size(), x.size()});
+    const std::vector<double> got = room.results()[0].second;
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); i++) {
+        if (x[i] == 0) { continue; }
+        worst = std::max(worst, std::fabs(got[i] / (x[i] / (1 + std::exp(-(double)x[i]))) - 1));
+    }
+    expect_error("x sigmoid(x), relative to each", worst, 4.2e-7);
+}
+
+TEST(Kernels, Linear) {
+    // Version 4, cuBLASLt, is on a real GPU only, and alone asks for a workspace.
+    const int versions = linear_workspace_bytes_gpu<float>({}) ? 4 : 3;
+    // one row as decoding has it, odd widths, widths for wide loads
+    for (const LinearShape s :
+         {LinearShape{1, 1, 1}, {1, 33, 65}, {1, 64, 96}, {70, 33, 65}, {33, 130, 20}, {129, 64, 96}}) {
+        expect_kernels("linear", versions, [s](auto& room) {
+            using E = element<decltype(room)>;
+            using A = wide<decltype(room)>;
+            const E *x = room.input((size_t)s.M * s.I, 1), *w = room.input((size_t)s.O * s.I, 2),
+                    *dy = room.input((size_t)s.M * s.O, 3);
+            WORKSPACE(linear, E, s);
+            E* y = room.template output<E>("y", (size_t)s.M * s.O);
+            A* logits = room.template output<A>("y wide", (size_t)s.M * s.O);
+            if constexpr (std::decay_t<decltype(room)>::gpu) {
+                linear_forward_gpu<E, E>(room.ctx, y, x, w, s);
+                linear_forward_gpu<E, A>(room.ctx, logits, x, w, s);
+            } else {
+                linear_forward_cpu<E, E>(room.ctx, y, x, w, s);
+                linear_forward_cpu<E, A>(room.ctx, logits, x, w, s);
+            }
+            E* dx = room.template output<E>("dx", (size_t)s.M * s.I);
+            CALL(linear_backward_input, E, dx, dy, w, s, false);
+            E* added = room.template inout<E>("dx added", as<E>(draw<bf16>((size_t)s.M * s.I, 4)));
+            CALL(linear_backward_input, E, added, dy, w, s, true);
+            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.O * s.I, 5)));
+            CALL(linear_backward_weight, E, dw, dy, x, s);
+        });
+    }
+}
+
+TEST(Kernels, Device) {
+    const std::string name = name_gpu();
+    EXPECT_TRUE(name == "simulated GPU" || name.rfind("NVIDIA", 0) == 0) << name;
+    synchronize_gpu({});
+    range_begin_gpu("outer"), range_begin_gpu("inner");
+    range_end_gpu(), range_end_gpu();
+
+    const std::vector<float> want = draw<float>(1000, 1);
+    std::vector<float> got(1000);
+    const size_t bytes = got.size() * sizeof(float);
+    char *a = allocate_gpu(bytes), *b = allocate_gpu(bytes);
+    to_device_gpu({}, a, want.data(), bytes);
+    copy_gpu({}, b, a, bytes);
+    to_host_gpu({}, got.data(), b, bytes);
+    EXPECT_EQ(got, want);
+
+    Ctx ctx;
+    ctx.device = Device::gpu;
+    float* x = (float*)a;
+    for (ctx.version = 0; ctx.version <= 2; ctx.version++) {
+        swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100});
+    }
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100}), Error) << "there is no version 3";
+    ctx.version = 2;
+    EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 99, 99}), Error) << "packs do not fit";
+    release_gpu(a, bytes), release_gpu(b, bytes);
+}
+
+}  // namespace

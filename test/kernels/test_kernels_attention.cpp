@@ -1,0 +1,221 @@
+/* Attention's kernels against the CPU, with the choice of blocks given: every version, kind and head size; one tile and many, lists
+   longer than an item, blocks longer than what stays in shared memory, and a block that every query picks. */
+#include "test/support/attention_case.h"
+#include "test/support/kernel_case.h"
+#include <sstream>
+
+// attention_tile.cuh is for .cu files
+int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
+
+namespace {
+
+using namespace attention_case;
+using namespace kernel_case;
+
+// Forward and backward in a room; `choice` as in attention_case.h.
+template <class R>
+void attend(R& room, const Case& c, const Batch& batch, Choice& choice) {
+    using E = typename R::E;
+    using A = typename R::A;
+    const AttentionShape s = shape_of(c);
+    const int M = batch.seqs.num_tokens, B = batch.seqs.num_seqs;
+    const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
+    const E *q = room.input(nq, 1, c.scale), *k = room.input(nk, 2), *v = room.input(nk, 3),
+            *dout = room.input(nq, 4);
+    const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
+    const Routing r{room.constant(choice.chosen), room.constant(choice.start), room.constant(choice.list)};
+    E *out = room.template output<E>("out", nq), *dq = room.template output<E>("dq", nq),
+      *dk = room.template output<E>("dk", nk), *dv = room.template output<E>("dv", nk);
+    A* lse = room.template output<A>("lse", (size_t)c.H * M);
+    if constexpr (R::gpu) {
+        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));  // serves both
+        attention_forward_gpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
+        attention_backward_gpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+    } else {
+        room.workspace(attention_workspace_bytes<E>(M, B, c.S, c.levels, s, true));
+        attention_forward_cpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
+        attention_backward_cpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+    }
+}
+
+void expect_attention(const Case& c, int versions = 2, int first = 1) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    const int M = tokens(c);
+    Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)M * c.H * c.D, 1, c.scale)),
+                           as<double>(draw<bf16>((size_t)M * c.G * c.D, 2)));
+    std::ostringstream name;
+    name << "attention";
+    for (int n : c.lengths) { name << " " << n; }
+    name << " D" << c.D << " S" << c.S << " K" << c.K;
+    const auto run = [&](auto& room) { attend(room, c, batch, choice); };
+    if (first <= 2) { expect_kernels_of<float>(name.str(), versions, run, first); }
+    const AttentionShape s = shape_of(c);
+    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false),
+                                attention_versions_gpu<bf16>(batch.seqs, s, true));
+    expect_kernels_of<bf16>(name.str(), std::max(versions, tensor), run, first);
+}
+// bf16 on tensor cores: versions 3 and 4, or, on other cards, those of them that fit
+void expect_tensor_cores(const Case& c) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
+    expect_attention(c, 2, 3);
+}
+
+// A shuffle costs the simulator more than a product: the plain version runs on few tokens.
+const int tiles_only = 2;
+
+TEST(KernelsAttention, Full) {
+    for (const Case& c : {Case{{2}, 1, 1, 2}, {{33, 2}, 1, 1, 16}, {{20, 1, 25}, 4, 2, 6}}) {
+        expect_attention(c);
+    }
+    for (const Case& c : {Case{{70, 1, 65, 17}, 4, 2, 80}, {{129}, 3, 1, 6}}) {
+        expect_attention(c, 2, tiles_only);
+    }
+}
+
+TEST(KernelsAttention, Window) {
+    for (const Case& c : {Case{{50}, 2, 1, 18, window, 7}, {{30, 20}, 1, 1, 40, window, 500}}) {
+        expect_attention(c);
+    }
+    for (const Case& c : {Case{{150}, 2, 1, 64, window, 7}, {{170, 1, 30}, 4, 2, 6, window, 129}}) {
+        expect_attention(c, 2, tiles_only);
+    }
+}
+
+TEST(KernelsAttention, Moba) {
+    for (const Case& c : {Case{{17}, 1, 1, 16, moba, 0, 16, 2},
+                          {{60, 37}, 3, 1, 18, moba, 0, 16, 3, 1, Gate::recent},
+                          {{70, 10}, 4, 4, 16, moba, 0, 32, 2, 2},  // mixed block sizes
+                          {{40, 30}, 2, 1, 16, moba, 0, 16, 64}}) {
+        expect_attention(c);
+    }
+    for (const Case& c : {Case{{150}, 4, 2, 64, moba, 0, 16, 1},  // the own block alone
+                          {{90, 1, 129, 16, 33}, 6, 2, 32, moba, 0, 16, 3},
+                          {{120}, 2, 2, 96, moba, 0, 32, 3, 1, Gate::sink},
+                          {{201}, 1, 1, 128, moba, 0, 64, 2},
+                          {{140}, 1, 1, 128, moba, 0, 128, 2},
+                          {{200}, 8, 1, 2, moba, 0, 16, 64},  // most slots for the fewest sums
+                          {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2}}) {
+        expect_attention(c, 2, tiles_only);
+    }
+}
+
+// Every tile: 16 to 128 keys in it, heads of 64 and 128; blocks shorter than their tile; one query and many; a list of many items.
+TEST(KernelsAttention, TensorCores) {
+    for (const Case& c : {Case{{140}, 1, 1, 128, moba, 0, 128, 2},
+                          {{201}, 1, 1, 128, moba, 0, 64, 2},
+                          {{90, 1, 129, 16, 33}, 6, 2, 64, moba, 0, 32, 3},
+                          {{300}, 2, 1, 64, moba, 0, 128, 2},
+                          {{180}, 2, 1, 128, moba, 0, 16, 5},
+                          {{150, 9}, 2, 1, 128, moba, 0, 20, 3},
+                          {{260, 140}, 2, 2, 64, moba, 0, 64, 64},  // every past block
+                          {{1, 1, 2}, 2, 1, 128, moba, 0, 128, 2},
+                          {{150, 30}, 4, 4, 64, moba, 0, 64, 2, 2},  // mixed block sizes
+                          {{1200}, 2, 1, 64, moba, 0, 16, 2, 1, Gate::sink}}) {
+        expect_tensor_cores(c);
+    }
+}
+
+// Blocks of two tiles of keys that stay, and of more than can stay.
+TEST(KernelsAttention, LongBlocks) {
+    expect_attention({{300}, 2, 1, 16, moba, 0, 128, 2}, 2, tiles_only);
+    expect_attention({{420, 50}, 1, 1, 16, moba, 0, 192, 2}, 2, tiles_only);
+}
+
+// The longest there are: items of 8,300 entries.
+TEST(KernelsAttention, LongestBlocks) {
+    if (!std::getenv("MOBA_LONG")) { GTEST_SKIP() << "MOBA_LONG=1 runs it"; }
+    expect_attention({{4200, 4100}, 1, 1, 16, moba, 0, 4096, 2}, 2, tiles_only);
+}
+
+// Every query picks block 0 beside its own: its list takes several items.
+TEST(KernelsAttention, PopularBlock) {
+    const Case c{{1200}, 2, 1, 16, moba, 0, 16, 2, 1, Gate::sink};
+    expect_attention(c, 2, tiles_only);
+}
+
+// Text: many short sequences, and so blocks that are shorter than S; the lists of a key/value
+// head's four query heads make several items of a block, whose sums of dk and dv lie after those of
+// all keys.
+TEST(KernelsAttention, ShortSequences) {
+    std::vector<int> lengths;
+    for (int i = 0; i < 30; i++) { lengths.push_back(1 + i * 7 % 12); }
+    lengths.insert(lengths.begin() + 10, {150, 97});
+    expect_attention({lengths, 8, 2, 16, moba, 0, 64, 4}, 2, tiles_only);
+    expect_attention({lengths, 8, 2, 16, moba, 0, 64, 3, 2}, 2, tiles_only);  // mixed block sizes
+}
+
+// As many sequences as there are tokens need no more memory than one sequence: no block has more
+// keys than its sequence.
+TEST(KernelsAttention, WorkspaceOfShortSequences) {
+    struct Plan {
+        int H, G, D, tokens, K;
+        double mib;  // at most
+    };
+    for (const Plan& p : {Plan{12, 12, 64, 2 * 8192, 4, 260},
+                          {16, 16, 128, 2 * 65536, 8, 1035},
+                          {12, 12, 64, 1 << 20, 8, 2100},
+                          {32, 8, 128, 2 * 8192, 8, 1035}}) {
+        const AttentionShape s{p.H, p.G, p.D, moba, 0, {p.H, p.G, p.D, p.K, Gate::topk}};
+        for (int levels : {1, 2}) {
+            const size_t text = attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, 128, levels, s, true),
+                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, 128, levels, s, true);
+            EXPECT_LE(text, 1.02 * tasks);
+            if (levels == 1) { EXPECT_LE(text / 1048576.0, p.mib) << p.tokens << " tokens"; }
+        }
+    }
+}
+
+// One key/value head of fewer tokens fits into the workspace that was planned for more.
+TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
+    for (const auto& [H, S, K] : {std::tuple{4, 128, 4}, {8, 64, 16}, {1, 16, 2}, {2, 2048, 3}}) {
+        const AttentionShape s{H, 1, 64, moba, 0, {H, 1, 64, K, Gate::topk}};
+        size_t before = 0;
+        for (int tokens = 1; tokens < 40000; tokens += 1 + tokens / 50) {
+            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, S, 1, s, true);
+            EXPECT_GE(bytes, before) << tokens << " tokens";
+            before = bytes;
+        }
+    }
+}
+
+// Two blocks of threads on a multiprocessor come first, then many keys.
+TEST(KernelsAttention, KeysInSharedMemory) {
+    struct Fit {
+        int D, whole, keys;
+        size_t own, card;
+    };
+    const size_t h100 = 232448, a100 = 166912, small = 101376;
+    const size_t forward64 = 38400, forward128 = 28160, dq128 = 45056;  // bytes beside the keys
+    for (const Fit& r : {Fit{64, 128, 128, forward64, h100},
+                         {128, 128, 64, forward128, h100},
+                         {128, 64, 64, dq128, h100},
+                         {64, 128, 64, forward64, a100},
+                         {128, 128, 32, forward128, a100},
+                         {128, 64, 32, dq128, a100},
+                         {128, 128, 64, forward128, small},  // one block of threads
+                         {128, 64, 32, dq128, small}}) {
+        EXPECT_EQ(keys_at_once(r.whole, r.own, 2 * (r.D + 4) * sizeof(float), r.card), r.keys)
+            << "D = " << r.D << ", " << r.own << " of " << r.card << " bytes";
+    }
+}
+
+// Only the plain version is for any head size.
+TEST(KernelsAttention, LargeHeads) {
+    expect_attention({{40}, 2, 1, 160}, 1);
+    expect_attention({{40}, 2, 1, 256, moba, 0, 16, 2}, 1);
+}
+
+// Scores of hundreds: one rounding of lse is 3e-5 of a weight, and which way it falls is chance, so the floor is attention.h's bound.
+TEST(KernelsAttention, LargeScores) {
+    const Case c{{60, 30}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300};
+    const Batch batch(c.lengths, c.S);
+    Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)tokens(c) * c.H * c.D, 1, c.scale)),
+                           as<double>(draw<bf16>((size_t)tokens(c) * c.G * c.D, 2)));
+    const auto run = [&](auto& room) { attend(room, c, batch, choice); };
+    expect_kernels_of<float>("large scores", 2, run, 1, 3e-5);
+    expect_kernels_of<bf16>("large scores", 2, run);
+    expect_tensor_cores({{60, 30}, 2, 1, 64, moba, 0, 16, 3, 1, Gate::topk, 300});
+}
+
+}  // namespace

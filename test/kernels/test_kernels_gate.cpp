@@ -1,0 +1,200 @@
+/* The gate's kernels against the CPU: the choice, the lists, and the prefix sum under them. */
+#include "test/support/gate_case.h"
+#include "test/support/kernel_case.h"
+
+// sort.cuh is for .cu files
+void prefix_sum_gpu(const Ctx&, int* count, size_t n);
+size_t prefix_sum_workspace_bytes(size_t n);
+void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows);
+size_t sort_workspace_bytes(size_t n, int bins, int rows);
+
+namespace {
+
+using namespace gate_case;
+using namespace kernel_case;
+
+TEST(Kernels, PrefixSum) {
+    // one tile, two levels of tiles, three
+    for (size_t n : {0, 1, 32, 1023, 1024, 1025, 5000, 1 << 20, (1 << 20) + 1}) {
+        const std::vector<int> count = draw_below(n, 1, 7);
+        std::vector<int> want(n);
+        std::exclusive_scan(count.begin(), count.end(), want.begin(), 0);
+        auto run = [&](auto& room) {
+            int* p = room.template inout<int>("sums", count);
+            room.workspace(prefix_sum_workspace_bytes(n));
+            prefix_sum_gpu(room.ctx, p, n);
+        };
+        const Outputs got = run_in<true, float, float>(0, run);
+        EXPECT_TRUE(got[0].second == as<double>(want)) << n;
+    }
+}
+
+// One, two and three passes; more rows than the workspace has capacity for at once.
+TEST(Kernels, SortRows) {
+    for (const auto& [n, bins, rows, together] : {std::tuple{0, 3, 2, 2},
+                                                  {5000, 255, 3, 3},
+                                                  {5000, 256, 3, 3},
+                                                  {2049, 70000, 2, 2},
+                                                  {200000, 9, 3, 3},
+                                                  {3000, 300, 5, 2},
+                                                  {3000, 300, 2, 1}}) {
+        const std::vector<int> key = draw_below((size_t)n * rows, 1, bins + 1);
+        std::vector<int> list, start;
+        for (int r = 0; r < rows; r++) {
+            const int* of_row = key.data() + (size_t)r * n;
+            std::vector<int> count(bins + 2), order(n);
+            for (int i = 0; i < n; i++) { count[of_row[i]]++; }
+            std::exclusive_scan(count.begin(), count.end(), count.begin(), 0);
+            start.insert(start.end(), count.begin(), count.begin() + bins + 1);
+            for (int i = 0; i < n; i++) { order[count[of_row[i]]++] = i; }
+            list.insert(list.end(), order.begin(), order.end());
+        }
+        auto run = [&, n = n, bins = bins, rows = rows, together = together](auto& room) {
+            int *starts = room.int_output("start", start.size()),
+                *lists = room.int_output("list", list.size());
+            room.workspace(sort_workspace_bytes(n, bins, together));
+            sort_by_key_gpu(room.ctx, starts, lists, room.constant(key), n, bins, rows);
+        };
+        const Outputs got = run_in<true, float, float>(0, run);
+        EXPECT_TRUE(got[0].second == as<double>(start) && got[1].second == as<double>(list)) << n;
+    }
+}
+
+TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
+    const size_t n = (1ull << 31) - 2048;  // the last chunk would end at 2^31
+    EXPECT_EXIT(sort_by_key_gpu({}, nullptr, nullptr, nullptr, n, 3, 1), testing::ExitedWithCode(1),
+                "need n <");
+}
+
+// The choice of a version
+template <class E>
+std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
+                           const std::vector<E>& k) {
+    const Batch batch(c.lengths, c.S, c.levels);
+    const GateShape s{c.H, c.G, c.D, c.K, gate};
+    const int M = batch.seqs.num_tokens;
+    auto run = [&](auto& room) {
+        int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
+        const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
+        room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
+        gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k), seqs,
+                            s);
+    };
+    return as<int>(run_in<true, E, E>(version, run)[0].second);
+}
+// judge(choose) for the versions that fit all sizes
+template <class F>
+void for_versions(F judge) {
+    for (int version : {1, 2}) {
+        judge([version](const auto&... of_case) { return choice_of(version, of_case...); });
+    }
+}
+
+TEST(Kernels, GateTiesAndIntegersAreExact) {
+    for_versions([](auto choose) {
+        expect_brute_force<float>(1, 1, choose);
+        expect_brute_force<bf16>(8, 3, choose);
+    });
+}
+TEST(Kernels, GateSpecialScores) {
+    for_versions([](auto choose) {
+        expect_special_scores<float>(choose);
+        expect_special_scores<bf16>(choose);
+    });
+}
+TEST(Kernels, GateRandomChoicesAreTheBest) {
+    for_versions([](auto choose) {
+        expect_best<float>(choose);
+        expect_best<bf16>(choose);
+    });
+}
+
+// Versions 3 and 4, or on other cards those of them that fit: a tile of means and more, of which some are looked at first; ties of
+// more scores than there can be candidates; groups of heads; sequences that share a tile; mixed block sizes.
+TEST(Kernels, GateTensorCores) {
+    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
+                       {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
+                       {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4}};
+    const Batch batch({100}, 16);
+    const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
+    ASSERT_GE(last, 3);
+    for (int version = 3; version <= last; version++) {
+        const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q,
+                                const std::vector<bf16>& k) {
+            const Batch batch(c.lengths, c.S, c.levels);  // K > 8 does not fit 99 KB of shared memory
+            const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
+            EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;
+            return choice_of(std::min(version, fits), c, gate, q, k);
+        };
+        expect_brute_force<bf16>(8, 3, choose, of);
+        expect_brute_force<bf16>(1, 1, choose, of);
+        expect_brute_force<bf16>(0, 0, choose, of);
+        expect_best<bf16>(choose, of);
+        expect_special_scores<bf16>(choose, 64);
+    }
+}
+
+// The channels after a query's last, up to a whole tile, are the next head's: they must not be
+// read, or its NaN would count.
+TEST(Kernels, GateHeadsByThemselves) {
+    for_versions([](auto choose) {
+        const auto expect_same = [&](auto e) {
+            using E = decltype(e);
+            const Case c{{150}, 16, 1, 2, 1, 80, 3};
+            auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, 1);
+            const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, 1);
+            for (size_t i = 0; i < q.size(); i++) {
+                if (i / c.D % 2) { q[i] = E(NAN); }
+            }
+            EXPECT_EQ(choose(c, Gate::topk, q, k), brute_force(c, Gate::topk, q, k)) << type_name<E>();
+        };
+        expect_same(float{});
+        expect_same(bf16{});
+    });
+}
+
+// The lists are the CPU's, entry by entry: random choices, slots not used, a block that everybody picks, mixed block sizes.
+TEST(Kernels, GateLists) {
+    for (const auto& [T, S, K, levels] :
+         {std::tuple{1, 16, 1, 1}, {70, 16, 3, 1}, {1500, 16, 4, 1}, {700, 32, 2, 2}}) {
+        for (bool popular : {false, true}) {
+            const Batch batch({T, 1, T / 2 + 1}, S, levels);
+            const GateShape s{4, 2, 16, K, Gate::topk};
+            const size_t slots = routing_slots(batch.seqs.num_tokens, levels, s);
+            const size_t starts = routing_starts(batch.seqs.num_tokens, 3, S, levels, s);
+            std::vector<int> chosen(slots);
+            for (int h = 0; h < s.H; h++) {
+                const int k = s.slots(batch.seqs, h),
+                          blocks = batch.seqs.level[s.level(batch.seqs, h)].num_blocks;
+                const std::vector<int> any = draw_below((size_t)batch.seqs.num_tokens * k, h, blocks + 1);
+                for (size_t i = 0; i < any.size(); i++) {
+                    chosen[s.first_slot(batch.seqs, h) + i] =
+                        popular && i % 3 ? 0 : any[i] - 1;  // -1: not used
+                }
+            }
+            auto run = [&, S = S, levels = levels](auto& room) {
+                int* list = room.int_output("list", slots);
+                int* start = room.int_output("start", starts);
+                const Routing r{room.constant(chosen), start, list};
+                if (room.gpu) {
+                    room.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, S, levels, s));
+                    gate_lists_gpu(room.ctx, r, batch.seqs, s);
+                } else {
+                    gate_lists_cpu(room.ctx, r, batch.seqs, s);
+                }
+            };
+            const Outputs cpu = run_in<false, float, float>(0, run), gpu = run_in<true, float, float>(0, run);
+            EXPECT_EQ(gpu[1].second, cpu[1].second) << "starts";
+            for (int h = 0; h < s.H; h++) {
+                const int blocks = batch.seqs.level[s.level(batch.seqs, h)].num_blocks;
+                const size_t first = s.first_slot(batch.seqs, h);
+                const size_t used = (size_t)cpu[1].second[s.first_start(batch.seqs, h) + blocks];
+                for (size_t i = 0; i < used; i++) {
+                    ASSERT_EQ(gpu[0].second[first + i], cpu[0].second[first + i]);
+                }
+            }
+        }
+    }
+}
+
+}  // namespace

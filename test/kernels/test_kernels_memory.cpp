@@ -1,0 +1,62 @@
+/* The GPU's memory: what does not fit is refused with its lists, and copies may be asked for faster than they are made. */
+#include "test/support/model_case.h"
+#include <numeric>
+
+namespace {
+
+using namespace model_case;
+
+// The source is overwritten as soon as to_device returns, over several pieces of pinned memory.
+TEST(KernelsMemory, ASourceIsFreeAtOnce) {
+    const MemoryOps& memory = *find_memory(Device::gpu);
+    const Ctx ctx{.device = Device::gpu, .stream = memory.stream()};
+    const size_t n = 3 << 20;  // ints: 12 MB
+    int* there = (int*)memory.allocate(n * sizeof(int));
+    std::vector<int> values(n), back(n);
+    std::iota(values.begin(), values.end(), 0);
+    const size_t sizes[] = {1, 100, 70000, 1 << 20, 3, 1500000};
+    size_t begin = 0;
+    for (const size_t count : sizes) {
+        std::vector<int> part(values.begin() + begin, values.begin() + begin + count);
+        memory.to_device(ctx, there + begin, part.data(), count * sizeof(int));
+        std::fill(part.begin(), part.end(), -1);
+        begin += count;
+    }
+    ASSERT_LE(begin, n);
+    memory.to_host(ctx, back.data(), there, begin * sizeof(int));
+    back.resize(begin);
+    values.resize(begin);
+    EXPECT_TRUE(back == values);
+    memory.release((char*)there, n * sizeof(int));
+}
+
+class SimulatedMemory {
+  public:
+    explicit SimulatedMemory(size_t bytes) { setenv("SIMT_MEMORY", std::to_string(bytes).c_str(), 1); }
+    ~SimulatedMemory() { unsetenv("SIMT_MEMORY"); }
+};
+
+// A plan that would fit, but for what is left to kernels and libraries, is refused, and says what would fit.
+TEST(KernelsMemory, APlanLeavesAReserve) {
+    if (std::string(find_memory(Device::gpu)->name()) != "simulated GPU") {
+        GTEST_SKIP() << "a GPU's memory cannot be set";
+    }
+    const ModelSizes sizes{.max_tokens = 64, .max_seqs = 1, .max_position = 64, .training = true};
+    const size_t bytes = Model<float>(small("moba"), sizes, Device::gpu).bytes();
+    const auto error = [&](size_t memory) -> std::string {
+        const SimulatedMemory is(memory);
+        Model<float> model(small("moba"), sizes, Device::gpu);
+        try {
+            model.allocate();
+            return "";
+        } catch (const Error& e) { return e.what(); }
+    };
+    EXPECT_EQ(error(bytes + bytes / 8), "");
+    const std::string refused = error(bytes + bytes / 32);
+    for (const char* part :
+         {"out of memory", "reserved", "weights", "workspace", "tokens at a time would fit"}) {
+        EXPECT_NE(refused.find(part), std::string::npos) << part << " in: " << refused;
+    }
+}
+
+}  // namespace

@@ -1,0 +1,78 @@
+/* The judge. Three rules, each learnt from a repository that broke it:
+   1. NaN fails. Written !(d <= tol), and test/ is never compiled with fast-math.
+   2. A tolerance is measured: a kernel may be at most twice as far from the fp64 result as the fp32 reference is, plus one
+      small floor.
+   3. Outputs start as NaN and are followed by guard words, so that what was not written, and what was written beyond,
+      shows. */
+#pragma once
+#include "moba/core/base.h"
+#include <gtest/gtest.h>
+#include <string>
+#include <vector>
+
+#ifdef __FAST_MATH__
+#error "test/ must be compiled without fast-math: it deletes the NaN check"
+#endif
+
+// Largest |got - want|; infinite as soon as one of them is not finite.
+template <class X, class Y>
+double max_abs_error(const X* got, const Y* want, size_t n) {
+    double worst = 0;
+    for (size_t i = 0; i < n; i++) {
+        const double d = std::fabs((double)got[i] - (double)want[i]);
+        if (!(d <= worst)) { worst = std::isnan(d) ? INFINITY : d; }
+    }
+    return worst;
+}
+template <class Y>
+double max_abs(const Y* x, size_t n) {
+    double most = 0;
+    for (size_t i = 0; i < n; i++) { most = std::max(most, std::fabs((double)x[i])); }
+    return most;
+}
+// Relative to the largest value of the reference.
+template <class X, class Y>
+double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
+    if (got.size() != want.size()) { return INFINITY; }
+    return max_abs_error(got.data(), want.data(), want.size()) /
+           std::max(max_abs(want.data(), want.size()), 1e-30);
+}
+
+#define EXPECT_WITHIN(error, tolerance)                                                                      \
+    do {                                                                                                     \
+        const double error_ = (error), tolerance_ = (tolerance);                                             \
+        if (!(error_ <= tolerance_)) {                                                                       \
+            ADD_FAILURE() << #error << " = " << error_ << ", allowed " << tolerance_;                        \
+        }                                                                                                    \
+    } while (0)
+
+// How often a text holds a part.
+inline int count(const std::string& text, const std::string& part) {
+    int n = 0;
+    for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) { n++; }
+    return n;
+}
+
+// n elements of NaN with a guard behind them. intact() tells whether nobody wrote past the end.
+template <class X>
+class Guarded {
+  public:
+    explicit Guarded(size_t n) : n_(n), data_(n + 16) {
+        for (size_t i = 0; i < n; i++) { data_[i] = X(NAN); }
+        std::memset((void*)(data_.data() + n), 0xC5, 16 * sizeof(X));
+    }
+    X* data() { return data_.data(); }
+    X operator[](size_t i) const { return data_[i]; }
+    std::vector<X> values() const { return {data_.begin(), data_.begin() + n_}; }
+    bool intact() const {
+        const unsigned char* p = (const unsigned char*)(data_.data() + n_);
+        for (size_t i = 0; i < 16 * sizeof(X); i++) {
+            if (p[i] != 0xC5) { return false; }
+        }
+        return true;
+    }
+
+  private:
+    size_t n_;
+    std::vector<X> data_;
+};

@@ -1,0 +1,157 @@
+/* What the tests of kernels share: an operation is written once as a function of a room, and run in three of them: on the CPU in
+   double (what is right), on the CPU in the element type (what rounding costs), and on the GPU, every version. A kernel may be
+   twice as far from the truth as the CPU, plus a small floor. The GPU may be simulated: test/simt/. */
+#pragma once
+#include "moba/core/device_ops.h"
+#include "test/support/packed_batch.h"
+#include <functional>
+
+namespace kernel_case {
+
+using Outputs = std::vector<std::pair<std::string, std::vector<double>>>;
+
+/* Tensors of one run: elements E, inputs rounded to In first. Every tensor is followed by guard words; outputs start as NaN. */
+template <bool on_gpu, class E_, class In>
+class Room {
+  public:
+    using E = E_;
+    using A = acc_t<E>;
+    static constexpr bool gpu = on_gpu, low = std::is_same_v<In, bf16>;
+    Ctx ctx;
+
+    explicit Room(int version) {
+        ctx.device = gpu ? Device::gpu : Device::cpu;
+        ctx.version = version;
+    }
+    Room(const Room&) = delete;
+    ~Room() {
+        for (const Tensor& t : tensors_) {
+            gpu ? release_gpu(t.data, t.bytes + guard) : release_cpu(t.data, t.bytes + guard);
+        }
+    }
+
+    template <class X>
+    X* constant(const std::vector<X>& values) {
+        return (X*)place(values.data(), values.size() * sizeof(X));
+    }
+    E* input(size_t n, uint64_t stream, double scale = 1) {
+        return constant(as<E>(draw<In>(n, stream, scale)));
+    }
+    A* wide_input(size_t n, uint64_t stream) { return constant(as<A>(draw<float>(n, stream))); }
+    template <class X>
+    X* output(const std::string& name, size_t n) {
+        return named<X>(name, std::vector<X>(n, X(NAN)));
+    }
+    int* int_output(const std::string& name, size_t n) { return named<int>(name, std::vector<int>(n, -7)); }
+    // read and written
+    template <class X>
+    X* inout(const std::string& name, const std::vector<X>& values) {
+        return named<X>(name, values);
+    }
+    void workspace(size_t bytes) {
+        const std::vector<char> nan(bytes, (char)0xFF);
+        ctx.workspace = place(nan.data(), bytes);
+        ctx.workspace_bytes = bytes;
+    }
+
+    Outputs results() {
+        Outputs out;
+        for (const auto& read : readers_) { out.push_back(read()); }
+        for (const Tensor& t : tensors_) {
+            std::vector<char> tail(guard);
+            to_host(tail.data(), t.data + t.bytes, guard);
+            EXPECT_EQ(tail, std::vector<char>(guard, (char)0xC5))
+                << "written past the end of " << t.bytes << " bytes";
+        }
+        return out;
+    }
+
+  private:
+    struct Tensor {
+        char* data;
+        size_t bytes;
+    };
+    static constexpr size_t guard = 256;
+
+    char* place(const void* data, size_t bytes) {
+        char* p = gpu ? allocate_gpu(bytes + guard) : allocate_cpu(bytes + guard);
+        std::vector<char> all(bytes + guard, (char)0xC5);
+        if (bytes) { std::memcpy(all.data(), data, bytes); }
+        gpu ? to_device_gpu(ctx, p, all.data(), all.size()) : copy_cpu(ctx, p, all.data(), all.size());
+        tensors_.push_back({p, bytes});
+        return p;
+    }
+    void to_host(void* to, const void* from, size_t bytes) {
+        gpu ? to_host_gpu(ctx, to, from, bytes) : copy_cpu(ctx, to, from, bytes);
+    }
+    template <class X>
+    X* named(const std::string& name, const std::vector<X>& values) {
+        X* p = constant(values);
+        readers_.push_back([this, name, p, n = values.size()] {
+            std::vector<X> host(n);
+            to_host(host.data(), p, n * sizeof(X));
+            return std::make_pair(name, std::vector<double>(host.begin(), host.end()));
+        });
+        return p;
+    }
+    std::vector<Tensor> tensors_;
+    std::vector<std::function<std::pair<std::string, std::vector<double>>()>> readers_;
+};
+
+/* The operation of the room: CALL(rope_forward, E, args...) */
+#define CALL(op, type, ...)                                                                                  \
+    do {                                                                                                     \
+        if constexpr (std::decay_t<decltype(room)>::gpu) {                                                   \
+            op##_gpu<type>(room.ctx, __VA_ARGS__);                                                           \
+        } else {                                                                                             \
+            op##_cpu<type>(room.ctx, __VA_ARGS__);                                                           \
+        }                                                                                                    \
+    } while (0)
+
+/* The workspace that it needs there: WORKSPACE(norm, E, shape) */
+#define WORKSPACE(op, type, ...)                                                                             \
+    do {                                                                                                     \
+        if constexpr (std::decay_t<decltype(room)>::gpu) {                                                   \
+            room.workspace(op##_workspace_bytes_gpu<type>(__VA_ARGS__));                                     \
+        } else {                                                                                             \
+            room.workspace(op##_workspace_bytes<type>(__VA_ARGS__));                                         \
+        }                                                                                                    \
+    } while (0)
+
+inline double error_between(const std::vector<double>& got, const std::vector<double>& want) {
+    if (got.size() != want.size()) { return INFINITY; }
+    return max_abs_error(got.data(), want.data(), want.size()) /
+           std::max(max_abs(want.data(), want.size()), 1e-30);
+}
+
+template <bool gpu, class E, class In, class F>
+Outputs run_in(int version, F& run) {
+    Room<gpu, E, In> room(version);
+    run(room);
+    return room.results();
+}
+
+template <class In, class F>
+void expect_kernels_of(const std::string& op, int versions, F& run, int first = 1,
+                       double floor = std::is_same_v<In, bf16> ? 1e-3 : 1e-6) {
+    const Outputs want = run_in<false, double, In>(0, run), cpu = run_in<false, In, In>(0, run);
+    for (int version = first; version <= versions; version++) {
+        const Outputs got = run_in<true, In, In>(version, run);
+        ASSERT_EQ(got.size(), want.size());
+        for (size_t i = 0; i < want.size(); i++) {
+            expect_error(op + " " + want[i].first + " " + type_name<In>() + " version " +
+                             std::to_string(version),
+                         error_between(got[i].second, want[i].second),
+                         2 * error_between(cpu[i].second, want[i].second) + floor);
+        }
+    }
+}
+
+/* run(room): makes inputs and outputs and calls the operation, the same way in every room. */
+template <class F>
+void expect_kernels(const std::string& op, int versions, F run, int first = 1) {
+    expect_kernels_of<float>(op, versions, run, first);
+    expect_kernels_of<bf16>(op, versions, run, first);
+}
+
+}  // namespace kernel_case

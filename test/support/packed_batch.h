@@ -1,0 +1,180 @@
+/* What the unit tests share: random inputs, packed batches, a workspace that shows misuse, finite differences, and bits
+   that must not depend on the thread count.
+
+   Tolerances were measured: MOBA_SHOW_ERRORS=1 prints every error beside what is allowed, about twice the worst of 12
+   other seeds, of a build without vectors and of one without optimisation. One rounding to bf16 is at most 2^-8. */
+#pragma once
+#include "moba/core/parallel.h"
+#include "moba/core/philox.h"
+#include "moba/core/sequence.h"
+#include "test/support/check.h"
+#include <algorithm>
+
+// f(E{}) for every element type of the CPU.
+template <class F>
+void for_all_types(F f) {
+    f(double{}), f(float{}), f(bf16{});
+}
+template <class E>
+const char* type_name() {
+    return std::is_same_v<E, double> ? "fp64" : std::is_same_v<E, float> ? "fp32" : "bf16";
+}
+
+/* What is allowed for E: fp32 and bf16 as measured, fp64 the same share of its own rounding (29 bits more). */
+template <class E>
+double allowed(double fp32, double low) {
+    return std::is_same_v<E, bf16>    ? low
+           : std::is_same_v<E, float> ? fp32
+                                      : fp32 * std::ldexp(1.0, -29) + 1e-15;
+}
+
+inline void expect_error(const std::string& what, double error, double tolerance,
+                         const char* file = __builtin_FILE(), int line = __builtin_LINE()) {
+    static const bool show = std::getenv("MOBA_SHOW_ERRORS");
+    if (show) { std::printf("  %-44s %.2e  allowed %.2e\n", what.c_str(), error, tolerance); }
+    if (!(error <= tolerance)) {
+        ADD_FAILURE_AT(file, line) << what << " = " << error << ", allowed " << tolerance;
+    }
+}
+
+// ---- inputs ----
+
+template <class Y, class X>
+std::vector<Y> as(const std::vector<X>& x) {
+    std::vector<Y> y;
+    for (const X& e : x) { y.push_back(Y((acc_t<Y>)(acc_t<X>)e)); }
+    return y;
+}
+
+// n normal numbers as E holds them; `stream` keeps the tensors of a test apart
+template <class E>
+std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
+    Rng rng(1, Purpose::test, stream);
+    std::vector<E> x(n);
+    for (E& e : x) { e = E((acc_t<E>)(scale * rng.normal())); }
+    return x;
+}
+
+// whole numbers of -most .. most: their sums are exact in any order
+template <class E>
+std::vector<E> draw_integers(size_t n, uint64_t stream, int most) {
+    Rng rng(2, Purpose::test, stream);
+    std::vector<E> x(n);
+    for (E& e : x) { e = E((acc_t<E>)(rng.below(2 * most + 1) - most)); }
+    return x;
+}
+
+inline std::vector<int> draw_below(size_t n, uint64_t stream, int limit) {
+    Rng rng(3, Purpose::test, stream);
+    std::vector<int> x(n);
+    for (int& e : x) { e = rng.below(limit); }
+    return x;
+}
+
+// Sequences of these lengths, packed.
+struct Batch {
+    std::vector<int> cu{0}, table;
+    Sequences seqs;
+
+    Batch(const std::vector<int>& lengths, int S, int levels = 1) {
+        for (int n : lengths) { cu.push_back(cu.back() + n); }
+        seqs = build_sequences(table, cu, S, levels);
+    }
+    Batch(const Batch&) = delete;
+    Batch& operator=(const Batch&) = delete;
+};
+
+/* Exactly the bytes an op asked for: NaN before, so that scratch read before it was written shows, guards behind. */
+class Workspace {
+  public:
+    explicit Workspace(size_t bytes, int version = 0) : bytes_(bytes), memory_(bytes + guard, (char)0xFF) {
+        std::fill(memory_.begin() + bytes, memory_.end(), (char)0xC5);
+        ctx.version = version;
+        ctx.workspace = memory_.data();
+        ctx.workspace_bytes = bytes;
+    }
+    Workspace(const Workspace&) = delete;
+    Workspace& operator=(const Workspace&) = delete;
+    bool intact() const {
+        return std::all_of(memory_.begin() + bytes_, memory_.end(), [](char c) { return c == (char)0xC5; });
+    }
+    Ctx ctx;
+
+  private:
+    static const size_t guard = 256;
+    size_t bytes_;
+    std::vector<char> memory_;
+};
+
+// ---- gradients ----
+
+template <class X>
+double inner(const std::vector<X>& a, const std::vector<X>& b) {
+    double sum = 0;
+    for (size_t i = 0; i < a.size(); i++) { sum += (double)a[i] * (double)b[i]; }
+    return sum;
+}
+
+// This many threads, until the end of the block. Workspaces made before must have been made for as many or more.
+class Threads {
+  public:
+#ifdef _OPENMP
+    explicit Threads(int n) : before_(omp_get_max_threads()) { omp_set_num_threads(n); }
+    ~Threads() { omp_set_num_threads(before_); }
+#else
+    explicit Threads(int) : before_(1) {}
+#endif
+    Threads(const Threads&) = delete;
+    Threads& operator=(const Threads&) = delete;
+
+  private:
+    int before_;
+};
+
+/* dx against central differences of f(), which reads x: the largest difference, relative to the largest |dx|. Looks at
+   about `places` elements, at odd distances so that they fall into all rows and columns. One thread: f is small. */
+template <class F>
+double gradient_error(std::vector<double>& x, const std::vector<double>& dx, F f, size_t places = 100) {
+    if (x.size() != dx.size()) { return INFINITY; }
+    const Threads one(1);
+    const double step = 1e-5;
+    double worst = 0;
+    for (size_t i = 0; i < x.size(); i += (x.size() / places) | 1) {
+        const double before = x[i];
+        x[i] = before + step;
+        const double above = f();
+        x[i] = before - step;
+        const double below = f();
+        x[i] = before;
+        const double d = std::fabs((above - below) / (2 * step) - dx[i]);
+        if (!(d <= worst)) { worst = std::isnan(d) ? INFINITY : d; }
+    }
+    return worst / std::max(max_abs(dx.data(), dx.size()), 1e-30);
+}
+const double gradient_tolerance = 4e-9;  // measured: 1e-11 to 2e-9, the error of the differences
+
+// ---- threads ----
+
+template <class... V>
+std::string bits(const V&... vectors) {
+    std::string all;
+    (all.append((const char*)vectors.data(), vectors.size() * sizeof(*vectors.data())), ...);
+    return all;
+}
+
+/* run() returns the bits of all that it computes: the same with 1, 2 and 3 threads. Workspaces belong inside run(),
+   their sizes depend on the thread count. */
+template <class F>
+void expect_same_bits_on_threads(F run) {
+#ifdef _OPENMP
+    std::string want;
+    for (int n : {1, 2, 3}) {
+        const Threads threads(n);
+        const std::string got = run();
+        if (n == 1) { want = got; }
+        EXPECT_TRUE(got == want) << n << " threads give other bits than one";
+    }
+#else
+    GTEST_SKIP() << "built without OpenMP";
+#endif
+}

@@ -1,0 +1,145 @@
+/* The needle task: whoever looks the key up is always right, whoever guesses is right by chance, and pairs lie anywhere. */
+#include "test/support/check.h"
+#include "train/tasks/task.h"
+#include <map>
+#include <set>
+
+namespace {
+
+const TaskSettings two_tokens{
+    .pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
+
+// Looks every question's key up in the context, and answers with what follows it there.
+int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
+    int errors = 0;
+    size_t question = 0;
+    while (question < s.targets.size() && s.targets[question] == ignored) { question++; }
+    for (; question < s.tokens.size(); question += 1 + value_tokens) {
+        const int key = s.tokens[question];
+        EXPECT_LT(key, num_keys);
+        size_t at = 0;
+        while (s.tokens[at] != key) { at++; }
+        for (int i = 0; i < value_tokens; i++) { errors += s.targets[question + i] != s.tokens[at + 1 + i]; }
+        EXPECT_LT(at, question) << "the key is in the context";
+        EXPECT_EQ(s.targets[question + value_tokens], ignored);
+    }
+    return errors;
+}
+
+TEST(Needle, OracleIsAlwaysRight) {
+    for (const TaskSettings& given : {TaskSettings{}, two_tokens}) {
+        const auto made = make_task(given, "");
+        const Task& task = *made;
+        const TaskSettings& settings = task.settings();
+        Sample s;
+        for (int i = 0; i < 2000; i++) {
+            Rng rng(1, Purpose::test, i);
+            const int T = task.shortest(settings.pairs) + rng.below(60);
+            task.draw(rng, T, settings.pairs, s);
+            ASSERT_EQ((int)s.tokens.size(), T);
+            ASSERT_EQ(s.targets.size(), s.tokens.size());
+            EXPECT_EQ(oracle_errors(s, settings.num_keys, settings.value_tokens), 0);
+            const int T_test = task.shortest_test() + rng.below(60);
+            task.draw_test(rng, T_test, rng.uniform(), s);
+            ASSERT_EQ((int)s.tokens.size(), T_test);
+            EXPECT_EQ(oracle_errors(s, settings.num_keys, settings.value_tokens), 0);
+        }
+    }
+}
+
+TEST(Needle, ConstantGuessIsChance) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    Sample s;
+    int right = 0, asked = 0;
+    for (int i = 0; i < 20000; i++) {
+        Rng rng(2, Purpose::test, i);
+        task.draw_test(rng, 64, 0.5, s);
+        right += s.targets[62] == 32 + 7;
+        asked += s.targets[62] != ignored;
+    }
+    EXPECT_EQ(asked, 20000);
+    EXPECT_NEAR((double)right / asked, task.chance(), 4 * std::sqrt(task.chance() / asked));
+    EXPECT_DOUBLE_EQ(make_task(two_tokens, "")->chance(), 1.0 / 64);
+}
+
+TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    std::set<int> starts;
+    Sample s;
+    for (int i = 0; i < 4000; i++) {
+        Rng rng(3, Purpose::test, i);
+        task.draw(rng, 64, 4, s);
+        for (int t = 0; t < 64 - 8; t++) {
+            if (s.tokens[t] < 32) { starts.insert(t); }
+        }
+    }
+    EXPECT_EQ(starts.size(), 55u);  // 0..54: a pair of two tokens within the first 56
+    EXPECT_TRUE(starts.count(15) && starts.count(31) && starts.count(47))
+        << "key in one block, value in the next";
+}
+
+TEST(Needle, ContextHoldsDistinctKeysAndDisjointAlphabets) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    Sample s;
+    for (int i = 0; i < 500; i++) {
+        Rng rng(4, Purpose::test, i);
+        task.draw_test(rng, 100, 0.3, s);
+        std::map<int, int> seen;
+        int keys = 0, values = 0;
+        for (int t = 0; t < 98; t++) {
+            ASSERT_TRUE(s.tokens[t] >= 0 && s.tokens[t] < task.vocab_size());
+            if (s.tokens[t] < 32) {
+                keys++;
+                EXPECT_EQ(++seen[s.tokens[t]], 1);
+                EXPECT_TRUE(s.tokens[t + 1] >= 32 && s.tokens[t + 1] < 64) << "a value follows its key";
+            } else {
+                values += s.tokens[t] < 64;
+            }
+        }
+        EXPECT_EQ(keys, 4);  // one target, three decoys
+        EXPECT_EQ(values, 4);
+    }
+}
+
+TEST(Needle, DepthPlacesTheTarget) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    Sample s;
+    for (double depth : {0.0, 0.25, 0.5, 1.0}) {
+        double off = 0;
+        for (int i = 0; i < 200; i++) {
+            Rng rng(5, Purpose::test, i);
+            task.draw_test(rng, 256, depth, s);
+            int at = 0;
+            while (s.tokens[at] != s.tokens[254]) { at++; }
+            off = std::max(off, std::fabs(at - depth * 252));
+        }
+        EXPECT_LE(off, 1.5) << depth;  // the next border between two items
+    }
+}
+
+TEST(Needle, SameSeedSameSamplesOtherSeedOthers) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    Sample a, b, c;
+    Rng r1(9, Purpose::train_data, 3), r2(9, Purpose::train_data, 3), r3(9, Purpose::eval_data, 3);
+    task.draw(r1, 64, 4, a);
+    task.draw(r2, 64, 4, b);
+    task.draw(r3, 64, 4, c);
+    EXPECT_EQ(a.tokens, b.tokens);
+    EXPECT_NE(a.tokens, c.tokens);
+}
+
+TEST(Needle, TokensHaveNames) {
+    const auto made = make_task({}, "");
+    const Task& task = *made;
+    for (int id = 0; id < task.vocab_size(); id++) { EXPECT_EQ(task.token_id(task.token_name(id)), id); }
+    EXPECT_THROW(task.token_id("k99"), Error);
+    EXPECT_THROW(make_task({.pairs = 3}, ""), Error) << "a target needs three decoys";
+    EXPECT_THROW(make_task({.pairs = 40}, ""), Error) << "more pairs than keys";
+}
+
+}  // namespace

@@ -1,0 +1,78 @@
+/* What a run remembers of its options is the program's own text, whatever CLI11 makes of a value. */
+#include "test/support/program.h"
+#include "train/train_command.h"
+#include <CLI/Error.hpp>
+
+namespace {
+
+using nlohmann::json;
+using Words = std::vector<std::string>;
+
+TEST(Options, DefaultsAsTheyAreRecorded) {
+    const json recorded = parse_train({}).values;
+    const json some = {
+        {"task", ""},      {"data", ""},          {"val-data", ""}, {"val-share", 0.1},
+        {"seq-len", 256},  {"recompute", false},  {"epochs", 0},    {"curriculum", ""},
+        {"lr", 0.003},     {"beta2", 0.95},       {"seed", 1},      {"attention", "moba"},
+        {"layers", ""},    {"rope-theta", 10000}, {"out", "out"},   {"precision", "fp32"},
+        {"init-from", ""}, {"key-conv", 0},       {"head-dim", 0},  {"tie-word-embeddings", false}};
+    for (const auto& [name, value] : some.items()) { EXPECT_EQ(recorded.at(name), value) << name; }
+    for (const auto& [name, value] : recorded.items()) {
+        EXPECT_EQ(value.dump().find_first_of("{}[]"), std::string::npos) << name << " " << value;
+    }
+    for (const char* none : {"help", "config", "resume"}) { EXPECT_FALSE(recorded.contains(none)) << none; }
+}
+
+// Every option with another value than its default: recorded as it was said, and said again the same is recorded.
+TEST(Options, EveryValueComesBack) {
+    const json defaults = parse_train({}).values;
+    json said;
+    for (const auto& [name, value] : defaults.items()) {
+        if (value.is_boolean()) { said[name] = true; }
+        if (value.is_number_integer()) { said[name] = value.get<int>() + 1; }
+        if (value.is_number_float()) { said[name] = value.get<double>() / 3; }  // all 17 digits
+    }
+    said.update({{"task", "mqar"},
+                 {"data", "a b,c.bin"},
+                 {"val-data", "12"},
+                 {"curriculum", "32:8:128:300,64:4:64:150"},
+                 {"attention", "full"},
+                 {"layers", "window:64:rope,moba:none"},
+                 {"gate", "sink"},
+                 {"key-conv", 5},
+                 {"rope-scaling", "llama3:8:1:4:8192"},
+                 {"switch", "full@0.9"},
+                 {"lr-schedule", "cosine"},
+                 {"lr", 1e-5},
+                 {"beta1", 0.123456789012345},
+                 {"epochs", 2.5},
+                 {"seed", 18446744073709551615u},
+                 {"out", "7"},
+                 {"init-from", "12"},
+                 {"dropout", 0.25},
+                 {"attention-impl", "naive"},
+                 {"device", "cpu"},
+                 {"precision", "bf16"}});
+    for (const auto& [name, value] : defaults.items()) { EXPECT_NE(said.value(name, value), value) << name; }
+    EXPECT_EQ(said.size(), defaults.size());
+    const json recorded = parse_train(option_words(said)).values;
+    EXPECT_EQ(recorded, said);
+    EXPECT_EQ(parse_train(option_words(recorded)).values, said);
+}
+
+TEST(Options, ALaterWordReplacesAnEarlierOne) {
+    const json recorded = parse_train({"--lr=1", "--lr=2e-3", "--recompute", "--recompute=false"}).values;
+    EXPECT_EQ(recorded["lr"], 0.002);
+    EXPECT_EQ(recorded["recompute"], false);
+}
+
+TEST(Options, HelpShowsNoDefaultOfAnEmptyList) {
+    const std::string help = moba("train --help").out;
+    const size_t at = help.find("--data FILE");
+    ASSERT_NE(at, std::string::npos) << help;
+    const std::string line = help.substr(at, help.find("learn from", at) - at);
+    EXPECT_EQ(line.find_first_of("{}[]="), std::string::npos) << line;
+    EXPECT_NE(help.find("0.985"), std::string::npos) << help;
+}
+
+}  // namespace

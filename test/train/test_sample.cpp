@@ -1,0 +1,40 @@
+/* Sampling: what each setting may and may not choose. */
+#include "test/support/check.h"
+#include "train/sample.h"
+#include <map>
+
+namespace {
+
+std::map<int, int> drawn(const std::vector<float>& logits, const Sampling& s,
+                         const std::vector<int>& before = {}) {
+    std::map<int, int> count;
+    Rng rng(1, Purpose::test, 0);
+    for (int i = 0; i < 4000; i++) { count[choose_token(logits, before, s, rng)]++; }
+    return count;
+}
+
+TEST(Sample, GreedyTakesTheLikeliestLowestIndexOfEquals) {
+    EXPECT_EQ(drawn({1, 3, 3, 0}, {.temperature = 0}), (std::map<int, int>{{1, 4000}}));
+}
+
+TEST(Sample, TemperatureOneIsTheSoftmax) {
+    std::map<int, int> c = drawn({0, std::log(3.f)}, {.temperature = 1});
+    EXPECT_NEAR(c[1] / 4000.0, 0.75, 0.03);
+}
+
+TEST(Sample, TopKAndTopPCut) {
+    EXPECT_EQ(drawn({0, 1, 2, 3}, {.temperature = 5, .top_k = 2}).count(1), 0u);
+    EXPECT_EQ(drawn({0, 1, 2, 3}, {.temperature = 5, .top_k = 2}).size(), 2u);
+    // probabilities 0.1 0.2 0.7: the fewest that hold 0.75 are the last two
+    const std::vector<float> p{std::log(1.f), std::log(2.f), std::log(7.f)};
+    EXPECT_EQ(drawn(p, {.temperature = 1, .top_p = 0.75}).count(0), 0u);
+    EXPECT_EQ(drawn(p, {.temperature = 1, .top_p = 0.75}).size(), 2u);
+    EXPECT_EQ(drawn(p, {.temperature = 1, .top_p = 0.5}).size(), 1u);
+}
+
+TEST(Sample, RepetitionPenaltyPushesDown) {
+    EXPECT_EQ(drawn({2, 1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
+    EXPECT_EQ(drawn({-1, -1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
+}
+
+}  // namespace

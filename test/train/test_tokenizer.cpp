@@ -1,0 +1,109 @@
+/* tokenizer.json: what ids read like, in the three forms there are, and what is refused. data/prepare_text.py beside it. */
+#include "test/support/check.h"
+#include "test/support/program.h"
+#include "train/data/token_files.h"
+#include "train/data/tokenizer.h"
+
+namespace {
+
+const char* byte_level =
+    R"({"model": {"type": "BPE", "vocab": {"H": 0, "Ġthe": 1, "Ċ": 2, "Ã©": 3, "Ã": 4, "©": 5, "Ń": 8, "Ā": 9}},
+    "decoder": {"type": "ByteLevel"}, "added_tokens": [{"id": 6, "content": "<|endoftext|>", "special": true},
+    {"id": 7, "content": "<name>", "special": false}]})";
+const char* llama2 =
+    R"({"model": {"type": "BPE", "vocab": {"▁the": 0, "cat": 1, "<0x0A>": 2, "<0xC3>": 3, "▁▁": 4}},
+    "decoder": {"type": "Sequence", "decoders": [{"type": "Replace"}, {"type": "ByteFallback"}, {"type": "Fuse"}]}})";
+const char* unigram = R"({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["▁a", -1.5], ["b", -2]]}})";
+
+TEST(Tokenizer, Decodes) {
+    const TempDir dir;
+    write_text(dir / "a", byte_level);
+    const Tokenizer a(dir / "a");
+    EXPECT_EQ(a.text(0) + a.text(1) + a.text(2), "H the\n");
+    EXPECT_EQ(a.text(3), "\xC3\xA9");
+    EXPECT_EQ(a.text(4) + a.text(5), "\xC3\xA9") << "a letter in two tokens";
+    EXPECT_EQ(a.text(6), "") << "a mark";
+    EXPECT_EQ(a.text(7), "<name>");
+    EXPECT_EQ(a.text(8), "\xAD") << "the last of the 68 bytes that have no letter of their own";
+    EXPECT_EQ(a.text(9), std::string(1, '\0')) << "the first";
+    EXPECT_EQ(a.text(10) + a.text(-1), "");
+    write_text(dir / "b", llama2);
+    const Tokenizer b(dir / "b");
+    EXPECT_EQ(b.text(0) + b.text(1) + b.text(2) + b.text(3) + b.text(4), " thecat\n\xC3  ");
+    write_text(dir / "c", unigram);
+    EXPECT_EQ(Tokenizer(dir / "c").text(1) + Tokenizer(dir / "c").text(2), " ab");
+    const Tokenizer bytes("bytes");
+    EXPECT_EQ(bytes.encode("a\xff"), (std::vector<int>{97, 255}));
+    EXPECT_EQ(bytes.text(255), "\xff");
+    EXPECT_EQ(bytes.text(256), "");
+}
+
+TEST(Tokenizer, LiesAreRefusedInOneLine) {
+    const TempDir dir;
+    for (const std::string text :
+         {"{}", "[]", "7", "{", R"({"model": 7})", R"({"model": {}})", R"({"model": {"vocab": 3}})",
+          R"({"model": {"vocab": {}}})", R"({"model": {"vocab": {"a": -1}}})",
+          R"({"model": {"vocab": {"a": 1e9}}})", R"({"model": {"vocab": {"a": 4294967296}}})",
+          R"({"model": {"vocab": [["a", 0], 3]}})", R"({"model": {"vocab": {"a": 0}}, "added_tokens": 3})",
+          R"({"model": {"vocab": {"a": 0}}, "added_tokens": [{"id": 1}]})"}) {
+        write_text(dir / "x", text);
+        try {
+            Tokenizer t(dir / "x");
+            ADD_FAILURE() << "accepted: " << text;
+        } catch (const Error& e) { EXPECT_EQ(std::string(e.what()).rfind(dir / "x", 0), 0u) << e.what(); }
+    }
+    write_text(dir / "x", std::string(5000000, '['));
+    EXPECT_THROW(Tokenizer(dir / "x"), Error);
+    std::string deep = byte_level;
+    deep.insert(1, "\"x\": " + std::string(100, '[') + std::string(100, ']') + ", ");
+    write_text(dir / "x", deep);
+    EXPECT_THROW(Tokenizer(dir / "x"), Error);
+}
+
+// ---- data/prepare_text.py ----
+
+const std::string prepare = "python3 " MOBA_SOURCE_DIR "/data/prepare_text.py ";
+
+std::vector<int> tokens_of(const std::string& path) {
+    const TokenFiles f({path});
+    std::vector<int> out(f.size());
+    f.read(0, out.size(), out.data());
+    return out;
+}
+
+TEST(PrepareText, BytesAndShards) {
+    if (shell("command -v python3").status != 0) { GTEST_SKIP() << "no python3"; }
+    const TempDir dir;
+    write_text(dir / "a.txt", "one|two");
+    write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"text\": \"yz\"}\n");
+    const Outcome r = shell(prepare + (dir / "a.txt") + " " + (dir / "b.jsonl") +
+                            " --split-on '|' --shard-tokens 6 --val-share 0.2 --out " + (dir / "out"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(tokens_of(dir / "out/train_000000.bin"), (std::vector<int>{256, 'o', 'n', 'e', 256, 't'}));
+    EXPECT_EQ(tokens_of(dir / "out/train_000001.bin"), (std::vector<int>{'w', 'o', 256, 'x', 256, 'y'}));
+    EXPECT_EQ(tokens_of(dir / "out/val_000000.bin"), (std::vector<int>{'z', 256}));
+    const std::string about = read_text(dir / "out/tokens.json");
+    EXPECT_NE(about.find("\"documents\": 4"), std::string::npos) << about;
+    EXPECT_NE(about.find("\"sha256\""), std::string::npos);
+    EXPECT_EQ(TokenFiles({dir / "out/train_000000.bin"}).vocabulary().tokenizer, "bytes");
+    EXPECT_EQ(shell(prepare + "--encode 'ab'").out, "97,98\n");
+    for (const auto& [words, says] : std::vector<std::pair<std::string, std::string>>{
+             {(dir / "a.txt") + " --out " + (dir / "out"), "is there already"},
+             {(dir / "none.txt") + " --out " + (dir / "new"), "No such file"},
+             {(dir / "a.txt") + " --out /proc/new", "/proc/new"},
+             {(dir / "b.jsonl") + " --out " + (dir / "new") + " --tokenizer " + (dir / "none.json"),
+              "prepare_text.py: "}}) {
+        const Outcome bad = shell(prepare + words);
+        EXPECT_EQ(bad.status, 1) << bad.out;
+        EXPECT_NE(bad.out.find(says), std::string::npos) << bad.out;
+        EXPECT_EQ(lines(bad.out), 1) << bad.out;
+    }
+    write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"txt\": \"yz\"}\n");
+    EXPECT_NE(shell(prepare + (dir / "b.jsonl") + " --out " + (dir / "new")).out.find("b.jsonl:2:"),
+              std::string::npos);
+    for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
+        EXPECT_EQ(entry.path().string().find("new"), std::string::npos) << "nothing half-written stays";
+    }
+}
+
+}  // namespace

@@ -1,0 +1,168 @@
+#include "train/bench/bench_attention.h"
+#include "moba/op_table.h"
+#include <algorithm>
+
+using nlohmann::json;
+
+static const char* kind_name(AttentionKind kind) {
+    return kind == AttentionKind::moba ? "moba" : kind == AttentionKind::full ? "full" : "window";
+}
+
+static AttentionShape shape_of(const BenchOptions& o, AttentionKind kind) {
+    const GateShape gate{o.heads, kv_heads(o), o.head_dim, o.top_k, Gate::topk};
+    return {gate.H, gate.G, gate.D, kind, o.window, gate};
+}
+
+// Queries with the keys they may see, of all sequences and heads.
+static double visible_pairs(const BenchOptions& o, AttentionKind kind) {
+    double pairs = 0;
+    for (int t = 0; t < o.seq_len; t++) {
+        const int S = o.block_size;
+        pairs += kind == AttentionKind::full     ? t + 1
+                 : kind == AttentionKind::window ? std::min(t + 1, o.window)
+                                                 : std::min(t / S, o.top_k - 1) * (double)S + t % S + 1;
+    }
+    return pairs * o.batch * o.heads;
+}
+
+template <class E>
+std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, AttentionKind kind) {
+    using A = acc_t<E>;
+    const Ops<E>& op = *find_ops<E>(t.ctx.device);
+    const WorkspaceBytes<E>& need = *find_workspaces<E>(t.ctx.device);
+    const AttentionShape s = shape_of(o, kind);
+    const int B = o.batch, M = B * o.seq_len, S = o.block_size;
+    const bool moba = kind == AttentionKind::moba, cpu = t.ctx.device == Device::cpu;
+    const size_t nq = (size_t)M * s.H * s.D, nk = (size_t)M * s.G * s.D, nlse = (size_t)s.H * M,
+                 slots = moba ? routing_slots(M, 1, s.gate) : 0,
+                 starts = moba ? routing_starts(M, B, S, 1, s.gate) : 0;
+
+    std::vector<int> cu, table;
+    for (int b = 0; b <= B; b++) { cu.push_back(b * o.seq_len); }
+    Sequences seqs = build_sequences(table, cu, S, 1);
+    const int* on_device = t.copy(table);
+    if (t.real()) { seqs = rebase(seqs, table.data(), on_device); }
+    const E *q = t.random<E>(nq), *k = t.random<E>(nk), *v = t.random<E>(nk), *dout = t.random<E>(nq);
+    E *out = t.zeros<E>(nq), *dq = t.zeros<E>(nq), *dk = t.zeros<E>(nk), *dv = t.zeros<E>(nk);
+    A* lse = t.zeros<A>(nlse);
+    const Routing routing{t.zeros<int>(slots), t.zeros<int>(starts), t.zeros<int>(slots)};
+    t.workspace(
+        std::max({need.attention(M, B, S, 1, s, true), need.attention(M, B, S, 1, s, false),
+                  cpu ? naive_attention_workspace_bytes<E>(M, s) : 0,
+                  moba ? need.gate(M, B, S, 1, s.gate) : 0, moba ? need.gate_lists(M, B, S, 1, s.gate) : 0}));
+
+    const auto gate = [=](const Ctx& c) { op.gate_forward(c, routing, q, k, seqs, s.gate); };
+    const auto lists = [=](const Ctx& c) { op.gate_lists(c, routing, seqs, s.gate); };
+    const auto forward = [=](const Ctx& c) { op.attention_forward(c, out, lse, q, k, v, routing, seqs, s); };
+    const auto backward = [=](const Ctx& c) {
+        op.attention_backward(c, dq, dk, dv, dout, out, q, k, v, lse, routing, seqs, s);
+    };
+    if (t.real()) {  // each may be timed without the others
+        if (moba) { gate(t.ctx), lists(t.ctx); }
+        forward(t.ctx);
+    }
+    const double e = sizeof(E), list = 4. * slots, rest = sizeof(A) * (double)nlse + list,
+                 flop = s.D * visible_pairs(o, kind), N = ceil_div(o.seq_len, S);
+    const std::string name = kind_name(kind);
+    std::vector<OpBench> all;
+    if (moba) {
+        all.push_back({"gate_forward", Versions::both, e * (nq + nk) + list, nq * N, gate});
+        all.push_back({"gate_lists", Versions::none, 2 * list + 4. * starts, 0, lists});
+    }
+    all.push_back({"attention_forward_" + name, Versions::both, e * 2 * (nq + nk) + rest, 4 * flop, forward});
+    all.push_back(
+        {"attention_backward_" + name, Versions::both, e * 4 * (nq + nk) + rest, 10 * flop, backward});
+    return all;
+}
+
+template <class E>
+std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
+    using A = acc_t<E>;
+    const Ops<E>& op = *find_ops<E>(t.ctx.device);
+    const int T = o.seq_len;
+    const AttentionShape moba = shape_of(o, AttentionKind::moba), full = shape_of(o, AttentionKind::full);
+    const int H = moba.H, G = moba.G, D = moba.D;
+    const CacheShape cache{T, G, D, o.block_size, 1};
+    const size_t nk = (size_t)T * G * D;
+    E *q = t.random<E>(H * D), *k = t.random<E>(nk), *v = t.random<E>(nk), *rows = t.random<E>(nk),
+      *out = t.zeros<E>(H * D);
+    A* means = t.zeros<A>(cache.first_mean(G));
+    const WorkspaceBytes<E>& need = *find_workspaces<E>(t.ctx.device);
+    t.workspace(std::max(need.decode(cache, moba), need.decode(cache, full)));
+
+    const int *first = t.copy(std::vector<int>{0}), *last = t.copy(std::vector<int>{T - 1});
+    const auto mean = [=](const Ctx& c) { op.cache_means(c, means, k, first, T, cache); };
+    if (t.real()) { mean(t.ctx); }
+    const auto attend = [=](AttentionShape s) {
+        return [=](const Ctx& c) { op.decode_attention(c, out, q, k, v, means, last, T, cache, s); };
+    };
+    const double e = sizeof(E), N = T / o.block_size, keys = std::min(T, o.top_k * o.block_size),
+                 mean_bytes = sizeof(A) * N * G * D, token = 4. * H * D;
+    return {
+        {"cache_rows", Versions::none, 2 * e * nk, 0,
+         [=](const Ctx& c) { op.cache_rows(c, v, rows, first, T, G * D); }},
+        {"cache_means", Versions::none, e * N * o.block_size * G * D + mean_bytes, 0, mean},
+        // heads that share keys may choose different ones
+        {"decode_attention_moba", Versions::none, mean_bytes + 2 * e * D * std::min(keys * H, (double)T * G),
+         token * keys + 2. * H * D * N, attend(moba)},
+        {"decode_attention_full", Versions::none, 2 * e * nk, token * T, attend(full)},
+    };
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct Totals {
+    double forward_ms = 0, backward_ms = 0;  // the gate counts as forward
+    double ms() const { return forward_ms + backward_ms; }
+};
+
+}  // namespace
+
+template <class E>
+static Totals time_kind(const BenchRun& r, AttentionKind kind, json& rows) {
+    const Times times = bench_rows(
+        r, kind_name(kind) + std::string(" attention"),
+        [&](Operands& t) { return attention_benches<E>(t, r.o, kind); }, rows);
+    Totals total;
+    for (const auto& [name, ms] : times) {
+        (name.find("backward") == std::string::npos ? total.forward_ms : total.backward_ms) += ms;
+    }
+    if (times.empty()) { throw Error("--kernel-version " + r.o.kernel_version + ": attention has none"); }
+    return total;
+}
+
+template <class E>
+void bench_attention(const BenchOptions& o, json& result) {
+    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
+                o.precision.c_str(), o.batch, o.seq_len, o.heads, kv_heads(o), o.head_dim, o.block_size,
+                o.top_k, o.repeats);
+    if ((long)o.block_size * o.top_k >= o.seq_len) {
+        std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
+    }
+    const BenchRun run = start_rows<E>(o, result);
+    json& rows = result["rows"];
+    const Totals moba = time_kind<E>(run, AttentionKind::moba, rows);
+    if (o.window) { time_kind<E>(run, AttentionKind::window, rows); }
+    BenchRun plain = run;
+    plain.o.kernel_version = "1";
+    plain.o.repeats = 1;
+    const bool naive = o.attention_impl == "naive";
+    const Totals other =
+        naive ? time_kind<E>(plain, AttentionKind::moba, rows) : time_kind<E>(run, AttentionKind::full, rows);
+    const char* against = naive ? "its naive version" : "full attention";
+    std::printf("moba %.3f ms, %s %.3f ms in all\n", moba.ms(), naive ? "naive" : "full", other.ms());
+    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
+                other.forward_ms / moba.forward_ms, against, other.ms() / moba.ms());
+    result["ms"] = {{"moba", moba.ms()}, {naive ? "naive" : "full", other.ms()}};
+    result["ratio_forward"] = other.forward_ms / moba.forward_ms;
+    result["ratio"] = other.ms() / moba.ms();
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void bench_attention<E>(const BenchOptions&, json&);                                            \
+    template std::vector<OpBench> attention_benches<E>(Operands&, const BenchOptions&, AttentionKind);       \
+    template std::vector<OpBench> decode_benches<E>(Operands&, const BenchOptions&);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

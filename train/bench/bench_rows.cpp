@@ -1,0 +1,158 @@
+#include "train/bench/bench_rows.h"
+#include "train/flops.h"
+#include "train/statistics.h"
+#include "train/display/progress.h"
+#include <algorithm>
+
+using nlohmann::json;
+
+double median_ms(int repeats, const std::function<void()>& run) {
+    run();
+    std::vector<double> ms;
+    for (int i = 0; i < repeats; i++) {
+        const double begin = now_ms();
+        run();
+        ms.push_back(now_ms() - begin);
+    }
+    return median(ms);
+}
+
+// Of a call that may come back before the device is done.
+static double call_ms(const MemoryOps* memory, const Ctx& ctx, int repeats,
+                      const std::function<void(const Ctx&)>& run) {
+    const auto timed = [&](int calls) {
+        memory->synchronize(ctx);
+        const double begin = now_ms();
+        for (int i = 0; i < calls; i++) { run(ctx); }
+        memory->synchronize(ctx);
+        return (now_ms() - begin) / calls;
+    };
+    timed(1);
+    std::vector<double> ms{timed(1)};
+    const int calls = (int)std::clamp(std::ceil(1 / ms[0]), 1., 1000.);
+    if (calls > 1) { ms.clear(); }
+    while ((int)ms.size() < repeats) { ms.push_back(timed(calls)); }
+    return median(ms);
+}
+
+static double measured_copy(const MemoryOps* memory, const Ctx& ctx) {
+    double gbs = 0;
+    for (size_t bytes = 64 << 20; bytes <= 256 << 20; bytes *= 4) {
+        char *to = memory->allocate(bytes), *from = memory->allocate(bytes);
+        const double ms = call_ms(memory, ctx, 3, [&](const Ctx& c) { memory->copy(c, to, from, bytes); });
+        memory->release(to, bytes);
+        memory->release(from, bytes);
+        gbs = 2.0 * bytes / ms / 1e6;
+        if (ms > 2) { break; }  // not a GPU
+    }
+    return gbs;
+}
+
+void Operands::allocate() {
+    const std::string needs =
+        arena_.list() + ": " + memory_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
+    const size_t available = memory_->available();
+    if (arena_.bytes() > available) { throw Error(needs + readable_bytes(available) + " are free"); }
+    try {
+        arena_.allocate();
+    } catch (const Error& e) { throw Error(needs + e.what()); }
+}
+
+template <class E>
+BenchRun start_rows(const BenchOptions& o, json& result) {
+    BenchRun r{o, parse_device(o.device), nullptr, 0, 0};
+    r.memory = find_memory(r.device);
+    Ctx ctx;
+    ctx.device = r.device;
+    r.copy_gbs = measured_copy(r.memory, ctx);
+    r.peak_gflops = peak_flops<E>(r.device) / 1e9;
+    const bool published = published_peak(r.memory->name(), std::is_same_v<E, bf16>) > 0;
+    std::printf("%s: copy %.0f GB/s, peak %.0f GFLOP/s %s\n", r.memory->name(), r.copy_gbs, r.peak_gflops,
+                published ? "as published" : "measured");
+    std::printf("%-26s %8s %10s %9s %8s %9s %8s %8s\n", "", "version", "ms", "GB/s", "of copy", "GFLOP/s",
+                "of peak", "of best");
+    result["copy_gbs"] = r.copy_gbs;
+    result["peak_gflops"] = r.peak_gflops;
+    result["peak"] = published ? "published" : "measured";
+    result["rows"] = json::array();
+    return r;
+}
+
+// ---------------------------------------------------------------------------------------------------------------------
+
+static bool wanted(const BenchRun& r, const OpBench& b) {
+    return r.o.op == "all" || b.name.find(r.o.op) != std::string::npos;
+}
+
+struct Version {
+    int number;
+    double ms;
+};
+
+// Those that --kernel-version asks for and that fit; all of linear where --op names it.
+static std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx) {
+    const std::string& asked = r.o.kernel_version;
+    const bool linear = asked == "0" && r.o.op != "all" && b.name.find("linear") != std::string::npos &&
+                        r.device == Device::gpu;
+    const bool all = asked == "all" || linear;
+    const int most = r.device == Device::cpu ? (b.versions == Versions::both ? 2 : 1)
+                                             : (b.versions == Versions::none ? 1 : max_kernel_version);
+    const int first = all ? 1 : std::stoi(asked), last = all ? most : first;
+    std::vector<Version> out;
+    for (ctx.version = first; ctx.version <= std::min(last, most); ctx.version++) {
+        try {
+            out.push_back({ctx.version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
+        } catch (const Error&) {  // choose_version: no more that fit
+            if (ctx.version <= 1) { throw; }
+            break;
+        }
+    }
+    return out;
+}
+
+static std::string number(const char* format, double x) {
+    char text[32];
+    std::snprintf(text, sizeof text, format, x);
+    return text;
+}
+
+static json print_row(const BenchRun& r, const OpBench& b, const Version& v, double best_ms) {
+    const double gbs = b.bytes / v.ms / 1e6, gflops = b.flop / v.ms / 1e6, of_copy = gbs / r.copy_gbs,
+                 of_peak = gflops / r.peak_gflops, of_best = best_ms / v.ms;
+    const std::string version = v.number == 0 ? "best"
+                                : v.number == 4 && b.name.find("linear") != std::string::npos
+                                    ? "cuBLASLt"
+                                    : std::to_string(v.number);
+    json row{
+        {"name", b.name}, {"device", r.memory->name()}, {"version", v.number}, {"ms", v.ms},
+        {"gbs", gbs},     {"share_of_copy", of_copy},   {"gflops", gflops},    {"share_of_peak", of_peak}};
+    if (best_ms > 0) { row["share_of_best"] = of_best; }
+    std::printf("%-26s %8s %10.4f %9.1f %7.1f%% %9s %8s %8s\n", b.name.c_str(), version.c_str(), v.ms, gbs,
+                100 * of_copy, b.flop > 0 ? number("%.1f", gflops).c_str() : "-",
+                b.flop > 0 ? number("%.1f%%", 100 * of_peak).c_str() : "-",
+                best_ms > 0 ? number("%.1f%%", 100 * of_best).c_str() : "-");
+    return row;
+}
+
+Times bench_rows(const BenchRun& r, const std::string& tensors, const MakeBenches& make, json& rows) {
+    Operands operands(tensors, r.device, r.memory);
+    const std::vector<OpBench> plan = make(operands);
+    if (std::none_of(plan.begin(), plan.end(), [&](const OpBench& b) { return wanted(r, b); })) { return {}; }
+    operands.allocate();
+    Times out;
+    for (const OpBench& b : make(operands)) {
+        if (!wanted(r, b)) { continue; }
+        const std::vector<Version> versions = time_versions(r, b, operands.ctx);
+        if (versions.empty()) { continue; }
+        const double best_ms = versions.back().ms;
+        for (const Version& v : versions) {
+            rows.push_back(print_row(r, b, v, versions.size() > 1 ? best_ms : 0));
+        }
+        std::fflush(stdout);
+        out.push_back({b.name, best_ms});
+    }
+    return out;
+}
+
+template BenchRun start_rows<float>(const BenchOptions&, json&);
+template BenchRun start_rows<bf16>(const BenchOptions&, json&);

@@ -1,0 +1,92 @@
+/* What bench op and bench attention share: tensors on the device, the time of a call, and the row that is printed.
+
+   Timing   a call that does not count, then the median of --repeats; each waits for the device before and after. Calls shorter than
+            a millisecond are repeated within one timing, one behind the other, so a GPU's launches overlap as in a step.
+   Columns  of copy: against a copy of 64 or 256 MB on this device, bytes read and written both counted; tensors that fit into a cache
+            may go beyond 100%. of peak: flops.h. of best: the time of the last version, which 0 chooses, by this version's */
+#pragma once
+#include "moba/op_table.h"
+#include "moba/core/parallel.h"
+#include "moba/core/philox.h"
+#include "train/options.h"
+#include <functional>
+#include <nlohmann/json.hpp>
+
+/* Where there are versions to choose from: numbered kernels on the GPU; on the CPU 1 plain and 2 fast. */
+enum class Versions { none, gpu, both };
+
+struct OpBench {
+    std::string name;
+    Versions versions;
+    double bytes, flop;  // read and written at least once; 0 flop: bound by memory
+    std::function<void(const Ctx&)> run;
+};
+
+/* The tensors of some operations, on the device. As an arena, walked twice: first the pointers are null. */
+class Operands {
+  public:
+    Ctx ctx;
+
+    Operands(const std::string& name, Device device, const MemoryOps* memory)
+        : memory_(memory), arena_(name, memory) {
+        ctx.device = device;
+    }
+    template <class X>
+    X* zeros(size_t n) {
+        return arena_.take<X>("", n);
+    }
+    template <class X>
+    X* copy(const std::vector<X>& values) {
+        X* p = zeros<X>(values.size());
+        if (real()) { memory_->to_device(ctx, p, values.data(), values.size() * sizeof(X)); }
+        return p;
+    }
+    // Normal numbers, the same on every machine. They come again after a prime number of them, so no two rows are alike.
+    template <class X>
+    X* random(size_t n) {
+        X* p = zeros<X>(n);
+        stream_++;
+        if (!real()) { return p; }
+        std::vector<X> some(std::min<size_t>(n, 1048583));
+        parallel_ranges(some.size(), 4096, [&](size_t b, size_t e) {
+            Rng rng(stream_, Purpose::test, b);
+            for (size_t i = b; i < e; i++) { some[i] = X((float)rng.normal()); }
+        });
+        for (size_t i = 0; i < n; i += some.size()) {
+            memory_->to_device(ctx, p + i, some.data(), std::min(some.size(), n - i) * sizeof(X));
+        }
+        memory_->synchronize(ctx);
+        return p;
+    }
+    void workspace(size_t bytes) {
+        ctx.workspace = zeros<char>(bytes);
+        ctx.workspace_bytes = bytes;
+    }
+    bool real() const { return arena_.base(); }
+    void allocate();
+
+  private:
+    const MemoryOps* memory_;
+    Arena arena_;
+    uint64_t stream_ = 0;
+};
+
+struct BenchRun {
+    BenchOptions o;
+    Device device;
+    const MemoryOps* memory;
+    double copy_gbs, peak_gflops;
+};
+
+/* Measures what shares are of, prints the titles. */
+template <class E>
+BenchRun start_rows(const BenchOptions&, nlohmann::json& result);
+
+using MakeBenches = std::function<std::vector<OpBench>(Operands&)>;
+using Times = std::vector<std::pair<std::string, double>>;  // operations and their ms
+
+/* Times those that --op names, in the versions that --kernel-version names; prints them, and adds them to rows. The times of the
+   last versions. `make` is called with each walk. */
+Times bench_rows(const BenchRun&, const std::string& tensors, const MakeBenches& make, nlohmann::json& rows);
+
+double median_ms(int repeats, const std::function<void()>& run);  // of a call that waits by itself

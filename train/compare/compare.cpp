@@ -1,0 +1,333 @@
+#include "train/compare/compare.h"
+#include "moba/op_table.h"
+#include "train/compare/child.h"
+#include "train/compare/compare_lengths.h"
+#include "train/compare/compare_plan.h"
+#include "train/files/file.h"
+#include "train/display/progress.h"
+#include "train/compare/report.h"
+#include "train/compare/train_figures.h"
+#include <algorithm>
+#include <fcntl.h>
+#include <filesystem>
+#include <sstream>
+#include <sys/file.h>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+using Run = ComparePlan::Run;
+
+namespace {
+
+struct Stopped {};
+
+class Comparison {
+  public:
+    Comparison(const CompareOptions& o, ComparePlan plan) : o_(o), plan_(std::move(plan)) {}
+    void print_plan() const;
+    int run();
+
+  private:
+    void lock();
+    void check_settings() const;
+    std::string folder(const Run& r) const { return o_.out + "/runs/" + r.name; }
+    std::vector<std::string> train_words(const Run&) const;
+    std::string eval_settings(const Run&) const;
+    std::vector<std::string> eval_words(const Run&) const;
+    bool done(const Run&) const;
+    void do_run(const Run&);
+    json measure(const Run&);
+    double best_lr(const Run&) const;
+    const Run& first_run(size_t task, size_t variant) const;
+    ChildResult child(const std::vector<std::string>& words, const std::string& log, const std::string& what);
+    void write_results(bool last);
+    std::string place() const;
+
+    const CompareOptions& o_;
+    const ComparePlan plan_;
+    int number_ = 0, total_ = 0;  // of the runs and timings, done and in all
+    int done_now_ = 0;            // by this call
+    const double begin_ms_ = now_ms();
+    StatusLine status_;
+};
+
+// "[3/12, about 4m10s left]"
+std::string Comparison::place() const {
+    std::string eta;
+    if (done_now_ > 0) {
+        const double each = (now_ms() - begin_ms_) / done_now_;
+        eta = ", about " + readable_seconds(each * (total_ - number_ + 1) / 1000) + " left";
+    }
+    return "[" + std::to_string(number_) + "/" + std::to_string(total_) + eta + "] ";
+}
+
+std::vector<std::string> Comparison::train_words(const Run& r) const {
+    std::vector<std::string> words = {"train"};
+    words.insert(words.end(), r.words.begin(), r.words.end());
+    words.push_back("--out=" + folder(r));
+    return words;
+}
+
+// What is evaluated; a run whose result is of another evaluation is evaluated again.
+std::string Comparison::eval_settings(const Run& r) const {
+    const ComparePlan::Task& task = plan_.tasks[r.task];
+    std::string lengths;
+    for (int T : task.lengths) { lengths += (lengths.empty() ? "" : ",") + std::to_string(T); }
+    std::string words = "--seq-len=" + lengths;
+    if (r.options.data.empty()) {
+        words += " --depths=" + std::to_string(task.depths) + " --samples=" + std::to_string(task.samples);
+        if (r.plan.config.has(AttentionKind::moba)) { words += " --router"; }
+    } else {
+        words += " --windows=" + std::to_string(task.windows);
+    }
+    return words + (o_.precision == "fp32" ? "" : " --precision=" + o_.precision);
+}
+
+std::vector<std::string> Comparison::eval_words(const Run& r) const {
+    std::vector<std::string> words = {"eval", "--model=" + folder(r)};
+    std::stringstream in(eval_settings(r));
+    for (std::string word; in >> word;) { words.push_back(word); }
+    if (o_.device != "auto") { words.push_back("--device=" + o_.device); }
+    words.push_back("--json=" + folder(r) + "/eval.json");
+    return words;
+}
+
+void Comparison::print_plan() const {
+    for (const Run& r : plan_.runs) {
+        if (r.seed > 1 && plan_.lr.size() > 1) {
+            if (r.lr != plan_.lr[0]) { continue; }
+            std::printf("# with the learning rate that was best with seed 1:\n");
+        }
+        std::printf("moba %s\nmoba %s\n", shell_text(train_words(r)).c_str(),
+                    shell_text(eval_words(r)).c_str());
+    }
+}
+
+// Held by a child too, so that a run that is still being ended is waited for.
+void Comparison::lock() {
+    if (o_.out.empty()) { throw Error("--out: no folder is named"); }
+    std::error_code error;
+    fs::create_directories(o_.out + "/runs", error);
+    if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
+    const int fd = open((o_.out + "/lock").c_str(), O_CREAT | O_RDWR, 0666);
+    if (fd < 0) { throw_errno(o_.out + "/lock"); }
+    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+        if (i == 0) {
+            status_.line("another comparison works in " + o_.out + "; waiting for up to a minute");
+        }
+        if (i == 600) { throw Error("--out " + o_.out + ": another comparison works there"); }
+        usleep(100000);
+    }
+}
+
+// A folder of results is of one plan; more variants, tasks and seeds may join, but no run may change.
+void Comparison::check_settings() const {
+    for (const Run& r : plan_.runs) {
+        const std::string file = folder(r) + "/settings.json";
+        if (!fs::exists(file)) { continue; }
+        const json there = read_json(file);
+        for (const auto& [name, value] : r.settings.items()) {
+            if (there.contains(name) && there[name] == value) { continue; }
+            throw Error(folder(r) + " holds a run with other settings: --" + name + " " +
+                        (there.contains(name) ? there[name].dump() : "not set") + " there, " + value.dump() +
+                        " now; name another --out, or delete that folder");
+        }
+    }
+}
+
+bool Comparison::done(const Run& r) const {
+    const std::string file = folder(r) + "/result.json";
+    if (!fs::exists(file)) { return false; }
+    const json result = read_json(file);
+    return result.value("status", "") == "done" && result.value("eval_settings", "") == eval_settings(r);
+}
+
+ChildResult Comparison::child(const std::vector<std::string>& words, const std::string& log,
+                              const std::string& what) {
+    status_.show(place() + what);
+    const ChildResult result =
+        run_child(words, log, [&](const std::string& l) { status_.show(place() + what + ": " + l); });
+    if (child_stopped()) { throw Stopped(); }
+    return result;
+}
+
+json Comparison::measure(const Run& r) {
+    const std::string dir = folder(r);
+    std::error_code ignore;
+    std::vector<std::string> words = train_words(r);
+    if (fs::exists(dir + "/latest")) {
+        words = {"train", "--resume", "--out=" + dir};
+    } else {  // a run that was stopped before its first checkpoint
+        fs::remove_all(dir, ignore);
+        fs::create_directories(dir, ignore);
+        replace_file(dir + "/settings.json", r.settings.dump(1) + "\n");
+    }
+    const ChildResult train = child(words, dir + "/train.txt", r.name);
+    if (train.status != 0) { throw Error(train.last_line); }
+    const ChildResult eval = child(eval_words(r), dir + "/eval.txt", r.name + ": evaluation");
+    if (eval.status != 0) { throw Error(eval.last_line); }
+    json out = {{"train", train_figures(dir + "/log.jsonl")}, {"eval", read_json(dir + "/eval.json")}};
+    out["train"]["plan_bytes"] = r.plan.memory_bytes;
+    // evaluated again, a run that is through trains no more
+    const std::string before = dir + "/result.json";
+    const json old = fs::exists(before) ? read_json(before) : json::object();
+    const size_t peak = old.contains("train") ? old["train"].value("peak_bytes", (size_t)0) : 0;
+    out["train"]["peak_bytes"] = std::max(peak, train.peak_bytes);
+    return out;
+}
+
+// With the attention that it ends with.
+Config final_config(const Run& r) {
+    const Switch s = parse_switch(r.options.switch_to);
+    return s.attention.empty() ? r.plan.config : switched(r.plan.config, s);
+}
+
+// "99.8% at 256, 95.7% at 512", or losses of a text
+std::string eval_text(const json& eval) {
+    std::string text;
+    for (const json& l : eval.at("lengths")) {
+        char s[60];
+        if (l.contains("all")) {
+            std::snprintf(s, sizeof s, "%.1f%% at %d", 100 * l["all"]["accuracy"].get<double>(),
+                          l["seq_len"].get<int>());
+        } else {
+            std::snprintf(s, sizeof s, "loss %.4f at %d", l["loss"].get<double>(), l["seq_len"].get<int>());
+        }
+        text += (text.empty() ? "" : ", ") + std::string(s);
+    }
+    return text;
+}
+
+void Comparison::do_run(const Run& r) {
+    const double begin = now_ms();
+    json result = {{"kind", "run"},
+                   {"task", plan_.tasks[r.task].name},
+                   {"variant", plan_.variants[r.variant]},
+                   {"seed", r.seed},
+                   {"lr", r.options.lr.peak},
+                   {"command", "moba " + shell_text(train_words(r))},
+                   {"eval_command", "moba " + shell_text(eval_words(r))},
+                   {"eval_settings", eval_settings(r)},
+                   {"block_size", r.plan.config.block_size},
+                   {"top_k", r.plan.config.top_k},
+                   {"seq_len", r.options.seq_len},
+                   {"parameters", r.plan.parameters},
+                   {"device", find_memory(parse_device(r.options.device))->name()}};
+    for (const LayerKind& k : final_config(r).layers) { result["layers"].push_back(layer_name(k)); }
+    try {
+        result.update(measure(r));
+        result["status"] = "done";
+    } catch (const Error& e) {
+        result["status"] = "failed";
+        result["error"] = e.what();
+    }
+    replace_file(folder(r) + "/result.json", result.dump() + "\n");
+    done_now_++;
+    status_.line("[" + std::to_string(number_) + "/" + std::to_string(total_) + "] " + r.name + ": " +
+                 (result["status"] == "done" ? eval_text(result["eval"])
+                                             : "FAILED, " + result["error"].get<std::string>()) +
+                 ", " + readable_seconds((now_ms() - begin) / 1000));
+}
+
+/* The rate with which this variant's first seed ended at the lowest validation loss; 0 where all failed. */
+double Comparison::best_lr(const Run& run) const {
+    double best = 0, lowest = INFINITY;
+    for (const Run& r : plan_.runs) {
+        if (r.task != run.task || r.variant != run.variant || r.seed != 1 || !done(r)) { continue; }
+        const json validation = read_json(folder(r) + "/result.json")["train"]["validation"];
+        if (validation.empty()) {
+            throw Error(o_.config +
+                        ": 'lr' needs a validation at the end of each run: eval-every must not be 0");
+        }
+        const double loss = validation.back()["loss"];
+        if (loss < lowest) { best = r.lr, lowest = loss; }
+    }
+    return best;
+}
+
+const Run& Comparison::first_run(size_t task, size_t variant) const {
+    return *std::find_if(plan_.runs.begin(), plan_.runs.end(),
+                         [=](const Run& r) { return r.task == task && r.variant == variant; });
+}
+
+void Comparison::write_results(bool last) {
+    std::vector<json> lines;
+    std::string text;
+    for (const Run& r : plan_.runs) {
+        const std::string file = folder(r) + "/result.json";
+        if (!fs::exists(file)) { continue; }
+        lines.push_back(read_json(file));
+        lines.back()["task"] =
+            plan_.tasks[r.task].name;  // files are named by it: whatever somebody has written there
+        lines.back()["variant"] = plan_.variants[r.variant];
+    }
+    for (size_t t = 0; t < plan_.tasks.size(); t++) {
+        for (size_t v = 0; v < plan_.variants.size() && !plan_.bench_lengths.empty(); v++) {
+            const Run& r = first_run(t, v);
+            RunBench bench;
+            if (last) {
+                bench = [&](const auto& words, const std::string& log, int T) {
+                    return child(words, log, "attention alone at T=" + std::to_string(T));
+                };
+            }
+            std::string problem;
+            json rows = attention_by_length(r.options, final_config(r), plan_.bench_lengths,
+                                            o_.out + "/bench", bench, problem);
+            if (!problem.empty()) { status_.line("not timed: " + problem); }
+            if (rows.empty()) { continue; }
+            lines.push_back({{"kind", "lengths"},
+                             {"task", plan_.tasks[t].name},
+                             {"variant", plan_.variants[v]},
+                             {"rows", std::move(rows)}});
+        }
+    }
+    for (const json& l : lines) { text += l.dump() + "\n"; }
+    replace_file(o_.out + "/results.jsonl", text);
+    replace_file(o_.out + "/report.html", report_page(lines, plan_.title.empty() ? o_.config : plan_.title));
+    for (const auto& [name, svg] : chart_files(lines)) {
+        const fs::path file = o_.out + "/charts/" + name;
+        std::error_code ignore;
+        fs::create_directories(file.parent_path(), ignore);
+        replace_file(file, svg);
+    }
+    if (last) { print_comparison(lines); }
+}
+
+int Comparison::run() {
+    lock();
+    check_settings();
+    const int lrs = std::max<int>(1, (int)plan_.lr.size());
+    for (const Run& r : plan_.runs) { total_ += lrs == 1 || r.seed == 1 || r.lr == plan_.lr[0]; }
+    try {
+        for (const Run& r : plan_.runs) {
+            if (lrs > 1 && r.seed > 1 && r.lr != best_lr(r)) { continue; }
+            number_++;
+            if (done(r)) { continue; }
+            do_run(r);
+            write_results(false);
+        }
+        write_results(true);
+    } catch (const Stopped&) {
+        status_.line("stopped; the same command goes on");
+        return 0;
+    }
+    const int failed = (int)std::count_if(plan_.runs.begin(), plan_.runs.end(), [&](const Run& r) {
+        return fs::exists(folder(r) + "/result.json") && !done(r);
+    });
+    if (failed) { status_.line(std::to_string(failed) + " of " + std::to_string(total_) + " runs failed"); }
+    status_.line("results in " + o_.out + "/results.jsonl, to look at in " + o_.out + "/report.html");
+    return failed ? 1 : 0;
+}
+
+}  // namespace
+
+int run_compare(const CompareOptions& o) {
+    ComparePlan plan = read_plan(o);
+    Comparison comparison(o, std::move(plan));
+    if (o.dry_run) {
+        comparison.print_plan();
+        return 0;
+    }
+    return comparison.run();
+}

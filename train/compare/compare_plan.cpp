@@ -1,0 +1,233 @@
+#include "train/compare/compare_plan.h"
+#include "train/files/file.h"
+#include "train/train_command.h"
+#include <CLI/Error.hpp>
+#include <algorithm>
+#include <set>
+
+using nlohmann::json;
+
+namespace {
+
+const json default_eval = {{"lengths", {1, 2, 4, 8}}, {"depths", 10}, {"samples", 100}, {"windows", 0}};
+
+class Reader {
+  public:
+    explicit Reader(const CompareOptions& o) : o_(o), file_(o.config), j_(read_json(o.config)) {}
+    ComparePlan read();
+
+  private:
+    [[noreturn]] void wrong(const std::string& what) const { throw Error(file_ + ": " + what); }
+    const json& object(const json& parent, const char* key, const json& fallback) const;
+    void check_keys(const json& object, const std::set<std::string>& known, const std::string& where) const;
+    std::vector<json> named(const char* key, const std::string& marks) const;
+    std::vector<double> numbers(const json& parent, const char* key, double lo, double hi) const;
+    int whole(const json& parent, const char* key, int lo, int hi) const;
+    void read_eval(ComparePlan::Task&, const json& eval, int seq_len) const;
+    void add_switch(std::vector<json>& variants, const std::vector<json>& tasks) const;
+    ComparePlan::Run make_run(const json& task, const json& variant, int seed, double lr) const;
+
+    const CompareOptions& o_;
+    const std::string file_;
+    const json j_;
+};
+
+const json& Reader::object(const json& parent, const char* key, const json& fallback) const {
+    const auto it = parent.find(key);
+    if (it == parent.end()) { return fallback; }
+    if (!it->is_object()) { wrong(std::string("'") + key + "' must be an object"); }
+    return *it;
+}
+
+void Reader::check_keys(const json& object, const std::set<std::string>& known,
+                        const std::string& where) const {
+    std::string all;
+    for (const std::string& k : known) { all += (all.empty() ? "" : ", ") + k; }
+    for (const auto& [key, value] : object.items()) {
+        if (!known.count(key)) { wrong("'" + key + "' is not known" + where + "; known are " + all); }
+    }
+}
+
+// A list of objects whose names can be parts of a folder's: letters, digits and these marks.
+std::vector<json> Reader::named(const char* key, const std::string& marks) const {
+    const auto it = j_.find(key);
+    if (it == j_.end() || !it->is_array() || it->empty()) {
+        wrong(std::string("'") + key + "' must be a list of objects with a name");
+    }
+    std::set<std::string> names;
+    for (const json& x : *it) {
+        if (!x.is_object() || !x.contains("name") || !x["name"].is_string()) {
+            wrong(std::string("'") + key + "' must be a list of objects with a name");
+        }
+        const std::string name = x["name"];
+        const std::string letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
+        const bool plain = name.find_first_not_of(letters + marks) == std::string::npos;
+        if (name.empty() || name.size() > 40 || !plain || name[0] == '.') {
+            wrong("name '" + name + "' in '" + key + "': must be 1 to 40 letters, digits or " + marks);
+        }
+        if (!names.insert(name).second) { wrong("name '" + name + "' stands twice in '" + key + "'"); }
+    }
+    return *it;
+}
+
+std::vector<double> Reader::numbers(const json& parent, const char* key, double lo, double hi) const {
+    std::vector<double> out;
+    const auto it = parent.find(key);
+    if (it == parent.end()) { return out; }
+    bool good = it->is_array();
+    for (size_t i = 0; good && i < it->size(); i++) {
+        good = (*it)[i].is_number() && (*it)[i] >= lo && (*it)[i] <= hi;
+        if (good) { out.push_back((*it)[i]); }
+    }
+    if (!good) {
+        char text[100];
+        std::snprintf(text, sizeof text, "'%s' must be a list of numbers from %g to %g", key, lo, hi);
+        wrong(text);
+    }
+    return out;
+}
+
+int Reader::whole(const json& parent, const char* key, int lo, int hi) const {
+    const json& x = parent.at(key);
+    if (!x.is_number_integer() || x < lo || x > hi) {
+        wrong(std::string("'") + key + "' must be a whole number from " + std::to_string(lo) + " to " +
+              std::to_string(hi));
+    }
+    return x;
+}
+
+void Reader::read_eval(ComparePlan::Task& task, const json& eval, int seq_len) const {
+    const std::vector<double> multiples = numbers(eval, "lengths", 1, 1 << 16);
+    if (multiples.empty()) { wrong("'lengths' of eval: none"); }
+    for (double m : multiples) {
+        if (m * seq_len > 1 << 24) { wrong("'lengths' of eval: more than 2^24 tokens"); }
+        task.lengths.push_back((int)std::lround(m * seq_len));
+    }
+    task.depths = whole(eval, "depths", 1, 1000);
+    task.samples = whole(eval, "samples", 1, 1 << 24);
+    task.windows = whole(eval, "windows", 0, 1 << 30);
+}
+
+// --switch: the first variant that has moba layers, once more.
+void Reader::add_switch(std::vector<json>& variants, const std::vector<json>& tasks) const {
+    for (const json& v : variants) {
+        if (!make_run(tasks[0], v, 1, 0).plan.config.has(AttentionKind::moba)) { continue; }
+        json added = v;
+        added["name"] = v["name"].get<std::string>() + "," + o_.switch_to;
+        added["switch"] = o_.switch_to;
+        variants.push_back(added);
+        return;
+    }
+    wrong("--switch: no variant has moba layers");
+}
+
+ComparePlan::Run Reader::make_run(const json& task, const json& variant, int seed, double lr) const {
+    json options = object(j_, "base", json::object());
+    for (const json* layer : {&task, &variant}) {
+        for (const auto& [key, value] : layer->items()) {
+            if (key != "name" && key != "eval") { options[key] = value; }
+        }
+    }
+    const std::string variant_name = variant["name"], task_name = task["name"];
+    const std::string where = file_ + ": variant '" + variant_name + "' of task '" + task_name + "': ";
+    for (const char* key : {"task", "data", "seq-len"}) {
+        if (variant.contains(key)) {
+            throw Error(where + "'" + key + "' is for a task, so that all variants have the same");
+        }
+    }
+    for (const char* key : {"out", "resume", "seed", "help"}) {
+        if (options.contains(key)) {
+            throw Error(where + "'" + key + "' cannot stand here: compare decides it");
+        }
+    }
+    for (const auto& [key, value] : options.items()) {
+        if (value.is_object() || value.is_null()) {
+            throw Error(where + "'" + key + "' has no usable value");
+        }
+    }
+    ComparePlan::Run run{0,  0,  seed, lr, task_name + "." + variant_name + ".s" + std::to_string(seed),
+                         {}, {}, {},   {}};
+    if (lr > 0) {
+        options["lr"] = lr;
+        run.name += ".lr" + json(lr).dump();
+    }
+    options["seed"] = seed;
+    if (o_.device != "auto") { options["device"] = o_.device; }
+    if (o_.precision != "fp32") { options["precision"] = o_.precision; }
+    run.words = option_words(options);
+    try {
+        const TrainCommand command = parse_train(run.words);
+        run.options = command.options;
+        run.settings = command.values;
+        for (const char* key : {"out", "device", "log-every", "save-every", "recompute"}) {
+            run.settings.erase(key);
+        }
+        const std::vector<std::string> tasks = task_names();
+        const bool is_task = std::find(tasks.begin(), tasks.end(), task_name) != tasks.end();
+        const std::string& name = run.options.task.name;
+        const std::string learnt = !run.options.data.empty() ? "text"
+                                   : name.empty()            ? TaskSettings{}.name
+                                                             : name;
+        if (is_task && learnt != task_name) {
+            throw Error("its name says " + task_name + ", but what is learnt is " + learnt +
+                        ": 'task' decides that");
+        }
+        run.plan = plan_training(run.options);
+        if (lr > 0 && variant.contains("lr")) { throw Error("'lr' of its own, and a list of them for all"); }
+        if (lr > 0 && run.options.eval_every == 0) {
+            throw Error("'lr' is chosen by the last validation: eval-every must not be 0");
+        }
+    } catch (const CLI::ParseError& e) { throw Error(where + e.what()); } catch (const Error& e) {
+        throw Error(where + e.what());
+    }
+    return run;
+}
+
+ComparePlan Reader::read() {
+    if (!j_.is_object()) { wrong("must be a JSON object"); }
+    check_keys(j_, {"title", "seeds", "lr", "base", "tasks", "variants", "eval", "bench-lengths"}, "");
+    ComparePlan plan;
+    if (j_.contains("title")) {
+        if (!j_["title"].is_string()) { wrong("'title' must be a text"); }
+        plan.title = j_["title"];
+    }
+    plan.lr = numbers(j_, "lr", 1e-12, 1e3);
+    if (std::set<double>(plan.lr.begin(), plan.lr.end()).size() != plan.lr.size()) {
+        wrong("'lr' holds a rate twice");
+    }
+    for (double T : numbers(j_, "bench-lengths", 1, 1 << 24)) { plan.bench_lengths.push_back((int)T); }
+    const int seeds = o_.seeds ? o_.seeds : j_.contains("seeds") ? whole(j_, "seeds", 1, 1000) : 1;
+    json eval = default_eval;
+    eval.update(object(j_, "eval", json::object()));
+
+    const std::vector<json> tasks = named("tasks", "+-_=@,");
+    std::vector<json> variants = named("variants", "+-_=@,.");
+    if (!o_.switch_to.empty()) {
+        parse_switch(o_.switch_to);
+        add_switch(variants, tasks);
+    }
+    for (const json& v : variants) { plan.variants.push_back(v["name"]); }
+    for (size_t t = 0; t < tasks.size(); t++) {
+        for (int seed = 1; seed <= seeds; seed++) {
+            for (size_t v = 0; v < variants.size(); v++) {
+                for (double lr : plan.lr.empty() ? std::vector<double>{0} : plan.lr) {
+                    ComparePlan::Run run = make_run(tasks[t], variants[v], seed, lr);
+                    run.task = t;
+                    run.variant = v;
+                    plan.runs.push_back(run);
+                }
+            }
+        }
+        ComparePlan::Task& task = plan.tasks.emplace_back();
+        task.name = tasks[t]["name"];
+        json own = eval;
+        own.update(object(tasks[t], "eval", json::object()));
+        check_keys(own, {"lengths", "depths", "samples", "windows"}, " in eval");
+        read_eval(task, own, plan.runs.back().options.seq_len);
+    }
+    return plan;
+}
+
+}  // namespace
+
+ComparePlan read_plan(const CompareOptions& o) { return Reader(o).read(); }

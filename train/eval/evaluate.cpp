@@ -1,0 +1,68 @@
+#include "train/eval/evaluate_impl.h"
+#include "train/files/file.h"
+#include "train/display/numbers.h"
+#include "train/device_choice.h"
+#include "train/display/progress.h"
+#include <algorithm>
+#include <unistd.h>
+
+using nlohmann::json;
+
+void show_progress(const std::string& text) {
+    if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
+}
+
+std::string layer_names(const Config& config) {
+    std::string out;
+    for (const LayerKind& k : config.layers) { out += " " + layer_name(k); }
+    return out;
+}
+
+// What MoBA leaves out at this length, for the end of a line; "" without moba layers.
+std::string sparsity_note(const Config& config, int T) {
+    if (!config.has(AttentionKind::moba)) { return ""; }
+    if (config.block_size * config.top_k >= T) {
+        return "; top-k * block-size >= T: MoBA is full attention here";
+    }
+    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) + " of the pairs";
+}
+
+std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
+    std::vector<int> lengths = o.seq_len;
+    if (lengths.empty()) { lengths.push_back(config.max_position_embeddings); }
+    std::sort(lengths.begin(), lengths.end());
+    return lengths;
+}
+
+json head_of_result(const EvalOptions& o, const Config& config) {
+    json result = {{"model", o.model},
+                   {"precision", o.precision},
+                   {"block_size", config.block_size},
+                   {"top_k", config.top_k},
+                   {"lengths", json::array()}};
+    for (const LayerKind& k : config.layers) { result["layers"].push_back(layer_name(k)); }
+    return result;
+}
+
+int run_eval(const EvalOptions& o) {
+    const ModelFolder folder = open_model(o.model);
+    Config config = folder.config;
+    swap_attention(config, o.attention, o.block_size, o.top_k);
+    const bool text = !o.data.empty() || (o.task.empty() && folder.task.empty() && !folder.data.empty());
+    if (text && !o.task.empty()) { throw Error("--task and --data cannot go together"); }
+    if (text && o.router) {
+        throw Error("--router goes with a task: a text does not tell where an answer stands");
+    }
+    if (!text && folder.task.empty() && o.task.empty()) {
+        throw Error(folder.path + ": nothing tells what to evaluate it on; name --task or --data");
+    }
+    check_writable(o.json);
+    const double begin = now_ms();
+    const json result = with_precision(o.precision, [&](auto e) {
+        using E = decltype(e);
+        return text ? eval_text<E>(o, folder, config) : eval_task<E>(o, folder, config);
+    });
+    std::printf("%s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
+    if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
+    return 0;
+}

@@ -1,0 +1,172 @@
+#include "train/eval/evaluate_impl.h"
+#include "train/display/heat_map.h"
+#include "train/statistics.h"
+#include "train/display/numbers.h"
+#include "train/prompt.h"
+#include "train/eval/router_reach.h"
+#include "train/eval/router_recall.h"
+#include <algorithm>
+
+using nlohmann::json;
+
+namespace {
+
+/* One length of a task. An answer is right when all its tokens are: greedy decoding gets them right exactly when each is
+   the likeliest behind the right ones before it, so one pass over the whole sample decides. */
+template <class E>
+class TaskEvaluation {
+  public:
+    TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
+                   int T)
+        : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
+          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), o.router) {}
+
+    /* The d-th part of all depths; a test's own is drawn within it. At fixed places the pairs would lie at the same few offsets of their
+       blocks, and MoBA is worse where a pair is split between two. */
+    Tally run(int d, int depths) {
+        Tally tally;
+        for (int done = 0; done < o_.samples; done += batch_) {
+            tally.add(run_batch(d, depths, done, std::min(batch_, o_.samples - done)));
+        }
+        return tally;
+    }
+    PositionLoss position_loss;
+    RouterRecall router;
+    Tally reach;
+
+  private:
+    Tally run_batch(int d, int depths, int first, int count) {
+        Batch b;
+        Sample sample;
+        for (int i = 0; i < count; i++) {
+            const uint64_t index = ((uint64_t)T_ * 1024 + d) << 24 | (uint64_t)(first + i);
+            Rng rng(o_.seed, Purpose::eval_data, index);
+            const double depth = task_.has_depth() ? (d + rng.uniform()) / depths : 0;
+            task_.draw_test(rng, T_, depth, sample);
+            b.add(sample);
+        }
+        scorer_.run(b);
+        if (o_.router) { add_router(b); }
+        Tally tally;
+        for (int i = 0; i < count; i++) {
+            int asked = 0, right = 0;
+            for (int t = b.cu_seqlens[i]; t < b.cu_seqlens[i + 1]; t++) {
+                if (b.targets[t] == ignored) { continue; }
+                asked++;
+                right += scorer_.correct[t];
+                position_loss.add(t - b.cu_seqlens[i], scorer_.losses[t]);
+            }
+            tally.add(task_.one_answer() ? Tally{right == asked, 1} : Tally{right, asked});
+        }
+        return tally;
+    }
+
+    void add_router(const Batch& b) {
+        std::vector<AttentionView> layers;
+        for (int l = 0; l < scorer_.model().config().num_layers; l++) {
+            layers.push_back(view_attention(scorer_.model(), l));
+            router.add(l, layers.back(), b.sources);
+        }
+        reach.add(router_reach(layers, b.sources));
+    }
+
+    const EvalOptions& o_;
+    const Task& task_;
+    const int T_, batch_;
+    Scorer<E> scorer_;
+};
+
+// "10-20%"
+std::string depth_range(int d, int depths) {
+    return printed("%.4g", 100.0 * d / depths) + printed("-%.4g%%", 100.0 * (d + 1) / depths);
+}
+
+// The head that chooses the block of the answer most often.
+std::string router_line(const json& heads) {
+    const json* best = nullptr;
+    for (const json& h : heads) {
+        if (!best || h["recall"] > (*best)["recall"]) { best = &h; }
+    }
+    if (!best) {
+        return "          no query has its answer in another block, or no layer is moba: no router recall";
+    }
+    char text[200];
+    std::snprintf(text, sizeof text, "          router recall@K %s in layer %d head %d, the best of %zu",
+                  percent((*best)["recall"]).c_str(), (*best)["layer"].get<int>(), (*best)["head"].get<int>(),
+                  heads.size());
+    if (!best->contains("snr")) { return text; }
+    char more[80];
+    std::snprintf(more, sizeof more, "; SNR %.2f predicts %s", (*best)["snr"].get<double>(),
+                  percent((*best)["predicted"]).c_str());
+    return std::string(text) + more;
+}
+
+}  // namespace
+
+template <class E>
+json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
+    const std::unique_ptr<Task> task = open_task(folder, o.task);
+    const std::vector<int> lengths = lengths_of(o, config);
+    const int shortest = task->shortest_test();
+    if (lengths[0] < shortest) {
+        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " +
+                    std::to_string(shortest) + " tokens");
+    }
+    const int depths = task->has_depth() ? o.depths : 1;
+    HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(depths)};
+    for (int d = 0; d < depths; d++) { map.rows.push_back(depths == 1 ? "all" : depth_range(d, depths)); }
+    json result = head_of_result(o, config);
+    result["task"] = task_to_json(task->settings());
+    result["seed"] = o.seed;
+    result["chance"] = task->chance();
+    std::vector<std::string> summary;
+    for (int T : lengths) {
+        TaskEvaluation<E> evaluation(o, config, folder, *task, T);
+        if (map.columns.empty()) {
+            std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers%s\n", o.model.c_str(),
+                        task->settings().name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
+                        100 * task->chance(), layer_names(config).c_str());
+        }
+        map.columns.push_back("T=" + std::to_string(T));
+        json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};
+        Tally all;
+        for (int d = 0; d < depths; d++) {
+            show_progress("T=" + std::to_string(T) + " depth " + std::to_string(d + 1) + "/" +
+                          std::to_string(depths));
+            const Tally tally = evaluation.run(d, depths);
+            map.share[d].push_back((double)tally.right / (double)tally.answers);
+            json cell = tally.to_json();
+            cell["depth"] = (d + 0.5) / depths;  // the middle
+            length["depths"].push_back(cell);
+            all.add(tally);
+        }
+        show_progress("");
+        const PositionLoss& loss = evaluation.position_loss;
+        length["all"] = all.to_json();
+        length["loss_by_position"] = loss.to_json();
+        if (o.router) {
+            length["router"] = evaluation.router.to_json();
+            length["reach"] = evaluation.reach.share();
+        }
+        result["lengths"].push_back(length);
+        const Interval i = wilson(all.right, all.answers);
+        char text[200];
+        std::snprintf(
+            text, sizeof text,
+            "T=%-7d accuracy %s, 95%% interval %s to %s (%ld of %ld), loss %.4f at positions %d to %d", T,
+            percent((double)all.right / (double)all.answers).c_str(), percent(i.low).c_str(),
+            percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
+        summary.push_back(text + sparsity_note(config, T));
+        if (o.router) {
+            summary.push_back(router_line(length["router"]) +
+                              "; reached through other tokens, too: " + percent(length["reach"]));
+        }
+    }
+    print_heat_map(map);
+    for (const std::string& line : summary) { std::printf("%s\n", line.c_str()); }
+    if (o.samples < 1000) { std::printf("fewer than 1000 samples a cell: a look, not a figure to claim\n"); }
+    return result;
+}
+
+template json eval_task<float>(const EvalOptions&, const ModelFolder&, const Config&);
+template json eval_task<bf16>(const EvalOptions&, const ModelFolder&, const Config&);

@@ -1,0 +1,100 @@
+#include "train/eval/evaluate_impl.h"
+#include "train/display/numbers.h"
+#include "train/data/data.h"
+#include "train/display/numbers.h"
+#include <algorithm>
+
+using nlohmann::json;
+
+// The stretch of text to score: all of --data, or what the model was validated with.
+struct EvalText {
+    std::unique_ptr<TokenFiles> files;
+    size_t begin = 0;
+    std::string name;
+};
+
+static EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
+    EvalText out;
+    std::vector<std::string> paths = o.data;
+    double share = 1;
+    if (paths.empty()) {
+        try {
+            const json data = json::parse(folder.data);
+            paths = data.at("val_files").get<std::vector<std::string>>();
+            if (paths.empty()) {
+                paths = data.at("files").get<std::vector<std::string>>();
+                share = data.at("val_share").get<double>();
+            }
+        } catch (const json::exception&) {
+            throw Error(folder.path + "/config.json: 'moba.data' is not what a run writes; use --data");
+        }
+    }
+    out.files = std::make_unique<TokenFiles>(paths);
+    const size_t n = out.files->size();
+    out.begin = share >= 1 ? 0 : n - (size_t)(std::max(0.0, share) * (double)n);
+    out.name = paths[0] + (paths.size() > 1 ? " and more" : "") + (share < 1 ? ", its end" : "");
+    return out;
+}
+
+template <class E>
+json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
+    const EvalText text = open_text(o, folder);
+    const Vocabulary& vocabulary = text.files->vocabulary();
+    if (vocabulary.size > config.vocab_size) {
+        throw Error("--data: vocabulary of " + std::to_string(vocabulary.size) + " tokens, the model has " +
+                    std::to_string(config.vocab_size));
+    }
+    const Windows windows(*text.files, text.begin, text.files->size());
+    if (windows.tokens() < 2) { throw Error(text.name + ": fewer than 2 tokens"); }
+    std::printf("%s: %s, %zu tokens, layers%s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
+                layer_names(config).c_str());
+    json result = head_of_result(o, config);
+    for (int T : lengths_of(o, config)) {
+        const int batch = std::max(1, o.batch_tokens / T);
+        Scorer<E> scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
+        const size_t all = windows.count(T), count = o.windows ? std::min<size_t>(o.windows, all) : all;
+        PositionLoss loss;
+        long right = 0;
+        for (size_t done = 0; done < count;) {
+            show_progress("T=" + std::to_string(T) + " window " + std::to_string(done) + "/" +
+                          std::to_string(count));
+            Batch b;
+            std::vector<int> starts;
+            for (int i = 0; i < batch && done < count; i++) {
+                starts.push_back((int)b.tokens.size());
+                windows.add(done++ * all / count, T, b);
+            }
+            starts.push_back((int)b.tokens.size());
+            scorer.run(b);
+            for (size_t i = 0; i + 1 < starts.size(); i++) {
+                for (int t = starts[i]; t < starts[i + 1]; t++) {
+                    loss.add(t - starts[i], scorer.losses[t]);
+                    right += scorer.correct[t];
+                }
+            }
+        }
+        show_progress("");
+        std::string bits;
+        if (vocabulary.tokenizer == "bytes") {
+            char s[40];
+            std::snprintf(s, sizeof s, ", %.4f bits per byte", loss.mean() / std::log(2.0));
+            bits = s;
+        }
+        std::printf(
+            "T=%-7d loss %.4f nats, perplexity %.3f%s, next token right %s (%zu windows, %ld tokens)%s\n", T,
+            loss.mean(), std::exp(loss.mean()), bits.c_str(),
+            percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
+            sparsity_note(config, T).c_str());
+        result["lengths"].push_back({{"seq_len", T},
+                                     {"sparsity", config.sparsity(T)},
+                                     {"windows", count},
+                                     {"tokens", loss.tokens()},
+                                     {"loss", loss.mean()},
+                                     {"accuracy", (double)right / (double)loss.tokens()},
+                                     {"loss_by_position", loss.to_json()}});
+    }
+    return result;
+}
+
+template json eval_text<float>(const EvalOptions&, const ModelFolder&, const Config&);
+template json eval_text<bf16>(const EvalOptions&, const ModelFolder&, const Config&);

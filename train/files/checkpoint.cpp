@@ -1,0 +1,266 @@
+#include "train/files/checkpoint.h"
+#include "train/files/safetensors.h"
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <unistd.h>
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+static const char* weights_file = "/model.safetensors";
+static const char* index_file = "/model.safetensors.index.json";
+static const char* moments_file = "/state.safetensors";
+static const char* tokenizer_file = "/tokenizer.json";
+
+ModelFolder open_model(const std::string& path) {
+    ModelFolder out;
+    std::error_code ignore;
+    out.path = path;
+    if (!fs::exists(path, ignore)) { throw Error(path + ": no such folder"); }
+    if (!fs::exists(path + "/config.json", ignore)) {
+        if (!fs::exists(path + "/latest/config.json", ignore)) {
+            throw Error(path + ": holds no model (neither config.json nor latest/config.json)");
+        }
+        out.path = path + "/latest";
+    }
+    const std::string file = out.path + "/config.json";
+    const json j = read_json(file);
+    out.config = config_from_json(j, file);
+    if (const auto m = j.find("moba"); m != j.end()) {
+        if (m->contains("task")) { out.task = (*m)["task"].dump(); }
+        if (m->contains("origin")) { out.origin = (*m)["origin"].dump(); }
+        if (m->contains("data")) { out.data = (*m)["data"].dump(); }
+        if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
+    }
+    if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
+        out.tokenizer = out.path + tokenizer_file;
+    }
+    const auto ids = [&](const char* key) {  // one id, a list of them, or null
+        std::vector<int> found;
+        const json value = j.value(key, json());
+        for (const json& id : value.is_array() ? value : json::array({value})) {
+            if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
+                found.push_back(id.get<int>());
+            }
+        }
+        return found;
+    };
+    out.end_tokens = ids("eos_token_id");
+    const std::vector<int> begin = ids("bos_token_id");
+    out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
+    return out;
+}
+
+namespace {
+
+/* The weights of a folder: model.safetensors, or the shards that model.safetensors.index.json names. */
+class Weights {
+  public:
+    explicit Weights(const std::string& folder) {
+        std::error_code ignore;
+        const std::string index = folder + index_file;
+        if (fs::exists(folder + weights_file, ignore) || !fs::exists(index, ignore)) {
+            files_.emplace_back(folder + weights_file);
+            return;
+        }
+        const json j = read_json(index);
+        const auto map = j.is_object() ? j.find("weight_map") : j.end();
+        if (map == j.end() || !map->is_object()) { throw Error(index + ": 'weight_map' is missing"); }
+        std::set<std::string> names;
+        for (const auto& [tensor, file] : map->items()) {
+            if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
+                throw Error(index + ": tensor '" + tensor + "' is not in a file of this folder");
+            }
+            names.insert(file.get<std::string>());
+        }
+        for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
+        if (files_.empty()) { throw Error(index + ": names no file"); }
+        for (const Safetensors& f : files_) {
+            for (const auto& entry : f.tensors()) {
+                if (!seen_.insert(entry.first).second) {
+                    throw Error(f.path() + ": tensor '" + entry.first + "' is in another file too");
+                }
+            }
+        }
+    }
+    const std::vector<Safetensors>& files() const { return files_; }
+    const Safetensors& with(const std::string& tensor) const {
+        for (const Safetensors& f : files_) {
+            if (f.has(tensor)) { return f; }
+        }
+        return files_[0];  // whose at() says what is missing
+    }
+
+  private:
+    std::vector<Safetensors> files_;
+    std::set<std::string> seen_;
+};
+
+}  // namespace
+
+// One tensor of a file into the model; its shape must be the model's and its values finite.
+template <class E>
+static void load_tensor(const Safetensors& file, const std::string& name, Model<E>& model, const ParamInfo& p,
+                        typename Model<E>::Kind kind) {
+    const TensorView& t = file.at(name);
+    if (!std::equal(t.shape.begin(), t.shape.end(), p.shape.begin(), p.shape.end(),
+                    [](size_t a, int b) { return a == (size_t)b; })) {
+        std::string has, needs;
+        for (size_t d : t.shape) { has += " " + std::to_string(d); }
+        for (int d : p.shape) { needs += " " + std::to_string(d); }
+        throw Error(file.path() + ": tensor '" + name + "' has shape" + has + ", the model needs" + needs);
+    }
+    const std::vector<float> values = file.floats(name);
+    for (float x : values) {
+        if (!std::isfinite(x)) {
+            throw Error(file.path() + ": tensor '" + name + "' holds a value that is not finite");
+        }
+    }
+    model.write_param(kind, p, {values.begin(), values.end()});
+}
+
+// Tensors of a Llama folder that are not weights of ours: tables that older files store, the output layer that is tied.
+static bool passed_over(const std::string& name, const Config& c) {
+    const std::string table = "rotary_emb.inv_freq";
+    return (name.size() > table.size() &&
+            name.compare(name.size() - table.size(), table.size(), table) == 0) ||
+           (c.tie_word_embeddings && name == "lm_head.weight");
+}
+
+template <class E>
+void load_weights(const ModelFolder& folder, Model<E>& model) {
+    const Weights weights(folder.path);
+    for (const Safetensors& file : weights.files()) {
+        for (const auto& entry : file.tensors()) {
+            const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
+            if (std::none_of(model.params().begin(), model.params().end(), known) &&
+                !passed_over(entry.first, model.config())) {
+                throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
+            }
+        }
+    }
+    for (const ParamInfo& p : model.params()) {
+        load_tensor(weights.with(p.name), p.name, model, p, Model<E>::Kind::weight);
+    }
+    model.weights_changed();
+}
+
+json read_state(const ModelFolder& folder) {
+    const std::string file = folder.path + "/state.json";
+    json j = read_json(file);
+    const auto whole = [&](const char* key) {
+        return j.contains(key) && j[key].is_number_unsigned() && j[key].get<double>() <= 1e15;
+    };
+    const auto count = [&](const char* key) { return whole(key) && j[key].get<uint64_t>() <= 1 << 30; };
+    if (!j.is_object() || !count("step") || !whole("samples") || !whole("tokens") || !count("stage") ||
+        !count("stage_steps") || !j.contains("accuracy") || !j["accuracy"].is_number() ||
+        !j.contains("options") || !j["options"].is_object() || !j.contains("data") ||
+        !j["data"].is_number_unsigned()) {
+        throw Error(file + ": not the state of a training run");
+    }
+    return j;
+}
+
+template <class E>
+json load_checkpoint(const ModelFolder& folder, Model<E>& model) {
+    json state = read_state(folder);
+    load_weights(folder, model);
+    const Safetensors file(folder.path + moments_file);
+    for (const ParamInfo& p : model.params()) {
+        load_tensor(file, "moment1." + p.name, model, p, Model<E>::Kind::moment1);
+        load_tensor(file, "moment2." + p.name, model, p, Model<E>::Kind::moment2);
+    }
+    return state;
+}
+
+// Numbers N of the folders step-N in dir, ascending.
+static std::vector<int> saved_steps(const std::string& dir) {
+    std::vector<int> steps;
+    for (const auto& entry : fs::directory_iterator(dir)) {
+        int n;
+        char rest;
+        if (std::sscanf(entry.path().filename().c_str(), "step-%d%c", &n, &rest) == 1) { steps.push_back(n); }
+    }
+    std::sort(steps.begin(), steps.end());
+    return steps;
+}
+
+static void remove_unfinished(const std::string& dir) {
+    if (!fs::exists(dir)) { return; }
+    for (const auto& entry : fs::directory_iterator(dir)) {
+        const std::string name = entry.path().filename();
+        if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".tmp") {
+            fs::remove_all(entry.path());
+        }
+    }
+}
+
+template <class E>
+static void write_weights(const std::string& path, Model<E>& model,
+                          std::vector<std::pair<std::string, typename Model<E>::Kind>> kinds) {
+    std::vector<TensorSpec> specs;
+    for (const auto& [prefix, kind] : kinds) {
+        for (const ParamInfo& p : model.params()) { specs.push_back({prefix + p.name, p.shape}); }
+    }
+    const size_t n = model.params().size();
+    write_safetensors(path, specs, {{"format", "pt"}}, [&](size_t i, std::vector<float>& out) {
+        std::vector<acc_t<E>> values;
+        model.read_param(kinds[i / n].second, model.params()[i % n], values);
+        out.assign(values.begin(), values.end());
+    });
+}
+
+template <class E>
+void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& about,
+                     const std::string& tokenizer, const json& state) {
+    using Kind = typename Model<E>::Kind;
+    const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
+    std::error_code none;
+    if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
+        return;  // resumed, and stopped before the next step
+    }
+    try {
+        remove_unfinished(dir);
+        fs::create_directories(tmp);
+        json config = config_to_json(model.config());
+        config["moba"].update(about);
+        if (about.contains("end_token")) {
+            if (about["end_token"] >= 0) { config["eos_token_id"] = about["end_token"]; }
+            config["moba"].erase("end_token");
+        }
+        if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
+        write_file(tmp + "/config.json", config.dump(2) + "\n");
+        write_file(tmp + "/state.json", state.dump(2) + "\n");
+        write_weights(tmp + weights_file, model, {{"", Kind::weight}});
+        write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
+        fsync_folder(tmp);
+        fs::remove_all(final);  // of an earlier run that went on from before this step
+        fs::rename(tmp, final);
+        const std::string link = dir + "/latest.tmp";
+        fs::remove(link);
+        fs::create_directory_symlink(name, link);
+        fs::rename(link, dir + "/latest");
+        fsync_folder(dir);
+        const std::vector<int> steps = saved_steps(dir);
+        for (size_t i = 0; i + 2 < steps.size(); i++) {
+            fs::remove_all(dir + "/step-" + std::to_string(steps[i]));
+        }
+    } catch (const fs::filesystem_error& e) {
+        throw Error("checkpoint " + final + ": " + e.code().message());
+    } catch (const Error& e) {
+        std::error_code ignore;
+        fs::remove_all(tmp, ignore);  // a half-written folder only takes room on a full disk
+        throw Error(std::string("checkpoint not saved, the one before is untouched: ") + e.what());
+    }
+}
+
+#define INSTANTIATE(E)                                                                                       \
+    template void load_weights(const ModelFolder&, Model<E>&);                                               \
+    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const std::string&,       \
+                                  const json&);                                                              \
+    template json load_checkpoint(const ModelFolder&, Model<E>&);
+INSTANTIATE(float)
+INSTANTIATE(bf16)

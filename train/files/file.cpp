@@ -1,0 +1,109 @@
+#include "train/files/file.h"
+#include <cerrno>
+#include <fcntl.h>
+#include <nlohmann/json.hpp>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
+
+// Names and text from hostile files end up in messages: nothing in them may be a control character.
+std::string one_line(std::string text) {
+    for (char& c : text) {
+        if ((unsigned char)c < 32 || c == 127) { c = '?'; }
+    }
+    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
+}
+
+MappedFile::MappedFile(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
+    if (fd < 0) { throw_errno(path); }
+    struct stat s;
+    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
+        close(fd);
+        throw Error(path +
+                    (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
+    }
+    bytes = (size_t)s.st_size;
+    void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+    close(fd);
+    if (p == MAP_FAILED) { throw_errno(path); }
+    const size_t n = bytes;
+    data = std::shared_ptr<const char>((const char*)p, [n](const char* q) { munmap((void*)q, n); });
+}
+
+FileWriter::FileWriter(const std::string& path) : path_(path) {
+    fd_ = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd_ < 0) { throw_errno(path); }
+}
+FileWriter::~FileWriter() {
+    if (fd_ >= 0) { close(fd_); }
+}
+void FileWriter::write(const void* data, size_t bytes) {
+    const char* p = (const char*)data;
+    while (bytes > 0) {
+        const ssize_t n = ::write(fd_, p, bytes);
+        if (n < 0 && errno == EINTR) { continue; }
+        if (n <= 0) { throw_errno(path_); }
+        p += n;
+        bytes -= (size_t)n;
+    }
+}
+void FileWriter::finish() {
+    const int fd = fd_;
+    fd_ = -1;
+    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which has nothing to keep
+        close(fd);
+        throw_errno(path_);
+    }
+    if (close(fd) != 0) { throw_errno(path_); }
+}
+
+void write_file(const std::string& path, const std::string& text) {
+    FileWriter w(path);
+    w.write(text.data(), text.size());
+    w.finish();
+}
+
+void check_writable(const std::string& path) {
+    struct stat s;
+    const bool there = !path.empty() && lstat(path.c_str(), &s) == 0;
+    if (path.empty() || (there && !S_ISREG(s.st_mode) && !S_ISDIR(s.st_mode))) { return; }
+    const int fd = open(path.c_str(), O_WRONLY | O_CREAT, 0644);
+    if (fd < 0) { throw_errno(path); }
+    close(fd);
+    if (!there) { unlink(path.c_str()); }
+}
+
+void replace_file(const std::string& path, const std::string& text) {
+    write_file(path + ".tmp", text);
+    if (std::rename((path + ".tmp").c_str(), path.c_str()) != 0) { throw_errno(path); }
+}
+
+void fsync_folder(const std::string& path) {
+    const int fd = open(path.c_str(), O_RDONLY | O_DIRECTORY);
+    if (fd < 0) { throw_errno(path); }
+    const int failed = fsync(fd);
+    close(fd);
+    if (failed) { throw_errno(path); }
+}
+
+// Nothing we read is nested deeper; an attack may be, and what walks JSON recursively would run out of stack.
+static const int deepest_json = 32;
+
+nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {
+    const auto check = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
+        if (depth > deepest_json) { throw Error(where + ": JSON nested too deep"); }
+        return true;
+    };
+    try {
+        return nlohmann::json::parse(text, text + bytes, check);
+    } catch (const nlohmann::json::exception& e) { throw Error(where + ": not valid JSON: " + e.what()); }
+}
+
+nlohmann::json read_json(const std::string& path) {
+    const MappedFile file(path);
+    if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
+    return parse_json(file.data.get(), file.bytes, path);
+}

@@ -1,0 +1,155 @@
+#include "train/files/safetensors.h"
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+static size_t dtype_bytes(const std::string& dtype) {
+    static const std::map<std::string, size_t> bytes = {
+        {"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
+        {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"U16", 2},  {"U32", 4}, {"U64", 8}};
+    const auto it = bytes.find(dtype);
+    return it == bytes.end() ? 0 : it->second;
+}
+
+size_t TensorView::count() const {
+    size_t n = 1;
+    for (size_t d : shape) { n *= d; }
+    return n;
+}
+
+static void need(bool ok, const std::string& message) {
+    if (!ok) { throw Error(message); }
+}
+
+Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
+    need(file_.bytes >= 8, path + ": too short for a safetensors file");
+    uint64_t header_bytes;
+    std::memcpy(&header_bytes, file_.data.get(), 8);
+    need(header_bytes <= file_.bytes - 8 && header_bytes <= 100000000,
+         path + ": truncated, or not a safetensors file");
+    const char* header = file_.data.get() + 8;
+    const char* data = header + header_bytes;
+    const size_t data_bytes = file_.bytes - 8 - header_bytes;
+    const json j = parse_json(header, header_bytes, path + ": header");
+    need(j.is_object(), path + ": header is not a JSON object");
+    std::vector<std::pair<size_t, size_t>> spans;
+    for (const auto& [name, t] : j.items()) {
+        if (name == "__metadata__") {
+            need(t.is_object(), path + ": __metadata__ is not an object");
+            for (const auto& [key, v] : t.items()) {
+                need(v.is_string(), path + ": __metadata__ must hold strings");
+                metadata_[key] = v.get<std::string>();
+            }
+            continue;
+        }
+        const std::string where = path + ": tensor '" + name + "'";
+        const auto is_size = [](const json& v) { return v.is_number_unsigned(); };
+        need(t.is_object() && t.contains("dtype") && t.contains("shape") && t.contains("data_offsets") &&
+                 t["dtype"].is_string() && t["shape"].is_array() && t["data_offsets"].is_array() &&
+                 t["data_offsets"].size() == 2 &&
+                 std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
+                 std::all_of(t["data_offsets"].begin(), t["data_offsets"].end(), is_size),
+             where + ": malformed entry");
+        TensorView view{t["dtype"].get<std::string>(), {}, nullptr, 0};
+        const size_t begin = t["data_offsets"][0].get<size_t>(), end = t["data_offsets"][1].get<size_t>();
+        need(begin <= end && end <= data_bytes, where + ": lies beyond the end of the file (truncated?)");
+        size_t bytes = dtype_bytes(view.dtype);
+        need(bytes > 0, where + ": unknown type '" + view.dtype + "'");
+        for (const json& d : t["shape"]) {
+            view.shape.push_back(d.get<size_t>());
+            need(view.shape.back() == 0 || bytes <= data_bytes / view.shape.back() + 1,
+                 where + ": shape larger than the file");
+            bytes *= view.shape.back();
+        }
+        need(bytes == end - begin, where + ": its shape needs " + std::to_string(bytes) + " bytes, it has " +
+                                       std::to_string(end - begin));
+        view.data = data + begin;
+        view.bytes = bytes;
+        spans.emplace_back(begin, end);
+        tensors_[name] = view;
+    }
+    std::sort(spans.begin(), spans.end());
+    size_t at = 0;
+    for (const auto& [begin, end] : spans) {
+        need(begin == at,
+             path + ": tensors overlap or leave a gap at byte " + std::to_string(at) + " of the data");
+        at = end;
+    }
+    need(at == data_bytes, path + ": " + std::to_string(data_bytes - at) + " bytes behind the last tensor");
+}
+
+const TensorView& Safetensors::at(const std::string& name) const {
+    const auto it = tensors_.find(name);
+    need(it != tensors_.end(), path_ + ": tensor '" + name + "' is missing");
+    return it->second;
+}
+
+const std::string& Safetensors::setting(const std::string& name) const {
+    const auto it = metadata_.find(name);
+    need(it != metadata_.end(), path_ + ": '" + name + "' is missing in __metadata__");
+    return it->second;
+}
+
+static float half_to_float(uint16_t h) {
+    const int exponent = h >> 10 & 31, mantissa = h & 1023;
+    const float sign = h >> 15 ? -1.f : 1.f;
+    if (exponent == 31) { return mantissa ? NAN : sign * INFINITY; }
+    return sign *
+           (exponent ? std::ldexp(1024.f + mantissa, exponent - 25) : std::ldexp((float)mantissa, -24));
+}
+
+std::vector<float> Safetensors::floats(const std::string& name) const {
+    const TensorView& t = at(name);
+    std::vector<float> out(t.count());
+    if (t.dtype == "F32") {
+        std::memcpy(out.data(), t.data, t.bytes);
+        return out;
+    }
+    need(t.dtype == "F16" || t.dtype == "BF16",
+         path_ + ": tensor '" + name + "' is " + t.dtype + ", need F32, F16 or BF16");
+    for (size_t i = 0; i < out.size(); i++) {
+        bf16 x;
+        std::memcpy(&x.bits, t.data + 2 * i, 2);
+        out[i] = t.dtype == "BF16" ? (float)x : half_to_float(x.bits);
+    }
+    return out;
+}
+
+std::vector<int> Safetensors::ints(const std::string& name) const {
+    const TensorView& t = at(name);
+    need(t.dtype == "I32", path_ + ": tensor '" + name + "' is " + t.dtype + ", need I32");
+    std::vector<int> out(t.count());
+    std::memcpy(out.data(), t.data, t.bytes);
+    return out;
+}
+
+void write_safetensors(const std::string& path, const std::vector<TensorSpec>& tensors,
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<void(size_t, std::vector<float>&)>& fill) {
+    json header = json::object();
+    if (!metadata.empty()) { header["__metadata__"] = metadata; }
+    size_t offset = 0;
+    std::vector<size_t> counts;
+    for (const TensorSpec& t : tensors) {
+        size_t count = 1;
+        for (int d : t.shape) { count *= d; }
+        counts.push_back(count);
+        header[t.name] = {
+            {"dtype", "F32"}, {"shape", t.shape}, {"data_offsets", {offset, offset + 4 * count}}};
+        offset += 4 * count;
+    }
+    std::string text = header.dump();
+    text.resize(round_up(text.size(), (size_t)8), ' ');
+    const uint64_t header_bytes = text.size();
+    FileWriter file(path);
+    file.write(&header_bytes, 8);
+    file.write(text.data(), text.size());
+    std::vector<float> values;
+    for (size_t i = 0; i < tensors.size(); i++) {
+        fill(i, values);
+        REQUIRE(values.size() == counts[i], "%zu values for '%s'", values.size(), tensors[i].name.c_str());
+        file.write(values.data(), values.size() * 4);
+    }
+    file.finish();
+}

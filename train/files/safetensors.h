@@ -1,0 +1,50 @@
+/* Safetensors: the file format of weights.
+
+   Source   Hugging Face's format: 8 bytes little-endian header length, a JSON header, raw little-endian data.
+   Needs    reading: offsets inside the file, in order and without gaps or overlap, sizes that match the shapes
+   Error    anything else throws Error with the path and the tensor's name; nothing is read past the end */
+#pragma once
+#include "train/files/file.h"
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+struct TensorView {
+    std::string dtype;  // F64, F32, F16, BF16, I32, ...
+    std::vector<size_t> shape;
+    const char* data;
+    size_t bytes;
+    size_t count() const;
+};
+
+class Safetensors {
+  public:
+    explicit Safetensors(const std::string& path);  // memory-mapped
+
+    const std::string& path() const { return path_; }
+    const std::map<std::string, TensorView>& tensors() const { return tensors_; }
+    const std::map<std::string, std::string>& metadata() const { return metadata_; }
+    bool has(const std::string& name) const { return tensors_.count(name) > 0; }
+    const TensorView& at(const std::string& name) const;
+    std::vector<float> floats(const std::string& name) const;   // F32, F16 or BF16
+    std::vector<int> ints(const std::string& name) const;       // I32
+    const std::string& setting(const std::string& name) const;  // of the metadata
+
+  private:
+    std::string path_;
+    MappedFile file_;
+    std::map<std::string, TensorView> tensors_;
+    std::map<std::string, std::string> metadata_;
+};
+
+/* What is to be written: names and shapes first, values one tensor at a time. All F32. */
+struct TensorSpec {
+    std::string name;
+    std::vector<int> shape;
+};
+
+/* Writes and fsyncs. fill(i, values) gives tensor i. Throws Error when the disk is full or the path cannot be written. */
+void write_safetensors(const std::string& path, const std::vector<TensorSpec>& tensors,
+                       const std::map<std::string, std::string>& metadata,
+                       const std::function<void(size_t, std::vector<float>&)>& fill);

@@ -1,0 +1,248 @@
+#include "train/inspect/inspect_page.h"
+#include "train/inspect/inspect_script.h"
+#include "train/display/numbers.h"
+#include "train/display/page.h"
+#include "train/display/svg.h"
+#include <nlohmann/json.hpp>
+
+using nlohmann::json;
+
+static const char* style = R"(
+#readout{position:fixed;left:0;right:0;bottom:0;min-height:5.6em;padding:6px 14px;background:var(--card);border-top:2px solid var(--rule);
+font-size:.85rem;line-height:1.4}#readout div{max-width:1150px;margin:auto}#readout .tokens{color:var(--soft)}
+body{padding-bottom:9em}svg[id^=v]{touch-action:pan-y;cursor:crosshair}
+.at{fill:none;stroke:var(--ink);stroke-width:1.5px;vector-effect:non-scaling-stroke;pointer-events:none}
+.cards{grid-template-columns:repeat(auto-fit,minmax(min(100%,340px),1fr))}
+mark{background:var(--warn);color:inherit;outline:1px solid var(--soft);border-radius:3px;padding:0 2px}
+.scale{display:flex;flex-wrap:wrap;gap:2px 14px;font-size:.85rem}.scale svg{width:13px;height:13px;margin:0 3px 0 7px;vertical-align:-2px}
+@media print{#readout{display:none}}
+)";
+
+// Colour goes by the square root, so that a hundredth is seen, too.
+static float shade(float weight) { return std::sqrt(weight); }
+// What was chosen is seen as chosen, however little it was read.
+constexpr float palest_choice = 0.2f;
+
+InspectPage::InspectPage(Inspection about) : about_(std::move(about)) {
+    const int T = (int)about_.tokens.size(), kept = about_.is_test() ? about_.question : T - 1;
+    step_ = ceil_div(T, max_page_rows);
+    for (int t = kept % step_; t < T; t += step_) { drawn_.push_back(t); }
+}
+
+std::string InspectPage::matrix(const HeadView& v, bool full) const {
+    const bool moba = v.kind == AttentionKind::moba;
+    const int columns = v.queries.back().own + 1;
+    DenseMap m{full   ? "Full attention, same queries and keys"
+               : moba ? "MoBA: the chosen blocks"
+                      : "What the layer reads",
+               (int)drawn_.size(),
+               columns,
+               std::vector<float>(drawn_.size() * columns, NAN),
+               1,
+               "query token",
+               "key token, in blocks of " + std::to_string(v.block_size),
+               (double)step_,
+               (double)v.block_size,
+               "v" + std::to_string(num_views_) + (full ? "f" : "m"),
+               std::vector<char>(drawn_.size() * columns)};
+    for (size_t r = 0; r < drawn_.size(); r++) {
+        const HeadView::Query& q = v.queries[drawn_[r]];
+        for (int n = 0; n <= q.own; n++) {
+            const size_t cell = r * columns + n;
+            if (full) {
+                m.value[cell] = shade(q.full_weights[n]);
+                m.other_hue[cell] = moba ? !q.chose(n) : q.weights[n] == 0;
+            } else if (!moba) {
+                m.value[cell] = shade(q.weights[n]);
+            } else if (q.chose(n)) {
+                m.value[cell] = std::max(shade(q.weights[n]), palest_choice);
+            }
+        }
+        if (drawn_[r] == about_.question) { m.row_marks = {{(double)r, "the question"}}; }
+    }
+    if (about_.source >= 0) {
+        m.column_marks = {{(double)v.queries[about_.source].own, "the block that tells the answer"}};
+    }
+    return draw_dense_map(m);
+}
+
+std::string InspectPage::card(const HeadView& v) const {
+    std::string title = "Head " + std::to_string(v.head);
+    if (v.kind != AttentionKind::full) {
+        title += ": keeps " + percent(v.mass_kept()) + " of full attention's weight";
+    }
+    if (about_.is_test()) {
+        const bool seen = sees(v, about_.question, about_.source);
+        const bool own = v.queries[about_.source].own == v.queries[about_.question].own;
+        title += v.kind != AttentionKind::moba
+                     ? (seen ? ", the question sees the answer" : ", the question does not see the answer")
+                 : own  ? ", the answer lies in the question's own block"
+                 : seen ? ", the question chose the answer's block"
+                        : ", the question did not choose the answer's block";
+    }
+    std::vector<std::string> figures = {matrix(v, false)};
+    if (v.kind != AttentionKind::full) { figures.push_back(matrix(v, true)); }
+    return "<h3 id=\"view" + std::to_string(num_views_) + "\">" + html_escape(title) + "</h3>\n" +
+           html_cards(figures);
+}
+
+// For the script: [chosen, weights (of the chosen ones, or of all), full weights, scores] of each row; weights in 1/10000.
+std::string InspectPage::data(const HeadView& v) const {
+    const bool moba = v.kind == AttentionKind::moba;
+    const auto tenthousandths = [](float weight) {
+        return std::isnan(weight) ? json() : json(std::lround(1e4 * weight));
+    };
+    json rows = json::array();
+    for (int t : drawn_) {
+        const HeadView::Query& q = v.queries[t];
+        json weights = json::array(), full = json::array(), scores = json::array();
+        for (int n = 0; n <= q.own; n++) {
+            if (!moba || q.chose(n)) { weights.push_back(tenthousandths(q.weights[n])); }
+            full.push_back(tenthousandths(q.full_weights[n]));
+        }
+        for (float s : q.scores) { scores.push_back(printed("%.7g", s)); }
+        rows.push_back({q.chosen, weights, full, scores});
+    }
+    return json{{"layer", v.layer}, {"head", v.head}, {"moba", moba}, {"size", v.block_size}, {"rows", rows}}
+        .dump();
+}
+
+std::vector<std::string> InspectPage::summary_row(const HeadView& v) const {
+    const std::string place = std::to_string(v.layer) + ", " + std::to_string(v.head);
+    std::vector<std::string> row = {"<a href=\"#view" + std::to_string(num_views_) + "\">" + place + "</a>",
+                                    html_escape(about_.layers[v.layer]), percent(v.mass_kept())};
+    if (about_.is_test()) {
+        const HeadView::Query& q = v.queries[about_.question];
+        const int n = v.queries[about_.source].own;
+        row.push_back(sees(v, about_.question, about_.source) ? "yes" : "no");
+        row.push_back(v.kind != AttentionKind::moba ? "-"
+                      : n == q.own                  ? "own block"
+                                   : std::to_string(q.rank(n)) + " of " + std::to_string(q.own));
+        row.push_back(percent(q.weights[n]));
+        row.push_back(percent(q.full_weights[n]));
+    }
+    return row;
+}
+
+void InspectPage::add(const HeadView& v) {
+    const std::string new_card = card(v), new_data = data(v);
+    bytes_ += new_card.size() + new_data.size();
+    if (bytes_ > max_page_bytes) {
+        throw Error("the page would be larger than " + std::to_string(max_page_bytes >> 20) +
+                    " MB; pick with --layer and --head");
+    }
+    cards_[v.layer] += new_card;
+    data_ += (data_.empty() ? "" : ",\n") + new_data;
+    summary_.push_back(summary_row(v));
+    chooses_ |= v.kind == AttentionKind::moba;
+    windows_ |= v.kind == AttentionKind::window;
+    num_views_++;
+}
+
+std::string InspectPage::prompt() const {
+    constexpr int ends = 300, around = 40;  // tokens of a long prompt that are printed
+    const int T = (int)about_.tokens.size();
+    const auto printed_token = [&](int t) {
+        return T <= 2 * ends || t < ends || t >= T - ends ||
+               (about_.source >= 0 && std::abs(t - about_.source) <= around);
+    };
+    std::string out;
+    for (int t = 0; t < T; t++) {
+        if (!printed_token(t)) {
+            const int begin = t;
+            while (!printed_token(t + 1)) { t++; }
+            out += " <em>[" + std::to_string(t + 1 - begin) + " tokens]</em> ";
+            continue;
+        }
+        const std::string& text = about_.text[t];
+        const size_t blank = text.size() > 1 && text[0] == ' ';  // not marked
+        const std::string token = html_escape(text.substr(blank));
+        out += blank ? " " : "";
+        const char* role = t == about_.question ? "the question"
+                           : t == about_.source ? "tells the answer"
+                                                : nullptr;
+        out += role ? "<mark title=\"" + std::string(role) + "\">" + token + "</mark>" : token;
+    }
+    return "<pre>" + out + "</pre>\n";
+}
+
+// A row of squares, from nothing to all.
+static std::string scale(const char* hue, const std::string& name) {
+    std::string out = "<span>" + name;
+    for (const double weight : {0.0, 0.01, 0.05, 0.2, 0.5, 1.0}) {
+        out += "<svg class=\"" + std::string(hue) + std::to_string(heat_level(shade((float)weight))) +
+               "\" viewBox=\"0 0 1 1\" aria-hidden=\"true\"><rect class=\"cell\" width=\"1\" "
+               "height=\"1\"/></svg>" +
+               printed("%.0f%%", 100 * weight);
+    }
+    return out + "</span>";
+}
+
+std::string InspectPage::introduction() const {
+    const bool leaves_out = chooses_ || windows_;
+    std::string out =
+        "<p>Each row is a query, a token that reads; each column a block of keys, tokens that are read.";
+    if (chooses_) {
+        out += " On the left the blocks that MoBA chose, the own one included: the stronger the colour, the "
+               "more of the"
+               " query's attention went there.";
+    }
+    if (leaves_out) {
+        out += " On the right what full attention would read with the same queries and keys: blue where the "
+               "layer"
+               " reads, too, orange what it leaves out.";
+    }
+    out += " Point at a cell, touch it, or walk with the arrow keys to read its numbers below.</p>\n";
+    if (about_.is_test()) {
+        out += "<p>An arrow on the right marks the question's row, one at the top the block that tells the "
+               "answer;"
+               " a ring lies where they meet.</p>\n";
+    }
+    if (step_ > 1) {
+        out += "<p class=\"warning\">Of the " + std::to_string(about_.tokens.size()) + " queries one in " +
+               std::to_string(step_) + " is drawn; the file of --json has all.</p>\n";
+    }
+    return out + "<p class=\"scale\">" + scale("h", "read") + (leaves_out ? scale("o", "left out") : "") +
+           "</p>\n";
+}
+
+std::string InspectPage::html() const {
+    const int T = (int)about_.tokens.size();
+    std::string body = "<h1>Which blocks were chosen</h1>\n<p><b>" + html_escape(about_.model) + "</b>, " +
+                       std::to_string(T) + (T == 1 ? " token" : " tokens");
+    if (about_.is_test()) {
+        body += ". The answer to " + html_escape(about_.tokens[about_.question]) + " at the end is " +
+                html_escape(about_.answer) + ", told at token " + std::to_string(about_.source) +
+                "; the model gives it " + percent(about_.probability) +
+                (about_.right ? ", the likeliest token" : ", and another token more");
+    }
+    body += ".</p>\n" + introduction();
+    HtmlTable table{{"layer, head", "kind", "weight kept"}, summary_};
+    if (about_.is_test()) {
+        for (const char* c : {"question sees the answer", "rank of its block's score", "weight on its block",
+                              "under full attention"}) {
+            table.columns.push_back(c);
+        }
+    }
+    body += html_section("Heads",
+                         "<p class=\"note\">Weight kept: the share of full attention's weight that lies on "
+                         "what the layer reads, mean over all queries.</p>\n" +
+                             html_table(table));
+    body += html_section("Prompt", prompt());
+    for (const auto& [layer, cards] : cards_) {
+        body += html_section("Layer " + std::to_string(layer) + ", " + about_.layers[layer], cards);
+    }
+    body += "<div id=\"readout\" role=\"status\"></div>\n";
+    json about = {{"queries", drawn_}, {"tokens", about_.tokens}};
+    if (about_.is_test()) {
+        about["question"] = about_.question;
+        about["source"] = about_.source;
+    }
+    std::string script = about.dump();
+    for (size_t at = 0; (at = script.find('<', at)) != std::string::npos;) {
+        script.replace(at, 1, "\\u003c");  // nothing in there ends the script
+    }
+    return html_page("moba inspect: " + about_.model, body,
+                     "const about = " + script + ";\nconst views = [" + data_ + "];\n" + inspect_script,
+                     style);
+}

@@ -1,0 +1,63 @@
+/* Multi-query associative recall: many pairs, many questions.
+
+   Source   Arora et al. 2023 (Zoology), arXiv:2312.04927, section 4 and appendix; the published generator with
+            random_non_queries
+   A sample of T tokens: first `pairs` key-value pairs, all keys and all values different; then each key once more, at place
+   2*pairs + 2*gap, gaps drawn without replacement with p(g) ~ a (g+1)^(a-1), a = 0.01: most questions come soon, a few
+   late. All other places hold any token of the vocabulary. The answer is wanted right behind a question, where the sample
+   shows a random token. Zoology's vocabulary of 8192 is 4096 keys and 4096 values. */
+#include "train/tasks/task.h"
+#include <algorithm>
+
+namespace {
+
+class Mqar : public Task {
+  public:
+    explicit Mqar(const TaskSettings& s) : Task(s, {}) {}
+    double chance() const override { return 1.0 / settings().num_values; }
+    int shortest(int pairs) const override { return 4 * pairs; }
+    int most_pairs() const override { return std::min(settings().num_keys, settings().num_values); }
+    bool has_depth() const override { return false; }
+    bool one_answer() const override { return false; }
+    void draw(Rng&, int T, int pairs, Sample&) const override;
+    void draw_test(Rng& rng, int T, double, Sample& out) const override {
+        draw(rng, T, settings().pairs, out);
+    }
+};
+
+/* Numbers below n without replacement, number g with weight (g+1)^(a-1), in the order drawn: the first of the order of
+   log(uniform) / weight are just that (Efraimidis & Spirakis 2006). */
+std::vector<int> draw_gaps(Rng& rng, int n, int count) {
+    const double a = 0.01;
+    std::vector<std::pair<double, int>> order(n);
+    for (int g = 0; g < n; g++) { order[g] = {-std::log(rng.uniform()) / std::pow(g + 1, a - 1), g}; }
+    std::partial_sort(order.begin(), order.begin() + count, order.end());
+    std::vector<int> out;
+    for (int i = 0; i < count; i++) { out.push_back(order[i].second); }
+    return out;
+}
+
+void Mqar::draw(Rng& rng, int T, int pairs, Sample& out) const {
+    const std::vector<int> keys = draw_distinct(rng, settings().num_keys, pairs);
+    const std::vector<int> values = draw_distinct(rng, settings().num_values, pairs);
+    const std::vector<int> gaps = draw_gaps(rng, (T - 2 * pairs) / 2, pairs);
+    out.tokens.resize(T);
+    out.targets.assign(T, ignored);
+    out.sources.assign(T, -1);
+    for (int& t : out.tokens) { t = rng.below(vocab_size()); }
+    for (int p = 0; p < pairs; p++) {
+        const int question = 2 * pairs + 2 * gaps[p];
+        out.tokens[2 * p] = out.tokens[question] = keys[p];
+        out.tokens[2 * p + 1] = out.targets[question] = value(values[p]);
+        out.sources[question] = 2 * p + 1;
+    }
+}
+
+}  // namespace
+
+std::unique_ptr<Task> make_mqar(TaskSettings s, const std::string& where) {
+    s.num_keys = checked("num-keys", s.num_keys, 4096, 2, 1 << 20, where);
+    s.num_values = checked("num-values", s.num_values, 4096, 2, 1 << 20, where);
+    s.pairs = checked("pairs", s.pairs, 16, 1, std::min(s.num_keys, s.num_values), where);
+    return std::make_unique<Mqar>(s);
+}
