@@ -72,7 +72,7 @@ gpu-bundle:
 	JOBS=$(JOBS) test/gpu/bundle.sh gpu-bundle
 
 format:
-	clang-format -i moba/*.h moba/*.cpp moba/*.cu moba/*.cuh test/simt/*.h test/simt/*.cpp train/*.h train/*.cpp test/*.h test/*.cpp test/fuzz/*.h test/fuzz/*.cpp
+	clang-format -i $$(git ls-files moba train test | grep -E "[.](cpp|h|cu|cuh)$$" | grep -v test/simt/cuda)
 
 clean:
 	rm -rf build

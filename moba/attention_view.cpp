@@ -1,6 +1,8 @@
 #include "moba/attention_view.h"
 #include "moba/attention/gate_cpu.h"
 
+namespace moba {
+
 float AttentionView::score(int t, int h, int block) const {
     const int D = shape.D;
     const float *a = query(t, h), *b = means[h / (shape.H / shape.G)].data() + (size_t)block * D;
@@ -18,7 +20,7 @@ bool AttentionView::is_chosen(int t, int h, int block) const {
 template <class X>
 static std::vector<X> read(const Ctx& ctx, const X* data, size_t count) {
     std::vector<X> out(count);
-    find_memory(ctx.device)->to_host(ctx, out.data(), data, count * sizeof(X));
+    find_device(ctx.device)->to_host(ctx, out.data(), data, count * sizeof(X));
     return out;
 }
 
@@ -51,3 +53,5 @@ AttentionView view_attention(const Model<E>& model, int layer) {
 
 template AttentionView view_attention(const Model<float>&, int);
 template AttentionView view_attention(const Model<bf16>&, int);
+
+}  // namespace moba

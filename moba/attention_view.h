@@ -6,6 +6,8 @@
 #pragma once
 #include "moba/model.h"
 
+namespace moba {
+
 struct AttentionView {
     AttentionShape shape;
     Sequences seqs;  // points into the model's
@@ -25,3 +27,5 @@ struct AttentionView {
 
 template <class E>
 AttentionView view_attention(const Model<E>&, int layer);
+
+}  // namespace moba

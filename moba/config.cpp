@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 AttentionShape Config::attention_shape(int layer) const {
@@ -364,3 +366,5 @@ Config config_from_json(const json& j, const std::string& where) {
     } catch (const Error& e) { throw Error(where + ": " + e.what()); }
     return c;
 }
+
+}  // namespace moba

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 constexpr int max_key_conv = 5;  // taps
 
 enum class Position { rope, none };
@@ -90,3 +92,5 @@ std::string gate_name(Gate);
 
 nlohmann::json config_to_json(const Config&);
 Config config_from_json(const nlohmann::json&, const std::string& where);  // where: the file, for messages
+
+}  // namespace moba

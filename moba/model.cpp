@@ -3,6 +3,8 @@
 #include "moba/core/philox.h"
 #include <algorithm>
 
+namespace moba {
+
 /* Of one chunk of tokens. Each chunk reads and writes the whole gradient of the head, and reads its
    weights twice: 12 V C bytes, where the logits of a token move 14 V. So a GPU gets thousands of rows;
    the 200 rows of V = 50304 that stay in 50 MB of L2 would move 46 V bytes a token at C = 768. */
@@ -50,13 +52,13 @@ static bool joins_previous(const std::string& name) {
 
 template <class E>
 Model<E>::Model(Config config, ModelSizes sizes, Device device)
-    : config_(std::move(config)), sizes_(sizes), op_(find_ops<E>(device, nullptr)),
-      workspaces_(find_workspaces<E>(device)), memory_(find_memory(device)), weights_("weights", memory_),
-      gradients_("gradients", memory_), moments_("AdamW moments", memory_),
-      activations_("activations", memory_), backward_("activation gradients", memory_),
-      kept_("key and value cache", memory_), tables_("index tables", memory_),
-      workspace_("workspace", memory_), training_passes_(device, true), decode_pass_(device, true) {
-    REQUIRE(op_ && memory_, "device %d in this build", (int)device);
+    : config_(std::move(config)), sizes_(sizes), op_(find_profiled_ops<E>(device, nullptr)),
+      workspaces_(find_workspaces<E>(device)), device_(find_device(device)), weights_("weights", device_),
+      gradients_("gradients", device_), moments_("AdamW moments", device_),
+      activations_("activations", device_), backward_("activation gradients", device_),
+      kept_("key and value cache", device_), tables_("index tables", device_),
+      workspace_("workspace", device_), training_passes_(nullptr), decode_pass_(nullptr) {
+    REQUIRE(op_ && device_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
     REQUIRE(!sizes.recompute || (sizes.training && !sizes.cache_tokens),
@@ -67,7 +69,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
                     std::to_string(max_head_dim_gpu) + "; --device cpu takes more");
     }
     ctx_.device = device;
-    ctx_.stream = memory_->stream();
+    ctx_.stream = device_->stream();
+    set_graph(true);
     decode_layers_ = config_.layers;
     Params<E> none;
     each_param(
@@ -300,8 +303,8 @@ size_t Model<E>::num_parameters() const {
 
 template <class E>
 std::string Model<E>::no_room(size_t available) const {
-    std::string text = std::string(memory_->name()) + ": out of memory: " + readable_bytes(available) +
-                       " free (" + readable_bytes(memory_->reserve()) + " reserved), " +
+    std::string text = std::string(device_->name()) + ": out of memory: " + readable_bytes(available) +
+                       " free (" + readable_bytes(device_->reserve()) + " reserved), " +
                        readable_bytes(bytes()) + " needed (";
     for (const List& l : lists()) {
         text += (text.back() == '(' ? "" : ", ") + l.name + " " + readable_bytes(l.bytes);
@@ -325,7 +328,7 @@ std::string Model<E>::no_room(size_t available) const {
 
 template <class E>
 void Model<E>::allocate() {
-    const size_t free = memory_->available(), reserve = memory_->reserve();
+    const size_t free = device_->available(), reserve = device_->reserve();
     const size_t available = free > reserve ? free - reserve : 0;
     if (bytes() > available) { throw Error(no_room(available)); }
     for (Arena* a :
@@ -335,7 +338,7 @@ void Model<E>::allocate() {
     plan_or_point();
     std::vector<A> rope(rope_table_size(sizes_.max_position, config_.head_dim));
     rope_fill_table(rope.data(), config_.rope_frequencies(), sizes_.max_position);
-    memory_->to_device(ctx_, rope_table_, rope.data(), rope.size() * sizeof(A));
+    device_->to_device(ctx_, rope_table_, rope.data(), rope.size() * sizeof(A));
     set_optimizer({});
 }
 
@@ -347,19 +350,20 @@ void Model<E>::set_optimizer(const OptimizerSettings& o) {
         host_ranges_.push_back({p.begin, p.count, p.embedding ? (float)o.embedding_lr_factor : 1.f,
                                 p.decay ? (float)o.weight_decay : 0.f});
     }
-    memory_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
+    device_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
 }
 
 template <class E>
 void Model<E>::set_graph(bool allowed) {
-    training_passes_ = Recording(ctx_.device, allowed);
-    decode_pass_ = Recording(ctx_.device, allowed);
+    const GraphOps* graphs = allowed ? device_->graphs : nullptr;
+    training_passes_ = Recording(graphs);
+    decode_pass_ = Recording(graphs);
 }
 
 template <class E>
 void Model<E>::set_profile(Profile* profile) {
     ctx_.profile = profile;
-    op_ = find_ops<E>(ctx_.device, profile);
+    op_ = find_profiled_ops<E>(ctx_.device, profile);
 }
 
 template <class E>
@@ -384,23 +388,23 @@ template <class E>
 void Model<E>::read_param(Kind kind, const ParamInfo& p, std::vector<A>& out) const {
     A* const base[] = {w_, g_, m_, v_};
     out.resize(p.count);
-    memory_->to_host(ctx_, out.data(), base[(int)kind] + p.begin, p.count * sizeof(A));
+    device_->to_host(ctx_, out.data(), base[(int)kind] + p.begin, p.count * sizeof(A));
 }
 
 template <class E>
 void Model<E>::write_param(Kind kind, const ParamInfo& p, const std::vector<A>& in) {
     REQUIRE(in.size() == p.count, "%zu values for %s", in.size(), p.name.c_str());
     A* const base[] = {w_, g_, m_, v_};
-    memory_->to_device(ctx_, base[(int)kind] + p.begin, in.data(), p.count * sizeof(A));
+    device_->to_device(ctx_, base[(int)kind] + p.begin, in.data(), p.count * sizeof(A));
 }
 
 template <class E>
 void Model<E>::weights_changed() {
     if (!w_low_) { return; }
     std::vector<A> wide(param_elements_);
-    memory_->to_host(ctx_, wide.data(), w_, wide.size() * sizeof(A));
+    device_->to_host(ctx_, wide.data(), w_, wide.size() * sizeof(A));
     std::vector<E> low(wide.begin(), wide.end());
-    memory_->to_device(ctx_, w_low_, low.data(), low.size() * sizeof(E));
+    device_->to_device(ctx_, w_low_, low.data(), low.size() * sizeof(E));
 }
 
 template <class X>
@@ -423,9 +427,9 @@ std::string Model<E>::first_not_finite() const {
             wide.resize(p.wide ? p.count : 0);
             low.resize(p.wide ? 0 : p.count);
             if (p.wide) {
-                memory_->to_host(ctx_, wide.data(), p.data, p.count * sizeof(A));
+                device_->to_host(ctx_, wide.data(), p.data, p.count * sizeof(A));
             } else {
-                memory_->to_host(ctx_, low.data(), p.data, p.count * sizeof(E));
+                device_->to_host(ctx_, low.data(), p.data, p.count * sizeof(E));
             }
             if (!all_finite(wide) || !all_finite(low)) { return "activation " + p.name; }
         }
@@ -445,3 +449,5 @@ bool Model<E>::guards_intact(std::string* broken) const {
 template class Model<double>;
 template class Model<float>;
 template class Model<bf16>;
+
+}  // namespace moba

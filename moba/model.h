@@ -14,9 +14,11 @@
             step:  zero_gradients(); for each micro-batch: set_batch(...), forward(true), loss(true), backward(); update(...) */
 #pragma once
 #include "moba/config.h"
-#include "moba/core/device_ops.h"
-#include "moba/profile.h"
+#include "moba/core/arena.h"
 #include "moba/core/recording.h"
+#include "moba/profile.h"
+
+namespace moba {
 
 struct ModelSizes {
     int max_tokens = 0;    // M: of a micro-batch, all sequences
@@ -184,7 +186,7 @@ class Model {
     Ctx ctx_;
     const Ops<E>* op_;
     const WorkspaceBytes<E>* workspaces_;
-    const MemoryOps* memory_;
+    const DeviceOps* device_;
     std::vector<ParamInfo> params_;
     size_t param_elements_ = 0;
     OptimizerSettings optimizer_;
@@ -229,3 +231,5 @@ class Model {
     std::vector<int> host_seq_table_, counted_;  // counted_: tokens of the batch that have a target
     Sequences host_seqs_{}, seqs_{};
 };
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "moba/model.h"
 #include <algorithm>
 
+namespace moba {
+
 template <class E>
 Ctx Model<E>::attention_ctx() const {
     Ctx c = ctx_;
@@ -28,8 +30,8 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
             sizes_.max_position);
     REQUIRE(host_seq_table_.size() <= seq_capacity_, "%zu ints of tables", host_seq_table_.size());
     seqs_ = rebase(host_seqs_, host_seq_table_.data(), seq_table_);
-    memory_->to_device(ctx_, seq_table_, host_seq_table_.data(), host_seq_table_.size() * sizeof(int));
-    memory_->to_device(ctx_, tokens_, tokens, M * sizeof(int));
+    device_->to_device(ctx_, seq_table_, host_seq_table_.data(), host_seq_table_.size() * sizeof(int));
+    device_->to_device(ctx_, tokens_, tokens, M * sizeof(int));
     counted_.clear();
     std::vector<int> wanted;
     for (int m = 0; targets && m < M; m++) {
@@ -37,9 +39,9 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
         counted_.push_back(m);
         wanted.push_back(targets[m]);
     }
-    memory_->to_device(ctx_, counted_rows_, counted_.data(), counted_.size() * sizeof(int));
-    memory_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
-    memory_->to_device(ctx_, step_, &step, sizeof step);
+    device_->to_device(ctx_, counted_rows_, counted_.data(), counted_.size() * sizeof(int));
+    device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
+    device_->to_device(ctx_, step_, &step, sizeof step);
 }
 
 // Behind the layer's first norm. again: for backward(), by the choice that was made before.
@@ -148,8 +150,8 @@ void Model<E>::decode(int token) {
     REQUIRE(cached_ > 0 && cached_ < sizes_.cache_tokens, "%d tokens in a cache of %d", cached_,
             sizes_.cache_tokens);
     REQUIRE(cached_ < sizes_.max_position, "token %d, planned for %d", cached_, sizes_.max_position);
-    memory_->to_device(ctx_, seq_table_, &cached_, sizeof cached_);
-    memory_->to_device(ctx_, tokens_, &token, sizeof token);
+    device_->to_device(ctx_, seq_table_, &cached_, sizeof cached_);
+    device_->to_device(ctx_, tokens_, &token, sizeof token);
     seqs_ = {};
     seqs_.num_tokens = 1;
     seqs_.position = seq_table_;
@@ -284,7 +286,7 @@ template <class E>
 void Model<E>::backward() {
     const Config& c = config_;
     const int M = seqs_.num_tokens;
-    memory_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
+    device_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
     op_->norm_backward(ctx_, dx_, gradient_.norm, dnorm_, final_x_, weight_.norm, final_rstd_, norm_shape());
     for (int l = c.num_layers - 1; l >= 0; l--) {
         if (sizes_.recompute && l + 1 < c.num_layers) { compute_again(l); }  // the last one's are still there
@@ -297,13 +299,13 @@ void Model<E>::backward() {
 
 template <class E>
 void Model<E>::zero_gradients() {
-    memory_->zero(ctx_, g_, param_elements_ * sizeof(A));
-    memory_->zero(ctx_, sums_, 2 * sizeof(double));
+    device_->zero(ctx_, g_, param_elements_ * sizeof(A));
+    device_->zero(ctx_, sums_, 2 * sizeof(double));
 }
 
 template <class E>
 void Model<E>::update(const StepState& step) {
-    memory_->to_device(ctx_, step_, &step, sizeof step);
+    device_->to_device(ctx_, step_, &step, sizeof step);
     update();
 }
 
@@ -322,7 +324,7 @@ double Model<E>::gradient_norm() {
 template <class E>
 typename Model<E>::StepResult Model<E>::step_result() {
     double there[3];
-    memory_->to_host(ctx_, there, sums_, sizeof there);
+    device_->to_host(ctx_, there, sums_, sizeof there);
     A norm;
     std::memcpy(&norm, there + 2, sizeof norm);
     return {there[0], there[1], (double)norm};
@@ -340,8 +342,8 @@ void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
     const size_t R = counted_.size();
     std::vector<A> loss(R);
     std::vector<int> right(R);
-    memory_->to_host(ctx_, loss.data(), losses_, R * sizeof(A));
-    memory_->to_host(ctx_, right.data(), correct_, R * sizeof(int));
+    device_->to_host(ctx_, loss.data(), losses_, R * sizeof(A));
+    device_->to_host(ctx_, right.data(), correct_, R * sizeof(int));
     losses.assign(seqs_.num_tokens, A(0));
     correct.assign(seqs_.num_tokens, 0);
     for (size_t i = 0; i < R; i++) {
@@ -360,10 +362,12 @@ void Model<E>::read_logits(int first, int count, std::vector<A>& logits) {
         const int rows = std::min(chunk_tokens_, count - m);
         op_->linear_forward_wide(ctx_, logits_, final_norm_ + (size_t)(first + m) * C, weight_.head,
                                  {rows, C, V});
-        memory_->to_host(ctx_, logits.data() + (size_t)m * V, logits_, (size_t)rows * V * sizeof(A));
+        device_->to_host(ctx_, logits.data() + (size_t)m * V, logits_, (size_t)rows * V * sizeof(A));
     }
 }
 
 template class Model<double>;
 template class Model<float>;
 template class Model<bf16>;
+
+}  // namespace moba

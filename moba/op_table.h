@@ -1,72 +1,86 @@
-/* The list of operations. One row per op and direction; each has one room per device, <op>.cpp and <op>.cu. model.cpp
-   calls through this table, so there is one forward and one backward pass for every device. decltype makes a signature
-   that differs between rooms a compile error; a test finds rows left empty. */
+/* The list of operations: EACH_OP, once. From it come the table that a model calls through, the rows of both devices, and the names
+   and times of a profile. So there is one forward and one backward pass for every device; a signature that differs between
+   <op>.cpp and <op>.cu does not compile.
+
+   A line   name in the table, function without its _cpu or _gpu, template arguments (E: the type of the tensors) */
 #pragma once
-#include "moba/ops/adamw.h"
 #include "moba/attention/attention.h"
 #include "moba/attention/decode.h"
-#include "moba/ops/residual.h"
-#include "moba/ops/embedding.h"
 #include "moba/attention/gate.h"
+#include "moba/core/device_ops.h"
+#include "moba/ops/adamw.h"
+#include "moba/ops/embedding.h"
 #include "moba/ops/key_conv.h"
 #include "moba/ops/linear.h"
 #include "moba/ops/loss.h"
 #include "moba/ops/loss_sums.h"
-#include "moba/core/device_ops.h"
-#include "moba/ops/swiglu.h"
 #include "moba/ops/norm.h"
 #include "moba/ops/qkv.h"
+#include "moba/ops/residual.h"
 #include "moba/ops/rope.h"
 #include "moba/ops/rows.h"
+#include "moba/ops/swiglu.h"
+
+namespace moba {
+
+// clang-format off
+#define EACH_OP(op)                                                    \
+    op(embedding_forward,      embedding_forward,      <E>)            \
+    op(embedding_backward,     embedding_backward,     <E>)            \
+    op(norm_forward,           norm_forward,           <E>)            \
+    op(residual_norm_forward,  residual_norm_forward,  <E>)            \
+    op(norm_backward,          norm_backward,          <E>)            \
+    op(linear_forward,         linear_forward,         <E, E>)         \
+    op(linear_forward_wide,    linear_forward,         <E, acc_t<E>>)  \
+    op(linear_backward_input,  linear_backward_input,  <E>)            \
+    op(linear_backward_weight, linear_backward_weight, <E>)            \
+    op(qkv_split,              qkv_split,              <E>)            \
+    op(qkv_join,               qkv_join,               <E>)            \
+    op(rope_forward,           rope_forward,           <E>)            \
+    op(rope_backward,          rope_backward,          <E>)            \
+    op(key_conv_forward,       key_conv_forward,       <E>)            \
+    op(key_conv_backward,      key_conv_backward,      <E>)            \
+    op(gate_forward,           gate_forward,           <E>)            \
+    op(gate_lists,             gate_lists,             )               \
+    op(attention_forward,      attention_forward,      <E>)            \
+    op(attention_backward,     attention_backward,     <E>)            \
+    op(cache_rows,             cache_rows,             <E>)            \
+    op(cache_means,            cache_means,            <E>)            \
+    op(decode_attention,       decode_attention,       <E>)            \
+    op(swiglu_forward,         swiglu_forward,         <E>)            \
+    op(swiglu_backward,        swiglu_backward,        <E>)            \
+    op(residual_forward,       residual_forward,       <E>)            \
+    op(residual_backward,      residual_backward,      <E>)            \
+    op(gather_rows,            gather_rows,            <E>)            \
+    op(scatter_rows,           scatter_rows,           <E>)            \
+    op(loss_forward_backward,  loss_forward_backward,  <E>)            \
+    op(loss_sums,              loss_sums,              <acc_t<E>>)     \
+    op(grad_norm,              grad_norm,              <acc_t<E>>)     \
+    op(adamw,                  adamw,                  <E>)
+
+/* What each of them needs of the workspace, in bytes. */
+#define EACH_WORKSPACE(op)                                  \
+    op(embedding,  embedding_workspace_bytes,  )            \
+    op(norm,       norm_workspace_bytes,       <E>)         \
+    op(linear,     linear_workspace_bytes,     <E>)         \
+    op(key_conv,   key_conv_workspace_bytes,   <E>)         \
+    op(gate,       gate_workspace_bytes,       <E>)         \
+    op(gate_lists, gate_lists_workspace_bytes, )            \
+    op(attention,  attention_workspace_bytes,  <E>)         \
+    op(decode,     decode_workspace_bytes,     <E>)         \
+    op(grad_norm,  grad_norm_workspace_bytes,  <acc_t<E>>)
+// clang-format on
 
 template <class E>
 struct Ops {
-    decltype(&embedding_forward_cpu<E>) embedding_forward;
-    decltype(&embedding_backward_cpu<E>) embedding_backward;
-    decltype(&norm_forward_cpu<E>) norm_forward;
-    decltype(&residual_norm_forward_cpu<E>) residual_norm_forward;
-    decltype(&norm_backward_cpu<E>) norm_backward;
-    decltype(&linear_forward_cpu<E, E>) linear_forward;
-    decltype(&linear_forward_cpu<E, acc_t<E>>) linear_forward_wide;  // logits
-    decltype(&linear_backward_input_cpu<E>) linear_backward_input;
-    decltype(&linear_backward_weight_cpu<E>) linear_backward_weight;
-    decltype(&qkv_split_cpu<E>) qkv_split;
-    decltype(&qkv_join_cpu<E>) qkv_join;
-    decltype(&rope_forward_cpu<E>) rope_forward;
-    decltype(&rope_backward_cpu<E>) rope_backward;
-    decltype(&key_conv_forward_cpu<E>) key_conv_forward;
-    decltype(&key_conv_backward_cpu<E>) key_conv_backward;
-    decltype(&gate_forward_cpu<E>) gate_forward;
-    decltype(&gate_lists_cpu) gate_lists;
-    decltype(&attention_forward_cpu<E>) attention_forward;
-    decltype(&attention_backward_cpu<E>) attention_backward;
-    decltype(&cache_rows_cpu<E>) cache_rows;
-    decltype(&cache_means_cpu<E>) cache_means;
-    decltype(&decode_attention_cpu<E>) decode_attention;
-    decltype(&swiglu_forward_cpu<E>) swiglu_forward;
-    decltype(&swiglu_backward_cpu<E>) swiglu_backward;
-    decltype(&residual_forward_cpu<E>) residual_forward;
-    decltype(&residual_backward_cpu<E>) residual_backward;
-    decltype(&gather_rows_cpu<E>) gather_rows;
-    decltype(&scatter_rows_cpu<E>) scatter_rows;
-    decltype(&loss_forward_backward_cpu<E>) loss_forward_backward;
-    decltype(&loss_sums_cpu<acc_t<E>>) loss_sums;
-    decltype(&grad_norm_cpu<acc_t<E>>) grad_norm;
-    decltype(&adamw_cpu<E>) adamw;
+#define MEMBER(name, function, ...) decltype(&function##_cpu __VA_ARGS__) name;
+    EACH_OP(MEMBER)
 };
 
-/* What each needs of the workspace, in bytes. */
 template <class E>
 struct WorkspaceBytes {
-    decltype(&embedding_workspace_bytes) embedding;
-    decltype(&norm_workspace_bytes<E>) norm;
-    decltype(&linear_workspace_bytes<E>) linear;
-    decltype(&key_conv_workspace_bytes<E>) key_conv;
-    decltype(&gate_workspace_bytes<E>) gate;
-    decltype(&gate_lists_workspace_bytes) gate_lists;
-    decltype(&attention_workspace_bytes<E>) attention;
-    decltype(&decode_workspace_bytes<E>) decode;
-    decltype(&grad_norm_workspace_bytes<acc_t<E>>) grad_norm;
+    EACH_WORKSPACE(MEMBER)
+#undef MEMBER
 };
 
 /* nullptr where the device cannot be used: gpu_problem() says why. */
@@ -74,5 +88,7 @@ template <class E>
 const Ops<E>* find_ops(Device);
 template <class E>
 const WorkspaceBytes<E>* find_workspaces(Device);
-const MemoryOps* find_memory(Device);
+const DeviceOps* find_device(Device);
 std::string gpu_problem();  // "" when there is a GPU that this build can use
+
+}  // namespace moba

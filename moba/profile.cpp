@@ -1,7 +1,9 @@
 #include "moba/profile.h"
 #include <chrono>
 
-#define NAME(op) #op,
+namespace moba {
+
+#define NAME(name, ...) #name,
 static const char* const names[] = {EACH_OP(NAME)};
 #undef NAME
 const char* op_name(Op op) { return names[(int)op]; }
@@ -14,7 +16,7 @@ static double now_ms() {
 template <class E, auto row, Op op, class... P>
 static void watched(const Ctx& ctx, P... p) {
     const auto call = find_ops<E>(ctx.device)->*row;
-    const MemoryOps* memory = find_memory(ctx.device);
+    const DeviceOps* memory = find_device(ctx.device);
     memory->range_begin(op_name(op));
     if (ctx.profile) {
         memory->synchronize(ctx);
@@ -30,18 +32,17 @@ static void watched(const Ctx& ctx, P... p) {
     memory->range_end();
 }
 
-#define ROW(op) .op = watched<E, &Ops<E>::op, Op::op>,
+#define ROW(name, ...) .name = watched<E, &Ops<E>::name, Op::name>,
 template <class E>
 static const Ops<E> watched_ops = {EACH_OP(ROW)};
 #undef ROW
 
 template <class E>
-const Ops<E>* find_ops(Device device, const Profile* profile) {
-    static_assert(sizeof(Ops<E>) == (size_t)Op::count * sizeof(void*), "a row of Ops is not in EACH_OP");
+const Ops<E>* find_profiled_ops(Device device, const Profile* profile) {
     const Ops<E>* plain = find_ops<E>(device);
     return plain && (profile || device == Device::gpu) ? &watched_ops<E> : plain;
 }
 
-template const Ops<double>* find_ops(Device, const Profile*);
-template const Ops<float>* find_ops(Device, const Profile*);
-template const Ops<bf16>* find_ops(Device, const Profile*);
+INSTANTIATE_AND_DOUBLE(find_profiled_ops)
+
+}  // namespace moba

@@ -8,19 +8,9 @@
 #include "moba/op_table.h"
 #include <array>
 
-/* The rows of Ops, in order. profile.cpp does not compile with one missing, twice or out of order. */
-// clang-format off
-#define EACH_OP(row) \
-    row(embedding_forward) row(embedding_backward) row(norm_forward) row(residual_norm_forward) row(norm_backward) \
-    row(linear_forward) row(linear_forward_wide) row(linear_backward_input) row(linear_backward_weight) \
-    row(qkv_split) row(qkv_join) row(rope_forward) row(rope_backward) row(key_conv_forward) row(key_conv_backward) \
-    row(gate_forward) row(gate_lists) row(attention_forward) row(attention_backward) \
-    row(cache_rows) row(cache_means) row(decode_attention) \
-    row(swiglu_forward) row(swiglu_backward) row(residual_forward) row(residual_backward) \
-    row(gather_rows) row(scatter_rows) row(loss_forward_backward) row(loss_sums) row(grad_norm) row(adamw)
-// clang-format on
+namespace moba {
 
-#define NAME(op) op,
+#define NAME(name, ...) name,
 enum class Op { EACH_OP(NAME) count };
 #undef NAME
 const char* op_name(Op);
@@ -35,4 +25,6 @@ struct Profile {
 
 /* The table that a model calls through: with a profile, or on the GPU, the one described above; else the device's own. */
 template <class E>
-const Ops<E>* find_ops(Device, const Profile*);
+const Ops<E>* find_profiled_ops(Device, const Profile*);
+
+}  // namespace moba

@@ -1,61 +1,85 @@
 #!/usr/bin/env bash
-# Does every line know its room (CONTRIBUTING.md)? Prints each line that does not, and fails if there is one.
-#   .cpp and .h never see CUDA · moba/ knows nothing of train/ and test/ · train/ nothing of test/
-#   the only #ifdef for CUDA is in moba/op_table.cpp
+# Is every line where it belongs (CONTRIBUTING.md)? Prints each line that is not, and fails if there is one.
+#   folders     a folder includes only those in lines above its own, below in $layers; what shares a line does not include each other
+#   CUDA        .cpp and .h never see it; the only #ifdef for it is in moba/op_table.cpp
+#   namespace   every file of moba/ and train/ is in namespace moba, and no two files define a type of the same name there:
+#               two types of one name in one program are undefined behaviour, and no compiler warns
 # A folder may be named to check another tree: that is how this check was seen to fail.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 2
-found=0
+problems=$(mktemp)
+trap 'rm -f "$problems"' EXIT
+layers='moba/core
+moba/ops moba/attention
+moba
+train/core
+train/tasks train/files train/display
+train/options
+train/data
+train/run
+train/eval train/bench train/inspect
+train/compare
+train
+test/simt
+test/support
+test/core test/ops test/attention test/model test/train test/kernels test/fuzz'
 
-# forbid WHY PATTERN FILES...: no line of the files may match. grep says 0 found, 1 none; 2 (a missing file) is a
-# failure of the check itself and must not pass for "none".
-forbid() {
-    local why=$1 pattern=$2 lines status
-    shift 2
-    lines=$(grep -HnE -e "$pattern" -- "$@")
-    status=$?
-    if [ $status -gt 1 ]; then
-        echo "rooms.sh: grep failed on: $*" >&2
-        exit 2
-    fi
-    if [ $status -eq 0 ]; then
-        echo "$lines" | sed "s|\$|    <- $why|"
-        found=1
-    fi
+# report WHY: prints and keeps the lines of standard input, each with the reason
+report() { sed "s|\$|    <- $1|" | tee -a "$problems"; }
+# matches PATTERN FILES...: grep, for which only a broken search is an error
+matches() {
+    grep -HnE -e "$@"
+    [ $? -le 1 ] || { echo "layers.sh: grep failed on: $*" >&2; kill $$; }
 }
 
-# files ROOM...: every .cpp and .h there, but for test/simt/, which is CUDA on the CPU; a room without any is a broken check
-files() {
-    local room list=()
-    for room in "$@"; do
-        mapfile -t -O ${#list[@]} list < <(find "$room" -path test/simt -prune -o \( -name '*.cpp' -o -name '*.h' \) -print)
-        [ -n "$(find "$room" -name '*.cpp' -print -quit)" ] || { echo "rooms.sh: no .cpp in $room/" >&2; return 2; }
-    done
-    printf '%s\n' "${list[@]}"
-}
-list() {
-    local text
-    text=$(files "$@") || exit 2
-    mapfile -t FILES <<<"$text"
-}
+mapfile -t cpp < <(find moba train test -path test/simt -prune -o \( -name '*.cpp' -o -name '*.h' \) -print | sort)
+mapfile -t cu < <(find moba test -path test/simt -prune -o \( -name '*.cu' -o -name '*.cuh' \) -print | sort)
+if [ ${#cpp[@]} -lt 100 ] || [ ${#cu[@]} -lt 20 ]; then
+    echo "layers.sh: only ${#cpp[@]} and ${#cu[@]} files found"
+    exit 2
+fi
 
-list moba train test
 cuda='#[[:space:]]*include[[:space:]]*[<"]([^>"]*\.cuh|cuda[^>"]*|cublas[^>"]*|curand[^>"]*|nccl[^>"]*|nv[^>"]*|mma\.h)[>"]'
-forbid "a CUDA header outside .cu" "$cuda" "${FILES[@]}"
-without() { local f; others=(); for f in "${FILES[@]}"; do [ "$f" = "$1" ] || others+=("$f"); done; }
-without moba/core/base.h # HOST_DEVICE is defined there, for what kernels share with the CPU
-forbid "a kernel outside .cu" '__global__|__device__|<<<' "${others[@]}"
-without moba/op_table.cpp
-forbid "MOBA_CUDA outside moba/op_table.cpp" 'MOBA_CUDA' "${others[@]}"
+matches "$cuda" "${cpp[@]}" | report "a CUDA header outside .cu"
+# moba/core/base.h defines HOST_DEVICE, for what kernels share with the CPU
+matches '__global__|__device__|<<<' "${cpp[@]}" | grep -v '^moba/core/base\.h:' | report "a kernel outside .cu"
+matches 'MOBA_CUDA' "${cpp[@]}" | grep -v '^moba/op_table\.cpp:' | report "MOBA_CUDA outside moba/op_table.cpp"
 
-list moba
-mapfile -t -O ${#FILES[@]} FILES < <(find moba -name '*.cu' -o -name '*.cuh')
-forbid "moba/ knows nothing of train/ and test/" '#[[:space:]]*include[[:space:]]*[<"]([^>"]*/)?(train|test)/' "${FILES[@]}"
-list train
-forbid "train/ knows nothing of test/" '#[[:space:]]*include[[:space:]]*[<"]([^>"]*/)?test/' "${FILES[@]}"
+# Each line of code that includes a file of a folder that is not below: "file: included"
+grep -HE '^[[:space:]]*#[[:space:]]*include "' "${cpp[@]}" "${cu[@]}" | awk -v layers="$layers" '
+    function folder(path) { return match(path, "/[^/]*$") ? substr(path, 1, RSTART - 1) : "." }
+    BEGIN {
+        n = split(layers, line, "\n")
+        for (i = 1; i <= n; i++) { m = split(line[i], name, " "); for (j = 1; j <= m; j++) level[name[j]] = i }
+    }
+    {
+        file = $0; sub(":.*", "", file)
+        there = $0; sub("^[^\"]*\"", "", there); sub("\".*", "", there)
+        from = folder(file); to = folder(there)
+        if (!(from in level)) print file ": the folder " from " is not in the list"
+        else if (!(to in level)) print file ": includes " there ", which is in no folder of the list"
+        else if (from != to && level[to] >= level[from]) print file ": includes " there
+    }' | report "upwards, or sideways"
 
-if [ $found -ne 0 ]; then
-    echo "rooms.sh: lines in the wrong room (above)"
+for f in "${cpp[@]}" "${cu[@]}"; do
+    case $f in moba/* | train/*) grep -q '^namespace moba {' "$f" || echo "$f" ;; esac
+done | report "not in namespace moba"
+
+# Types that begin in the first column, outside of unnamed namespaces: "name file:line"
+awk '
+    FNR == 1 { unnamed = 0; inside = "" }
+    /^namespace \{/ { unnamed = 1 }
+    /^namespace [a-z_:]+ \{/ { if ($2 != "moba") inside = $2 "::" }
+    /^\}  \/\/ namespace$/ { unnamed = 0 }
+    /^\}  \/\/ namespace [a-z_:]+$/ { inside = "" }
+    !unnamed && /^(struct|class|enum class|enum|union) [A-Za-z_0-9]+ ([:{]|final)/ {
+        name = $2; if ($1 == "enum" && $2 == "class") name = $3
+        print inside name, FILENAME ":" FNR
+    }' "${cpp[@]}" "${cu[@]}" | sort | awk '$1 == last { print first; print } { last = $1; first = $0 }' | sort -u |
+    report "a type of the same name in two files"
+
+if [ -s "$problems" ]; then
+    echo "layers.sh: lines where they do not belong (above)"
     exit 1
 fi
-echo "rooms.sh: every line is in its room"
+echo "layers.sh: every line is where it belongs"

@@ -1,15 +1,15 @@
 /* moba: one program. Subcommands, options, errors; the work is elsewhere. */
 #include "train/bench/bench.h"
 #include "train/compare/compare.h"
+#include "train/core/file.h"
+#include "train/core/version.h"
 #include "train/eval/evaluate.h"
-#include "train/files/file.h"
-#include "train/info.h"
 #include "train/inspect/inspect.h"
-#include "train/options.h"
-#include "train/sample.h"
-#include "train/train_command.h"
-#include "train/trainer.h"
-#include "train/version.h"
+#include "train/options/options.h"
+#include "train/run/info.h"
+#include "train/run/sample.h"
+#include "train/run/train_command.h"
+#include "train/run/trainer.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -18,11 +18,13 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+namespace moba {
+namespace {
+
 using nlohmann::json;
 
 template <class Options, class Add, class Run>
-static int command(const char* name, const char* about, const std::vector<std::string>& words, Add add,
-                   Run run) {
+int command(const char* name, const char* about, const std::vector<std::string>& words, Add add, Run run) {
     Options o;
     CLI::App app(about, name);
     add(app, o);
@@ -30,7 +32,7 @@ static int command(const char* name, const char* about, const std::vector<std::s
     return run(o);
 }
 
-static const char* usage =
+const char* usage =
     "moba: train small transformers with Mixture of Block Attention, compare them with full attention\n"
     "\n"
     "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
@@ -40,7 +42,7 @@ static const char* usage =
     "\n"
     "  moba <command> --help tells its options; moba --version the version and commit\n";
 
-static int run(std::vector<std::string> words) {
+int run(std::vector<std::string> words) {
     for (const std::string& w : words) {
         try {
             json(w).dump();  // checkpoints and logs remember what was said
@@ -92,14 +94,18 @@ static int run(std::vector<std::string> words) {
 /* OpenMP's threads spin while they wait, which stalls everybody as soon as another program wants a core: a step took
    240-840 ms beside a compiler, 45 ms alone. Waiting asleep after a short spin: 114 ms and 45 ms. The runtime reads
    this before main(), so the program starts itself once more. */
-static void wait_asleep(char** argv) {
+void wait_asleep(char** argv) {
     if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) { return; }
     setenv("GOMP_SPINCOUNT", "1000", 1);
     setenv("KMP_BLOCKTIME", "0", 0);
     execv("/proc/self/exe", argv);  // comes back only where there is no /proc: then threads spin
 }
 
+}  // namespace
+}  // namespace moba
+
 int main(int argc, char** argv) {
+    using namespace moba;
     wait_asleep(argv);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
     try {

@@ -2,6 +2,10 @@
 #include "moba/attention/launch.cuh"
 #include <algorithm>
 
+namespace moba {
+
+namespace {
+
 /* A lane's part of a row of D numbers: every 32nd. */
 struct LaneRow {
     static constexpr int most = max_head_dim_gpu / warp_size;
@@ -39,11 +43,13 @@ struct LaneRow {
 struct Stretch {
     int begin, end;
 };
-__device__ static Stretch stretch(const Heads& s, int head, int t, int i) {
+__device__ Stretch stretch(const Heads& s, int head, int t, int i) {
     if (!s.chosen) { return i == 0 ? Stretch{s.first_key(t), t + 1} : Stretch{0, 0}; }
     const int block = i < s.K ? s.chosen[head * s.slots() + (size_t)t * s.K + i] : -1;
     return block < 0 ? Stretch{0, 0} : Stretch{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
 }
+
+}  // namespace
 
 /* out[t] = sum_j p[t,j] v[j], lse[t] = log sum_j e^s[t,j], key after key with a running maximum
    Maps     a warp -> a query and head, a lane -> every 32nd channel
@@ -185,14 +191,16 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
    multiplication. */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
-    if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) { return false; }
+    if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) {
+        return false;
+    }
     const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
     return seqs.level[0].size <= 128 && seqs.num_tokens * K * K <= 1ull << 32;
 }
 template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
-    const bool tensor =
-        tensor_fits<E>(seqs, s) && (!backward || tensor_backward_bytes(s.D, seqs.level[0].size) <= max_shared_memory());
+    const bool tensor = tensor_fits<E>(seqs, s) &&
+                        (!backward || tensor_backward_bytes(s.D, seqs.level[0].size) <= max_shared_memory());
     return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
 }
 template <class E>
@@ -231,11 +239,13 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     const AttentionOperands<E> a{nullptr, (float*)lse, q, k, v, dq, dk, dv, dout, delta};
     const Heads all = heads_of(0, s.G, {}, seqs, {s.H, s.G, s.D, AttentionKind::full, 0, {}});
     const int across = s.D / pack_elements<E>;
-    if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size && (across & (across - 1)) == 0) {
-        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, 256), 256, 0, ctx.stream, delta, dout,
-               out, all);
+    if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size &&
+        (across & (across - 1)) == 0) {
+        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, 256), 256, 0, ctx.stream,
+               delta, dout, out, all);
     } else {
-        launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout, out, all);
+        launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout,
+               out, all);
     }
     LAUNCHED(ctx);
     if (version >= 2) {
@@ -266,13 +276,9 @@ size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int nu
     return backward ? std::max(tiled(false), delta + tiled(true)) : tiled(false);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void attention_forward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, Routing,    \
-                                        const Sequences&, AttentionShape);                                   \
-    template void attention_backward_gpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
-                                         const E*, const acc_t<E>*, Routing, const Sequences&,               \
-                                         AttentionShape);                                                    \
-    template int attention_versions_gpu<E>(const Sequences&, AttentionShape, bool);                          \
-    template size_t attention_workspace_bytes_gpu<E>(int, int, int, int, AttentionShape, bool);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(attention_forward_gpu)
+INSTANTIATE(attention_backward_gpu)
+INSTANTIATE(attention_versions_gpu)
+INSTANTIATE(attention_workspace_bytes_gpu)
+
+}  // namespace moba

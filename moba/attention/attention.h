@@ -12,7 +12,7 @@
    Shapes   q, out, dq, dout (M, H, D) E · k, v, dk, dv (M, G, D) E · lse (H, M) acc_t<E>, natural log, saved for the
             backward. Nothing may alias. routing: of gate.h, moba only, lists included
    Units    window in tokens
-   Needs    H % G == 0, workspace of attention_workspace_bytes
+   Needs    H % G == 0, workspace of attention_workspace_bytes_cpu
    Error    fp32 against fp64, relative to the largest value: out 8e-7, gradients 2.8e-6 (measured 3e-7 and 1.5e-6; scores
             of several hundred: 2e-5 and 3e-5)
    Cost     4*D flop for each query and visible key forward, 10*D backward (GPU 14*D: scores twice); bound by arithmetic.
@@ -21,8 +21,10 @@
    Order    fixed by the shapes and the routing
    Versions 1 naive: the equations, one row of scores at a time. 2 fast: attention_tiled.cpp, attention_moba.cpp */
 #pragma once
-#include "moba/core/base.h"
 #include "moba/attention/gate.h"
+#include "moba/core/base.h"
+
+namespace moba {
 
 enum class AttentionKind { full, moba, window };
 constexpr int max_head_dim_gpu = 256;  // the CPU takes any
@@ -44,8 +46,8 @@ void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
 
 /* For the best version; version 1 needs naive_attention_workspace_bytes. backward: of a model that trains, so of both passes. */
 template <class E>
-size_t attention_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
-                                 bool backward);
+size_t attention_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+                                     bool backward);
 template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
 
@@ -64,3 +66,5 @@ size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int nu
 /* The last version of the GPU's kernels that fits these sizes, elements E and this card. */
 template <class E>
 int attention_versions_gpu(const Sequences&, AttentionShape, bool backward);
+
+}  // namespace moba

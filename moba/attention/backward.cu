@@ -2,6 +2,8 @@
    scores again, so no sum has two owners: no atomics, one order. */
 #include "moba/attention/tile.cuh"
 
+namespace moba {
+
 /* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]); MoBA: the part of one block, into the slot
    Maps     as the forward kernel
    Memory   as the forward kernel, dout beside q
@@ -94,6 +96,8 @@ __global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, H
     store_pack(a.dq + s.query(at.t, at.head) + at.d, y);
 }
 
+namespace {
+
 /* Keys against the queries of all heads that share them, one head after another. */
 struct KeyItem {
     int g, head, key, keys, rows;  // head: the first of the group; rows: of all heads
@@ -101,7 +105,7 @@ struct KeyItem {
 };
 
 // The end of the sequence that token t lies in
-__device__ static int sequence_end(const Heads& s, int t) {
+__device__ int sequence_end(const Heads& s, int t) {
     int low = 0, high = s.num_seqs;
     while (high - low > 1) {
         const int middle = (low + high) / 2;
@@ -143,7 +147,7 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
 }
 
 // Row `index` of the item: its head and token
-__device__ static void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
+__device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
     if (!s.chosen) {
         const int of_a_head = it.rows / s.group();
         *head = it.head + index / of_a_head;
@@ -157,6 +161,8 @@ __device__ static void find_row(int* head, int* token, const Heads& s, const Key
     *head = h;
     *token = s.list[h * s.slots() + s.starts(h)[it.block] + index] / s.K;
 }
+
+}  // namespace
 
 /* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]; MoBA: the item's share of both, added up by the next kernel
    Maps     a block -> up to T keys of a block, or of all keys, and a part of the queries that see them; a thread -> 4 queries x T/16
@@ -303,10 +309,11 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
-            int least_items = 1;  // that dk and dv are summed over; where there is one, it may write them itself
+            int least_items =
+                1;  // that dk and dv are summed over; where there is one, it may write them itself
             if (version == 2) {
-                with_tile(s.D,
-                          [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
+                with_tile(
+                    s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
                 with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
             } else if constexpr (std::is_same_v<E, bf16>) {
                 least_items = 2;
@@ -326,7 +333,6 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
         });
 }
 
-template void tiled_backward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
-                                 AttentionShape, int);
-template void tiled_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
-                                 AttentionShape, int);
+INSTANTIATE(tiled_backward_gpu)
+
+}  // namespace moba

@@ -2,10 +2,12 @@
    CPU only. */
 #pragma once
 #include "moba/attention/attention.h"
-#include "moba/core/device_ops.h"
+#include "moba/core/arena.h"
 #include "moba/core/parallel.h"
 #include "moba/core/tile.h"
 #include <algorithm>
+
+namespace moba {
 
 template <class E>
 struct AttentionForward {
@@ -123,3 +125,5 @@ void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const Att
         }
     });
 }
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "moba/attention/cpu.h"
 #include "moba/attention/gate_cpu.h"
 
+namespace moba {
+
 static const int full_piece = 1024;  // keys of a piece where no block cuts them
 
 size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, block_size(g))); }
@@ -172,16 +174,13 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
 }
 
 template <class E>
-size_t decode_workspace_bytes(CacheShape c, AttentionShape s) {
+size_t decode_workspace_bytes_cpu(CacheShape c, AttentionShape s) {
     return Scratch<E>(nullptr, c, s).bytes;
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void cache_rows_cpu(const Ctx&, E*, const E*, const int*, int, int);                            \
-    template void cache_means_cpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
-    template void decode_attention_cpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
-                                       const int*, int, CacheShape, AttentionShape);                         \
-    template size_t decode_workspace_bytes<E>(CacheShape, AttentionShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(cache_rows_cpu)
+INSTANTIATE_AND_DOUBLE(cache_means_cpu)
+INSTANTIATE_AND_DOUBLE(decode_attention_cpu)
+INSTANTIATE_AND_DOUBLE(decode_workspace_bytes_cpu)
+
+}  // namespace moba

@@ -4,8 +4,12 @@
 #include "moba/core/device.cuh"
 #include <algorithm>
 
-static const int most_keys = 1024;  // of a piece; a longer block is several pieces
-static const int threads = 256, warps = threads / warp_size;
+namespace moba {
+
+namespace {
+
+const int most_keys = 1024;  // of a piece; a longer block is several pieces
+const int threads = 256, warps = threads / warp_size;
 
 // What the kernels share.
 struct Decode {
@@ -42,6 +46,8 @@ struct DecodeHead {
     }
     __device__ int own(int length) const { return (length - 1) / S; }
 };
+
+}  // namespace
 
 /* cache[place + t, :] = rows[t, :]
    Maps     a thread -> a pack of N elements, found by threads_for_rows */
@@ -84,6 +90,8 @@ __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
     s.scores[(size_t)blockIdx.y * s.max_blocks + n] = score == score ? score : -INFINITY;
 }
 
+namespace {
+
 // A block and its score. The order is total, so it does not matter who is compared with whom first.
 struct Scored {
     float score;
@@ -93,6 +101,8 @@ struct Scored {
         return score > o.score || (score == o.score && block < o.block);
     }
 };
+
+}  // namespace
 
 /* chosen[h,:] as in gate.h
    Maps     a block of 256 threads -> a query head; as many rounds as past blocks are chosen, a thread -> every 256th score
@@ -139,6 +149,8 @@ __global__ static void decode_choose_kernel(Decode s) {
     }
 }
 
+namespace {
+
 // The keys of a piece; none where end <= begin.
 struct Keys {
     int begin, end;
@@ -170,6 +182,8 @@ __device__ float block_reduce(float x, float* of_warp) {
     for (int w = 1; w < warps; w++) { x = largest ? fmaxf(x, of_warp[w]) : x + of_warp[w]; }
     return x;
 }
+
+}  // namespace
 
 /* top, sum and partial of a piece: its highest score, the sum of e^(score - top), the values weighted with that
    Maps     grid x -> a piece, grid y -> a query head. A team of `team` neighbouring threads -> a key, later its value; a
@@ -369,11 +383,9 @@ size_t decode_workspace_bytes_gpu(CacheShape c, AttentionShape s) {
     return set_up(d, nullptr, c, s);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void cache_rows_gpu(const Ctx&, E*, const E*, const int*, int, int);                            \
-    template void cache_means_gpu(const Ctx&, acc_t<E>*, const E*, const int*, int, CacheShape);             \
-    template void decode_attention_gpu(const Ctx&, E*, const E*, const E*, const E*, const acc_t<E>*,        \
-                                       const int*, int, CacheShape, AttentionShape);                         \
-    template size_t decode_workspace_bytes_gpu<E>(CacheShape, AttentionShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(cache_rows_gpu)
+INSTANTIATE(cache_means_gpu)
+INSTANTIATE(decode_attention_gpu)
+INSTANTIATE(decode_workspace_bytes_gpu)
+
+}  // namespace moba

@@ -8,12 +8,14 @@
             rows (count, width) E · place (1) int
    Units    capacity, longest, place, count in tokens
    Needs    place + count <= capacity; place < longest <= capacity, of which decode_attention is launched for `longest` tokens,
-            and attends place + 1 of them; one sequence; D <= 256 on the GPU; workspace of decode_workspace_bytes
+            and attends place + 1 of them; one sequence; D <= 256 on the GPU; workspace of decode_workspace_bytes_cpu
    Error    as attention.h; the choice has the same bits as gate.h's
    Cost     moba: (N + K*S) * D for each query head, N = length/S means and K*S keys; full: length * D; bound by memory
    Order    fixed: pieces of 1024 keys, or blocks (the GPU cuts those longer than 1024), merged in order */
 #pragma once
 #include "moba/attention/attention.h"
+
+namespace moba {
 
 struct CacheShape {
     int capacity, G, D;
@@ -35,7 +37,7 @@ void decode_attention_cpu(const Ctx&, E* out, const E* q, const E* k_cache, cons
                           const acc_t<E>* means, const int* place, int longest, CacheShape, AttentionShape);
 
 template <class E>
-size_t decode_workspace_bytes(CacheShape, AttentionShape);
+size_t decode_workspace_bytes_cpu(CacheShape, AttentionShape);
 
 template <class E>
 void cache_rows_gpu(const Ctx&, E* cache, const E* rows, const int* place, int count, int width);
@@ -46,3 +48,5 @@ void decode_attention_gpu(const Ctx&, E* out, const E* q, const E* k_cache, cons
                           const acc_t<E>* means, const int* place, int longest, CacheShape, AttentionShape);
 template <class E>
 size_t decode_workspace_bytes_gpu(CacheShape, AttentionShape);
+
+}  // namespace moba

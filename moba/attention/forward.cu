@@ -1,6 +1,8 @@
 /* Attention on the GPU, version 2, forward: tiles with a running softmax, and for MoBA the merge of a query's blocks. */
 #include "moba/attention/tile.cuh"
 
+namespace moba {
+
 /* out, lse of an item's queries, or their part of it
    Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
    Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
@@ -142,7 +144,6 @@ void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r,
     });
 }
 
-template void tiled_forward_gpu(const Ctx&, const AttentionOperands<float>&, Routing, const Sequences&,
-                                AttentionShape, int);
-template void tiled_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, Routing, const Sequences&,
-                                AttentionShape, int);
+INSTANTIATE(tiled_forward_gpu)
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/core/tile.h"
 #include <algorithm>
 
+namespace moba {
+
 static const int tile_queries = 64, tile_blocks = 256;
 
 static Sequences levels_only(int num_levels) {  // enough of a Sequences for GateShape::slots
@@ -29,7 +31,7 @@ static size_t thread_bytes(int D) {
 }
 
 template <class E>
-size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
     using A = acc_t<E>;
     const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)));
     return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
@@ -155,9 +157,7 @@ void gate_lists_cpu(const Ctx&, Routing r, const Sequences& seqs, GateShape s) {
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void gate_forward_cpu(const Ctx&, Routing, const E*, const E*, const Sequences&, GateShape);    \
-    template size_t gate_workspace_bytes<E>(int, int, int, int, GateShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(gate_forward_cpu)
+INSTANTIATE_AND_DOUBLE(gate_workspace_bytes_cpu)
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "moba/core/tensor.cuh"
 #include <algorithm>
 
+namespace moba {
+
 // All heads, or with mixed block sizes those of one key/value head.
 static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
 
@@ -23,6 +25,8 @@ __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
             E(sum / (end - begin));
     }
 }
+
+namespace {
 
 /* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
    i * threads + t, so that neighbours touch neighbouring banks. */
@@ -47,6 +51,8 @@ struct Chosen {
         return count < room ? count + 1 : count;
     }
 };
+
+}  // namespace
 
 /* chosen[t,:] = the past blocks of highest score, ascending, then the own block, then -1; recent and sink by place
    Maps     a thread -> a query, over all past blocks of its sequence; grid y -> a head
@@ -86,18 +92,19 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
     for (int i = 0; i < s.K; i++) { out[i] = i < room ? best.block[i * best.threads] : i == room ? own : -1; }
 }
 
+namespace {
+
 // Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
-static const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4,
-                 choose_threads = across * across;
+const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4, choose_threads = across * across;
 
 /* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
    and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
    half the time (attention_tile.cuh). */
-__device__ static int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
-__device__ static int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
+__device__ int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
 // The value of the row's thread at a column
 template <class T>
-__device__ static T from_column(T x, int column) {
+__device__ T from_column(T x, int column) {
     return __shfl_sync(all_lanes, x, 2 * column + threadIdx.x % 2);
 }
 
@@ -192,6 +199,8 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
         }
     }
 }
+
+}  // namespace
 
 /* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
             grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
@@ -338,8 +347,9 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, pad), s.gate};
         int* chosen = r.chosen + s.first_slot(seqs, h);
         if (s.gate == Gate::topk) {
-            launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>, dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256),
-                   0, ctx.stream, mean, k, a);
+            launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>,
+                   dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256), 0, ctx.stream, mean, k,
+                   a);
             LAUNCHED(ctx);
         }
         if (version == 1 || s.gate != Gate::topk) {
@@ -347,7 +357,9 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
             launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
                    8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
         } else if (version >= 3) {
-            if constexpr (std::is_same_v<E, bf16>) { gate_choose_tensor(ctx, version, chosen, q, mean, a, heads); }
+            if constexpr (std::is_same_v<E, bf16>) {
+                gate_choose_tensor(ctx, version, chosen, q, mean, a, heads);
+            }
             continue;
         } else {
             const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
@@ -359,12 +371,9 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template int gate_versions_gpu(const E*, const Sequences&, GateShape);                                   \
-    template void gate_forward_gpu(const Ctx&, Routing, const E*, const E*, const Sequences&, GateShape);    \
-    template size_t gate_workspace_bytes_gpu<E>(int, int, int, int, GateShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(gate_versions_gpu)
+INSTANTIATE(gate_forward_gpu)
+INSTANTIATE(gate_workspace_bytes_gpu)
 
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
     const int most = g.K << (num_levels - 1);  // slots of a head
@@ -383,3 +392,5 @@ void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape 
                         seqs.level[s.level(seqs, h)].num_blocks, heads);
     }
 }
+
+}  // namespace moba

@@ -1,7 +1,9 @@
 /* What the versions of the gate share. Included by gate*.cu only. */
 #pragma once
-#include "moba/core/device.cuh"
 #include "moba/attention/gate.h"
+#include "moba/core/device.cuh"
+
+namespace moba {
 
 // Query heads that go together: those of one block table and one K that lie together. Grid y -> one of them
 struct GateHeads {
@@ -25,6 +27,9 @@ __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
 /* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D 64 or 128, K <= 17, rows of `q` 16-byte aligned. `mean`: channels exchanged
    (tensor.cuh), rows of D. gate_tensor.cu */
 constexpr int max_tensor_top_k = 17;
-void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads&, int heads);
+void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean,
+                        const GateHeads&, int heads);
 // Shared memory that they need
 size_t gate_tensor_bytes(int D, int K);
+
+}  // namespace moba

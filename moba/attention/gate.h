@@ -13,7 +13,7 @@
    Shapes   q (M, H, D) E · k (M, G, D) E, as attention uses them · Routing: int, below
    Units    blocks and slots by index; K in blocks
    Needs    1 <= K << (levels-1) <= 64, H % G == 0, sequences with as many levels as the layer;
-            workspace of gate_workspace_bytes
+            workspace of gate_workspace_bytes_cpu
    Error    a score: 2 (D 2^-24 [+ 2^-8 in bf16]) sum |q mean|; blocks whose scores differ by less may swap
    Cost     M*H*N*D flop for sequences of N blocks (half of them past, 2 flop for each channel); bound by arithmetic
    Order    fixed: a score is summed in the same order whatever the thread count
@@ -21,6 +21,8 @@
 #pragma once
 #include "moba/core/base.h"
 #include "moba/core/sequence.h"
+
+namespace moba {
 
 enum class Gate { topk, recent, sink };
 
@@ -59,13 +61,13 @@ void gate_forward_cpu(const Ctx&, Routing, const E* q, const E* k, const Sequenc
 void gate_lists_cpu(const Ctx&, Routing, const Sequences&, GateShape);
 
 template <class E>
-size_t gate_workspace_bytes(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 /* Elements of chosen (and list), and of list_start, for at most these sizes. */
 size_t routing_slots(int max_tokens, int num_levels, GateShape);
 size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 
 void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
-inline size_t gate_lists_workspace_bytes(int, int, int, int, GateShape) { return 0; }
+inline size_t gate_lists_workspace_bytes_cpu(int, int, int, int, GateShape) { return 0; }
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
 
 template <class E>
@@ -75,3 +77,5 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_lev
 /* The last version of the GPU's kernels that fits these sizes, elements E, this card and the alignment of q. */
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences&, GateShape);
+
+}  // namespace moba

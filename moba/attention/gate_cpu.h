@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+namespace moba {
+
 // Columns of the transposed means: all blocks, rounded up so that a tile may read past the last one.
 inline int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
 
@@ -55,3 +57,5 @@ inline void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
     if (gate == Gate::sink && room > 0) { past[0] = first; }
     write_choice(chosen, K, past, room, own);
 }
+
+}  // namespace moba

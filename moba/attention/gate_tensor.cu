@@ -8,13 +8,15 @@
 #include "moba/attention/gate.cuh"
 #include "moba/core/tensor.cuh"
 
-static constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
+namespace moba {
+
+constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
 
 /* Candidates of a row, for K - 1 <= keep: each of its four lanes has a list of its own, ascending by block, in shared memory. Entry i of
    lane c is at 4 i + c. */
 template <int keep>
 struct Candidates {
-    static constexpr int most = keep + 8;       // of a lane: what may stay, and what half a tile may add
+    static constexpr int most = keep + 8;  // of a lane: what may stay, and what half a tile may add
     // From row to row: an odd multiple of 4, so the lists of 8 rows begin in different groups of four banks
     static constexpr int stride = 4 * (most | 1);
     static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
@@ -84,7 +86,7 @@ struct Candidates {
 
 /* A lower bound of the `count`-th best score of a row, from the largest scores of its classes: 8 of each of its four lanes. -infinity
    where too few classes have one. */
-__device__ static float lower_bound(float (&most)[8], int count, int rounds) {
+__device__ float lower_bound(float (&most)[8], int count, int rounds) {
     float bound = INFINITY;
     int found = 0;
 #pragma unroll 1
@@ -134,7 +136,8 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
-            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
+            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16,
+                                     step > 0);
         }
         wgmma_commit();
         wgmma_wait<0>(x, q);
@@ -198,7 +201,9 @@ __global__ void __launch_bounds__(row_threads, 2)
         const int begin = s.blocks.first[s.blocks.own[t0]],
                   end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
         const int tiles = (end - begin + tile_means - 1) / tile_means,
-                  before = end - begin > 32 ? tiles : 0;  // steps of the first pass; where all can be candidates, none
+                  before = end - begin > 32
+                               ? tiles
+                               : 0;  // steps of the first pass; where all can be candidates, none
         const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
             unsigned char* to = buffers + step % 2 * tile_bytes;
@@ -296,7 +301,9 @@ __global__ void __launch_bounds__(row_threads, 2)
                 const int n = candidates[h].block(i, c);
                 out[(size_t)t * s.K + candidates[h].place(n, count_of)] = n;
             }
-            for (int i = room(h) + c; i < s.K; i += 4) { out[(size_t)t * s.K + i] = i == room(h) ? own[h] : -1; }
+            for (int i = room(h) + c; i < s.K; i += 4) {
+                out[(size_t)t * s.K + i] = i == room(h) ? own[h] : -1;
+            }
         }
     }
 }
@@ -312,7 +319,7 @@ static void with_sizes(int D, int K, F f) {
     }
 }
 template <int D, int keep>
-static constexpr size_t shared_bytes = Candidates<keep>::bytes + 2 * tile_means * D * sizeof(bf16);
+static constexpr size_t shared_bytes = Candidates<keep>::bytes + 2 * tile_means* D * sizeof(bf16);
 
 size_t gate_tensor_bytes(int D, int K) {
     size_t bytes = 0;
@@ -320,8 +327,8 @@ size_t gate_tensor_bytes(int D, int K) {
     return bytes;
 }
 
-void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean, const GateHeads& s,
-                        int heads) {
+void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean,
+                        const GateHeads& s, int heads) {
     with_sizes(s.D, s.K, [&]<int D, int keep> {
         const auto run = [&]<bool hopper> {
             allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
@@ -332,3 +339,5 @@ void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q,
         version == 3 ? run.template operator()<false>() : run.template operator()<true>();
     });
 }
+
+}  // namespace moba

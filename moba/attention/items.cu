@@ -2,6 +2,8 @@
    together. */
 #include "moba/attention/tile.cuh"
 
+namespace moba {
+
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes) {
     for (int blocks : {2, 1}) {
         for (int keys : {whole, chunk_keys, chunk_keys / 2}) {
@@ -36,5 +38,6 @@ size_t tiled_workspace_bytes_gpu(int max_tokens, int, int S, int num_levels, Att
     }
     return most;
 }
-template size_t tiled_workspace_bytes_gpu<float>(int, int, int, int, AttentionShape, bool);
-template size_t tiled_workspace_bytes_gpu<bf16>(int, int, int, int, AttentionShape, bool);
+INSTANTIATE(tiled_workspace_bytes_gpu)
+
+}  // namespace moba

@@ -7,8 +7,10 @@
    fair. A block of threads takes one item; the queries go through in tiles. */
 #pragma once
 #include "moba/attention/launch.cuh"
-#include "moba/core/device_ops.h"
+#include "moba/core/arena.h"
 #include <algorithm>
+
+namespace moba {
 
 // Rows of a tile of version 2. Items are cut to suit it
 template <int DT>
@@ -55,7 +57,8 @@ struct ListPart {
 /* The item at place `index` of all sets. False: the place is empty. By whole warps: each lane asks at
    one of 32 blocks, so that the search takes two or three loads, one after another, and not ten. */
 __device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
-    const int places = items.places(s.blocks.num_blocks), place = index % places, lane = threadIdx.x % warp_size;
+    const int places = items.places(s.blocks.num_blocks), place = index % places,
+              lane = threadIdx.x % warp_size;
     x.head = index / places * items.group;
     int low = 0, high = s.blocks.num_blocks;  // the last block whose places begin here or before
     while (high - low > 1) {
@@ -187,7 +190,13 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
 
 /* The kernels of versions 3 and 4: parts of out and lse; parts of dq, and dk and dv, or their sums where a block has several items.
    attention_mma*.cu, attention_wgmma*.cu */
-void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&, const Items&);
-void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&, const Items&);
-void mma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&, const Items&);
-void wgmma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&, const Items&);
+void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
+                     const Items&);
+void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
+                       const Items&);
+void mma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
+                      const Items&);
+void wgmma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
+                        const Items&);
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "moba/attention/attention.h"
 #include "moba/core/device.cuh"
 
+namespace moba {
+
 template <class E>
 struct AttentionOperands {
     E* out;
@@ -77,3 +79,5 @@ size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_le
                                  bool backward);
 /* Shared memory that versions 3 and 4 of the backward pass need for blocks of S keys. attention_mma_backward.cu */
 size_t tensor_backward_bytes(int D, int S);
+
+}  // namespace moba

@@ -1,11 +1,14 @@
 /* Attention on the GPU, version 3: MoBA's backward pass on tensor cores by mma.sync. */
 #include "moba/attention/tensor_backward.cuh"
 
+namespace moba {
+
 /* sum (16 keys of this warp, 8 n queries) = rows 16 warp .. of x (S, D) times the first rows of y (64, D) */
 template <int D, int S, int n>
 __device__ __forceinline__ void dot_keys(float (&sum)[n][4], const unsigned char* x, const unsigned char* y) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const unsigned char *a_row = x + (16 * warp + lane % 16) * 128, *b_row = y + (lane % 8 + lane / 16 * 8) * 128;
+    const unsigned char *a_row = x + (16 * warp + lane % 16) * 128,
+                        *b_row = y + (lane % 8 + lane / 16 * 8) * 128;
     const int a_piece = (lane / 16 ^ lane % 8) * 16, b_piece = (lane / 8 % 2 ^ lane % 8) * 16;
     set_zero(sum);
 #pragma unroll 1
@@ -44,10 +47,11 @@ __device__ __forceinline__ void add_queries(float (&sum)[D / 8][4], const uint32
 }
 /* dq (16 queries, columns * 8 channels from piece `first` on) = ds' (queries of tile m, S keys) k (S, D); ds lies as (key, query) */
 template <int S, int columns>
-__device__ __forceinline__ void dot_queries(float (&dq)[columns][4], const unsigned char* ds, int m, const unsigned char* k,
-                                            int first) {
+__device__ __forceinline__ void dot_queries(float (&dq)[columns][4], const unsigned char* ds, int m,
+                                            const unsigned char* k, int first) {
     const int lane = threadIdx.x % 32;
-    const unsigned char* a_row = ds + (lane % 8 + lane / 16 * 8) * 128 + ((2 * m + lane / 8 % 2) ^ lane % 8) * 16;
+    const unsigned char* a_row =
+        ds + (lane % 8 + lane / 16 * 8) * 128 + ((2 * m + lane / 8 % 2) ^ lane % 8) * 16;
     const unsigned char* b_row = k + (first / 8 * S + lane % 16) * 128;
     const int b_piece = (lane / 16 ^ lane % 8 ^ first % 8) * 16;
     set_zero(dq);
@@ -104,7 +108,8 @@ __global__ void __launch_bounds__(2 * S, 1)
             dot_keys<D, S>(score, memory.k, q);
             weights<S>(score, SharedPairs{x.lse}, x, s.scale * log2_e);
 #pragma unroll
-            for (int half = 0; half < 2; half++) {  // in one piece it would need more registers than there are
+            for (int half = 0; half < 2;
+                 half++) {  // in one piece it would need more registers than there are
                 float dp[tile_queries / 16][4];
                 dot_keys<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
                 slopes<S>(p, ds, score, dp, memory.ds, SharedPairs{x.delta}, half * tile_queries / 16);
@@ -124,13 +129,14 @@ __global__ void __launch_bounds__(2 * S, 1)
     store_sums<D>(a, sums, s, it, dk, dv);
 }
 
-void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums, const Heads& s,
-                      const Items& items) {
+void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
+                      const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
         constexpr size_t bytes = BackwardMemory<D, S>::bytes;
         allow_shared_memory<attention_backward_kernel3<D, S>>(bytes);
-        launch(attention_backward_kernel3<D, S>, (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks),
-               2 * S, bytes, ctx.stream, a, part, sums, s, items, Divisor(s.K));
+        launch(attention_backward_kernel3<D, S>,
+               (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
+               a, part, sums, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }
@@ -140,3 +146,5 @@ size_t tensor_backward_bytes(int D, int S) {
     with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S>::bytes; });
     return bytes;
 }
+
+}  // namespace moba

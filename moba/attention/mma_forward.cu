@@ -1,10 +1,12 @@
 /* Attention on the GPU, version 3: MoBA's forward pass on tensor cores by mma.sync. */
 #include "moba/attention/tensor_forward.cuh"
 
+namespace moba {
+
 /* score[m] = q[m] K' for 16 rows each; keys and channels in the order of the tile */
 template <int D, int S, int tiles>
-__device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4], const uint32_t (&q)[tiles][D / 16][4],
-                                         const unsigned char* k) {
+__device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4],
+                                         const uint32_t (&q)[tiles][D / 16][4], const unsigned char* k) {
     const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
     const unsigned char* base = k + row * 128;
     const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
@@ -27,8 +29,9 @@ __device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4], const 
 }
 /* out[m] = p[m] V for channels 8 * first and on */
 template <int columns, int S, int tiles>
-__device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4], const uint32_t (&p)[tiles][S / 16][4],
-                                           const unsigned char* v, int first) {
+__device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
+                                           const uint32_t (&p)[tiles][S / 16][4], const unsigned char* v,
+                                           int first) {
     const int lane = threadIdx.x % 32, row = lane % 16, odd = lane / 16;
     const unsigned char* base = v + row * 128;
     const int exchange = (odd ^ lane % 8) * 16;
@@ -59,7 +62,8 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4], cons
    Needs    bf16, D 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(128, 2)
-    attention_forward_kernel3(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items, Divisor query_of) {
+    attention_forward_kernel3(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
+                              Divisor query_of) {
     constexpr int tiles = 2, columns = 4;  // columns: of the output at once, 8 channels each
     SHARED_MEMORY;
     unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;
@@ -74,7 +78,7 @@ __global__ void __launch_bounds__(128, 2)
 #pragma unroll
         for (int m = 0; m < tiles; m++) {
             load_exchanged_rows<D>(q[m], a.q + s.query(query_of(id[2 * m]), it.head),
-                            a.q + s.query(query_of(id[2 * m + 1]), it.head));
+                                   a.q + s.query(query_of(id[2 * m + 1]), it.head));
         }
     };
     load_q(id);
@@ -110,7 +114,8 @@ __global__ void __launch_bounds__(128, 2)
             for (int i = 0; i < 2 * tiles; i++) {
                 if (r0 + 8 * i >= it.rows) { continue; }
                 const size_t slot = it.slots + id[i];
-                store_exchanged<columns>(part.out + slot * D + d * 8, out[i / 2], i % 2, factor[i / 2][i % 2]);
+                store_exchanged<columns>(part.out + slot * D + d * 8, out[i / 2], i % 2,
+                                         factor[i / 2][i % 2]);
             }
         }
 #pragma unroll
@@ -124,8 +129,10 @@ void mma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Par
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
         constexpr size_t bytes = 2 * panels<D> * S * 128;
         allow_shared_memory<attention_forward_kernel3<D, S>>(bytes);
-        launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128, bytes,
-               ctx.stream, a, part, s, items, Divisor(s.K));
+        launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
+               bytes, ctx.stream, a, part, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }
+
+}  // namespace moba

@@ -6,8 +6,12 @@
    Backward: dk and dv of a block have one owner, which sums over its whole list; dq goes into slots, added in order. */
 #include "moba/attention/cpu.h"
 
-static const int tile_queries = 64, tile_keys = 128;
-static const int item_entries = 1024;  // a longer list is shared by several threads
+namespace moba {
+
+namespace {
+
+const int tile_queries = 64, tile_keys = 128;
+const int item_entries = 1024;  // a longer list is shared by several threads
 
 // Scratch of one thread: one block, and one tile of queries against it.
 template <class E>
@@ -55,12 +59,16 @@ struct MobaWorkspace {
     }
 };
 
+}  // namespace
+
 template <class E>
 size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
     Carver c(nullptr);
     MobaWorkspace<E> workspace(c, max_tokens, S, num_levels, s, backward);
     return c.bytes();
 }
+
+namespace {
 
 // One key/value head's blocks, and the lists of its group of query heads.
 struct Group {
@@ -88,7 +96,7 @@ struct Group {
 };
 
 template <class E>
-static MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
+MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
     int S = 0;  // of the longest block there is, at most the configured size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
     Carver c(ctx.workspace);
@@ -99,21 +107,20 @@ static MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const Atten
 }
 
 // How many keys of the tile that begins at key `j` of block n query t may see.
-static int visible_keys(const BlockTable& blocks, int n, int j, int t) {
+int visible_keys(const BlockTable& blocks, int n, int j, int t) {
     const int keys = blocks.start[n + 1] - blocks.start[n];
     return std::clamp(std::min(keys, t - blocks.start[n] + 1) - j, 0, tile_keys);
 }
 
 // Rows of a list lie anywhere, so the hardware cannot guess them: ask for the next tile's while this one is worked on.
 template <class E>
-static void prefetch_row(const E* row, int D) {
+void prefetch_row(const E* row, int D) {
     for (int d = 0; d < D; d += 64 / (int)sizeof(E)) { __builtin_prefetch(row + d); }
 }
 
 template <class E>
-static void forward_item(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w,
-                         const BlockScratch<E>& x, const AttentionShape& s, int i, int n, int begin,
-                         int end) {
+void forward_item(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w,
+                  const BlockScratch<E>& x, const AttentionShape& s, int i, int n, int begin, int end) {
     using A = acc_t<E>;
     const int D = s.D, Dp = padded(D), start = group.blocks.start[n],
               keys = group.blocks.start[n + 1] - start;
@@ -159,8 +166,8 @@ static void forward_item(const AttentionForward<E>& a, const Group& group, const
 
 // out = sum over the slots of e^(lse_slot - lse) part_slot
 template <class E>
-static void merge_slots(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w, int M,
-                        const AttentionShape& s) {
+void merge_slots(const AttentionForward<E>& a, const Group& group, const MobaWorkspace<E>& w, int M,
+                 const AttentionShape& s) {
     using A = acc_t<E>;
     parallel_ranges((size_t)group.heads * M, 256, [&](size_t b, size_t e) {
         std::vector<A> sum(s.D);
@@ -181,6 +188,8 @@ static void merge_slots(const AttentionForward<E>& a, const Group& group, const 
         }
     });
 }
+
+}  // namespace
 
 template <class E>
 void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
@@ -302,11 +311,8 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);  \
-    template void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&,                 \
-                                AttentionShape);                                                             \
-    template size_t moba_workspace_bytes<E>(int, int, int, AttentionShape, bool);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(moba_forward)
+INSTANTIATE_AND_DOUBLE(moba_backward)
+INSTANTIATE_AND_DOUBLE(moba_workspace_bytes)
+
+}  // namespace moba

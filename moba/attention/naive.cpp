@@ -2,6 +2,10 @@
 #include "moba/attention/attention.h"
 #include "moba/attention/cpu.h"
 
+namespace moba {
+
+namespace {
+
 // May query t of head h see key j <= t of its sequence?
 struct Visible {
     const Sequences& seqs;
@@ -20,8 +24,8 @@ struct Visible {
 };
 
 template <class E>
-static void naive_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
-                          AttentionShape s) {
+void naive_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
+                   AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
     const A scale = 1 / std::sqrt(A(s.D));
@@ -50,8 +54,8 @@ static void naive_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing
 }
 
 template <class E>
-static void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, const Sequences& seqs,
-                           AttentionShape s) {
+void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, const Sequences& seqs,
+                    AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
     const A scale = 1 / std::sqrt(A(s.D));
@@ -100,14 +104,16 @@ static void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routi
     });
 }
 
+}  // namespace
+
 template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape s) {
     return max_threads() * (max_tokens + 2 * (size_t)s.D) * sizeof(acc_t<E>);
 }
 
 template <class E>
-size_t attention_workspace_bytes(int max_tokens, int, int S, int num_levels, AttentionShape s,
-                                 bool backward) {
+size_t attention_workspace_bytes_cpu(int max_tokens, int, int S, int num_levels, AttentionShape s,
+                                     bool backward) {
     return s.kind == AttentionKind::moba ? moba_workspace_bytes<E>(max_tokens, S, num_levels, s, backward)
                                          : tiled_workspace_bytes<E>(max_tokens, s, backward);
 }
@@ -140,14 +146,9 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void attention_forward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, Routing,    \
-                                        const Sequences&, AttentionShape);                                   \
-    template void attention_backward_cpu(const Ctx&, E*, E*, E*, const E*, const E*, const E*, const E*,     \
-                                         const E*, const acc_t<E>*, Routing, const Sequences&,               \
-                                         AttentionShape);                                                    \
-    template size_t attention_workspace_bytes<E>(int, int, int, int, AttentionShape, bool);                  \
-    template size_t naive_attention_workspace_bytes<E>(int, AttentionShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(attention_forward_cpu)
+INSTANTIATE_AND_DOUBLE(attention_backward_cpu)
+INSTANTIATE_AND_DOUBLE(attention_workspace_bytes_cpu)
+INSTANTIATE_AND_DOUBLE(naive_attention_workspace_bytes)
+
+}  // namespace moba

@@ -9,6 +9,8 @@
 #pragma once
 #include "moba/attention/tensor_forward.cuh"
 
+namespace moba {
+
 constexpr int tile_queries = 64;
 
 struct KeyTile {
@@ -25,9 +27,19 @@ __device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& i
     if (threadIdx.x == 0) {
         const int start = s.blocks.start[x.block], end = s.blocks.start[x.block + 1];
         const int first = s.starts(x.head)[x.block] + x.skip,
-                  entries = list_begin(s, x.head, items.group, x.block + 1) - list_begin(s, x.head, items.group, x.block);
-        to = {s.kv_head(x.head), x.head, start, end - start, x.skip, x.rows, x.more, x.block,
-              x.head * (unsigned)s.slots() + first, list_length(s, x.head, x.block) - x.skip, entries == x.rows};
+                  entries = list_begin(s, x.head, items.group, x.block + 1) -
+                            list_begin(s, x.head, items.group, x.block);
+        to = {s.kv_head(x.head),
+              x.head,
+              start,
+              end - start,
+              x.skip,
+              x.rows,
+              x.more,
+              x.block,
+              x.head * (unsigned)s.slots() + first,
+              list_length(s, x.head, x.block) - x.skip,
+              entries == x.rows};
     }
     __syncthreads();
     return true;
@@ -79,15 +91,16 @@ struct QueryStream {
     __device__ __forceinline__ void start(const Heads& s, const KeyTile& it) {
         find_entry(head, id, s, it, threadIdx.x / row_threads);
     }
-    __device__ __forceinline__ void fetch(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a, const Heads& s,
-                                          const KeyTile& it, Divisor query_of, int tile) {
+    __device__ __forceinline__ void fetch(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a,
+                                          const Heads& s, const KeyTile& it, Divisor query_of, int tile) {
         const int row = threadIdx.x / row_threads, sub = threadIdx.x % row_threads;
         const bool there = tile * tile_queries + row < it.rows;
         const int token = query_of(id);
         const bf16 *q = a.q + s.query(token, head), *dout = a.dout + s.query(token, head);
 #pragma unroll
         for (int i = 0; i < D / 8 / row_threads; i++) {
-            const int piece = (i ^ row % (8 / row_threads)) * row_threads + sub;  // 8 lanes: 8 groups of banks
+            const int piece =
+                (i ^ row % (8 / row_threads)) * row_threads + sub;  // 8 lanes: 8 groups of banks
             cp_async_16(m.q(tile) + piece_offset(row, piece, tile_queries), q + piece * 8, there);
             cp_async_16(m.dout(tile) + piece_offset(row, piece, tile_queries), dout + piece * 8, there);
         }
@@ -104,8 +117,8 @@ struct QueryStream {
 };
 
 template <int D, int S>
-__device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a, const Heads& s,
-                                           const KeyTile& it) {
+__device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a,
+                                           const Heads& s, const KeyTile& it) {
     for (int o = threadIdx.x; o < S * (D / 8); o += 2 * S) {
         const int r = o / (D / 8), piece = o % (D / 8);
         const size_t from = s.key(it.key + min(r, it.keys - 1), it.g) + piece * 8;
@@ -120,7 +133,9 @@ struct QueryPairs {
 
     __device__ __forceinline__ void load(const float* from) {
 #pragma unroll
-        for (int j = 0; j < tile_queries / 8; j++) { at[j] = load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2); }
+        for (int j = 0; j < tile_queries / 8; j++) {
+            at[j] = load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2);
+        }
     }
     __device__ __forceinline__ Pack<float, 2> operator()(int j) const { return at[j]; }
 };
@@ -134,8 +149,8 @@ struct SharedPairs {
 
 /* The scores of this warp's 16 keys (rows g and g + 8) against 64 queries become p; 0 where the query does not see the key. */
 template <int S, class Pairs>
-__device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of, const QueryRows& x,
-                                        float scale2) {
+__device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of,
+                                        const QueryRows& x, float scale2) {
     const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
     const bool masked = __ballot_sync(all_lanes, x.seen[lane] < S || x.seen[lane + 32] < S);
 #pragma unroll
@@ -143,7 +158,9 @@ __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], con
         const int at = 8 * j + 2 * c;
         const Pack<float, 2> lse = lse_of(j);
 #pragma unroll
-        for (int i = 0; i < 4; i++) { score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse.at[i % 2] * -log2_e)); }
+        for (int i = 0; i < 4; i++) {
+            score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse.at[i % 2] * -log2_e));
+        }
         if (masked) {
             const int seen[2] = {x.seen[at], x.seen[at + 1]};
 #pragma unroll
@@ -155,7 +172,8 @@ __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], con
 }
 /* p as fragments; ds = p (dp - delta), as fragments and into its tile (keys, queries); of queries 8 * first and on */
 template <int S, int n, class Pairs>
-__device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4], uint32_t (&ds)[tile_queries / 16][4],
+__device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
+                                       uint32_t (&ds)[tile_queries / 16][4],
                                        const float (&weight)[tile_queries / 8][4], const float (&dp)[n][4],
                                        unsigned char* ds_tile, const Pairs& delta_of, int first = 0) {
     const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
@@ -178,8 +196,8 @@ __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4], uint
 /* dq of this warp's 16 queries, 8 * columns channels from `channel` on, to their slots. Two lanes exchange 8 bytes of a product each,
    so that four lanes write a whole sector. */
 template <int D, int columns>
-__device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x, int rows_left,
-                                         int channel, float scale) {
+__device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x,
+                                         int rows_left, int channel, float scale) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16 + lane / 4, c = lane % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -198,8 +216,9 @@ __device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][
 
 /* dk, dv of this warp's 16 keys: the result where the block has one item, else the item's share of it, in fp32. */
 template <int D>
-__device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, const KeySums& sums, const Heads& s,
-                                           const KeyTile& it, const float (&dk)[D / 8][4], const float (&dv)[D / 8][4]) {
+__device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, const KeySums& sums,
+                                           const Heads& s, const KeyTile& it, const float (&dk)[D / 8][4],
+                                           const float (&dv)[D / 8][4]) {
     const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
@@ -209,7 +228,8 @@ __device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, con
         const size_t at = s.key(it.key + key, it.g) + 2 * c;
 #pragma unroll
         for (int j = 0; j < D / 8; j++) {
-            const Pack<float, 2> x{{dk[j][2 * h] * s.scale, dk[j][2 * h + 1] * s.scale}}, y{{dv[j][2 * h], dv[j][2 * h + 1]}};
+            const Pack<float, 2> x{{dk[j][2 * h] * s.scale, dk[j][2 * h + 1] * s.scale}},
+                y{{dv[j][2 * h], dv[j][2 * h + 1]}};
             if (it.only) {
                 *(uint32_t*)(a.dk + at + 8 * j) = nearest_bf16_pair(x.at[0], x.at[1]);
                 *(uint32_t*)(a.dv + at + 8 * j) = nearest_bf16_pair(y.at[0], y.at[1]);
@@ -220,3 +240,5 @@ __device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, con
         }
     }
 }
+
+}  // namespace moba

@@ -11,6 +11,8 @@
 #include "moba/attention/items.cuh"
 #include "moba/core/tensor.cuh"
 
+namespace moba {
+
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.69314718055994531f;
 
 /* Rows from(r), r < n, of D channels into a tile of `rows` rows, channels exchanged as above; zeros from row n >= 1 on. By a block of
@@ -57,7 +59,8 @@ struct Divisor {
 
 /* The columns of row g (half 0) or g + 8 (half 1), times factor */
 template <int columns>
-__device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[columns][4], int half, float factor) {
+__device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[columns][4], int half,
+                                                float factor) {
     const int c = threadIdx.x % 4;
 #pragma unroll
     for (int group = 0; group < columns / 4; group++) {
@@ -110,7 +113,8 @@ __device__ __forceinline__ void softmax_tile(uint32_t (&p)[S / 16][4], float (&f
 
 /* The entries of the list for this lane's rows of a tile; past the last one, the last one again. */
 template <int n>
-__device__ __forceinline__ void load_entries(int (&id)[n], const Heads& s, unsigned first, int row, int rows) {
+__device__ __forceinline__ void load_entries(int (&id)[n], const Heads& s, unsigned first, int row,
+                                             int rows) {
 #pragma unroll
     for (int i = 0; i < n; i++) { id[i] = s.list[first + (unsigned)min(row + 8 * i, rows - 1)]; }
 }
@@ -148,3 +152,5 @@ void with_tensor_tile(int D, int S, F f) {
     REQUIRE(S <= 128 && (D == 64 || D == 128), "S = %d, D = %d", S, D);
     D == 64 ? with_d.template operator()<64>() : with_d.template operator()<128>();
 }
+
+}  // namespace moba

@@ -7,6 +7,8 @@
 #pragma once
 #include "moba/attention/items.cuh"
 
+namespace moba {
+
 // DT: the head size, rounded up to one of the five that kernels are made for. Rows: attention_items.cuh
 template <int DT>
 constexpr int tile_threads = 4 * tile_rows<DT>;
@@ -283,3 +285,5 @@ unsigned item_blocks(const Heads& s, const Items& items) {
     return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
                          : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
 }
+
+}  // namespace moba

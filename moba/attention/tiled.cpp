@@ -5,8 +5,12 @@
    are added to without locks; rounds follow one another, so every sum has one order. */
 #include "moba/attention/cpu.h"
 
-static const int tile = 128;         // keys, and queries of the backward
-static const int tile_queries = 64;  // of the forward
+namespace moba {
+
+namespace {
+
+const int tile = 128;         // keys, and queries of the backward
+const int tile_queries = 64;  // of the forward
 
 // The keys and values of one head, once per call: what both passes read again and again.
 template <class A>
@@ -17,7 +21,7 @@ struct Packed {
 };
 
 template <class E>
-static void pack_rows(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
+void pack_rows(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
     const int begin = tile_index * tile, Dp = padded(D);
     for (int i = 0; i < tile; i++) {
         acc_t<E>* row = dst + ((size_t)tile_index * tile + i) * Dp;
@@ -30,7 +34,7 @@ static void pack_rows(acc_t<E>* dst, const E* src, int heads, int g, int tile_in
 }
 
 template <class E>
-static void pack_transposed(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
+void pack_transposed(acc_t<E>* dst, const E* src, int heads, int g, int tile_index, int M, int D) {
     const int begin = tile_index * tile;
     load_transposed(dst + (size_t)tile_index * D * tile, tile, src + ((size_t)begin * heads + g) * D,
                     (size_t)heads * D, std::min(tile, M - begin), D);
@@ -77,6 +81,8 @@ struct TiledWorkspace {
         scratch = c.take<char>(max_threads() * TiledScratch<E>::bytes(s.D));
     }
 };
+
+}  // namespace
 
 template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
@@ -224,10 +230,8 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);          \
-    template void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);        \
-    template size_t tiled_workspace_bytes<E>(int, AttentionShape, bool);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(tiled_forward)
+INSTANTIATE_AND_DOUBLE(tiled_backward)
+INSTANTIATE_AND_DOUBLE(tiled_workspace_bytes)
+
+}  // namespace moba

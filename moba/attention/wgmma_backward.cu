@@ -1,6 +1,8 @@
 /* Attention on the GPU, version 4: MoBA's backward pass on tensor cores by wgmma. */
 #include "moba/attention/tensor_backward.cuh"
 
+namespace moba {
+
 /* The parts of dq of an item's queries; dk, dv of its keys, or the item's share of them
    Maps     a warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S / 64) channels of dq of
             the 64 queries. A block of threads is one warpgroup or two
@@ -16,7 +18,8 @@ __global__ void __launch_bounds__(2 * S, 1)
     attention_backward_kernel4(AttentionOperands<bf16> a, bf16* part, KeySums sums, Heads s, Items items,
                                Divisor query_of) {
 #if HOPPER_CODE
-    constexpr int Q = tile_queries, parts = S / 64, N = D / parts, unit = 16;  // of a descriptor's address, in bytes
+    constexpr int Q = tile_queries, parts = S / 64, N = D / parts,
+                  unit = 16;  // of a descriptor's address, in bytes
     SHARED_MEMORY;
     const BackwardMemory<D, S> memory(shared_memory);
     const KeyTile& it = *memory.item;
@@ -29,7 +32,8 @@ __global__ void __launch_bounds__(2 * S, 1)
     float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4];
     set_zero(dk);
     set_zero(dv);
-    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);  // so the compiler knows that all lanes agree
+    const int group =
+        __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);  // so the compiler knows that all lanes agree
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128),
                    all_ds = operand(memory.ds, S * 128);
@@ -39,8 +43,8 @@ __global__ void __launch_bounds__(2 * S, 1)
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
             const int at = step % 4 * 32;
-            wgmma<Q, false, false>(sum, keys + (step / 4 * S * 128 + at) / unit, queries + (step / 4 * Q * 128 + at) / unit,
-                                   step > 0);
+            wgmma<Q, false, false>(sum, keys + (step / 4 * S * 128 + at) / unit,
+                                   queries + (step / 4 * Q * 128 + at) / unit, step > 0);
         }
         wgmma_commit();
     };
@@ -71,9 +75,13 @@ __global__ void __launch_bounds__(2 * S, 1)
         fence_proxy_async();
         wgmma_fence();
 #pragma unroll
-        for (int step = 0; step < Q / 16; step++) { wgmma<D, true>(dv, p[step], dout + step * 2048 / unit, true); }
+        for (int step = 0; step < Q / 16; step++) {
+            wgmma<D, true>(dv, p[step], dout + step * 2048 / unit, true);
+        }
 #pragma unroll
-        for (int step = 0; step < Q / 16; step++) { wgmma<D, true>(dk, ds[step], q + step * 2048 / unit, true); }
+        for (int step = 0; step < Q / 16; step++) {
+            wgmma<D, true>(dk, ds[step], q + step * 2048 / unit, true);
+        }
         wgmma_commit();
         __syncthreads();
         float dq[N / 8][4];
@@ -99,13 +107,16 @@ __global__ void __launch_bounds__(2 * S, 1)
 #endif
 }
 
-void wgmma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums, const Heads& s,
-                        const Items& items) {
+void wgmma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
+                        const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
         constexpr size_t bytes = BackwardMemory<D, S>::bytes;
         allow_shared_memory<attention_backward_kernel4<D, S>>(bytes);
-        launch(attention_backward_kernel4<D, S>, (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks),
-               2 * S, bytes, ctx.stream, a, part, sums, s, items, Divisor(s.K));
+        launch(attention_backward_kernel4<D, S>,
+               (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
+               a, part, sums, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }
+
+}  // namespace moba

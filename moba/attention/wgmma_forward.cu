@@ -1,6 +1,8 @@
 /* Attention on the GPU, version 4: MoBA's forward pass on tensor cores by wgmma. */
 #include "moba/attention/tensor_forward.cuh"
 
+namespace moba {
+
 /* The parts of out and lse of an item's queries
    Maps     a block of threads = a warpgroup -> an item; 64 queries at a time; a lane -> rows g and g + 8 of its warp's 16
    Memory   K and V once into shared memory, where the tensor cores read them; queries and outputs do not pass through it. Three
@@ -10,7 +12,8 @@
    Needs    sm_90a, bf16, D 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(128, 3)
-    attention_forward_kernel4(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items, Divisor query_of) {
+    attention_forward_kernel4(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
+                              Divisor query_of) {
 #if HOPPER_CODE
     SHARED_MEMORY;
     unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;
@@ -22,7 +25,8 @@ __global__ void __launch_bounds__(128, 3)
     load_entries(next, s, it.first, first + 64, it.rows);
     uint32_t q[D / 16][4];
     const auto load_q = [&](const int(&id)[2]) {
-        load_exchanged_rows<D>(q, a.q + s.query(query_of(id[0]), it.head), a.q + s.query(query_of(id[1]), it.head));
+        load_exchanged_rows<D>(q, a.q + s.query(query_of(id[0]), it.head),
+                               a.q + s.query(query_of(id[1]), it.head));
     };
     load_q(id);
     load_exchanged<D, S>(k, it.keys, [&](int r) { return a.k + s.key(it.key + r, it.kv); });
@@ -46,7 +50,8 @@ __global__ void __launch_bounds__(128, 3)
             wgmma_commit();
             wgmma_wait<0>(score, q);
             load_q(next);
-            const int seen[2] = {min(it.keys, query_of(id[0]) + 1 - it.key), min(it.keys, query_of(id[1]) + 1 - it.key)};
+            const int seen[2] = {min(it.keys, query_of(id[0]) + 1 - it.key),
+                                 min(it.keys, query_of(id[1]) + 1 - it.key)};
             softmax_tile<S>(p, factor, lse, score, seen, scale2);
         }
         float out[D / 8][4];
@@ -72,13 +77,15 @@ __global__ void __launch_bounds__(128, 3)
 #endif
 }
 
-void wgmma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part, const Heads& s,
-                       const Items& items) {
+void wgmma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part,
+                       const Heads& s, const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
         constexpr size_t bytes = 2 * panels<D> * S * 128;
         allow_shared_memory<attention_forward_kernel4<D, S>>(bytes);
-        launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128, bytes,
-               ctx.stream, a, part, s, items, Divisor(s.K));
+        launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
+               bytes, ctx.stream, a, part, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }
+
+}  // namespace moba

@@ -22,7 +22,14 @@
 #define HOST_DEVICE
 #endif
 
+/* Compiles a function template, by its name alone, for the element types that tensors have: float and bf16, on the CPU double as well. */
+#define INSTANTIATE_ONE(name, ...) template decltype(name<__VA_ARGS__>) name<__VA_ARGS__>;
+#define INSTANTIATE(name) INSTANTIATE_ONE(name, float) INSTANTIATE_ONE(name, bf16)
+#define INSTANTIATE_AND_DOUBLE(name) INSTANTIATE_ONE(name, double) INSTANTIATE(name)
+
 struct CUstream_st;  // what cudaStream_t points to; declared, never included
+
+namespace moba {
 
 enum class Device { cpu, gpu };
 
@@ -104,3 +111,5 @@ constexpr I round_up(I a, I b) {
             std::exit(1);                                                                                    \
         }                                                                                                    \
     } while (0)
+
+}  // namespace moba

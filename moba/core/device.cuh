@@ -12,6 +12,8 @@
 #include <initializer_list>
 #include <type_traits>
 
+namespace moba {
+
 #ifdef SIMT_CPU
 using simt::launch;
 #else
@@ -22,7 +24,11 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
 }
 #endif
 
+#ifdef SIMT_CPU
+#define SHARED_MEMORY using ::shared_memory
+#else
 #define SHARED_MEMORY extern __shared__ __align__(1024) unsigned char shared_memory[]
+#endif
 
 inline void cuda_check(cudaError_t e, const char* call, const char* file, int line) {
     if (e == cudaSuccess) { return; }
@@ -207,3 +213,5 @@ inline int most_partials(int rows) { return std::min(ceil_div(rows, least_partia
 
 /* out[i] += the `count` partial sums of element i. Order: fixed by count */
 void add_partials(const Ctx&, float* out, const float* partial, int count, int n);
+
+}  // namespace moba

@@ -1,13 +1,14 @@
-/* Memory of the GPU. Contract: memory.h. */
+/* The GPU as a device. Contract: device_ops.h. */
+#include "moba/core/arena.h"
 #include "moba/core/device.cuh"
-#include "moba/core/device_ops.h"
 #include <sstream>
 #ifndef SIMT_CPU
 #include <nvtx3/nvToolsExt.h>
 #endif
 
+namespace moba {
+
 DeviceCounts device_counts;
-DeviceCounts counts_gpu() { return device_counts; }
 
 /* Copies to the GPU go through two pinned pieces of host memory in turn: the caller's memory is free at once, and the host
    only waits where it is two pieces ahead. (A copy from ordinary memory may be read later than the call returns.) */
@@ -43,9 +44,9 @@ struct Staging {
     }
 };
 
-}  // namespace
+void zero(const Ctx& ctx, void* dst, size_t bytes) { CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream)); }
 
-char* allocate_gpu(size_t bytes) {
+char* allocate(size_t bytes) {
     void* p = nullptr;
     const cudaError_t e = cudaMalloc(&p, bytes);
     if (e == cudaErrorMemoryAllocation) {
@@ -53,20 +54,18 @@ char* allocate_gpu(size_t bytes) {
         throw Error("the GPU has no room for " + readable_bytes(bytes));
     }
     CUDA_CHECK(e);
-    zero_gpu({}, p, bytes);
+    zero({}, p, bytes);
     return (char*)p;
 }
 // 13020 is 13.2
-static std::string cuda_version(int v) {
-    return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10);
-}
+std::string cuda_version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
 
 #ifdef SIMT_CPU
 #define MOBA_ARCHS "90a"  // what the simulator runs
 #endif
 /* A card that no compiled architecture fits: its driver compiles the kernels, at the first start, without a word.
    Code for sm_80 runs on 8.0 and all later 8.x; "90a" and the like on that card alone. */
-static void note_compilation(int device, int major) {
+void note_compilation(int device, int major) {
     int minor = 0;
     CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
     std::istringstream archs(MOBA_ARCHS);
@@ -83,6 +82,85 @@ static void note_compilation(int device, int major) {
                  major, minor);
 }
 
+void release(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+struct DeviceMemory {
+    size_t free = 0, total = 0;
+    DeviceMemory() { CUDA_CHECK(cudaMemGetInfo(&free, &total)); }
+};
+size_t available() { return DeviceMemory().free; }
+size_t taken() {
+    const DeviceMemory m;
+    return m.total - m.free;
+}
+size_t reserve() { return std::min((size_t)512 << 20, DeviceMemory().total / 16); }
+void to_device(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    static Staging staging;
+    device_counts.uploads++;
+    staging.send(ctx.stream, (char*)dst, (const char*)src, bytes);
+}
+void synchronize(const Ctx& ctx) {
+    device_counts.stops++;
+    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
+}
+void to_host(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    constexpr size_t pinned_bytes = 4096;  // what a step reads; the driver pins more by itself
+    static char* const pinned = [] {
+        char* p;
+        CUDA_CHECK(cudaMallocHost((void**)&p, pinned_bytes));
+        return p;
+    }();
+    const bool small = bytes <= pinned_bytes;
+    CUDA_CHECK(cudaMemcpyAsync(small ? pinned : dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
+    synchronize(ctx);
+    if (small && bytes > 0) { std::memcpy(dst, pinned, bytes); }
+}
+void copy(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
+    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
+}
+
+// The default stream cannot be recorded. This one waits for it, and is waited for.
+CUstream_st* stream() { return cudaStreamPerThread; }
+// Global: an allocation by anybody, and work on the default stream, are errors while it is recorded.
+void begin_graph(const Ctx& ctx) {
+    CUDA_CHECK(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal));
+}
+CUgraphExec_st* end_graph(const Ctx& ctx) {
+    cudaGraph_t graph;
+    cudaGraphExec_t ready;
+    CUDA_CHECK(cudaStreamEndCapture(ctx.stream, &graph));
+    CUDA_CHECK(cudaGraphInstantiate(&ready, graph, 0));
+    CUDA_CHECK(cudaGraphDestroy(graph));
+    return ready;
+}
+void replay_graph(const Ctx& ctx, CUgraphExec_st* graph) {
+    device_counts.launches++;
+    CUDA_CHECK(cudaGraphLaunch(graph, ctx.stream));
+}
+void release_graph(CUgraphExec_st* graph) { CUDA_CHECK(cudaGraphExecDestroy(graph)); }
+
+#ifdef SIMT_CPU
+void range_begin(const char*) {}
+void range_end() {}
+#else
+void range_begin(const char* name) { nvtxRangePushA(name); }
+void range_end() { nvtxRangePop(); }
+#endif
+
+DeviceCounts counts() { return device_counts; }
+
+const char* name() {
+    static const cudaDeviceProp properties = [] {
+        cudaDeviceProp p;
+        int device;
+        CUDA_CHECK(cudaGetDevice(&device));
+        CUDA_CHECK(cudaGetDeviceProperties(&p, device));
+        return p;
+    }();
+    return properties.name;
+}
+
+}  // namespace
+
 bool has_wgmma() {
     static const bool has = [] {
         int device = 0, major = 0, minor = 0;
@@ -94,7 +172,7 @@ bool has_wgmma() {
     return has;
 }
 
-std::string gpu_problem_gpu() {
+std::string find_gpu_problem() {
     int count = 0;
     const cudaError_t e = cudaGetDeviceCount(&count);
     cudaGetLastError();
@@ -109,87 +187,33 @@ std::string gpu_problem_gpu() {
     if (count == 0) { return "there is none"; }
     CUDA_CHECK(cudaGetDevice(&device));
     CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device));
-    if (major < 8) {
-        return std::string(name_gpu()) + " is older than what the kernels are built for (sm_80)";
-    }
+    if (major < 8) { return std::string(name()) + " is older than what the kernels are built for (sm_80)"; }
     note_compilation(device, major);
     return "";
 }
-void release_gpu(char* p, size_t) { CUDA_CHECK(cudaFree(p)); }
+
 namespace {
-struct DeviceMemory {
-    size_t free = 0, total = 0;
-    DeviceMemory() { CUDA_CHECK(cudaMemGetInfo(&free, &total)); }
+constexpr GraphOps graphs = {
+    .begin = begin_graph, .end = end_graph, .replay = replay_graph, .release = release_graph};
+}
+
+const DeviceOps gpu_device = {
+    .allocate = allocate,
+    .release = release,
+    .available = available,
+    .taken = taken,
+    .reserve = reserve,
+    .zero = zero,
+    .to_device = to_device,
+    .to_host = to_host,
+    .copy = copy,
+    .name = name,
+    .synchronize = synchronize,
+    .range_begin = range_begin,
+    .range_end = range_end,
+    .stream = stream,
+    .graphs = &graphs,
+    .counts = counts,
 };
-}  // namespace
-size_t available_gpu() { return DeviceMemory().free; }
-size_t taken_gpu() {
-    const DeviceMemory m;
-    return m.total - m.free;
-}
-size_t reserve_gpu() { return std::min((size_t)512 << 20, DeviceMemory().total / 16); }
-void zero_gpu(const Ctx& ctx, void* dst, size_t bytes) {
-    CUDA_CHECK(cudaMemsetAsync(dst, 0, bytes, ctx.stream));
-}
-void to_device_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    static Staging staging;
-    device_counts.uploads++;
-    staging.send(ctx.stream, (char*)dst, (const char*)src, bytes);
-}
-void to_host_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    constexpr size_t pinned_bytes = 4096;  // what a step reads; the driver pins more by itself
-    static char* const pinned = [] {
-        char* p;
-        CUDA_CHECK(cudaMallocHost((void**)&p, pinned_bytes));
-        return p;
-    }();
-    const bool small = bytes <= pinned_bytes;
-    CUDA_CHECK(cudaMemcpyAsync(small ? pinned : dst, src, bytes, cudaMemcpyDeviceToHost, ctx.stream));
-    synchronize_gpu(ctx);
-    if (small && bytes > 0) { std::memcpy(dst, pinned, bytes); }
-}
-void copy_gpu(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
-}
-const char* name_gpu() {
-    static const cudaDeviceProp properties = [] {
-        cudaDeviceProp p;
-        int device;
-        CUDA_CHECK(cudaGetDevice(&device));
-        CUDA_CHECK(cudaGetDeviceProperties(&p, device));
-        return p;
-    }();
-    return properties.name;
-}
-void synchronize_gpu(const Ctx& ctx) {
-    device_counts.stops++;
-    CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
-}
 
-// The default stream cannot be recorded. This one waits for it, and is waited for.
-CUstream_st* stream_gpu() { return cudaStreamPerThread; }
-// Global: an allocation by anybody, and work on the default stream, are errors while it is recorded.
-void begin_graph_gpu(const Ctx& ctx) {
-    CUDA_CHECK(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal));
-}
-CUgraphExec_st* end_graph_gpu(const Ctx& ctx) {
-    cudaGraph_t graph;
-    cudaGraphExec_t ready;
-    CUDA_CHECK(cudaStreamEndCapture(ctx.stream, &graph));
-    CUDA_CHECK(cudaGraphInstantiate(&ready, graph, 0));
-    CUDA_CHECK(cudaGraphDestroy(graph));
-    return ready;
-}
-void replay_graph_gpu(const Ctx& ctx, CUgraphExec_st* graph) {
-    device_counts.launches++;
-    CUDA_CHECK(cudaGraphLaunch(graph, ctx.stream));
-}
-void release_graph_gpu(CUgraphExec_st* graph) { CUDA_CHECK(cudaGraphExecDestroy(graph)); }
-
-#ifdef SIMT_CPU
-void range_begin_gpu(const char*) {}
-void range_end_gpu() {}
-#else
-void range_begin_gpu(const char* name) { nvtxRangePushA(name); }
-void range_end_gpu() { nvtxRangePop(); }
-#endif
+}  // namespace moba

@@ -3,7 +3,11 @@
 #include <algorithm>
 #ifdef MOBA_BLAS
 #include <cblas.h>
+#endif
 
+namespace moba {
+
+#ifdef MOBA_BLAS
 // OpenBLAS would start its own threads inside ours.
 static const bool single_threaded = (openblas_set_num_threads(1), true);
 
@@ -76,10 +80,9 @@ void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* 
     plain(c, ldc, a, ar, ac, b, br, bc, m, n, k, add, scratch);
 }
 
-#define INSTANTIATE(E, Out)                                                                                  \
-    template void matmul_tile(Out*, size_t, const E*, size_t, size_t, const E*, size_t, size_t, int, int,    \
-                              int, bool, acc_t<E>*);
-INSTANTIATE(double, double)
-INSTANTIATE(float, float)
-INSTANTIATE(bf16, bf16)
-INSTANTIATE(bf16, float)
+INSTANTIATE_ONE(matmul_tile, double, double)
+INSTANTIATE_ONE(matmul_tile, float, float)
+INSTANTIATE_ONE(matmul_tile, bf16, bf16)
+INSTANTIATE_ONE(matmul_tile, bf16, float)
+
+}  // namespace moba

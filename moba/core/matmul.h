@@ -10,6 +10,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 constexpr int matmul_m = 128, matmul_n = 256, matmul_k = 256;
 constexpr size_t matmul_scratch =
     (size_t)matmul_k * matmul_n + (size_t)matmul_m * matmul_n + (size_t)matmul_m * matmul_k;
@@ -20,3 +22,5 @@ const char* blas_name();
 template <class E, class Out>
 void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
                  int m, int n, int k, bool add, acc_t<E>* scratch);
+
+}  // namespace moba

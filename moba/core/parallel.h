@@ -8,6 +8,8 @@
 #include <omp.h>
 #endif
 
+namespace moba {
+
 inline int max_threads() {
 #ifdef _OPENMP
     return omp_get_max_threads();
@@ -87,3 +89,5 @@ template <class E>
 acc_t<E> round_to(acc_t<E> x) {
     return acc_t<E>(E(x));
 }
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* What several operations run, compiled once. Contract: device.cuh. */
 #include "moba/core/device.cuh"
 
+namespace moba {
+
 /* Maps     a block of 8 warps -> 32 elements, a lane -> an element, a warp -> every 8th partial sum of it
    Memory   coalesced along the elements
    Sync     one barrier between the 8 sums of an element and their adding, in order, by the first warp */
@@ -23,3 +25,5 @@ void add_partials(const Ctx& ctx, float* out, const float* partial, int count, i
            n);
     LAUNCHED(ctx);
 }
+
+}  // namespace moba

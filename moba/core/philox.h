@@ -9,6 +9,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 struct Philox4 {
     uint32_t word[4];
 };
@@ -70,3 +72,5 @@ class Rng {
     Philox4 block_{};
     int used_ = 4;
 };
+
+}  // namespace moba

@@ -1,9 +1,9 @@
 #include "moba/core/recording.h"
-#include "moba/op_table.h"
 #include <utility>
 
-Recording::Recording(Device device, bool allowed)
-    : graphs_(allowed ? find_memory(device)->graphs : nullptr) {}
+namespace moba {
+
+Recording::Recording(const GraphOps* graphs) : graphs_(graphs) {}
 
 Recording::Recording(Recording&& other) noexcept
     : graphs_(other.graphs_), graph_(std::exchange(other.graph_, nullptr)),
@@ -47,3 +47,5 @@ void Recording::run(const Ctx& ctx, std::vector<int> shape, const std::function<
         launch();
     }
 }
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 #include "moba/core/sequence.h"
 #include <algorithm>
 
+namespace moba {
+
 int max_blocks(int max_tokens, int max_seqs, int block_size) {
     return std::min(max_tokens, max_tokens / block_size + max_seqs);
 }
@@ -62,3 +64,5 @@ Sequences rebase(Sequences s, const int* from, const int* to) {
     }
     return s;
 }
+
+}  // namespace moba

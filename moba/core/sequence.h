@@ -11,6 +11,8 @@
 #include "moba/core/base.h"
 #include <vector>
 
+namespace moba {
+
 constexpr int max_levels = 4;
 
 struct BlockTable {
@@ -37,3 +39,5 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu_se
                           int num_levels);
 /* The same sequences seen from another copy of the table. */
 Sequences rebase(Sequences s, const int* from, const int* to);
+
+}  // namespace moba

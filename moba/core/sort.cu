@@ -2,10 +2,14 @@
 #include "moba/core/sort.cuh"
 #include <algorithm>
 
-static const int digits = 256, chunk = 2048;  // elements of one block
-static const int warps = 8, batches = chunk / (warps * warp_size);
-static const int scan_tile = 1024, scan_batches = 8;  // counts of one warp; 32 of them in flight together
-static const size_t together = 1 << 24;  // elements of several rows, if the workspace may be so large
+namespace moba {
+
+namespace {
+
+const int digits = 256, chunk = 2048;  // elements of one block
+const int warps = 8, batches = chunk / (warps * warp_size);
+const int scan_tile = 1024, scan_batches = 8;  // counts of one warp; 32 of them in flight together
+const size_t together = 1 << 24;               // elements of several rows, if the workspace may be so large
 
 // All arrays (rows, n). Grid x -> a chunk of a row, grid y -> a row
 struct SortPass {
@@ -15,14 +19,14 @@ struct SortPass {
 };
 
 // Keys outside [0, bins) become the last one.
-__device__ static int digit_of(const SortPass& p, int key) {
+__device__ int digit_of(const SortPass& p, int key) {
     return (key >= 0 && key < p.bins ? key : p.bins) >> p.shift & (digits - 1);
 }
 
 /* A warp's next 32 elements of a chunk: adds their digits to the warp's counts. Returns how many of
    the warp's elements with the same digit came before the lane's own. Lanes with equal digits find
    each other by ballots; the first of them adds for all. */
-__device__ static int count_batch(int* count, int digit, bool here) {
+__device__ int count_batch(int* count, int digit, bool here) {
     const unsigned below = (1u << threadIdx.x % warp_size) - 1;
     unsigned same = __ballot_sync(all_lanes, here);  // lanes with my digit
 #pragma unroll
@@ -63,6 +67,8 @@ struct Elements {
         __syncthreads();
     }
 };
+
+}  // namespace
 
 /* count[row, digit, chunk] = elements of the chunk with this digit
    Maps     a block of 8 warps -> a chunk, a warp -> 256 elements; then a thread -> a digit
@@ -252,3 +258,5 @@ void sort_by_key_gpu(const Ctx& ctx, int* start, int* list, const int* key, size
                   std::min(step, rows - row));
     }
 }
+
+}  // namespace moba

@@ -16,6 +16,8 @@
 #pragma once
 #include "moba/core/device.cuh"
 
+namespace moba {
+
 void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows = 1);
 size_t sort_workspace_bytes(size_t n, int bins, int rows = 1);
 
@@ -24,3 +26,5 @@ size_t sort_workspace_bytes(size_t n, int bins, int rows = 1);
    Cost     two reads and one write of n ints, in 1 launch for 1024 counts, 3 for 2^20, 5 for 2^30 */
 void prefix_sum_gpu(const Ctx&, int* count, size_t n);
 size_t prefix_sum_workspace_bytes(size_t n);
+
+}  // namespace moba

@@ -22,10 +22,14 @@
 #define HOPPER_CODE 0
 #endif
 
-#ifndef SIMT_CPU  // the simulator has its own, which come before every .cu
 #include <cstdint>
 
-__device__ __forceinline__ uint32_t shared_address(const void* p) { return (uint32_t)__cvta_generic_to_shared(p); }
+namespace moba {
+
+#ifndef SIMT_CPU  // the simulator has its own, which come before every .cu
+__device__ __forceinline__ uint32_t shared_address(const void* p) {
+    return (uint32_t)__cvta_generic_to_shared(p);
+}
 
 /* 2^x and log2 x to about 2 units in the last place: one instruction of the special function unit */
 __device__ __forceinline__ float exp2_fast(float x) {
@@ -113,9 +117,10 @@ __device__ __forceinline__ void stmatrix_x4(void* row, const uint32_t (&r)[4]) {
                      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
                      : "memory");
     } else {
-        asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
-                     "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
-                     : "memory");
+        asm volatile(
+            "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address(row)),
+            "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+            : "memory");
     }
 }
 __device__ __forceinline__ bool mbarrier_try_wait(uint64_t* b, unsigned parity) {
@@ -140,7 +145,9 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 
 #if HOPPER_CODE
+}  // namespace moba
 #include "moba/core/wgmma_ptx.cuh"
+namespace moba {
 /* d (+)= a b, asynchronously: a (64, 16) and b (16, N) in shared memory, by descriptor; transposed: mn runs along the rows. */
 template <int N, bool a_transposed, bool b_transposed>
 __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], uint64_t a, uint64_t b, bool accumulate) {
@@ -148,12 +155,15 @@ __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], uint64_t a, uint64_t
 }
 /* The same with a in registers, which must not change before the wait. */
 template <int N, bool b_transposed>
-__device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+__device__ __forceinline__ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b,
+                                      bool accumulate) {
     wgmma_n<b_transposed>(d, a, b, accumulate);
 }
 /* Before the first of a row of products: registers written so far are seen by them. */
 __device__ __forceinline__ void wgmma_fence() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
-__device__ __forceinline__ void wgmma_commit() { asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory"); }
+__device__ __forceinline__ void wgmma_commit() {
+    asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
+}
 
 template <int columns>
 __device__ __forceinline__ void hold(float (&d)[columns][4]) {
@@ -206,7 +216,8 @@ HOST_DEVICE constexpr int exchanged(int channel) {
 }
 /* The A fragments of 16 rows: this lane's rows g and g + 8. */
 template <int D>
-__device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], const bf16* row_g, const bf16* row_g8) {
+__device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], const bf16* row_g,
+                                                    const bf16* row_g8) {
     const int c = threadIdx.x % 4;
 #pragma unroll
     for (int group = 0; group < D / 32; group++) {
@@ -239,3 +250,5 @@ __device__ __forceinline__ X quad_sum(X x) {
     x += __shfl_xor_sync(all_lanes, x, 1);
     return x + __shfl_xor_sync(all_lanes, x, 2);
 }
+
+}  // namespace moba

@@ -11,6 +11,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
 #elif defined(__AVX__)
@@ -85,3 +87,5 @@ void tile_matmul(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b,
     for (; j + 2 * W <= n; j += 2 * W) { tile_rows<A, MR, 2>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
     for (; j < n; j += W) { tile_rows<A, MR, 1>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
 }
+
+}  // namespace moba

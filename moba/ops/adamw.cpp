@@ -2,16 +2,18 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 static const size_t chunk = 4096;
 
 template <class A>
-size_t grad_norm_workspace_bytes(size_t n) {
+size_t grad_norm_workspace_bytes_cpu(size_t n) {
     return ceil_div(n, chunk) * sizeof(double);
 }
 
 template <class A>
 void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
-    REQUIRE(grad_norm_workspace_bytes<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
+    REQUIRE(grad_norm_workspace_bytes_cpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     double* partial = (double*)ctx.workspace;
     parallel_ranges(n, chunk, [&](size_t b, size_t e) {
@@ -56,13 +58,10 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void adamw_cpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*,                \
-                            const acc_t<E>*, const ParamRange*, int, const StepState*, AdamWShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
-template void grad_norm_cpu(const Ctx&, float*, const float*, size_t);
-template void grad_norm_cpu(const Ctx&, double*, const double*, size_t);
-template size_t grad_norm_workspace_bytes<float>(size_t);
-template size_t grad_norm_workspace_bytes<double>(size_t);
+INSTANTIATE_AND_DOUBLE(adamw_cpu)
+INSTANTIATE_ONE(grad_norm_cpu, float)
+INSTANTIATE_ONE(grad_norm_cpu, double)
+INSTANTIATE_ONE(grad_norm_workspace_bytes_cpu, float)
+INSTANTIATE_ONE(grad_norm_workspace_bytes_cpu, double)
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* AdamW and the global norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
-#include "moba/ops/adamw.h"
 #include "moba/core/device.cuh"
+#include "moba/ops/adamw.h"
+
+namespace moba {
 
 static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
 constexpr int at_once = 4;      // elements of a thread of AdamW that it loads before it uses the first
@@ -60,6 +62,8 @@ __global__ static void norm_kernel(float* norm, const double* partial, int count
     if (threadIdx.x == 0) { *norm = (float)sqrt(sum[0]); }
 }
 
+namespace {
+
 struct AdamWStep {
     float b1, b2, rest1, rest2, eps, clip;
     double log_beta1, log_beta2;
@@ -68,9 +72,11 @@ struct AdamWStep {
 /* 1 / (1 - beta^step). beta^step = e^(step log beta), so the difference is -expm1f(step log beta):
    no power in double is needed, and no digits are lost where beta^step is near 1. Relative error
    at most 3e-7. */
-__device__ static float correction(double log_beta, const StepState* state) {
+__device__ float correction(double log_beta, const StepState* state) {
     return -1 / expm1f((float)(state->step * log_beta));
 }
+
+}  // namespace
 
 /* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped.
             The range where the chunk begins is found by all threads together, each looking at
@@ -154,10 +160,8 @@ void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, 
     LAUNCHED(ctx);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void adamw_gpu(const Ctx&, acc_t<E>*, E*, acc_t<E>*, acc_t<E>*, const acc_t<E>*,                \
-                            const acc_t<E>*, const ParamRange*, int, const StepState*, AdamWShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
-template void grad_norm_gpu(const Ctx&, float*, const float*, size_t);
-template size_t grad_norm_workspace_bytes_gpu<float>(size_t);
+INSTANTIATE(adamw_gpu)
+INSTANTIATE_ONE(grad_norm_gpu, float)
+INSTANTIATE_ONE(grad_norm_workspace_bytes_gpu, float)
+
+}  // namespace moba

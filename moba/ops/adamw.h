@@ -16,6 +16,8 @@
 #include "moba/core/base.h"
 #include "moba/ops/residual.h"
 
+namespace moba {
+
 struct ParamRange {
     size_t begin, count;  // elements
     float lr_factor;
@@ -34,7 +36,7 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
                const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState*, AdamWShape);
 
 template <class A>
-size_t grad_norm_workspace_bytes(size_t n);
+size_t grad_norm_workspace_bytes_cpu(size_t n);
 
 template <class A>
 void grad_norm_gpu(const Ctx&, A* norm, const A* g, size_t n);
@@ -43,3 +45,5 @@ void adamw_gpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
                const acc_t<E>* norm, const ParamRange* ranges, int num_ranges, const StepState*, AdamWShape);
 template <class A>
 size_t grad_norm_workspace_bytes_gpu(size_t n);
+
+}  // namespace moba

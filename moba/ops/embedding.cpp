@@ -2,6 +2,8 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 template <class E>
 void embedding_forward_cpu(const Ctx&, E* y, const int* token, const E* w, EmbeddingShape s) {
     parallel_ranges(s.M, 256, [&](size_t b, size_t e) {
@@ -22,9 +24,7 @@ void embedding_backward_cpu(const Ctx&, acc_t<E>* dw, const int* token, const E*
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void embedding_forward_cpu(const Ctx&, E*, const int*, const E*, EmbeddingShape);               \
-    template void embedding_backward_cpu(const Ctx&, acc_t<E>*, const int*, const E*, EmbeddingShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(embedding_forward_cpu)
+INSTANTIATE_AND_DOUBLE(embedding_backward_cpu)
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 /* Embedding on the GPU. Contract: embedding.h; definition: embedding.cpp. */
+#include "moba/core/sort.cuh"
 #include "moba/ops/embedding.h"
 #include "moba/ops/rows.h"
-#include "moba/core/sort.cuh"
 #include <algorithm>
+
+namespace moba {
 
 /* dw[token[m],c] += dy[m,c], m by m
    Maps     a thread -> a column, over all tokens: no two threads meet, and nothing runs beside anything else */
@@ -62,8 +64,7 @@ void embedding_backward_gpu(const Ctx& ctx, acc_t<E>* dw, const int* token, cons
     LAUNCHED(ctx);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void embedding_forward_gpu(const Ctx&, E*, const int*, const E*, EmbeddingShape);               \
-    template void embedding_backward_gpu(const Ctx&, acc_t<E>*, const int*, const E*, EmbeddingShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(embedding_forward_gpu)
+INSTANTIATE(embedding_backward_gpu)
+
+}  // namespace moba

@@ -11,6 +11,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 struct EmbeddingShape {
     int M, C, V;
 };
@@ -25,4 +27,6 @@ void embedding_forward_gpu(const Ctx&, E* y, const int* token, const E* w, Embed
 template <class E>
 void embedding_backward_gpu(const Ctx&, acc_t<E>* dw, const int* token, const E* dy, EmbeddingShape);
 size_t embedding_workspace_bytes_gpu(EmbeddingShape);
-inline size_t embedding_workspace_bytes(EmbeddingShape) { return 0; }
+inline size_t embedding_workspace_bytes_cpu(EmbeddingShape) { return 0; }
+
+}  // namespace moba

@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <vector>
 
+namespace moba {
+
 static const int chunk_tokens = 256;
 
 // Workspace: du (M, C), then dw of each chunk (C, W)
 template <class E>
-size_t key_conv_workspace_bytes(KeyConvShape s) {
+size_t key_conv_workspace_bytes_cpu(KeyConvShape s) {
     return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(acc_t<E>);
 }
 
@@ -56,7 +58,7 @@ template <class E>
 void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, const E* k, const E* w,
                            const int* position, KeyConvShape s) {
     using A = acc_t<E>;
-    REQUIRE(key_conv_workspace_bytes<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
+    REQUIRE(key_conv_workspace_bytes_cpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     const std::vector<A> taps = transposed(w, s);
     A* du = (A*)ctx.workspace;
@@ -104,11 +106,8 @@ void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void key_conv_forward_cpu(const Ctx&, E*, const E*, const E*, const int*, KeyConvShape);        \
-    template void key_conv_backward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, const int*, \
-                                        KeyConvShape);                                                       \
-    template size_t key_conv_workspace_bytes<E>(KeyConvShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(key_conv_forward_cpu)
+INSTANTIATE_AND_DOUBLE(key_conv_backward_cpu)
+INSTANTIATE_AND_DOUBLE(key_conv_workspace_bytes_cpu)
+
+}  // namespace moba

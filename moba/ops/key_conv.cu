@@ -2,6 +2,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/key_conv.h"
 
+namespace moba {
+
 static const int max_taps = 8;
 
 /* u[t,c] = sum_{l<W} w[c,l] k[t-l,c] */
@@ -114,10 +116,8 @@ void key_conv_backward_gpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
     add_partials(ctx, dw, partial, chunks, s.C * s.W);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void key_conv_forward_gpu(const Ctx&, E*, const E*, const E*, const int*, KeyConvShape);        \
-    template void key_conv_backward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*, const int*, \
-                                        KeyConvShape);                                                       \
-    template size_t key_conv_workspace_bytes_gpu<E>(KeyConvShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(key_conv_forward_gpu)
+INSTANTIATE(key_conv_backward_gpu)
+INSTANTIATE(key_conv_workspace_bytes_gpu)
+
+}  // namespace moba

@@ -9,13 +9,15 @@
             position (M) int. Nothing may alias.
             cached: k holds every token of one sequence, (T, C), of which the rows of y are those at position[0..M-1]; forward only
    Units    W in tokens
-   Needs    W in 1..8; workspace of key_conv_workspace_bytes for the backward
+   Needs    W in 1..8; workspace of key_conv_workspace_bytes_cpu for the backward
    Error    fp32 against fp64, relative to the largest value: 1.2e-6 (measured y 1.6e-7, dk 2.8e-7, dw 5.1e-7)
    Cost     (W + 1) * M*C elements read through the cache; memory bound
    Order    dw: partial sums over 256 tokens on the CPU; on the GPU over 64, and over more where that would be more than
             256 sums; added in a fixed order */
 #pragma once
 #include "moba/core/base.h"
+
+namespace moba {
 
 struct KeyConvShape {
     int M, C, W;
@@ -29,7 +31,7 @@ void key_conv_backward_cpu(const Ctx&, E* dk, acc_t<E>* dw, const E* dy, const E
                            const int* position, KeyConvShape);
 
 template <class E>
-size_t key_conv_workspace_bytes(KeyConvShape);
+size_t key_conv_workspace_bytes_cpu(KeyConvShape);
 
 template <class E>
 void key_conv_forward_gpu(const Ctx&, E* y, const E* k, const E* w, const int* position, KeyConvShape);
@@ -38,3 +40,5 @@ void key_conv_backward_gpu(const Ctx&, E* dk, acc_t<E>* dw, const E* dy, const E
                            const int* position, KeyConvShape);
 template <class E>
 size_t key_conv_workspace_bytes_gpu(KeyConvShape);
+
+}  // namespace moba

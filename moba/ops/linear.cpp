@@ -3,6 +3,8 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 // Hands out the tiles of a (rows, cols) result, f(row, height, column, width, thread).
 template <class F>
 static void for_tiles(int rows, int cols, F f) {
@@ -25,7 +27,7 @@ static int weight_splits(LinearShape s) {
 }
 
 template <class E>
-size_t linear_workspace_bytes(LinearShape s) {
+size_t linear_workspace_bytes_cpu(LinearShape s) {
     const int splits = weight_splits(s);
     const size_t partials = splits > 1 ? (size_t)splits * s.O * s.I : 0;
     return (max_threads() * matmul_scratch + partials) * sizeof(acc_t<E>);
@@ -75,12 +77,12 @@ void linear_backward_weight_cpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void linear_forward_cpu(const Ctx&, E*, const E*, const E*, LinearShape);                       \
-    template void linear_backward_input_cpu(const Ctx&, E*, const E*, const E*, LinearShape, bool);          \
-    template void linear_backward_weight_cpu(const Ctx&, acc_t<E>*, const E*, const E*, LinearShape);        \
-    template size_t linear_workspace_bytes<E>(LinearShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
-template void linear_forward_cpu(const Ctx&, float*, const bf16*, const bf16*, LinearShape);
+INSTANTIATE_ONE(linear_forward_cpu, double, double)
+INSTANTIATE_ONE(linear_forward_cpu, float, float)
+INSTANTIATE_ONE(linear_forward_cpu, bf16, bf16)
+INSTANTIATE_AND_DOUBLE(linear_backward_input_cpu)
+INSTANTIATE_AND_DOUBLE(linear_backward_weight_cpu)
+INSTANTIATE_AND_DOUBLE(linear_workspace_bytes_cpu)
+INSTANTIATE_ONE(linear_forward_cpu, bf16, float)
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* Linear on the GPU, by hand. Contract: linear.h; definition: linear.cpp. Sums in fp32. */
 #include "moba/ops/linear.cuh"
 
+namespace moba {
+
 template <class E, class Out>
 __device__ void put(const Product<E, Out>& p, int m, int n, float sum) {
     if (m >= p.M || n >= p.N) { return; }
@@ -133,11 +135,11 @@ size_t linear_workspace_bytes_gpu(LinearShape) {
     return best_linear_version() == 4 ? 32 << 20 : 0;  // what NVIDIA advises for Hopper
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void linear_forward_gpu(const Ctx&, E*, const E*, const E*, LinearShape);                       \
-    template void linear_backward_input_gpu(const Ctx&, E*, const E*, const E*, LinearShape, bool);          \
-    template void linear_backward_weight_gpu(const Ctx&, acc_t<E>*, const E*, const E*, LinearShape);        \
-    template size_t linear_workspace_bytes_gpu<E>(LinearShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
-template void linear_forward_gpu(const Ctx&, float*, const bf16*, const bf16*, LinearShape);
+INSTANTIATE_ONE(linear_forward_gpu, float, float)
+INSTANTIATE_ONE(linear_forward_gpu, bf16, bf16)
+INSTANTIATE(linear_backward_input_gpu)
+INSTANTIATE(linear_backward_weight_gpu)
+INSTANTIATE(linear_workspace_bytes_gpu)
+INSTANTIATE_ONE(linear_forward_gpu, bf16, float)
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/linear.h"
 
+namespace moba {
+
 /* C (m,n) = sum_k A[m*am + k*ak] B[k*bk + n*bn], row after row; a transposed operand is another pair of strides. */
 template <class E, class Out>
 struct Product {
@@ -22,3 +24,5 @@ int best_linear_version();
 template <class E, class Out>
 void product_cublaslt(const Ctx&, const Product<E, Out>&);
 #endif
+
+}  // namespace moba

@@ -7,21 +7,27 @@
    shape, asked for once and kept: the same shape gives the same bits. Split sums only through the workspace, never in place. */
 #ifndef SIMT_CPU
 #include "moba/ops/linear.cuh"
-
-#if __has_include(<cublasLt.h>)
-#include <cublasLt.h>
 #include <dlfcn.h>
 #include <map>
 #include <memory>
 #include <tuple>
 #include <type_traits>
+#if __has_include(<cublasLt.h>)
+#include <cublasLt.h>
+#endif
+
+namespace moba {
+
+#if __has_include(<cublasLt.h>)
 
 #define EACH_FUNCTION(_)                                                                                     \
     _(Create)                                                                                                \
     _(GetStatusString)                                                                                       \
-    _(MatrixLayoutCreate) _(MatrixLayoutDestroy) _(MatmulDescCreate) _(MatmulDescSetAttribute)               \
-        _(MatmulDescDestroy) _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute)                       \
-            _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
+    _(MatrixLayoutCreate)                                                                                    \
+    _(MatrixLayoutDestroy)                                                                                   \
+    _(MatmulDescCreate)                                                                                      \
+    _(MatmulDescSetAttribute) _(MatmulDescDestroy) _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute) \
+        _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
 
 namespace {
 
@@ -179,7 +185,9 @@ int best_linear_version() {
     return version;
 }
 
-template void product_cublaslt(const Ctx&, const Product<float, float>&);
-template void product_cublaslt(const Ctx&, const Product<bf16, bf16>&);
-template void product_cublaslt(const Ctx&, const Product<bf16, float>&);
+INSTANTIATE_ONE(product_cublaslt, float, float)
+INSTANTIATE_ONE(product_cublaslt, bf16, bf16)
+INSTANTIATE_ONE(product_cublaslt, bf16, float)
+
+}  // namespace moba
 #endif

@@ -2,6 +2,8 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 template <class E>
 void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
                                const int* target, const StepState* state, LossShape s) {
@@ -36,9 +38,6 @@ void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, 
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void loss_forward_backward_cpu(const Ctx&, acc_t<E>*, int*, E*, const acc_t<E>*, const int*,    \
-                                            const StepState*, LossShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(loss_forward_backward_cpu)
+
+}  // namespace moba

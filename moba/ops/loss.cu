@@ -2,6 +2,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/loss.h"
 
+namespace moba {
+
 static const int large_row = 8192;  // logits from which on a row gets 1024 threads
 
 /* Maps     a thread -> a row of logits. Version 1: loss.cpp, row by row; one thread adds the whole row, so in double */
@@ -34,12 +36,14 @@ __global__ void loss_kernel1(float* loss, int* correct, E* dz, const float* z, c
     }
 }
 
+namespace {
+
 // The largest value so far, where it is, and the sum of e^(z - top). Merging is in fixed order, ties go to the lower index.
 struct Running {
     float top, sum;
     int best;
 };
-__device__ static Running merge(Running a, Running b) {
+__device__ Running merge(Running a, Running b) {
     const float top = fmaxf(a.top, b.top);
     const bool first = a.top > b.top || (a.top == b.top && a.best < b.best);
     return {top,
@@ -49,13 +53,15 @@ __device__ static Running merge(Running a, Running b) {
 }
 
 // Of a warp, in every lane.
-__device__ static Running merge_warp(Running r) {
+__device__ Running merge_warp(Running r) {
     for (int bits = 1; bits < warp_size; bits *= 2) {
         r = merge(r, {__shfl_xor_sync(all_lanes, r.top, bits), __shfl_xor_sync(all_lanes, r.sum, bits),
                       __shfl_xor_sync(all_lanes, r.best, bits)});
     }
     return r;
 }
+
+}  // namespace
 
 /* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th) logit
    Memory   one coalesced read of the row for top and sum together, one for the gradient, from L2 while the rows in flight fit there:
@@ -103,6 +109,8 @@ __global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, 
     }
 }
 
+namespace {
+
 /* A thread's share of a row: the largest logit so far, the sum of e^(z - top), and whether the target
    has lost: some logit is larger, or equal with a lower index. So no index has to be kept. */
 struct Share {
@@ -112,7 +120,7 @@ struct Share {
 
 /* What exponentials are relative to: the largest logit. Where all are -inf it is 0, so that their sum
    is 0 and not NaN. */
-__device__ static float base_of(float top) { return top == -INFINITY ? 0.f : top; }
+__device__ float base_of(float top) { return top == -INFINITY ? 0.f : top; }
 
 /* N more logits: the first four have the indices from v on, the next four are `apart` later. */
 template <int N>
@@ -135,7 +143,7 @@ __device__ Share add_logits(Share r, const float (&x)[N], int v, int apart, floa
 }
 
 // Of a warp, in every lane.
-__device__ static Share merge_warp(Share r) {
+__device__ Share merge_warp(Share r) {
     float top = r.top;
     for (int bits = warp_size / 2; bits > 0; bits /= 2) {
         top = fmaxf(top, __shfl_xor_sync(all_lanes, top, bits));
@@ -156,6 +164,8 @@ __device__ void load_logits(float (&x)[4 * batch], const float* z, int pack, int
         for (int j = 0; j < 4; j++) { x[4 * b + j] = four.at[j]; }
     }
 }
+
+}  // namespace
 
 /* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th)
             pack of 4 logits. A row may begin and end anywhere: up to 3 logits before the first whole
@@ -251,8 +261,6 @@ void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* 
     LAUNCHED(ctx);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void loss_forward_backward_gpu(const Ctx&, acc_t<E>*, int*, E*, const acc_t<E>*, const int*,    \
-                                            const StepState*, LossShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(loss_forward_backward_gpu)
+
+}  // namespace moba

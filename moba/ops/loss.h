@@ -14,6 +14,8 @@
 #include "moba/core/base.h"
 #include "moba/ops/residual.h"
 
+namespace moba {
+
 constexpr int ignored = -1;
 
 struct LossShape {
@@ -27,3 +29,5 @@ void loss_forward_backward_cpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, 
 template <class E>
 void loss_forward_backward_gpu(const Ctx&, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
                                const int* target, const StepState*, LossShape);
+
+}  // namespace moba

@@ -1,5 +1,7 @@
 #include "moba/ops/loss_sums.h"
 
+namespace moba {
+
 template <class A>
 void loss_sums_cpu(const Ctx&, double* sums, const A* loss, const int* correct, int M) {
     double sum = 0;
@@ -12,5 +14,7 @@ void loss_sums_cpu(const Ctx&, double* sums, const A* loss, const int* correct, 
     sums[1] += (double)right;
 }
 
-template void loss_sums_cpu(const Ctx&, double*, const float*, const int*, int);
-template void loss_sums_cpu(const Ctx&, double*, const double*, const int*, int);
+INSTANTIATE_ONE(loss_sums_cpu, float)
+INSTANTIATE_ONE(loss_sums_cpu, double)
+
+}  // namespace moba

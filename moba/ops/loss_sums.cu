@@ -2,6 +2,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/loss_sums.h"
 
+namespace moba {
+
 static const int sum_threads = 1024;
 
 /* Maps     one block of 1024 threads; a thread -> every 1024th token
@@ -40,3 +42,5 @@ void loss_sums_gpu(const Ctx& ctx, double* sums, const float* loss, const int* c
     launch(loss_sums_kernel, 1, sum_threads, 0, ctx.stream, sums, loss, correct, M);
     LAUNCHED(ctx);
 }
+
+}  // namespace moba

@@ -10,7 +10,11 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 template <class A>
 void loss_sums_cpu(const Ctx&, double* sums, const A* loss, const int* correct, int M);
 template <class A>
 void loss_sums_gpu(const Ctx&, double* sums, const A* loss, const int* correct, int M);
+
+}  // namespace moba

@@ -2,10 +2,12 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 static const int chunk_rows = 256;
 
 template <class E>
-size_t norm_workspace_bytes(NormShape s) {
+size_t norm_workspace_bytes_cpu(NormShape s) {
     return (size_t)ceil_div(s.M, chunk_rows) * s.C * sizeof(acc_t<E>);
 }
 
@@ -38,7 +40,8 @@ void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
                        const acc_t<E>* rstd, NormShape s) {
     using A = acc_t<E>;
     const int chunks = ceil_div(s.M, chunk_rows);
-    REQUIRE(norm_workspace_bytes<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
+    REQUIRE(norm_workspace_bytes_cpu<E>(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
+            ctx.workspace_bytes);
     A* partials = (A*)ctx.workspace;  // (chunks, C)
     parallel_for(chunks, [&](size_t chunk, int) {
         A* sum_dw = partials + chunk * s.C;
@@ -64,13 +67,9 @@ void norm_backward_cpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void norm_forward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
-    template void residual_norm_forward_cpu(const Ctx&, E*, E*, acc_t<E>*, const E*, const E*, const E*,     \
-                                            const StepState*, DropoutShape, NormShape);                      \
-    template void norm_backward_cpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
-                                    const acc_t<E>*, NormShape);                                             \
-    template size_t norm_workspace_bytes<E>(NormShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(norm_forward_cpu)
+INSTANTIATE_AND_DOUBLE(residual_norm_forward_cpu)
+INSTANTIATE_AND_DOUBLE(norm_backward_cpu)
+INSTANTIATE_AND_DOUBLE(norm_workspace_bytes_cpu)
+
+}  // namespace moba

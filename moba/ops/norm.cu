@@ -1,7 +1,9 @@
 /* RMSNorm on the GPU. Contract: norm.h; definition: norm.cpp. */
 #include "moba/core/device.cuh"
-#include "moba/ops/residual.cuh"
 #include "moba/ops/norm.h"
+#include "moba/ops/residual.cuh"
+
+namespace moba {
 
 /* Maps     a thread -> a row
    Memory   every thread walks its own row: neighbours are C elements apart, nothing coalesces
@@ -199,12 +201,9 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     add_partials(ctx, dw, partial, chunks, s.C);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void norm_forward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, NormShape);                \
-    template void residual_norm_forward_gpu(const Ctx&, E*, E*, acc_t<E>*, const E*, const E*, const E*,     \
-                                            const StepState*, DropoutShape, NormShape);                      \
-    template void norm_backward_gpu(const Ctx&, E*, acc_t<E>*, const E*, const E*, const E*,                 \
-                                    const acc_t<E>*, NormShape);                                             \
-    template size_t norm_workspace_bytes_gpu<E>(NormShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(norm_forward_gpu)
+INSTANTIATE(residual_norm_forward_gpu)
+INSTANTIATE(norm_backward_gpu)
+INSTANTIATE(norm_workspace_bytes_gpu)
+
+}  // namespace moba

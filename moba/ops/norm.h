@@ -10,7 +10,7 @@
             dx already holds the gradient that flows past the norm (residual); y may alias x, dx aliases nothing.
             residual_norm: x, b, y, norm (M, C) E; y may alias x, norm aliases nothing
    Units    eps in squared units of x
-   Needs    C >= 1; workspace of norm_workspace_bytes for the backward; residual_norm: n of the DropoutShape = M*C
+   Needs    C >= 1; workspace of norm_workspace_bytes_cpu for the backward; residual_norm: n of the DropoutShape = M*C
    Error    fp32 against fp64: relative to the largest value: y and dx 4e-7, dw 1.2e-6 (measured 1.8e-7, 3.6e-7)
    Cost     forward 2*M*C elements, backward 4*M*C (on the GPU 6*M*C: dw reads dy and x again), residual_norm 4*M*C (5*M*C as
             two); memory bound
@@ -18,6 +18,8 @@
             added in a fixed order */
 #pragma once
 #include "moba/ops/residual.h"
+
+namespace moba {
 
 struct NormShape {
     int M, C;
@@ -34,7 +36,7 @@ void norm_backward_cpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x,
                        const acc_t<E>* rstd, NormShape);
 
 template <class E>
-size_t norm_workspace_bytes(NormShape);
+size_t norm_workspace_bytes_cpu(NormShape);
 
 template <class E>
 void norm_forward_gpu(const Ctx&, E* y, acc_t<E>* rstd, const E* x, const E* w, NormShape);
@@ -46,3 +48,5 @@ void norm_backward_gpu(const Ctx&, E* dx, acc_t<E>* dw, const E* dy, const E* x,
                        const acc_t<E>* rstd, NormShape);
 template <class E>
 size_t norm_workspace_bytes_gpu(NormShape);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/ops/rope.h"
 #include <algorithm>
 
+namespace moba {
+
 // f(part of the head, place in qkv, rotated?, cosine, sine) for every head of every token. parts: q, k, v; sign = -1: back
 template <class E, class P, class F>
 static void each_head(P* const (&parts)[3], const int* position, const acc_t<E>* table, const QkvShape& s,
@@ -58,10 +60,7 @@ void qkv_join_cpu(const Ctx&, E* dqkv, const E* dq, const E* dk, const E* dv, co
                  });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void qkv_split_cpu(const Ctx&, E*, E*, E*, const E*, const int*, const acc_t<E>*, QkvShape);    \
-    template void qkv_join_cpu(const Ctx&, E*, const E*, const E*, const E*, const int*, const acc_t<E>*,    \
-                               QkvShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(qkv_split_cpu)
+INSTANTIATE_AND_DOUBLE(qkv_join_cpu)
+
+}  // namespace moba

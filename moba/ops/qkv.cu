@@ -2,6 +2,8 @@
 #include "moba/ops/qkv.h"
 #include "moba/ops/rope.cuh"
 
+namespace moba {
+
 /* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head, y -> the head, of q, k or v, z -> the token
    Memory   each element is read and written once; neighbouring threads touch neighbouring elements; table as in rope.cu
    Differs  N = 1 and W = 1 is version 1; N = a 16-byte pack and W = 4 is version 2
@@ -49,9 +51,7 @@ void qkv_join_gpu(const Ctx& ctx, E* dqkv, const E* dq, const E* dk, const E* dv
     qkv_gpu<E, true>(ctx, (E*)dq, (E*)dk, (E*)dv, dqkv, position, table, s);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void qkv_split_gpu(const Ctx&, E*, E*, E*, const E*, const int*, const acc_t<E>*, QkvShape);    \
-    template void qkv_join_gpu(const Ctx&, E*, const E*, const E*, const E*, const int*, const acc_t<E>*,    \
-                               QkvShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(qkv_split_gpu)
+INSTANTIATE(qkv_join_gpu)
+
+}  // namespace moba

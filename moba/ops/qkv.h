@@ -12,6 +12,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 struct QkvShape {
     int M, H, G, D;
     bool rotate_q, rotate_k;
@@ -31,3 +33,5 @@ void qkv_split_gpu(const Ctx&, E* q, E* k, E* v, const E* qkv, const int* positi
 template <class E>
 void qkv_join_gpu(const Ctx&, E* dqkv, const E* dq, const E* dk, const E* dv, const int* position,
                   const acc_t<E>* table, QkvShape);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/core/philox.h"
 #include <algorithm>
 
+namespace moba {
+
 // f(i, factor) with factor = 0 where element i is dropped, 1/(1-p) where it is kept.
 template <class A, class F>
 static void masked(const StepState* state, DropoutShape s, F f) {
@@ -36,9 +38,7 @@ void residual_backward_cpu(const Ctx&, E* db, const E* dy, const StepState* stat
     masked<A>(state, s, [=](size_t i, A factor) { db[i] = E(factor * A(dy[i])); });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void residual_forward_cpu(const Ctx&, E*, const E*, const E*, const StepState*, DropoutShape);  \
-    template void residual_backward_cpu(const Ctx&, E*, const E*, const StepState*, DropoutShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(residual_forward_cpu)
+INSTANTIATE_AND_DOUBLE(residual_backward_cpu)
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* Dropout and the residual addition on the GPU. Contract: dropout.h; definition: dropout.cpp. */
 #include "moba/ops/residual.cuh"
 
+namespace moba {
+
 /* y = x + mask b / (1-p); without x: y = mask b / (1-p)
    Maps     a thread -> N neighbouring elements. N = 1 is version 1: draws four words and uses one
    Differs  a 16-byte pack is version 2: every word drawn is used */
@@ -36,8 +38,7 @@ void residual_backward_gpu(const Ctx& ctx, E* db, const E* dy, const StepState* 
     residual<E>(ctx, db, nullptr, dy, state, s);  // db = mask dy / (1-p): the same without x
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void residual_forward_gpu(const Ctx&, E*, const E*, const E*, const StepState*, DropoutShape);  \
-    template void residual_backward_gpu(const Ctx&, E*, const E*, const StepState*, DropoutShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(residual_forward_gpu)
+INSTANTIATE(residual_backward_gpu)
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 /* The mask of dropout.h for kernels: the factors of neighbouring elements. Included by .cu files only. */
 #pragma once
 #include "moba/core/device.cuh"
-#include "moba/ops/residual.h"
 #include "moba/core/philox.h"
+#include "moba/ops/residual.h"
+
+namespace moba {
 
 struct Mask {
     uint32_t threshold;  // 0: nothing is dropped, nothing is drawn
@@ -38,3 +40,5 @@ __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepSta
     }
     return round_pack<E>(sum);
 }
+
+}  // namespace moba

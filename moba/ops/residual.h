@@ -13,6 +13,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 /* Numbers that change from step to step. They lie in device memory, so that a captured step can be replayed. */
 struct StepState {
     uint64_t seed;
@@ -39,3 +41,5 @@ template <class E>
 void residual_forward_gpu(const Ctx&, E* y, const E* x, const E* b, const StepState*, DropoutShape);
 template <class E>
 void residual_backward_gpu(const Ctx&, E* db, const E* dy, const StepState*, DropoutShape);
+
+}  // namespace moba

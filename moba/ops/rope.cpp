@@ -1,6 +1,8 @@
 #include "moba/ops/rope.h"
 #include "moba/core/parallel.h"
 
+namespace moba {
+
 // Table: rows 0..1023 hold (cos, sin) of b * f[i], rows 1024.. those of 1024 a * f[i]; a row is D numbers.
 size_t rope_table_size(int max_positions, int D) {
     return (size_t)(rope_split + ceil_div(max_positions, rope_split)) * D;
@@ -71,14 +73,12 @@ void rope_backward_cpu(const Ctx&, E* dx, const E* dy, const int* position, cons
     rotate(dx, dy, position, table, s, -1);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void rope_head_cpu(E*, const E*, const acc_t<E>*, const acc_t<E>*, int);                        \
-    template void rope_forward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);        \
-    template void rope_backward_cpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
-template void rope_angles_cpu(float*, float*, const float*, int, int);
-template void rope_angles_cpu(double*, double*, const double*, int, int);
-template void rope_fill_table(float*, const std::vector<double>&, int);
-template void rope_fill_table(double*, const std::vector<double>&, int);
+INSTANTIATE_AND_DOUBLE(rope_head_cpu)
+INSTANTIATE_AND_DOUBLE(rope_forward_cpu)
+INSTANTIATE_AND_DOUBLE(rope_backward_cpu)
+INSTANTIATE_ONE(rope_angles_cpu, float)
+INSTANTIATE_ONE(rope_angles_cpu, double)
+INSTANTIATE_ONE(rope_fill_table, float)
+INSTANTIATE_ONE(rope_fill_table, double)
+
+}  // namespace moba

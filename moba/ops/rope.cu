@@ -1,6 +1,8 @@
 /* RoPE on the GPU. Contract: rope.h; definition: rope.cpp. */
 #include "moba/ops/rope.cuh"
 
+namespace moba {
+
 /* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head, y -> the head, z -> the
             token, so no index is divided
    Memory   two loads and two stores of N elements; neighbouring threads touch neighbouring elements.
@@ -44,8 +46,7 @@ void rope_backward_gpu(const Ctx& ctx, E* dx, const E* dy, const int* position, 
     rope_gpu(ctx, dx, dy, position, table, s, -1.f);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void rope_forward_gpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);        \
-    template void rope_backward_gpu(const Ctx&, E*, const E*, const int*, const acc_t<E>*, RopeShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(rope_forward_gpu)
+INSTANTIATE(rope_backward_gpu)
+
+}  // namespace moba

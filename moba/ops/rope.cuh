@@ -3,6 +3,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/rope.h"
 
+namespace moba {
+
 /* cos and sin of position * f[i + j] from the split table: cos(a + b), sin(a + b). The table holds
    cos and sin in pairs, so N of them are 2 N numbers of two rows. They are loaded W at a time. */
 template <int N, int W>
@@ -47,3 +49,5 @@ inline RowThreads threads_for_heads(int tokens, int heads, int packs) {
               z = std::min(64, threads / (packs * y));  // 64: the most that a block may have along z
     return {dim3(blocks_for(tokens, z), blocks_for(heads, y)), dim3(packs, y, z)};
 }
+
+}  // namespace moba

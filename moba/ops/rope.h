@@ -15,6 +15,8 @@
 #include "moba/core/base.h"
 #include <vector>
 
+namespace moba {
+
 struct RopeShape {
     int M, H, D;
 };
@@ -41,3 +43,5 @@ template <class E>
 void rope_forward_gpu(const Ctx&, E* y, const E* x, const int* position, const acc_t<E>* table, RopeShape);
 template <class E>
 void rope_backward_gpu(const Ctx&, E* dx, const E* dy, const int* position, const acc_t<E>* table, RopeShape);
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 template <class E>
 void gather_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape s) {
     parallel_ranges(s.R, 256, [&](size_t b, size_t e) {
@@ -26,9 +28,7 @@ void scatter_rows_cpu(const Ctx&, E* dx, const E* dy, const int* row, RowsShape 
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void gather_rows_cpu(const Ctx&, E*, const E*, const int*, RowsShape);                          \
-    template void scatter_rows_cpu(const Ctx&, E*, const E*, const int*, RowsShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(gather_rows_cpu)
+INSTANTIATE_AND_DOUBLE(scatter_rows_cpu)
+
+}  // namespace moba

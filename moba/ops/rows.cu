@@ -2,6 +2,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/rows.h"
 
+namespace moba {
+
 /* y[i,:] = x[row[i],:]
    Maps     a thread -> N neighbouring elements of y, found by threads_for_rows; N = 1 is version 1, a 16-byte pack version 2 */
 template <class E, int N>
@@ -60,8 +62,7 @@ void scatter_rows_gpu(const Ctx& ctx, E* dx, const E* dy, const int* row, RowsSh
     LAUNCHED(ctx);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void gather_rows_gpu(const Ctx&, E*, const E*, const int*, RowsShape);                          \
-    template void scatter_rows_gpu(const Ctx&, E*, const E*, const int*, RowsShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(gather_rows_gpu)
+INSTANTIATE(scatter_rows_gpu)
+
+}  // namespace moba

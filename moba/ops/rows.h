@@ -11,6 +11,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 struct RowsShape {
     int R, M, C;
 };
@@ -24,3 +26,5 @@ template <class E>
 void gather_rows_gpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
 template <class E>
 void scatter_rows_gpu(const Ctx&, E* dx, const E* dy, const int* row, RowsShape);
+
+}  // namespace moba

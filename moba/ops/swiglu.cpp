@@ -2,6 +2,8 @@
 #include "moba/core/parallel.h"
 #include <algorithm>
 
+namespace moba {
+
 // f(elements, first of y, first of gate and up) for parts of rows, in parallel
 template <class F>
 static void each_part(const SwigluShape& s, F f) {
@@ -41,9 +43,7 @@ void swiglu_backward_cpu(const Ctx&, E* dgate, E* dup, const E* dy, const E* gat
     });
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void swiglu_forward_cpu(const Ctx&, E*, const E*, const E*, SwigluShape);                       \
-    template void swiglu_backward_cpu(const Ctx&, E*, E*, const E*, const E*, const E*, SwigluShape);
-INSTANTIATE(double)
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE_AND_DOUBLE(swiglu_forward_cpu)
+INSTANTIATE_AND_DOUBLE(swiglu_backward_cpu)
+
+}  // namespace moba

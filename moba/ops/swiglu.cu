@@ -2,6 +2,8 @@
 #include "moba/core/device.cuh"
 #include "moba/ops/swiglu.h"
 
+namespace moba {
+
 /* Maps     a thread -> N neighbouring elements of a row. N = 1 is version 1; a 16-byte pack version 2 */
 template <class E, int N>
 __global__ void swiglu_forward_kernel(E* y, const E* gate, const E* up, SwigluShape s) {
@@ -67,8 +69,7 @@ void swiglu_backward_gpu(const Ctx& ctx, E* dgate, E* dup, const E* dy, const E*
     LAUNCHED(ctx);
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void swiglu_forward_gpu(const Ctx&, E*, const E*, const E*, SwigluShape);                       \
-    template void swiglu_backward_gpu(const Ctx&, E*, E*, const E*, const E*, const E*, SwigluShape);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(swiglu_forward_gpu)
+INSTANTIATE(swiglu_backward_gpu)
+
+}  // namespace moba

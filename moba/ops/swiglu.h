@@ -12,6 +12,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 struct SwigluShape {
     int M, F;
     size_t stride;
@@ -27,3 +29,5 @@ template <class E>
 void swiglu_forward_gpu(const Ctx&, E* y, const E* gate, const E* up, SwigluShape);
 template <class E>
 void swiglu_backward_gpu(const Ctx&, E* dgate, E* dup, const E* dy, const E* gate, const E* up, SwigluShape);
+
+}  // namespace moba

@@ -2,6 +2,8 @@
    differences; version 2 (fast) against version 1. */
 #include "test/support/attention_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace attention_case;
@@ -58,7 +60,7 @@ TEST(Attention, NaiveIsTheEquation) {
         const int M = tokens(c), D = c.D;
         const auto q = draw<double>((size_t)M * c.H * D, 1, c.scale),
                    k = draw<double>((size_t)M * c.G * D, 2), v = draw<double>((size_t)M * c.G * D, 3);
-        const Batch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.S, c.levels);
         const Choice choice = choose(c, batch, q, k);
         std::vector<double> out(q.size()), lse((size_t)c.H * M);
         for (int h = 0; h < c.H; h++) {
@@ -96,7 +98,7 @@ TEST(Attention, NaiveIsTheEquation) {
 TEST(Attention, Gradient) {
     for (const Case& c : {Case{{9, 1, 20}, 2, 1, 6}, Case{{40}, 1, 1, 2, window, 5},
                           Case{{37, 18}, 4, 2, 6, moba, 0, 16, 2}, Case{{70}, 2, 2, 4, moba, 0, 32, 2, 2}}) {
-        const Batch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.S, c.levels);
         const AttentionShape s = shape_of(c);
         const int M = tokens(c);
         const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
@@ -183,3 +185,5 @@ TEST(Attention, Fp32IsCloseToDouble) { expect_close<float>(1), expect_close<floa
 TEST(Attention, Bf16IsCloseToDouble) { expect_close<bf16>(1), expect_close<bf16>(2); }
 
 }  // namespace
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "test/support/attention_case.h"
 #include "test/support/model_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace attention_case;
@@ -10,7 +12,7 @@ using namespace attention_case;
 // Every place of one sequence, decoded, against attention over the whole sequence in double.
 template <class E>
 void expect_like_attention(const Case& c) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     const AttentionShape s = shape_of(c);
     const int T = c.lengths[0];
     const size_t nq = (size_t)T * c.H * c.D, nk = (size_t)T * c.G * c.D;
@@ -22,7 +24,7 @@ void expect_like_attention(const Case& c) {
         choice.chosen.resize(routing_slots(T, c.levels, s.gate));
         choice.list.resize(choice.chosen.size());
         choice.start.resize(routing_starts(T, 1, c.S, c.levels, s.gate));
-        Workspace work(gate_workspace_bytes<E>(T, 1, c.S, c.levels, s.gate));
+        Workspace work(gate_workspace_bytes_cpu<E>(T, 1, c.S, c.levels, s.gate));
         gate_forward_cpu<E>(work.ctx, choice.routing(), q.data(), k.data(), batch.seqs, s.gate);
         gate_lists_cpu(work.ctx, choice.routing(), batch.seqs, s.gate);
     }
@@ -44,7 +46,7 @@ void expect_like_attention(const Case& c) {
         t += count;
         const int place = t - 1;
         Guarded<E> out((size_t)c.H * c.D);
-        Workspace work(decode_workspace_bytes<E>(shape, s));
+        Workspace work(decode_workspace_bytes_cpu<E>(shape, s));
         const size_t at = (size_t)(t - 1) * c.H * c.D;
         decode_attention_cpu<E>(work.ctx, out.data(), q.data() + at, k_cache.data(), v_cache.data(),
                                 means.data(), &place, t, shape, s);
@@ -143,3 +145,5 @@ TEST(DecodeDeathTest, NoRoom) {
 }
 
 }  // namespace
+
+}  // namespace moba

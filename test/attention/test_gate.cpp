@@ -1,6 +1,8 @@
 /* The gate against an independent choice, and its lists. */
 #include "test/support/gate_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace gate_case;
@@ -13,10 +15,10 @@ struct Choice {
 
 template <class E>
 Choice choose(const Case& c, Gate gate, int version, const std::vector<E>& q, const std::vector<E>& k) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     const GateShape s{c.H, c.G, c.D, c.K, gate};
     const int M = batch.seqs.num_tokens, B = (int)c.lengths.size();
-    Workspace work(gate_workspace_bytes<E>(M, B, c.S, c.levels, s), version);
+    Workspace work(gate_workspace_bytes_cpu<E>(M, B, c.S, c.levels, s), version);
     Guarded<int> chosen(routing_slots(M, c.levels, s)), list(routing_slots(M, c.levels, s));
     Guarded<int> start(routing_starts(M, B, c.S, c.levels, s));
     const Routing r{chosen.data(), start.data(), list.data()};
@@ -69,7 +71,7 @@ TEST(Gate, RandomChoicesAreTheBest) {
 // The lists are the choice turned around: every entry once, ascending, the own block's queries first.
 TEST(Gate, ListsInvertTheChoice) {
     for (const Case& c : cases) {
-        const Batch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.S, c.levels);
         const int M = batch.seqs.num_tokens;
         const GateShape s{c.H, c.G, c.D, c.K, Gate::topk};
         const auto q = draw<float>((size_t)M * c.H * c.D, 1), k = draw<float>((size_t)M * c.G * c.D, 2);
@@ -119,3 +121,5 @@ TEST(Gate, SameBitsOnThreads) {
 }
 
 }  // namespace
+
+}  // namespace moba

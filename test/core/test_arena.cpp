@@ -1,10 +1,12 @@
-#include "moba/core/device_ops.h"
+#include "moba/core/arena.h"
 #include "moba/op_table.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
-const MemoryOps* cpu = find_memory(Device::cpu);
+const DeviceOps* cpu = find_device(Device::cpu);
 
 // The list of a small arena, walked before and after allocate().
 struct Small {
@@ -137,3 +139,5 @@ TEST(MemoryDeathTest, ThreadScratch) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include <gtest/gtest-spi.h>
 #include <limits>
 
+namespace moba {
+
 namespace {
 
 TEST(Judge, RejectsNan) {
@@ -158,3 +160,5 @@ TEST(Numbers, CeilAndRound) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,11 +1,13 @@
 #include "moba/core/sequence.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 // Three sequences of 5, 1 and 8 tokens in blocks of 4, then of 2: every number by hand.
 TEST(Sequences, WorkedByHand) {
-    const Batch b({5, 1, 8}, 4, 2);
+    const PackedBatch b({5, 1, 8}, 4, 2);
     const Sequences& s = b.seqs;
     EXPECT_EQ(s.num_tokens, 14);
     EXPECT_EQ(s.num_seqs, 3);
@@ -32,7 +34,7 @@ TEST(Sequences, BlocksCoverEverySequence) {
     for (const std::vector<int>& lengths :
          std::vector<std::vector<int>>{{1}, {15}, {16}, {17}, {1, 1, 1}, {33, 15, 1, 64, 17}, {1000}}) {
         for (int levels = 1; levels <= max_levels; levels++) {
-            const Batch b(lengths, S, levels);
+            const PackedBatch b(lengths, S, levels);
             const int M = b.seqs.num_tokens;
             for (int i = 0; i < levels; i++) {
                 const BlockTable& t = b.seqs.level[i];
@@ -66,7 +68,7 @@ TEST(Sequences, CapacityHoldsEveryCut) {
             lengths.push_back(last ? left : 1 + rng.below(std::min(left, 40)));
             left -= lengths.back();
         }
-        const Batch b(lengths, 16, levels);
+        const PackedBatch b(lengths, 16, levels);
         ASSERT_LE(b.table.size(), sequences_capacity(M, most, 16, levels));
         for (int i = 0; i < levels; i++) {
             ASSERT_LE(b.seqs.level[i].num_blocks, max_blocks(M, most, 16 >> i));
@@ -76,7 +78,7 @@ TEST(Sequences, CapacityHoldsEveryCut) {
 
 // A copy of the table elsewhere, as on a device: the same numbers through every pointer.
 TEST(Sequences, Rebase) {
-    const Batch b({5, 1, 30}, 16, 2);
+    const PackedBatch b({5, 1, 30}, 16, 2);
     const std::vector<int> copy = b.table;
     const Sequences s = rebase(b.seqs, b.table.data(), copy.data());
     const auto same = [&](const int* x, const int* y, int n) {
@@ -107,3 +109,5 @@ TEST(SequencesDeathTest, BadCuts) {
 }
 
 }  // namespace
+
+}  // namespace moba

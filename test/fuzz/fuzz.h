@@ -5,6 +5,8 @@
 #include <fstream>
 #include <unistd.h>
 
+namespace moba {
+
 /* A folder of this process, in memory where there is such a place. */
 inline std::string fuzz_folder() {
     static const std::string& folder = *[] {  // never destroyed: atexit needs it
@@ -32,3 +34,5 @@ int refuses_or_reads(F f) {
     }
     return 0;
 }
+
+}  // namespace moba

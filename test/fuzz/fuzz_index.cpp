@@ -4,6 +4,8 @@
 #include "train/files/checkpoint.h"
 #include "train/files/safetensors.h"
 
+using namespace moba;
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static Model<float>& model = *[] {
         Config c;

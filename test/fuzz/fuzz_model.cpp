@@ -5,6 +5,8 @@
 #include "train/tasks/task.h"
 #include <nlohmann/json.hpp>
 
+using namespace moba;
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz_file("config.json", data, size);
     return refuses_or_reads([] {

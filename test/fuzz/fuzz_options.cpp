@@ -1,10 +1,12 @@
 // --config FILE.json, as far as the model it describes and the task it names.
 #include "test/fuzz/fuzz.h"
-#include "train/options.h"
+#include "train/options/options.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+
+using namespace moba;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("options.json", data, size);

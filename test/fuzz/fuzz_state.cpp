@@ -1,8 +1,10 @@
 // state.json of a run that is to go on.
 #include "test/fuzz/fuzz.h"
 #include "train/files/checkpoint.h"
-#include "train/options.h"
+#include "train/options/options.h"
 #include <nlohmann/json.hpp>
+
+using namespace moba;
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     fuzz_file("state.json", data, size);

@@ -2,6 +2,8 @@
 #include "test/fuzz/fuzz.h"
 #include "train/data/tokenizer.h"
 
+using namespace moba;
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("tokenizer.json", data, size);
     return refuses_or_reads([&] {

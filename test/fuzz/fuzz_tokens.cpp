@@ -2,6 +2,8 @@
 #include "test/fuzz/fuzz.h"
 #include "train/data/token_files.h"
 
+using namespace moba;
+
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::filesystem::remove(fuzz_folder() + "/tokens.json");
     if (size > 0 && data[0] == '{') {

@@ -4,8 +4,8 @@
 
 int main(int argc, char** argv) {
     testing::InitGoogleTest(&argc, argv);
-    if (!gpu_problem().empty()) {
-        std::printf("SKIPPED: no GPU: %s\n", gpu_problem().c_str());
+    if (!moba::gpu_problem().empty()) {
+        std::printf("SKIPPED: no GPU: %s\n", moba::gpu_problem().c_str());
         return 77;
     }
     return RUN_ALL_TESTS();

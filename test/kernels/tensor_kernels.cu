@@ -1,6 +1,8 @@
 /* tensor_kernels.h: mma.sync and the matrices of a warp, copies, barriers. */
 #include "test/kernels/tensor_kernels.cuh"
 
+namespace moba {
+
 #if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
 #define SM_90_CODE 1
 #else
@@ -200,12 +202,12 @@ MatrixAccesses tensor_kernels::matrix_accesses() {
 #endif
 }
 int tensor_kernels::arch_of_code(const Ctx& ctx) {
-    int* p = (int*)allocate_gpu(sizeof(int));
+    int* p = (int*)gpu_device.allocate(sizeof(int));
     launch(arch_kernel, 1, 1, 0, ctx.stream, p);
     LAUNCHED(ctx);
     int arch;
-    to_host_gpu(ctx, &arch, p, sizeof arch);
-    release_gpu((char*)p, sizeof arch);
+    gpu_device.to_host(ctx, &arch, p, sizeof arch);
+    gpu_device.release((char*)p, sizeof arch);
     return arch;
 }
 
@@ -237,3 +239,5 @@ void tensor_kernels::named(const Ctx& ctx, int* y, Mistake wrong) {
     launch(named_kernel, 1, 128, 64 * sizeof(int), ctx.stream, y, wrong);
     LAUNCHED(ctx);
 }
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/core/tensor.cuh"
 #include "test/kernels/tensor_kernels.h"
 
+namespace moba {
+
 namespace tensor_kernels {
 
 /* Whether a kernel asked to make `wrong` makes this mistake. GPUs have no code for any. */
@@ -15,3 +17,5 @@ __device__ constexpr bool makes([[maybe_unused]] Mistake wrong, [[maybe_unused]]
 }
 
 }  // namespace tensor_kernels
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 namespace tensor_kernels {
 
 enum Mistake {
@@ -73,3 +75,5 @@ void warpgroup_product(const Ctx&, float* c, const bf16* a, const bf16* b, int N
                        Mistake = none);
 
 }  // namespace tensor_kernels
+
+}  // namespace moba

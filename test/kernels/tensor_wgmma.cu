@@ -1,6 +1,8 @@
 /* tensor_kernels.h: the products of a warpgroup. */
 #include "test/kernels/tensor_kernels.cuh"
 
+namespace moba {
+
 using namespace tensor_kernels;
 
 template <int N, A form, bool b_transposed>
@@ -118,3 +120,5 @@ void tensor_kernels::warpgroup_product(const Ctx& ctx, float* c, const bf16* a, 
     launch(kernel, 1, wrong == half_warpgroup ? 64 : 128, bytes, ctx.stream, c, a, b, wrong);
     LAUNCHED(ctx);
 }
+
+}  // namespace moba

@@ -1,16 +1,18 @@
 /* Every kernel against the CPU, every version, both element types; sizes that fit a pack and sizes that do not. */
 #include "moba/ops/adamw.h"
-#include "moba/ops/residual.h"
 #include "moba/ops/embedding.h"
 #include "moba/ops/key_conv.h"
 #include "moba/ops/linear.h"
 #include "moba/ops/loss.h"
-#include "moba/ops/swiglu.h"
 #include "moba/ops/norm.h"
 #include "moba/ops/qkv.h"
+#include "moba/ops/residual.h"
 #include "moba/ops/rope.h"
 #include "moba/ops/rows.h"
+#include "moba/ops/swiglu.h"
 #include "test/support/kernel_case.h"
+
+namespace moba {
 
 namespace {
 
@@ -37,9 +39,9 @@ TEST(Kernels, Rope) {
           {{3, 70, 64}, 2},     // more heads than a block has
           {{150, 1, 2}, 1}}) {  // 64 tokens in a block, though it could have 256 threads
         for (bool backward : {false, true}) {
-            expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& room) {
-                using E = element<decltype(room)>;
-                using A = wide<decltype(room)>;
+            expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& on) {
+                using E = element<decltype(on)>;
+                using A = wide<decltype(on)>;
                 const size_t n = (size_t)s.M * s.H * s.D;
                 std::vector<double> f;
                 for (int i = 0; i < s.D / 2; i++) { f.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
@@ -47,10 +49,10 @@ TEST(Kernels, Rope) {
                 rope_fill_table(table.data(), f, 70000);
                 std::vector<int> position = positions(s.M, 50);
                 position[0] = 69999;
-                E* y = room.template output<E>("y", n);
-                const E* x = room.input(n, 1);
-                const int* at = room.constant(position);
-                const A* angles = room.constant(table);
+                E* y = on.template output<E>("y", n);
+                const E* x = on.input(n, 1);
+                const int* at = on.constant(position);
+                const A* angles = on.constant(table);
                 if (backward) {
                     CALL(rope_backward, E, y, x, at, angles, s);
                 } else {
@@ -68,22 +70,22 @@ TEST(Kernels, Qkv) {
                                       {QkvShape{33, 2, 2, 16, false, false}, 2},
                                       {QkvShape{33, 6, 2, 32, true, false}, 2},
                                       {QkvShape{1, 1, 1, 2, false, true}, 1}}) {
-        expect_kernels("qkv", versions, [s = s](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
+        expect_kernels("qkv", versions, [s = s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
             const size_t n = (size_t)s.M * s.heads() * s.D, of_q = (size_t)s.M * s.H * s.D,
                          of_k = (size_t)s.M * s.G * s.D;
             std::vector<double> f;
             for (int i = 0; i < s.D / 2; i++) { f.push_back(std::pow(10000.0, -2.0 * i / s.D)); }
             std::vector<A> table(rope_table_size(100, s.D));
             rope_fill_table(table.data(), f, 100);
-            const int* at = room.constant(positions(s.M, 50));
-            const A* angles = room.constant(table);
-            E *q = room.template output<E>("q", of_q), *k = room.template output<E>("k", of_k),
-              *v = room.template output<E>("v", of_k);
-            CALL(qkv_split, E, q, k, v, room.input(n, 1), at, angles, s);
-            CALL(qkv_join, E, room.template output<E>("joined", n), room.input(of_q, 2), room.input(of_k, 3),
-                 room.input(of_k, 4), at, angles, s);
+            const int* at = on.constant(positions(s.M, 50));
+            const A* angles = on.constant(table);
+            E *q = on.template output<E>("q", of_q), *k = on.template output<E>("k", of_k),
+              *v = on.template output<E>("v", of_k);
+            CALL(qkv_split, E, q, k, v, on.input(n, 1), at, angles, s);
+            CALL(qkv_join, E, on.template output<E>("joined", n), on.input(of_q, 2), on.input(of_k, 3),
+                 on.input(of_k, 4), at, angles, s);
         });
     }
 }
@@ -94,16 +96,16 @@ TEST(Kernels, Norm) {
                                       {{130, 64, 1e-5f}, 3},
                                       {{16500, 3, 1e-5f}, 2},  // 254 partial sums of 65 rows
                                       {{3, 520, 1e-6f}, 3}}) {
-        expect_kernels("norm", versions, [s = s](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
+        expect_kernels("norm", versions, [s = s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
             const size_t n = (size_t)s.M * s.C;
-            const E *x = room.input(n, 1, 3), *w = room.input(s.C, 2), *dy = room.input(n, 3);
-            E* y = room.template output<E>("y", n);
-            A* rstd = room.template output<A>("rstd", s.M);
+            const E *x = on.input(n, 1, 3), *w = on.input(s.C, 2), *dy = on.input(n, 3);
+            E* y = on.template output<E>("y", n);
+            A* rstd = on.template output<A>("rstd", s.M);
             CALL(norm_forward, E, y, rstd, x, w, s);
-            E* dx = room.template inout<E>("dx", as<E>(draw<bf16>(n, 4)));
-            A* dw = room.template inout<A>("dw", as<A>(draw<float>(s.C, 5)));
+            E* dx = on.template inout<E>("dx", as<E>(draw<bf16>(n, 4)));
+            A* dw = on.template inout<A>("dw", as<A>(draw<float>(s.C, 5)));
             WORKSPACE(norm, E, s);
             CALL(norm_backward, E, dx, dw, dy, x, w, rstd, s);
         });
@@ -112,11 +114,11 @@ TEST(Kernels, Norm) {
 
 TEST(Kernels, SwiGlu) {
     for (const auto& [n, versions] : {std::pair<size_t, int>{1, 1}, {1003, 1}, {4096, 2}}) {
-        expect_kernels("swiglu", versions, [n = n](auto& room) {
-            using E = element<decltype(room)>;
-            const E *gate = room.input(n, 1, 3), *up = room.input(n, 2), *dy = room.input(n, 3);
-            CALL(swiglu_forward, E, room.template output<E>("y", n), gate, up, (SwigluShape{1, (int)n, n}));
-            E *dgate = room.template output<E>("dgate", n), *dup = room.template output<E>("dup", n);
+        expect_kernels("swiglu", versions, [n = n](auto& on) {
+            using E = element<decltype(on)>;
+            const E *gate = on.input(n, 1, 3), *up = on.input(n, 2), *dy = on.input(n, 3);
+            CALL(swiglu_forward, E, on.template output<E>("y", n), gate, up, (SwigluShape{1, (int)n, n}));
+            E *dgate = on.template output<E>("dgate", n), *dup = on.template output<E>("dup", n);
             CALL(swiglu_backward, E, dgate, dup, dy, gate, up, (SwigluShape{1, (int)n, n}));
         });
     }
@@ -125,13 +127,13 @@ TEST(Kernels, SwiGlu) {
 // Gate and up side by side: rows that fit packs, rows that do not, few of more columns than a block of threads has.
 TEST(Kernels, SwiGluRowsApart) {
     for (const auto& [M, F, versions] : {std::tuple{33, 37, 1}, {65, 48, 2}, {2, 2112, 2}, {300, 8, 2}}) {
-        expect_kernels("swiglu", versions, [M = M, F = F](auto& room) {
-            using E = element<decltype(room)>;
+        expect_kernels("swiglu", versions, [M = M, F = F](auto& on) {
+            using E = element<decltype(on)>;
             const size_t n = (size_t)M * F;
             const SwigluShape s{M, F, 2 * (size_t)F};
-            const E *both = room.input(2 * n, 1, 3), *dy = room.input(n, 3);
-            CALL(swiglu_forward, E, room.template output<E>("y", n), both, both + F, s);
-            E* in_place = room.template inout<E>("d", as<E>(draw<bf16>(2 * n, 1, 3)));
+            const E *both = on.input(2 * n, 1, 3), *dy = on.input(n, 3);
+            CALL(swiglu_forward, E, on.template output<E>("y", n), both, both + F, s);
+            E* in_place = on.template inout<E>("d", as<E>(draw<bf16>(2 * n, 1, 3)));
             CALL(swiglu_backward, E, in_place, in_place + F, dy, in_place, in_place + F, s);
         });
     }
@@ -142,14 +144,14 @@ const StepState dropout_state{0x123456789ABCull, 7, 2, 0, 0};
 TEST(Kernels, Residual) {
     for (const auto& [n, versions] : {std::pair<size_t, int>{1, 1}, {1003, 1}, {4096, 2}}) {
         for (float p : {0.f, 0.3f}) {
-            expect_kernels("residual", versions, [n = n, p](auto& room) {
-                using E = element<decltype(room)>;
+            expect_kernels("residual", versions, [n = n, p](auto& on) {
+                using E = element<decltype(on)>;
                 const DropoutShape s{n, p, 3, DropoutSite::mlp};
-                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
-                const E *x = room.input(n, 1), *b = room.input(n, 2);
-                CALL(residual_forward, E, room.template output<E>("y", n), x, b, state, s);
-                CALL(residual_forward, E, room.template output<E>("y without x", n), nullptr, b, state, s);
-                CALL(residual_backward, E, room.template output<E>("db", n), b, state, s);
+                const StepState* state = on.constant(std::vector<StepState>{dropout_state});
+                const E *x = on.input(n, 1), *b = on.input(n, 2);
+                CALL(residual_forward, E, on.template output<E>("y", n), x, b, state, s);
+                CALL(residual_forward, E, on.template output<E>("y without x", n), nullptr, b, state, s);
+                CALL(residual_backward, E, on.template output<E>("db", n), b, state, s);
             });
         }
     }
@@ -161,19 +163,19 @@ TEST(Kernels, ResidualNorm) {
                                       {{130, 64, 1e-5f}, 3},
                                       {{3, 520, 1e-6f}, 3}}) {
         for (float p : {0.f, 0.3f}) {
-            expect_kernels("residual norm", versions, [s = s, p](auto& room) {
-                using E = element<decltype(room)>;
-                using A = wide<decltype(room)>;
+            expect_kernels("residual norm", versions, [s = s, p](auto& on) {
+                using E = element<decltype(on)>;
+                using A = wide<decltype(on)>;
                 const size_t n = (size_t)s.M * s.C;
                 const DropoutShape d{n, p, 3, DropoutSite::mlp};
-                const StepState* state = room.constant(std::vector<StepState>{dropout_state});
-                const E *x = room.input(n, 1, 3), *b = room.input(n, 2), *w = room.input(s.C, 3);
-                CALL(residual_norm_forward, E, room.template output<E>("y", n),
-                     room.template output<E>("norm", n), room.template output<A>("rstd", s.M), x, b, w, state,
-                     d, s);
-                E* over = room.template inout<E>("y over x", as<E>(draw<bf16>(n, 4)));
-                CALL(residual_norm_forward, E, over, room.template output<E>("norm over x", n),
-                     room.template output<A>("rstd over x", s.M), over, b, w, state, d, s);
+                const StepState* state = on.constant(std::vector<StepState>{dropout_state});
+                const E *x = on.input(n, 1, 3), *b = on.input(n, 2), *w = on.input(s.C, 3);
+                CALL(residual_norm_forward, E, on.template output<E>("y", n),
+                     on.template output<E>("norm", n), on.template output<A>("rstd", s.M), x, b, w, state, d,
+                     s);
+                E* over = on.template inout<E>("y over x", as<E>(draw<bf16>(n, 4)));
+                CALL(residual_norm_forward, E, over, on.template output<E>("norm over x", n),
+                     on.template output<A>("rstd over x", s.M), over, b, w, state, d, s);
             });
         }
     }
@@ -189,20 +191,20 @@ void expect_fused_bits() {
             const DropoutShape d{n, p, 1, DropoutSite::attention};
             for (int version = 2; version <= (C == 33 ? 2 : 3); version++) {
                 const auto run = [&](bool fused) {
-                    Room<true, E, E> room(version);
-                    const StepState* state = room.constant(std::vector<StepState>{dropout_state});
-                    const E *x = room.input(n, 1), *b = room.input(n, 2), *w = room.input(s.C, 3);
-                    E *y = room.template output<E>("y", n), *norm = room.template output<E>("norm", n);
-                    auto* rstd = room.template output<acc_t<E>>("rstd", s.M);
+                    DeviceRun<true, E, E> on(version);
+                    const StepState* state = on.constant(std::vector<StepState>{dropout_state});
+                    const E *x = on.input(n, 1), *b = on.input(n, 2), *w = on.input(s.C, 3);
+                    E *y = on.template output<E>("y", n), *norm = on.template output<E>("norm", n);
+                    auto* rstd = on.template output<acc_t<E>>("rstd", s.M);
                     if (fused) {
-                        residual_norm_forward_gpu<E>(room.ctx, y, norm, rstd, x, b, w, state, d, s);
+                        residual_norm_forward_gpu<E>(on.ctx, y, norm, rstd, x, b, w, state, d, s);
                     } else {
-                        Ctx residual = room.ctx;
+                        Ctx residual = on.ctx;
                         residual.version = version - 1;
                         residual_forward_gpu<E>(residual, y, x, b, state, d);
-                        norm_forward_gpu<E>(room.ctx, norm, rstd, y, w, s);
+                        norm_forward_gpu<E>(on.ctx, norm, rstd, y, w, s);
                     }
-                    return room.results();
+                    return on.results();
                 };
                 EXPECT_EQ(run(true), run(false)) << type_name<E>() << " C=" << C << " version " << version;
             }
@@ -215,14 +217,14 @@ TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};
     // Less than a warp; rows of whole warps; more packs than a block has
     for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}, {45, 1}, {300, 1}, {2112, 2}}) {
-        expect_kernels("rows", versions, [&, C = C](auto& room) {
-            using E = element<decltype(room)>;
+        expect_kernels("rows", versions, [&, C = C](auto& on) {
+            using E = element<decltype(on)>;
             const RowsShape s{5, 41, C};
-            const E* x = room.input((size_t)s.M * C, 1);
-            const int* rows = room.constant(row);
-            E* y = room.template output<E>("y", (size_t)s.R * C);
+            const E* x = on.input((size_t)s.M * C, 1);
+            const int* rows = on.constant(row);
+            E* y = on.template output<E>("y", (size_t)s.R * C);
             CALL(gather_rows, E, y, x, rows, s);
-            CALL(scatter_rows, E, room.template output<E>("dx", (size_t)s.M * C), y, rows, s);
+            CALL(scatter_rows, E, on.template output<E>("dx", (size_t)s.M * C), y, rows, s);
         });
     }
 }
@@ -234,19 +236,19 @@ TEST(Kernels, Embedding) {
                                       {{130, 64, 1000}, 2},
                                       {{2100, 8, 70000}, 2}}) {
         const std::vector<int> tokens = draw_below(s.M, 1, s.V);
-        expect_kernels("embedding", versions, [&, s = s](auto& room) {
-            using E = element<decltype(room)>;
-            const int* token = room.constant(tokens);
-            CALL(embedding_forward, E, room.template output<E>("y", (size_t)s.M * s.C), token,
-                 room.input((size_t)s.V * s.C, 2), s);
+        expect_kernels("embedding", versions, [&, s = s](auto& on) {
+            using E = element<decltype(on)>;
+            const int* token = on.constant(tokens);
+            CALL(embedding_forward, E, on.template output<E>("y", (size_t)s.M * s.C), token,
+                 on.input((size_t)s.V * s.C, 2), s);
         });
-        expect_kernels("embedding backward", 2, [&, s = s](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
-            const int* token = room.constant(tokens);
-            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.V * s.C, 3)));
-            if (room.gpu) { room.workspace(embedding_workspace_bytes_gpu(s)); }
-            CALL(embedding_backward, E, dw, token, room.input((size_t)s.M * s.C, 4), s);
+        expect_kernels("embedding backward", 2, [&, s = s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
+            const int* token = on.constant(tokens);
+            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.V * s.C, 3)));
+            if (on.gpu) { on.workspace(embedding_workspace_bytes_gpu(s)); }
+            CALL(embedding_backward, E, dw, token, on.input((size_t)s.M * s.C, 4), s);
         });
     }
 }
@@ -254,16 +256,16 @@ TEST(Kernels, Embedding) {
 TEST(Kernels, KeyConv) {
     for (const KeyConvShape s :
          {KeyConvShape{1, 1, 3}, {70, 33, 5}, {520, 16, 3}, {16500, 2, 3}, {40, 300, 8}}) {
-        expect_kernels("key convolution", 1, [s](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
+        expect_kernels("key convolution", 1, [s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
             const size_t n = (size_t)s.M * s.C;
-            const E *k = room.input(n, 1), *w = room.input((size_t)s.C * s.W, 2), *dy = room.input(n, 3);
-            const int* position = room.constant(positions(s.M, 27));
-            CALL(key_conv_forward, E, room.template output<E>("y", n), k, w, position, s);
+            const E *k = on.input(n, 1), *w = on.input((size_t)s.C * s.W, 2), *dy = on.input(n, 3);
+            const int* position = on.constant(positions(s.M, 27));
+            CALL(key_conv_forward, E, on.template output<E>("y", n), k, w, position, s);
             WORKSPACE(key_conv, E, s);
-            E* dk = room.template output<E>("dk", n);
-            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.C * s.W, 4)));
+            E* dk = on.template output<E>("dk", n);
+            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.C * s.W, 4)));
             CALL(key_conv_backward, E, dk, dw, dy, k, w, position, s);
         });
     }
@@ -274,19 +276,19 @@ TEST(Kernels, Loss) {
     for (const LossShape s :
          {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
         for (bool gradient : {false, true}) {
-            expect_kernels("loss", 3, [s, gradient](auto& room) {
-                using E = element<decltype(room)>;
-                using A = wide<decltype(room)>;
+            expect_kernels("loss", 3, [s, gradient](auto& on) {
+                using E = element<decltype(on)>;
+                using A = wide<decltype(on)>;
                 const size_t n = (size_t)s.M * s.V;
                 std::vector<float> z = draw<float>(n, 1, 4);
                 for (float& x : z) { x = std::round(x); }  // ties for the largest
                 std::vector<int> target = draw_below(s.M, 2, s.V);
                 for (int m = 1; m < s.M; m += 3) { target[m] = ignored; }
-                A* loss = room.template output<A>("loss", s.M);
-                int* correct = room.int_output("correct", s.M);
-                E* dz = gradient ? room.template output<E>("dz", n) : nullptr;
-                CALL(loss_forward_backward, E, loss, correct, dz, room.constant(as<A>(z)),
-                     room.constant(target), room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+                A* loss = on.template output<A>("loss", s.M);
+                int* correct = on.int_output("correct", s.M);
+                E* dz = gradient ? on.template output<E>("dz", n) : nullptr;
+                CALL(loss_forward_backward, E, loss, correct, dz, on.constant(as<A>(z)), on.constant(target),
+                     on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
             });
         }
     }
@@ -295,13 +297,13 @@ TEST(Kernels, Loss) {
 // dz may take the place of z.
 TEST(Kernels, LossInPlace) {
     const LossShape s{9, 300};
-    auto run = [&](auto& room) {
-        using A = wide<decltype(room)>;
-        A* z = room.template inout<A>("dz", as<A>(draw<float>((size_t)s.M * s.V, 1, 4)));
-        A* loss = room.template output<A>("loss", s.M);
-        int* correct = room.int_output("correct", s.M);
-        CALL(loss_forward_backward, A, loss, correct, z, z, room.constant(draw_below(s.M, 2, s.V)),
-             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    auto run = [&](auto& on) {
+        using A = wide<decltype(on)>;
+        A* z = on.template inout<A>("dz", as<A>(draw<float>((size_t)s.M * s.V, 1, 4)));
+        A* loss = on.template output<A>("loss", s.M);
+        int* correct = on.int_output("correct", s.M);
+        CALL(loss_forward_backward, A, loss, correct, z, z, on.constant(draw_below(s.M, 2, s.V)),
+             on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
     };
     expect_kernels_of<float>("loss in place", 3, run);
 }
@@ -320,14 +322,14 @@ TEST(Kernels, LossOfMinusInfinity) {
     }
     row(0)[5] = 2;
     row(3)[8500] = row(4)[target[4] - 1] = row(5)[0] = row(6)[s.V - 1] = 100;
-    expect_kernels("loss of -inf", 3, [&](auto& room) {
-        using E = element<decltype(room)>;
-        using A = wide<decltype(room)>;
-        A* loss = room.template output<A>("loss", s.M);
-        int* correct = room.int_output("correct", s.M);
-        CALL(loss_forward_backward, E, loss, correct, room.template output<E>("dz", z.size()),
-             room.constant(as<A>(z)), room.constant(target),
-             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+    expect_kernels("loss of -inf", 3, [&](auto& on) {
+        using E = element<decltype(on)>;
+        using A = wide<decltype(on)>;
+        A* loss = on.template output<A>("loss", s.M);
+        int* correct = on.int_output("correct", s.M);
+        CALL(loss_forward_backward, E, loss, correct, on.template output<E>("dz", z.size()),
+             on.constant(as<A>(z)), on.constant(target),
+             on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
     });
 }
 
@@ -336,20 +338,20 @@ TEST(Kernels, LossOfNanIsNan) {
     const LossShape s{1, 9003};
     for (int at : {0, 1, 4000, 9002}) {
         for (int version = 1; version <= 3; version++) {
-            Room<true, float, float> room(version);
+            DeviceRun<true, float, float> on(version);
             std::vector<float> z = draw<float>(s.V, 1, 4);
             z[at] = NAN;
-            float *loss = room.output<float>("loss", 1), *dz = room.output<float>("dz", s.V);
-            int* correct = room.int_output("correct", 1);
-            loss_forward_backward_gpu<float>(room.ctx, loss, correct, dz, room.constant(z),
-                                             room.constant(std::vector<int>{17}),
-                                             room.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
-            const Outputs out = room.results();
+            float *loss = on.output<float>("loss", 1), *dz = on.output<float>("dz", s.V);
+            int* correct = on.int_output("correct", 1);
+            loss_forward_backward_gpu<float>(on.ctx, loss, correct, dz, on.constant(z),
+                                             on.constant(std::vector<int>{17}),
+                                             on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
+            const Outputs out = on.results();
             EXPECT_TRUE(std::isnan(out[0].second[0])) << at << " version " << version;
             EXPECT_TRUE(std::isnan(out[1].second[5])) << at << " version " << version;
             if (version < 3) { continue; }
-            EXPECT_THROW(loss_forward_backward_gpu<float>(room.ctx, loss, correct, nullptr, dz + 1,
-                                                          room.constant(std::vector<int>{17}), nullptr,
+            EXPECT_THROW(loss_forward_backward_gpu<float>(on.ctx, loss, correct, nullptr, dz + 1,
+                                                          on.constant(std::vector<int>{17}), nullptr,
                                                           {1, 9000}),
                          Error);
         }
@@ -373,9 +375,9 @@ TEST(Kernels, AdamW) {
     };
     for (const auto& [finite, ranges, step] :
          {Case{true, few, 5}, {false, few, 5}, {true, many, 1}, {true, few, 1000000}}) {
-        expect_kernels("adamw", 1, [&, finite = finite, &ranges = ranges, step = step](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
+        expect_kernels("adamw", 1, [&, finite = finite, &ranges = ranges, step = step](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
             const auto positive = [&](uint64_t stream) {
                 std::vector<float> v = draw<float>(n, stream);
                 for (float& x : v) { x *= x; }
@@ -388,18 +390,18 @@ TEST(Kernels, AdamW) {
             }
             std::fill(gradient.begin(), gradient.begin() + ranges[0].begin, 0.f);
             if (!finite) { gradient[5] = INFINITY; }
-            const A* g = room.constant(as<A>(gradient));
-            A* w = room.template inout<A>("w", as<A>(draw<float>(n, 2)));
-            E* w_low = !std::decay_t<decltype(room)>::low
+            const A* g = on.constant(as<A>(gradient));
+            A* w = on.template inout<A>("w", as<A>(draw<float>(n, 2)));
+            E* w_low = !std::decay_t<decltype(on)>::low
                            ? nullptr
-                           : room.template inout<E>("w_low", as<E>(draw<float>(n, 2)));
-            A* m = room.template inout<A>("m", as<A>(draw<float>(n, 3)));
-            A* v = room.template inout<A>("v", positive(4));
-            A* norm = finite ? room.template output<A>("norm", 1) : room.constant(std::vector<A>{A(0)});
+                           : on.template inout<E>("w_low", as<E>(draw<float>(n, 2)));
+            A* m = on.template inout<A>("m", as<A>(draw<float>(n, 3)));
+            A* v = on.template inout<A>("v", positive(4));
+            A* norm = finite ? on.template output<A>("norm", 1) : on.constant(std::vector<A>{A(0)});
             WORKSPACE(grad_norm, A, n);
             CALL(grad_norm, A, norm, g, n);
-            CALL(adamw, E, w, w_low, m, v, g, norm, room.constant(ranges), (int)ranges.size(),
-                 room.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
+            CALL(adamw, E, w, w_low, m, v, g, norm, on.constant(ranges), (int)ranges.size(),
+                 on.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
                  AdamWShape{n, 0.9, 0.999, 1e-8, 1});
         });
     }
@@ -411,19 +413,20 @@ TEST(Kernels, NormOfManyPartialSums) {
     Ctx ctx;
     ctx.device = Device::gpu;
     ctx.workspace_bytes = grad_norm_workspace_bytes_gpu<float>(n);
-    ctx.workspace = allocate_gpu(ctx.workspace_bytes);
-    float *g = (float*)allocate_gpu(n * sizeof(float)), *norm = (float*)allocate_gpu(sizeof(float));
+    ctx.workspace = gpu_device.allocate(ctx.workspace_bytes);
+    float *g = (float*)gpu_device.allocate(n * sizeof(float)),
+          *norm = (float*)gpu_device.allocate(sizeof(float));
     {
         std::vector<float> host(n);
         host[0] = 3, host[1024 * chunk + 5] = 4, host[n - 1] = 12, host[700 * chunk + 9] = 84;
-        to_device_gpu({}, g, host.data(), n * sizeof(float));
+        gpu_device.to_device({}, g, host.data(), n * sizeof(float));
     }
     grad_norm_gpu<float>(ctx, norm, g, n);
     float got = 0;
-    to_host_gpu({}, &got, norm, sizeof(float));
+    gpu_device.to_host({}, &got, norm, sizeof(float));
     EXPECT_EQ(got, 85);
-    release_gpu(ctx.workspace, ctx.workspace_bytes);
-    release_gpu((char*)g, n * sizeof(float)), release_gpu((char*)norm, sizeof(float));
+    gpu_device.release(ctx.workspace, ctx.workspace_bytes);
+    gpu_device.release((char*)g, n * sizeof(float)), gpu_device.release((char*)norm, sizeof(float));
 }
 
 // Rounding to bf16 gives the same bits on the GPU and the CPU, also for ties, overflow, zeros and NaN. Tried for single values
@@ -446,11 +449,11 @@ TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
     std::vector<bf16> want(n), got(n);
     residual_forward_cpu<bf16>({}, want.data(), x.data(), b.data(), &dropout_state, s);
     for (int version : {1, 2}) {
-        Room<true, bf16, bf16> room(version);
-        bf16* y = room.output<bf16>("y", n);
-        residual_forward_gpu<bf16>(room.ctx, y, room.constant(x), room.constant(b),
-                                   room.constant(std::vector<StepState>{dropout_state}), s);
-        to_host_gpu({}, got.data(), y, n * sizeof(bf16));
+        DeviceRun<true, bf16, bf16> on(version);
+        bf16* y = on.output<bf16>("y", n);
+        residual_forward_gpu<bf16>(on.ctx, y, on.constant(x), on.constant(b),
+                                   on.constant(std::vector<StepState>{dropout_state}), s);
+        gpu_device.to_host({}, got.data(), y, n * sizeof(bf16));
         for (size_t i = 0; i < n; i++) {
             EXPECT_EQ(got[i].bits, want[i].bits)
                 << (float)x[i] << " + " << (float)b[i] << " version " << version;
@@ -461,15 +464,15 @@ TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
         const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // finite
         std::memcpy(&w[i], &u, 4);
     }
-    Room<true, bf16, bf16> room(0);
+    DeviceRun<true, bf16, bf16> on(0);
     const std::vector<float> zero(w.size());
-    bf16* low = room.output<bf16>("low", w.size());
-    adamw_gpu<bf16>(room.ctx, room.inout<float>("w", w), low, room.inout<float>("m", zero),
-                    room.inout<float>("v", zero), room.constant(zero), room.constant(std::vector<float>{0}),
-                    room.constant(std::vector<ParamRange>{{0, w.size(), 0, 0}}), 1,
-                    room.constant(std::vector<StepState>{{0, 1, 0, 0, 0}}), {w.size(), 0.9, 0.99, 1e-8, 0});
+    bf16* low = on.output<bf16>("low", w.size());
+    adamw_gpu<bf16>(on.ctx, on.inout<float>("w", w), low, on.inout<float>("m", zero),
+                    on.inout<float>("v", zero), on.constant(zero), on.constant(std::vector<float>{0}),
+                    on.constant(std::vector<ParamRange>{{0, w.size(), 0, 0}}), 1,
+                    on.constant(std::vector<StepState>{{0, 1, 0, 0, 0}}), {w.size(), 0.9, 0.99, 1e-8, 0});
     std::vector<bf16> low_of(w.size());
-    to_host_gpu({}, low_of.data(), low, w.size() * sizeof(bf16));
+    gpu_device.to_host({}, low_of.data(), low, w.size() * sizeof(bf16));
     for (size_t i = 0; i < w.size(); i++) { ASSERT_EQ(low_of[i].bits, bf16(w[i]).bits) << w[i]; }
 }
 
@@ -477,11 +480,11 @@ TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
 TEST(Kernels, SigmoidIsAsCloseAsItSays) {
     std::vector<float> x;
     for (double at = -80; at <= 80; at += 1.0 / 61) { x.push_back((float)at); }
-    Room<true, float, float> room(1);
-    float* y = room.output<float>("y", x.size());
-    swiglu_forward_gpu<float>(room.ctx, y, room.constant(x), room.constant(std::vector<float>(x.size(), 1)),
+    DeviceRun<true, float, float> on(1);
+    float* y = on.output<float>("y", x.size());
+    swiglu_forward_gpu<float>(on.ctx, y, on.constant(x), on.constant(std::vector<float>(x.size(), 1)),
                               {1, (int)x.size(), x.size()});
-    const std::vector<double> got = room.results()[0].second;
+    const std::vector<double> got = on.results()[0].second;
     double worst = 0;
     for (size_t i = 0; i < x.size(); i++) {
         if (x[i] == 0) { continue; }
@@ -496,45 +499,45 @@ TEST(Kernels, Linear) {
     // one row as decoding has it, odd widths, widths for wide loads
     for (const LinearShape s :
          {LinearShape{1, 1, 1}, {1, 33, 65}, {1, 64, 96}, {70, 33, 65}, {33, 130, 20}, {129, 64, 96}}) {
-        expect_kernels("linear", versions, [s](auto& room) {
-            using E = element<decltype(room)>;
-            using A = wide<decltype(room)>;
-            const E *x = room.input((size_t)s.M * s.I, 1), *w = room.input((size_t)s.O * s.I, 2),
-                    *dy = room.input((size_t)s.M * s.O, 3);
+        expect_kernels("linear", versions, [s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
+            const E *x = on.input((size_t)s.M * s.I, 1), *w = on.input((size_t)s.O * s.I, 2),
+                    *dy = on.input((size_t)s.M * s.O, 3);
             WORKSPACE(linear, E, s);
-            E* y = room.template output<E>("y", (size_t)s.M * s.O);
-            A* logits = room.template output<A>("y wide", (size_t)s.M * s.O);
-            if constexpr (std::decay_t<decltype(room)>::gpu) {
-                linear_forward_gpu<E, E>(room.ctx, y, x, w, s);
-                linear_forward_gpu<E, A>(room.ctx, logits, x, w, s);
+            E* y = on.template output<E>("y", (size_t)s.M * s.O);
+            A* logits = on.template output<A>("y wide", (size_t)s.M * s.O);
+            if constexpr (std::decay_t<decltype(on)>::gpu) {
+                linear_forward_gpu<E, E>(on.ctx, y, x, w, s);
+                linear_forward_gpu<E, A>(on.ctx, logits, x, w, s);
             } else {
-                linear_forward_cpu<E, E>(room.ctx, y, x, w, s);
-                linear_forward_cpu<E, A>(room.ctx, logits, x, w, s);
+                linear_forward_cpu<E, E>(on.ctx, y, x, w, s);
+                linear_forward_cpu<E, A>(on.ctx, logits, x, w, s);
             }
-            E* dx = room.template output<E>("dx", (size_t)s.M * s.I);
+            E* dx = on.template output<E>("dx", (size_t)s.M * s.I);
             CALL(linear_backward_input, E, dx, dy, w, s, false);
-            E* added = room.template inout<E>("dx added", as<E>(draw<bf16>((size_t)s.M * s.I, 4)));
+            E* added = on.template inout<E>("dx added", as<E>(draw<bf16>((size_t)s.M * s.I, 4)));
             CALL(linear_backward_input, E, added, dy, w, s, true);
-            A* dw = room.template inout<A>("dw", as<A>(draw<float>((size_t)s.O * s.I, 5)));
+            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.O * s.I, 5)));
             CALL(linear_backward_weight, E, dw, dy, x, s);
         });
     }
 }
 
 TEST(Kernels, Device) {
-    const std::string name = name_gpu();
+    const std::string name = gpu_device.name();
     EXPECT_TRUE(name == "simulated GPU" || name.rfind("NVIDIA", 0) == 0) << name;
-    synchronize_gpu({});
-    range_begin_gpu("outer"), range_begin_gpu("inner");
-    range_end_gpu(), range_end_gpu();
+    gpu_device.synchronize({});
+    gpu_device.range_begin("outer"), gpu_device.range_begin("inner");
+    gpu_device.range_end(), gpu_device.range_end();
 
     const std::vector<float> want = draw<float>(1000, 1);
     std::vector<float> got(1000);
     const size_t bytes = got.size() * sizeof(float);
-    char *a = allocate_gpu(bytes), *b = allocate_gpu(bytes);
-    to_device_gpu({}, a, want.data(), bytes);
-    copy_gpu({}, b, a, bytes);
-    to_host_gpu({}, got.data(), b, bytes);
+    char *a = gpu_device.allocate(bytes), *b = gpu_device.allocate(bytes);
+    gpu_device.to_device({}, a, want.data(), bytes);
+    gpu_device.copy({}, b, a, bytes);
+    gpu_device.to_host({}, got.data(), b, bytes);
     EXPECT_EQ(got, want);
 
     Ctx ctx;
@@ -546,7 +549,9 @@ TEST(Kernels, Device) {
     EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100}), Error) << "there is no version 3";
     ctx.version = 2;
     EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 99, 99}), Error) << "packs do not fit";
-    release_gpu(a, bytes), release_gpu(b, bytes);
+    gpu_device.release(a, bytes), gpu_device.release(b, bytes);
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "test/support/kernel_case.h"
 #include <sstream>
 
+namespace moba {
+
 // attention_tile.cuh is for .cu files
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
 
@@ -12,34 +14,34 @@ namespace {
 using namespace attention_case;
 using namespace kernel_case;
 
-// Forward and backward in a room; `choice` as in attention_case.h.
+// Forward and backward in a run; `choice` as in attention_case.h.
 template <class R>
-void attend(R& room, const Case& c, const Batch& batch, Choice& choice) {
+void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
     using E = typename R::E;
     using A = typename R::A;
     const AttentionShape s = shape_of(c);
     const int M = batch.seqs.num_tokens, B = batch.seqs.num_seqs;
     const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
-    const E *q = room.input(nq, 1, c.scale), *k = room.input(nk, 2), *v = room.input(nk, 3),
-            *dout = room.input(nq, 4);
-    const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
-    const Routing r{room.constant(choice.chosen), room.constant(choice.start), room.constant(choice.list)};
-    E *out = room.template output<E>("out", nq), *dq = room.template output<E>("dq", nq),
-      *dk = room.template output<E>("dk", nk), *dv = room.template output<E>("dv", nk);
-    A* lse = room.template output<A>("lse", (size_t)c.H * M);
+    const E *q = on.input(nq, 1, c.scale), *k = on.input(nk, 2), *v = on.input(nk, 3),
+            *dout = on.input(nq, 4);
+    const Sequences seqs = rebase(batch.seqs, batch.table.data(), on.constant(batch.table));
+    const Routing r{on.constant(choice.chosen), on.constant(choice.start), on.constant(choice.list)};
+    E *out = on.template output<E>("out", nq), *dq = on.template output<E>("dq", nq),
+      *dk = on.template output<E>("dk", nk), *dv = on.template output<E>("dv", nk);
+    A* lse = on.template output<A>("lse", (size_t)c.H * M);
     if constexpr (R::gpu) {
-        room.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));  // serves both
-        attention_forward_gpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
-        attention_backward_gpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));  // serves both
+        attention_forward_gpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
+        attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     } else {
-        room.workspace(attention_workspace_bytes<E>(M, B, c.S, c.levels, s, true));
-        attention_forward_cpu<E>(room.ctx, out, lse, q, k, v, r, seqs, s);
-        attention_backward_cpu<E>(room.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+        on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.S, c.levels, s, true));
+        attention_forward_cpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
+        attention_backward_cpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     }
 }
 
 void expect_attention(const Case& c, int versions = 2, int first = 1) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     const int M = tokens(c);
     Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)M * c.H * c.D, 1, c.scale)),
                            as<double>(draw<bf16>((size_t)M * c.G * c.D, 2)));
@@ -47,7 +49,7 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
     name << "attention";
     for (int n : c.lengths) { name << " " << n; }
     name << " D" << c.D << " S" << c.S << " K" << c.K;
-    const auto run = [&](auto& room) { attend(room, c, batch, choice); };
+    const auto run = [&](auto& on) { attend(on, c, batch, choice); };
     if (first <= 2) { expect_kernels_of<float>(name.str(), versions, run, first); }
     const AttentionShape s = shape_of(c);
     const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false),
@@ -56,7 +58,7 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
 }
 // bf16 on tensor cores: versions 3 and 4, or, on other cards, those of them that fit
 void expect_tensor_cores(const Case& c) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
     expect_attention(c, 2, 3);
 }
@@ -209,13 +211,15 @@ TEST(KernelsAttention, LargeHeads) {
 // Scores of hundreds: one rounding of lse is 3e-5 of a weight, and which way it falls is chance, so the floor is attention.h's bound.
 TEST(KernelsAttention, LargeScores) {
     const Case c{{60, 30}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300};
-    const Batch batch(c.lengths, c.S);
+    const PackedBatch batch(c.lengths, c.S);
     Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)tokens(c) * c.H * c.D, 1, c.scale)),
                            as<double>(draw<bf16>((size_t)tokens(c) * c.G * c.D, 2)));
-    const auto run = [&](auto& room) { attend(room, c, batch, choice); };
+    const auto run = [&](auto& on) { attend(on, c, batch, choice); };
     expect_kernels_of<float>("large scores", 2, run, 1, 3e-5);
     expect_kernels_of<bf16>("large scores", 2, run);
     expect_tensor_cores({{60, 30}, 2, 1, 64, moba, 0, 16, 3, 1, Gate::topk, 300});
 }
 
 }  // namespace
+
+}  // namespace moba

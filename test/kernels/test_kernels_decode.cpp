@@ -4,6 +4,8 @@
 #include "test/support/attention_case.h"
 #include "test/support/kernel_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace attention_case;
@@ -13,31 +15,31 @@ void expect_decode(const Case& c) {
     const AttentionShape s = shape_of(c);
     const int T = c.lengths[0], row = c.G * c.D, most = c.S <= 32 ? 2 : 1;
     const CacheShape shape{T + 3, c.G, c.D, c.S, c.levels};
-    expect_kernels("decode T=" + std::to_string(T), 1, [&](auto& room) {
-        using R = std::decay_t<decltype(room)>;
+    expect_kernels("decode T=" + std::to_string(T), 1, [&](auto& on) {
+        using R = std::decay_t<decltype(on)>;
         using E = typename R::E;
         using A = typename R::A;
-        const E* q = room.constant(draw_integers<E>((size_t)c.H * c.D, 1, most));
-        const E* k = room.constant(draw_integers<E>((size_t)T * row, 2, most));
-        const E* v = room.input((size_t)T * row, 3);
+        const E* q = on.constant(draw_integers<E>((size_t)c.H * c.D, 1, most));
+        const E* k = on.constant(draw_integers<E>((size_t)T * row, 2, most));
+        const E* v = on.input((size_t)T * row, 3);
         // NaN: what was not written is not read
         const std::vector<E> empty((size_t)shape.capacity * row, E((A)NAN));
-        E *k_cache = room.constant(empty), *v_cache = room.constant(empty);
-        A* means = room.template inout<A>("means", std::vector<A>(shape.first_mean(c.G), (A)-7));
+        E *k_cache = on.constant(empty), *v_cache = on.constant(empty);
+        A* means = on.template inout<A>("means", std::vector<A>(shape.first_mean(c.G), (A)-7));
         for (int t = 0, count; t < T; t += count) {
             count = std::max(1, T - t - 18);
-            const int* place = room.constant(std::vector<int>{t});
+            const int* place = on.constant(std::vector<int>{t});
             CALL(cache_rows, E, k_cache, k + (size_t)t * row, place, count, row);
             CALL(cache_rows, E, v_cache, v + (size_t)t * row, place, count, row);
             CALL(cache_means, E, means, k_cache, place, count, shape);
         }
         if constexpr (R::gpu) {
-            room.workspace(decode_workspace_bytes_gpu<E>(shape, s));
+            on.workspace(decode_workspace_bytes_gpu<E>(shape, s));
         } else {
-            room.workspace(decode_workspace_bytes<E>(shape, s));
+            on.workspace(decode_workspace_bytes_cpu<E>(shape, s));
         }
-        E* out = room.template output<E>("out", (size_t)c.H * c.D);
-        const int* place = room.constant(std::vector<int>{T - 1});
+        E* out = on.template output<E>("out", (size_t)c.H * c.D);
+        const int* place = on.constant(std::vector<int>{T - 1});
         const int longest = T + c.lengths[0] % 4;  // launched for more tokens than there are
         CALL(decode_attention, E, out, q, k_cache, v_cache, means, place, std::min(longest, shape.capacity),
              shape, s);
@@ -83,3 +85,5 @@ TEST(Kernels, DecodeMoba) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "test/support/gate_case.h"
 #include "test/support/kernel_case.h"
 
+namespace moba {
+
 // sort.cuh is for .cu files
 void prefix_sum_gpu(const Ctx&, int* count, size_t n);
 size_t prefix_sum_workspace_bytes(size_t n);
@@ -19,10 +21,10 @@ TEST(Kernels, PrefixSum) {
         const std::vector<int> count = draw_below(n, 1, 7);
         std::vector<int> want(n);
         std::exclusive_scan(count.begin(), count.end(), want.begin(), 0);
-        auto run = [&](auto& room) {
-            int* p = room.template inout<int>("sums", count);
-            room.workspace(prefix_sum_workspace_bytes(n));
-            prefix_sum_gpu(room.ctx, p, n);
+        auto run = [&](auto& on) {
+            int* p = on.template inout<int>("sums", count);
+            on.workspace(prefix_sum_workspace_bytes(n));
+            prefix_sum_gpu(on.ctx, p, n);
         };
         const Outputs got = run_in<true, float, float>(0, run);
         EXPECT_TRUE(got[0].second == as<double>(want)) << n;
@@ -49,11 +51,10 @@ TEST(Kernels, SortRows) {
             for (int i = 0; i < n; i++) { order[count[of_row[i]]++] = i; }
             list.insert(list.end(), order.begin(), order.end());
         }
-        auto run = [&, n = n, bins = bins, rows = rows, together = together](auto& room) {
-            int *starts = room.int_output("start", start.size()),
-                *lists = room.int_output("list", list.size());
-            room.workspace(sort_workspace_bytes(n, bins, together));
-            sort_by_key_gpu(room.ctx, starts, lists, room.constant(key), n, bins, rows);
+        auto run = [&, n = n, bins = bins, rows = rows, together = together](auto& on) {
+            int *starts = on.int_output("start", start.size()), *lists = on.int_output("list", list.size());
+            on.workspace(sort_workspace_bytes(n, bins, together));
+            sort_by_key_gpu(on.ctx, starts, lists, on.constant(key), n, bins, rows);
         };
         const Outputs got = run_in<true, float, float>(0, run);
         EXPECT_TRUE(got[0].second == as<double>(start) && got[1].second == as<double>(list)) << n;
@@ -70,15 +71,14 @@ TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
 template <class E>
 std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
                            const std::vector<E>& k) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     const GateShape s{c.H, c.G, c.D, c.K, gate};
     const int M = batch.seqs.num_tokens;
-    auto run = [&](auto& room) {
-        int* chosen = room.int_output("chosen", routing_slots(M, c.levels, s));
-        const Sequences seqs = rebase(batch.seqs, batch.table.data(), room.constant(batch.table));
-        room.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
-        gate_forward_gpu<E>(room.ctx, {chosen, nullptr, nullptr}, room.constant(q), room.constant(k), seqs,
-                            s);
+    auto run = [&](auto& on) {
+        int* chosen = on.int_output("chosen", routing_slots(M, c.levels, s));
+        const Sequences seqs = rebase(batch.seqs, batch.table.data(), on.constant(batch.table));
+        on.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
+        gate_forward_gpu<E>(on.ctx, {chosen, nullptr, nullptr}, on.constant(q), on.constant(k), seqs, s);
     };
     return as<int>(run_in<true, E, E>(version, run)[0].second);
 }
@@ -115,13 +115,13 @@ TEST(Kernels, GateTensorCores) {
     const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
                        {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
                        {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4}};
-    const Batch batch({100}, 16);
+    const PackedBatch batch({100}, 16);
     const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
     ASSERT_GE(last, 3);
     for (int version = 3; version <= last; version++) {
         const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q,
                                 const std::vector<bf16>& k) {
-            const Batch batch(c.lengths, c.S, c.levels);  // K > 8 does not fit 99 KB of shared memory
+            const PackedBatch batch(c.lengths, c.S, c.levels);  // K > 8 does not fit 99 KB of shared memory
             const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
             EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;
             return choice_of(std::min(version, fits), c, gate, q, k);
@@ -158,7 +158,7 @@ TEST(Kernels, GateLists) {
     for (const auto& [T, S, K, levels] :
          {std::tuple{1, 16, 1, 1}, {70, 16, 3, 1}, {1500, 16, 4, 1}, {700, 32, 2, 2}}) {
         for (bool popular : {false, true}) {
-            const Batch batch({T, 1, T / 2 + 1}, S, levels);
+            const PackedBatch batch({T, 1, T / 2 + 1}, S, levels);
             const GateShape s{4, 2, 16, K, Gate::topk};
             const size_t slots = routing_slots(batch.seqs.num_tokens, levels, s);
             const size_t starts = routing_starts(batch.seqs.num_tokens, 3, S, levels, s);
@@ -172,15 +172,15 @@ TEST(Kernels, GateLists) {
                         popular && i % 3 ? 0 : any[i] - 1;  // -1: not used
                 }
             }
-            auto run = [&, S = S, levels = levels](auto& room) {
-                int* list = room.int_output("list", slots);
-                int* start = room.int_output("start", starts);
-                const Routing r{room.constant(chosen), start, list};
-                if (room.gpu) {
-                    room.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, S, levels, s));
-                    gate_lists_gpu(room.ctx, r, batch.seqs, s);
+            auto run = [&, S = S, levels = levels](auto& on) {
+                int* list = on.int_output("list", slots);
+                int* start = on.int_output("start", starts);
+                const Routing r{on.constant(chosen), start, list};
+                if (on.gpu) {
+                    on.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, S, levels, s));
+                    gate_lists_gpu(on.ctx, r, batch.seqs, s);
                 } else {
-                    gate_lists_cpu(room.ctx, r, batch.seqs, s);
+                    gate_lists_cpu(on.ctx, r, batch.seqs, s);
                 }
             };
             const Outputs cpu = run_in<false, float, float>(0, run), gpu = run_in<true, float, float>(0, run);
@@ -198,3 +198,5 @@ TEST(Kernels, GateLists) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* A step that is recorded once and run again: the bits of the step that is launched kernel by kernel. */
 #include "test/support/model_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace model_case;
@@ -47,7 +49,7 @@ Result<E> result(Model<E>& model) {
 
 template <class E>
 void expect_same_step() {
-    const GraphOps& graphs = *find_memory(Device::gpu)->graphs;
+    const GraphOps& graphs = *find_device(Device::gpu)->graphs;
     const std::vector<int> long_lengths{70, 1, 40};
     const auto cases = variety();
     for (auto [c, dropout] : {cases[2], cases[4]}) {  // all kinds of layers; dropout
@@ -130,7 +132,7 @@ TEST(KernelsGraph, OneStopInAStep) {
     const auto cases = variety();
     const std::vector<int> lengths{40, 30};
     Model<float> model = make<float>(cases[2].first, lengths, {.training = true}, Device::gpu);
-    const auto counts = find_memory(Device::gpu)->counts;
+    const auto counts = find_device(Device::gpu)->counts;
     DeviceCounts before, after;
     bool replayed = false;
     for (int step = 1; step <= 3; step++) {
@@ -157,7 +159,7 @@ void expect_recorded_decoding() {
     c.key_conv = 3;
     c.layers = parse_layers("window:32:rope,moba:none", 2);
     const int prompt = 1020, T = 1040;
-    const auto counts = find_memory(Device::gpu)->counts;
+    const auto counts = find_device(Device::gpu)->counts;
     const auto model_of = [&] {
         return make<E>(c, {prompt}, {.max_position = T, .cache_tokens = T}, Device::gpu);
     };
@@ -192,3 +194,5 @@ TEST(KernelsGraph, RecordedDecodingIsDecoding) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "moba/op_table.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 constexpr size_t more = (1ull << 31) + (1 << 16);  // elements
@@ -26,7 +28,7 @@ class Large {
         memory().to_host({}, x.data(), p_ + n_ - count, count * sizeof(bf16));
         return x;
     }
-    static const MemoryOps& memory() { return *find_memory(Device::gpu); }
+    static const DeviceOps& memory() { return *find_device(Device::gpu); }
 
   private:
     size_t n_;
@@ -141,7 +143,7 @@ TEST_F(KernelsLarge, LinearByHand) {
     const auto x = draw<bf16>((size_t)M * I, 1), w = draw<bf16>((size_t)O * I, 2);
     std::vector<bf16> want((size_t)tail * O);
     ctx.version = 3;
-    Workspace cpus(linear_workspace_bytes<bf16>({tail, I, O}));
+    Workspace cpus(linear_workspace_bytes_cpu<bf16>({tail, I, O}));
     gpu.linear_forward(ctx, y, put(x), put(w), {M, I, O});
     cpu.linear_forward(cpus.ctx, want.data(), x.data() + M - tail, w.data(), {tail, I, O});
     expect_same(y.last(want.size()), want);
@@ -176,8 +178,8 @@ TEST_F(KernelsLarge, Attention) {
         const auto& needs = *find_workspaces<bf16>(Device::gpu);
         workspace(std::max({needs.attention(M, 1, S, 1, s, false), needs.gate(M, 1, S, 1, gate),
                             needs.gate_lists(M, 1, S, 1, gate)}));
-        Workspace cpus(std::max(attention_workspace_bytes<bf16>(tail, 1, S, 1, s, false),
-                                gate_workspace_bytes<bf16>(tail, 1, S, 1, gate)));
+        Workspace cpus(std::max(attention_workspace_bytes_cpu<bf16>(tail, 1, S, 1, s, false),
+                                gate_workspace_bytes_cpu<bf16>(tail, 1, S, 1, gate)));
         gpu.gate_forward(ctx, r, q, k, seqs, gate);
         gpu.gate_lists(ctx, r, seqs, gate);
         gpu.attention_forward(ctx, out, lse, q, k, v, r, seqs, s);
@@ -201,7 +203,7 @@ TEST_F(KernelsLarge, ListsOfAMillionTokens) {
     const Sequences seqs = build_sequences(table, {0, M}, S, 1);
     const size_t slots = routing_slots(M, 1, gate), starts = routing_starts(M, 1, S, 1, gate);
     std::vector<int> chosen(slots), start(starts), list(slots), got_start(starts), got(slots);
-    Workspace cpus(gate_workspace_bytes<bf16>(M, 1, S, 1, gate));
+    Workspace cpus(gate_workspace_bytes_cpu<bf16>(M, 1, S, 1, gate));
     const std::vector<bf16> any(1);
     cpu.gate_forward(cpus.ctx, {chosen.data(), nullptr, nullptr}, any.data(), any.data(), seqs, gate);
     cpu.gate_lists(cpus.ctx, {chosen.data(), start.data(), list.data()}, seqs, gate);
@@ -216,3 +218,5 @@ TEST_F(KernelsLarge, ListsOfAMillionTokens) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -2,13 +2,15 @@
 #include "test/support/model_case.h"
 #include <numeric>
 
+namespace moba {
+
 namespace {
 
 using namespace model_case;
 
 // The source is overwritten as soon as to_device returns, over several pieces of pinned memory.
 TEST(KernelsMemory, ASourceIsFreeAtOnce) {
-    const MemoryOps& memory = *find_memory(Device::gpu);
+    const DeviceOps& memory = *find_device(Device::gpu);
     const Ctx ctx{.device = Device::gpu, .stream = memory.stream()};
     const size_t n = 3 << 20;  // ints: 12 MB
     int* there = (int*)memory.allocate(n * sizeof(int));
@@ -38,7 +40,7 @@ class SimulatedMemory {
 
 // A plan that would fit, but for what is left to kernels and libraries, is refused, and says what would fit.
 TEST(KernelsMemory, APlanLeavesAReserve) {
-    if (std::string(find_memory(Device::gpu)->name()) != "simulated GPU") {
+    if (std::string(find_device(Device::gpu)->name()) != "simulated GPU") {
         GTEST_SKIP() << "a GPU's memory cannot be set";
     }
     const ModelSizes sizes{.max_tokens = 64, .max_seqs = 1, .max_position = 64, .training = true};
@@ -60,3 +62,5 @@ TEST(KernelsMemory, APlanLeavesAReserve) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* The model on the GPU, real or simulated, against the same model on the CPU. */
 #include "test/support/model_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace model_case;
@@ -132,3 +134,5 @@ TEST(KernelsModel, LogitsComeInLargerChunks) {
 TEST(KernelsModel, EveryRowIsFilled) { expect_filled<float>(Device::gpu), expect_filled<bf16>(Device::gpu); }
 
 }  // namespace
+
+}  // namespace moba

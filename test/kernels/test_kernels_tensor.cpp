@@ -1,9 +1,11 @@
 /* The wrappers of moba/core/tensor.cuh, one by one, against plain products and copies. Inputs are such that an element in the wrong place
    shows, and whole numbers whose sums are exact, so results are compared bit by bit. On a GPU this is what the simulator's idea of
    these instructions (test/simt/async.cpp) is held against. Then mistakes that the simulator must see. */
-#include "test/support/kernel_case.h"
 #include "test/kernels/tensor_kernels.h"
+#include "test/support/kernel_case.h"
 #include <numeric>
+
+namespace moba {
 
 bool has_wgmma();  // device.cuh is for .cu files
 
@@ -24,7 +26,7 @@ std::string difference(const std::vector<double>& got, const std::vector<double>
     }
     return "";
 }
-// of call(room), which makes one output
+// of call(on), which makes one output
 template <class F>
 std::vector<double> output_of(F call) {
     return run_in<true, bf16, bf16>(0, call)[0].second;
@@ -75,9 +77,9 @@ std::string matrices_differ(bool b_transposed, std::vector<Stored> outputs, Mist
     const int M = 16, N = 16, K = 32;
     for (int trial = 0; trial < K + 2; trial++) {
         const Factors f = factors(M, N, K, trial, K, 2);  // sums of at most 128 are bf16 too
-        const std::vector<double> got = output_of([&](auto& room) {
-            bf16* c = room.template output<bf16>("c", 3 * M * N);
-            matrices(room.ctx, c, room.constant(f.a), room.constant(b_transposed ? f.b : transposed(f.b, K)),
+        const std::vector<double> got = output_of([&](auto& on) {
+            bf16* c = on.template output<bf16>("c", 3 * M * N);
+            matrices(on.ctx, c, on.constant(f.a), on.constant(b_transposed ? f.b : transposed(f.b, K)),
                      b_transposed, wrong);
         });
         for (Stored how : outputs) {
@@ -94,9 +96,9 @@ std::string copies_differ(int bytes, Mistake wrong = none) {
     const size_t turn = 128 * 4, n = 6 * turn;
     std::vector<int> x(n);
     for (size_t i = 0; i < n; i++) { x[i] = (int)((uint32_t)i * 2654435761u); }
-    const std::vector<double> got = output_of([&](auto& room) {
-        int* y = room.int_output("y", n);
-        copies(room.ctx, y, room.constant(x), bytes, wrong);
+    const std::vector<double> got = output_of([&](auto& on) {
+        int* y = on.int_output("y", n);
+        copies(on.ctx, y, on.constant(x), bytes, wrong);
     });
     if (bytes == 16) { std::fill_n(x.begin() + 2 * turn, turn, 0); }
     return difference(got, as<double>(x));
@@ -110,26 +112,25 @@ std::string ring_differs(Mistake wrong = none) {
         const float* four = &x[i / 32 * 128 + (i % 32 ^ 5) * 4];
         want.push_back(four[0] + four[1] + four[2] + four[3]);
     }
-    return difference(output_of([&](auto& room) {
-                          float* y = room.template output<float>("y", turns * 32);
-                          ring(room.ctx, y, room.constant(x), turns, wrong);
+    return difference(output_of([&](auto& on) {
+                          float* y = on.template output<float>("y", turns * 32);
+                          ring(on.ctx, y, on.constant(x), turns, wrong);
                       }),
                       want);
 }
 std::string named_differs(Mistake wrong = none) {
     std::vector<double> want;
     for (int i = 0; i < 256; i++) { want.push_back(i / 64 * 64 + 63 - i % 64); }
-    return difference(output_of([&](auto& room) { named(room.ctx, room.int_output("y", 256), wrong); }),
-                      want);
+    return difference(output_of([&](auto& on) { named(on.ctx, on.int_output("y", 256), wrong); }), want);
 }
 std::string product_differs(int N, A form, bool b_transposed, Mistake wrong = none) {
     const int M = 64, K = 128;
     for (int trial = 0; trial < 3; trial++) {
         const Factors f = factors(M, N, K, trial, 2, 100);
-        const std::vector<double> got = output_of([&](auto& room) {
-            float* c = room.template output<float>("c", M * N);
-            warpgroup_product(room.ctx, c, room.constant(form == A::transposed ? transposed(f.a, M) : f.a),
-                              room.constant(b_transposed ? f.b : transposed(f.b, K)), N, form, b_transposed,
+        const std::vector<double> got = output_of([&](auto& on) {
+            float* c = on.template output<float>("c", M * N);
+            warpgroup_product(on.ctx, c, on.constant(form == A::transposed ? transposed(f.a, M) : f.a),
+                              on.constant(b_transposed ? f.b : transposed(f.b, K)), N, form, b_transposed,
                               wrong);
         });
         const std::string d = difference(got, product(f.a, f.b, K));
@@ -142,9 +143,9 @@ std::string exchanged_differs() {
     const int M = 16, N = 8, K = 64;
     for (int trial = 0; trial < K + 2; trial++) {
         const Factors f = factors(M, N, K, trial, K, 100);
-        const std::vector<double> got = output_of([&](auto& room) {
-            float* c = room.template output<float>("c", M * N);
-            exchanged_product(room.ctx, c, room.constant(f.a), room.constant(transposed(f.b, K)));
+        const std::vector<double> got = output_of([&](auto& on) {
+            float* c = on.template output<float>("c", M * N);
+            exchanged_product(on.ctx, c, on.constant(f.a), on.constant(transposed(f.b, K)));
         });
         const std::string d = difference(got, product(f.a, f.b, K));
         if (!d.empty()) { return d; }
@@ -195,9 +196,9 @@ TEST(TensorCores, SpecialFunctionsAndQuads) {
     const int n = 4096;
     std::vector<float> x(n);
     for (int i = 0; i < n; i++) { x[i] = (float)(i - n / 2) * (60.f / n) + 1e-3f; }
-    const std::vector<double> y = output_of([&](auto& room) {
-        float* to = room.template output<float>("y", 4 * n);
-        functions(room.ctx, to, room.constant(x), n);
+    const std::vector<double> y = output_of([&](auto& on) {
+        float* to = on.template output<float>("y", 4 * n);
+        functions(on.ctx, to, on.constant(x), n);
     });
     for (int i = 0; i < n; i++) {
         const double power = std::exp2((double)x[i]), log = std::log2(std::abs((double)x[i]));
@@ -289,3 +290,5 @@ TEST(TensorCoresDeathTest, Wgmma) {
 }
 
 }  // namespace
+
+}  // namespace moba

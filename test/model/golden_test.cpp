@@ -2,19 +2,23 @@
 
    Runs every attn_* and model_* file of the folder MOBA_GOLDEN_DIR (default test/golden), and prints each file's name
    and errors. Attention: 1e-5 of the largest value of each result. Model: ten losses within 1e-4 relative. */
-#include "moba/model.h"
 #include "moba/core/parallel.h"
+#include "moba/model.h"
 #include "test/support/check.h"
 #include "train/files/safetensors.h"
 #include <algorithm>
 #include <filesystem>
 
-static std::string golden_folder() {
+namespace moba {
+
+namespace {
+
+std::string golden_folder() {
     const char* named = std::getenv("MOBA_GOLDEN_DIR");
     return named ? named : MOBA_SOURCE_DIR "/test/golden";
 }
 
-static std::vector<std::string> golden_files(const std::string& prefix) {
+std::vector<std::string> golden_files(const std::string& prefix) {
     std::vector<std::string> out;
     for (const auto& entry : std::filesystem::directory_iterator(golden_folder())) {
         const std::string name = entry.path().filename().string();
@@ -26,60 +30,60 @@ static std::vector<std::string> golden_files(const std::string& prefix) {
     return out;
 }
 
-static int setting(const Safetensors& f, const char* name) { return std::stoi(f.setting(name)); }
-static double real(const Safetensors& f, const char* name) { return std::stod(f.setting(name)); }
+int setting(const Safetensors& f, const char* name) { return std::stoi(f.setting(name)); }
+double real(const Safetensors& f, const char* name) { return std::stod(f.setting(name)); }
 
 // What a version computed, and how far it is from the file.
-static void report(const std::string& path, const std::string& what, double error, double tolerance) {
+void report(const std::string& path, const std::string& what, double error, double tolerance) {
     std::printf("  %-38s %-34s error %.2e  allowed %.0e\n", std::filesystem::path(path).filename().c_str(),
                 what.c_str(), error, tolerance);
     EXPECT_WITHIN(error, tolerance);
 }
 
 // CPU, and the GPU where there is one, real or simulated
-static std::vector<Device> devices() {
+std::vector<Device> devices() {
     std::vector<Device> d{Device::cpu};
     if (gpu_problem().empty()) { d.push_back(Device::gpu); }
     return d;
 }
-static std::string name_of(Device d) { return d == Device::cpu ? " cpu" : " gpu"; }
+std::string name_of(Device d) { return d == Device::cpu ? " cpu" : " gpu"; }
 
 // Tensors on a device.
 class Tensors {
   public:
-    explicit Tensors(Device d) : memory_(find_memory(d)) { ctx.device = d; }
+    explicit Tensors(Device d) : device_(find_device(d)) { ctx.device = d; }
     Tensors(const Tensors&) = delete;
     ~Tensors() {
-        for (const auto& [p, bytes] : held_) { memory_->release(p, bytes); }
+        for (const auto& [p, bytes] : held_) { device_->release(p, bytes); }
     }
     template <class X>
     X* put(const std::vector<X>& values) {
         X* p = make<X>(values.size());
-        memory_->to_device(ctx, p, values.data(), values.size() * sizeof(X));
+        device_->to_device(ctx, p, values.data(), values.size() * sizeof(X));
         return p;
     }
     template <class X>
     X* make(size_t n) {
-        held_.push_back({memory_->allocate(n * sizeof(X)), n * sizeof(X)});
+        held_.push_back({device_->allocate(n * sizeof(X)), n * sizeof(X)});
         return (X*)held_.back().first;
     }
     template <class X>
     std::vector<X> get(const X* p, size_t n) {
         std::vector<X> values(n);
-        memory_->to_host(ctx, values.data(), p, n * sizeof(X));
+        device_->to_host(ctx, values.data(), p, n * sizeof(X));
         return values;
     }
     Ctx ctx;
 
   private:
-    const MemoryOps* memory_;
+    const DeviceOps* device_;
     std::vector<std::pair<char*, size_t>> held_;
 };
 
 /* The choice of every query against the file's: equal, or, where it differs, no chosen past block may score below the
    (K-1)-th best past block by more than the error of a score. */
-static void check_selection(const Safetensors& f, const std::vector<int>& chosen, const std::vector<float>& q,
-                            const std::vector<float>& k, const Sequences& seqs, GateShape s) {
+void check_selection(const Safetensors& f, const std::vector<int>& chosen, const std::vector<float>& q,
+                     const std::vector<float>& k, const Sequences& seqs, GateShape s) {
     const TensorView& selected = f.at("selected");  // (M, H, blocks) u8, blocks of the query's own sequence
     const int M = seqs.num_tokens, width = (int)selected.shape[2], group = s.H / s.G;
     const BlockTable& blocks = seqs.level[0];
@@ -126,7 +130,7 @@ static void check_selection(const Safetensors& f, const std::vector<int>& chosen
     EXPECT_EQ(wrong, 0u) << f.path();
 }
 
-static void run_attention(const std::string& path, Device device, int version) {
+void run_attention(const std::string& path, Device device, int version) {
     const Safetensors f(path);
     const int H = setting(f, "num_heads"), G = setting(f, "num_kv_heads"), D = setting(f, "head_dim");
     const int S = setting(f, "block_size"), K = setting(f, "top_k");
@@ -179,6 +183,8 @@ static void run_attention(const std::string& path, Device device, int version) {
     report(path, "dk" + impl, relative_error(on.get(dk, k.size()), f.floats("dk")), 1e-5);
     report(path, "dv" + impl, relative_error(on.get(dv, v.size()), f.floats("dv")), 1e-5);
 }
+
+}  // namespace
 
 TEST(Golden, Attention) {
     const auto files = golden_files("attn_");
@@ -279,3 +285,5 @@ TEST(Golden, Model) {
         for (Device d : devices()) { run_model(path, d); }
     }
 }
+
+}  // namespace moba

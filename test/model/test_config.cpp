@@ -2,6 +2,8 @@
 #include "test/support/packed_batch.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 namespace {
 
 using nlohmann::json;
@@ -226,3 +228,5 @@ TEST(Config, AttentionShape) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* The whole model: gradients, and equal results where they must be equal. */
 #include "test/support/model_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace model_case;
@@ -166,7 +168,8 @@ TEST(Model, RecomputeKeepsTheChoice) {
     const auto chosen = [&] { return std::vector<int>(r.chosen, r.chosen + slots); };
     const std::vector<int> scored = chosen();
     other.gate = Gate::recent;
-    Workspace work(gate_workspace_bytes<double>(d.cu.back(), (int)lengths.size(), c.block_size, 1, other));
+    Workspace work(
+        gate_workspace_bytes_cpu<double>(d.cu.back(), (int)lengths.size(), c.block_size, 1, other));
     gate_forward_cpu<double>(work.ctx, r, model.layer(0).q, model.layer(0).k, model.sequences(), other);
     gate_lists_cpu(work.ctx, r, model.sequences(), other);
     const std::vector<int> recent = chosen();
@@ -229,3 +232,5 @@ TEST(Model, SameBitsOnThreads) {
 }
 
 }  // namespace
+
+}  // namespace moba

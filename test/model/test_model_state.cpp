@@ -1,6 +1,8 @@
 /* The model's weights and accounting: where they start, what an update may change, and what it says about itself. */
 #include "test/support/model_case.h"
 
+namespace moba {
+
 namespace {
 
 using namespace model_case;
@@ -183,3 +185,5 @@ TEST(Ops, EveryRowIsFilled) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "test/support/program.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 namespace {
 
 using nlohmann::json;
@@ -94,3 +96,5 @@ TEST(Precision, BenchInBf16) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 /* The profile: every operation of a step is counted and timed, and computes what it does without. */
 #include "moba/profile.h"
 #include "test/support/model_case.h"
-#include "train/display/progress.h"
+#include "train/core/progress.h"
 #include <map>
+
+namespace moba {
 
 namespace {
 
@@ -110,9 +112,11 @@ TEST(Profile, Decoding) {
 
 // Without a profile the CPU calls its own entries.
 TEST(Profile, NothingInBetween) {
-    EXPECT_EQ(find_ops<float>(Device::cpu, nullptr), find_ops<float>(Device::cpu));
+    EXPECT_EQ(find_profiled_ops<float>(Device::cpu, nullptr), find_ops<float>(Device::cpu));
     Profile p;
-    EXPECT_NE(find_ops<float>(Device::cpu, &p), find_ops<float>(Device::cpu));
+    EXPECT_NE(find_profiled_ops<float>(Device::cpu, &p), find_ops<float>(Device::cpu));
 }
 
 }  // namespace
+
+}  // namespace moba

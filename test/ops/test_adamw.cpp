@@ -1,13 +1,15 @@
 #include "moba/ops/adamw.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 const AdamWShape plain{0, 0.9, 0.95, 1e-8, 0};  // n is set by the test
 
 template <class A>
 A norm_of(const std::vector<A>& g) {
-    Workspace work(grad_norm_workspace_bytes<A>(g.size()));
+    Workspace work(grad_norm_workspace_bytes_cpu<A>(g.size()));
     Guarded<A> norm(1);
     grad_norm_cpu<A>(work.ctx, norm.data(), g.data(), g.size());
     EXPECT_TRUE(norm.intact() && work.intact());
@@ -159,3 +161,5 @@ TEST(AdamW, SameBitsOnThreads) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 #include "moba/ops/embedding.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 // Rows are copied, whatever is in them.
@@ -87,3 +89,5 @@ TEST(EmbeddingDeathTest, TokenOutsideTheTable) {
 }
 
 }  // namespace
+
+}  // namespace moba

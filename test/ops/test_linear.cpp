@@ -1,13 +1,18 @@
 /* Linear, and the matrix products it is made of: tile.h, matmul.cpp with its BLAS and with the plain loop. */
-#include "moba/ops/linear.h"
 #include "moba/core/matmul.h"
 #include "moba/core/tile.h"
+#include "moba/ops/linear.h"
 #include "test/support/packed_batch.h"
 
 // The plain loop once more: MOBA_BLAS is defined for moba/core/matmul.cpp alone, never here.
+namespace plain_loop::moba {
+using namespace ::moba;
+}
 namespace plain_loop {
 #include "moba/core/matmul.cpp"
 }
+
+namespace moba {
 
 namespace {
 
@@ -32,7 +37,7 @@ static Result<E> run(LinearShape s) {
     Guarded<A> wide(dy.size()), dw(w.size());
     std::copy(dx0.begin(), dx0.end(), dx_added.data());
     std::copy(dw0.begin(), dw0.end(), dw.data());
-    Workspace work(linear_workspace_bytes<E>(s));
+    Workspace work(linear_workspace_bytes_cpu<E>(s));
     linear_forward_cpu<E, E>(work.ctx, y.data(), x.data(), w.data(), s);
     linear_forward_cpu<E, A>(work.ctx, wide.data(), x.data(), w.data(), s);
     linear_backward_input_cpu<E>(work.ctx, dx.data(), dy.data(), w.data(), s, false);
@@ -99,7 +104,7 @@ TEST(Linear, Gradient) {
     std::vector<double> x = draw<double>(s.M * s.I, 1), w = draw<double>(s.O * s.I, 2);
     const auto dy = draw<double>(s.M * s.O, 3), dw0 = draw<double>(s.O * s.I, 5);
     const Result<double> got = run<double, double>(s);
-    Workspace work(linear_workspace_bytes<double>(s));
+    Workspace work(linear_workspace_bytes_cpu<double>(s));
     const auto f = [&] {
         std::vector<double> y(dy.size());
         linear_forward_cpu<double, double>(work.ctx, y.data(), x.data(), w.data(), s);
@@ -155,7 +160,7 @@ static void expect_tiles() {
             for (bool blas : {false, true}) {
                 Guarded<Out> c(c0.size());
                 if (add) { std::copy(c0.begin(), c0.end(), c.data()); }
-                const auto f = blas ? &::matmul_tile<E, Out> : &plain_loop::matmul_tile<E, Out>;
+                const auto f = blas ? &::moba::matmul_tile<E, Out> : &plain_loop::moba::matmul_tile<E, Out>;
                 f(c.data(), z.n, a.data(), ar, ac, b.data(), br, bc, z.m, z.n, z.k, add, scratch.data());
                 expect_error(std::string("matmul ") + type_name<E>() + (blas ? " as built" : " plain"),
                              relative_error(c.values(), want), allowed<Out>(2e-6, 4e-3));
@@ -169,7 +174,7 @@ TEST(Matmul, TilesAreSums) {
     expect_tiles<float, float>();
     expect_tiles<bf16, bf16>();
     expect_tiles<bf16, float>();
-    EXPECT_STREQ(plain_loop::blas_name(), "none");
+    EXPECT_STREQ(plain_loop::moba::blas_name(), "none");
 }
 
 // tile.h promises one order of summation whatever m and n are: an element's bits do not depend on its tile.
@@ -195,3 +200,5 @@ TEST(Tile, BitsDoNotDependOnTheTile) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "moba/ops/loss_sums.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 const StepState state{0, 1, 0, 1.0 / 37, 0};
@@ -165,3 +167,5 @@ TEST(Loss, SumsAddToWhatIsThere) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 #include "moba/ops/norm.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 static const float eps = 1e-5f;
@@ -25,7 +27,7 @@ static Result<E> run(NormShape s) {
     Guarded<A> rstd(s.M), dw(s.C);
     std::copy(dx0.begin(), dx0.end(), dx.data());  // both are added to
     std::copy(dw0.begin(), dw0.end(), dw.data());
-    Workspace work(norm_workspace_bytes<E>(s));
+    Workspace work(norm_workspace_bytes_cpu<E>(s));
     norm_forward_cpu<E>(work.ctx, y.data(), rstd.data(), x.data(), w.data(), s);
     norm_backward_cpu<E>(work.ctx, dx.data(), dw.data(), dy.data(), x.data(), w.data(), rstd.data(), s);
     EXPECT_TRUE(y.intact() && rstd.intact() && dx.intact() && dw.intact() && work.intact());
@@ -141,3 +143,5 @@ TEST(Norm, SameBitsOnThreads) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "moba/ops/rope.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 const std::vector<int> positions{0, 1, 2, 0, 1023, 1024, 5};
@@ -89,3 +91,5 @@ TEST(Qkv, JoinIsTheTranspose) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "test/support/packed_batch.h"
 #include <set>
 
+namespace moba {
+
 namespace {
 
 // kat_vectors of Random123, philox4x32-10: counter, key, result
@@ -182,3 +184,5 @@ TEST(Dropout, InPlace) {
 }
 
 }  // namespace
+
+}  // namespace moba

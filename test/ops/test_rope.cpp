@@ -2,6 +2,8 @@
 #include "moba/ops/rope.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 const double theta = 10000;
@@ -125,3 +127,5 @@ TEST(Rope, ConfigFrequencies) {
 }
 
 }  // namespace
+
+}  // namespace moba

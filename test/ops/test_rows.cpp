@@ -1,6 +1,8 @@
 #include "moba/ops/rows.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 // `count` different rows of M, ascending
@@ -47,3 +49,5 @@ TEST(RowsDeathTest, RowOutside) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 #include "moba/ops/swiglu.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace {
 
 template <class E>
@@ -114,3 +116,5 @@ TEST(Swiglu, RowsApart) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -13,8 +13,6 @@ extern "C" void __tsan_ignore_thread_begin();
 extern "C" void __tsan_ignore_thread_end();
 #endif
 
-extern thread_local unsigned char shared_memory[];
-
 namespace simt {
 namespace {
 
@@ -232,7 +230,9 @@ void run_product(WarpAsync& w, const WarpProduct& product, unsigned warp) {
         }
     }
     for (int k = 0; k < 16; k++) {
-        for (int r = 0; r < 16 && !p.a; r++) { A[r * 16 + k] = operand_at(p.desc_a, p.a_transposed, row0 + r, k); }
+        for (int r = 0; r < 16 && !p.a; r++) {
+            A[r * 16 + k] = operand_at(p.desc_a, p.a_transposed, row0 + r, k);
+        }
         for (int n = 0; n < N; n++) { B[(size_t)k * N + n] = operand_at(p.desc_b, p.b_transposed, n, k); }
     }
     for (int r = 0; r < 16; r++) {
@@ -241,7 +241,9 @@ void run_product(WarpAsync& w, const WarpProduct& product, unsigned warp) {
         }
     }
     for (int l = 0; l < 32; l++) {
-        for (int i = 0; i < N / 2; i++) { acc.value[(size_t)l * N / 2 + i] = C[row(l, i) * N + column(l, i)]; }
+        for (int i = 0; i < N / 2; i++) {
+            acc.value[(size_t)l * N / 2 + i] = C[row(l, i) * N + column(l, i)];
+        }
     }
     if (--acc.products > 0) { return; }
     for (int l = 0; l < 32; l++) {
@@ -450,19 +452,22 @@ void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("ldmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, r, offset_of(row, 16), transposed};
-    collective(~0u, mine, transposed ? &Kind<21>::id : &Kind<22>::id, site, [](MatrixOperand** lane, uint32_t needed) {
-        each_element(lane, needed, [](const uint16_t* at, uint32_t& r, int h) {
-            r = h ? (r & 0xFFFFu) | (uint32_t)*at << 16 : (uint32_t)*at;
-        });
-    });
+    collective(~0u, mine, transposed ? &Kind<21>::id : &Kind<22>::id, site,
+               [](MatrixOperand** lane, uint32_t needed) {
+                   each_element(lane, needed, [](const uint16_t* at, uint32_t& r, int h) {
+                       r = h ? (r & 0xFFFFu) | (uint32_t)*at << 16 : (uint32_t)*at;
+                   });
+               });
 }
 void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("stmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, (uint32_t*)r, offset_of(row, 16), transposed};
-    collective(~0u, mine, transposed ? &Kind<23>::id : &Kind<24>::id, site, [](MatrixOperand** lane, uint32_t needed) {
-        each_element(lane, needed, [](uint16_t* at, uint32_t& r, int h) { *at = (uint16_t)(r >> 16 * h); });
-    });
+    collective(~0u, mine, transposed ? &Kind<23>::id : &Kind<24>::id, site,
+               [](MatrixOperand** lane, uint32_t needed) {
+                   each_element(lane, needed,
+                                [](uint16_t* at, uint32_t& r, int h) { *at = (uint16_t)(r >> 16 * h); });
+               });
     note_write(thread_index(), row, 16);
 }
 

@@ -14,6 +14,8 @@
 #pragma once
 #include "test/simt/simt.h"
 
+extern thread_local unsigned char shared_memory[];  // the block's own, dynamic
+
 namespace simt {
 
 /* Of all ldmatrix and stmatrix so far: groups of 8 rows, and turns beyond one for each. */
@@ -60,18 +62,24 @@ void wgmma_wait_for(int newest, Site);
 
 // ---- what a kernel sees: the wrappers of tensor.cuh ----
 
-using simt::cp_async_arrive, simt::cp_async_commit, simt::fence_proxy_async, simt::mbarrier_arrive, simt::mbarrier_init,
-    simt::mbarrier_try_wait, simt::shared_address;
+namespace moba {
+
+using simt::cp_async_arrive, simt::cp_async_commit, simt::fence_proxy_async, simt::mbarrier_arrive,
+    simt::mbarrier_init, simt::mbarrier_try_wait, simt::shared_address;
 
 inline void cp_async_16(void* to, const void* from, bool there = true, SIMT_SITE) {
     simt::cp_async(to, from, 16, there, SIMT_HERE);
 }
-inline void cp_async_4(void* to, const void* from, SIMT_SITE) { simt::cp_async(to, from, 4, true, SIMT_HERE); }
+inline void cp_async_4(void* to, const void* from, SIMT_SITE) {
+    simt::cp_async(to, from, 4, true, SIMT_HERE);
+}
 template <int newest>
 void cp_async_wait() {
     simt::cp_async_wait_for(newest);
 }
-inline void mbarrier_wait(uint64_t* b, unsigned parity, SIMT_SITE) { simt::mbarrier_poll(b, parity, SIMT_HERE); }
+inline void mbarrier_wait(uint64_t* b, unsigned parity, SIMT_SITE) {
+    simt::mbarrier_poll(b, parity, SIMT_HERE);
+}
 inline void mbarrier_fence_init() {}
 inline void barrier_sync(unsigned id, unsigned threads, SIMT_SITE) {
     simt::named_barrier(id, threads, true, SIMT_HERE);
@@ -111,3 +119,5 @@ void wgmma_wait(Registers&...) {  // a site cannot follow a pack of arguments: t
 }
 inline float exp2_fast(float x) { return exp2f(x); }
 inline float log2_fast(float x) { return log2f(x); }
+
+}  // namespace moba

@@ -72,8 +72,9 @@ extern __thread Context context;
 // What async.cpp does before a thread ends, and after every round of the scheduler
 extern __thread void (*thread_ends)(), (*round_ends)();
 
-void yield();     // to the next thread of the block
-void poll(Site);  // the same, of a thread that looks again in the next round: all of them in vain are a deadlock
+void yield();  // to the next thread of the block
+void poll(
+    Site);  // the same, of a thread that looks again in the next round: all of them in vain are a deadlock
 [[noreturn]] void fail(const char* what, Site);
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 void check_shared(const void* kernel, size_t bytes);  // that this launch may have so much

@@ -5,6 +5,8 @@
 #include "test/support/packed_batch.h"
 #include <numeric>
 
+namespace moba {
+
 namespace attention_case {
 
 struct Case {
@@ -28,7 +30,7 @@ struct Choice {
     std::vector<int> chosen, list, start;
     Routing routing() { return {chosen.data(), start.data(), list.data()}; }
 };
-inline Choice choose(const Case& c, const Batch& batch, const std::vector<double>& q,
+inline Choice choose(const Case& c, const PackedBatch& batch, const std::vector<double>& q,
                      const std::vector<double>& k) {
     if (c.kind != moba) { return {}; }
     const GateShape s = shape_of(c).gate;
@@ -37,7 +39,7 @@ inline Choice choose(const Case& c, const Batch& batch, const std::vector<double
     r.chosen.resize(routing_slots(M, c.levels, s));
     r.list.resize(r.chosen.size());
     r.start.resize(routing_starts(M, B, c.S, c.levels, s));
-    Workspace work(gate_workspace_bytes<double>(M, B, c.S, c.levels, s));
+    Workspace work(gate_workspace_bytes_cpu<double>(M, B, c.S, c.levels, s));
     gate_forward_cpu<double>(work.ctx, r.routing(), q.data(), k.data(), batch.seqs, s);
     gate_lists_cpu(work.ctx, r.routing(), batch.seqs, s);
     return r;
@@ -60,7 +62,7 @@ struct Result {
 // Forward and backward; inputs are rounded to In first.
 template <class E, class In>
 Result<E> run(const Case& c, int version) {
-    const Batch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.S, c.levels);
     const AttentionShape s = shape_of(c);
     const int M = batch.seqs.num_tokens;
     const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
@@ -71,17 +73,18 @@ Result<E> run(const Case& c, int version) {
     Guarded<acc_t<E>> lse((size_t)c.H * M);
     const size_t naive = naive_attention_workspace_bytes<E>(M, s);
     {
-        Workspace work(version == 1
-                           ? naive
-                           : attention_workspace_bytes<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, false),
-                       version);
+        Workspace work(
+            version == 1 ? naive
+                         : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, false),
+            version);
         attention_forward_cpu<E>(work.ctx, out.data(), lse.data(), eq.data(), ek.data(), ev.data(),
                                  choice.routing(), batch.seqs, s);
         EXPECT_TRUE(work.intact());
     }
-    Workspace work(
-        version == 1 ? naive : attention_workspace_bytes<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, true),
-        version);
+    Workspace work(version == 1
+                       ? naive
+                       : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, true),
+                   version);
     attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), out.data(), eq.data(),
                               ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
     EXPECT_TRUE(work.intact());
@@ -90,3 +93,5 @@ Result<E> run(const Case& c, int version) {
 }
 
 }  // namespace attention_case
+
+}  // namespace moba

@@ -10,6 +10,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 #ifdef __FAST_MATH__
 #error "test/ must be compiled without fast-math: it deletes the NaN check"
 #endif
@@ -76,3 +78,5 @@ class Guarded {
     size_t n_;
     std::vector<X> data_;
 };
+
+}  // namespace moba

@@ -1,11 +1,13 @@
 /* What the tests of the gate share: an independent choice (every past block ranked by a full sort) and moba.md's rules of section 2.
-   A room is given by choose(case, gate, q, k) -> all choices. With small whole numbers scores are exact in any order of summation,
+   A run is given by choose(case, gate, q, k) -> all choices. With small whole numbers scores are exact in any order of summation,
    so the choice must be equal, ties included. */
 #pragma once
 #include "moba/attention/gate.h"
 #include "test/support/packed_batch.h"
 #include <numeric>
 #include <span>
+
+namespace moba {
 
 namespace gate_case {
 
@@ -141,19 +143,21 @@ void expect_best(F choose, Cases of = cases) {
         const std::vector<int> got = choose(c, Gate::topk, q, k);
         const int* mine = got.data();
         for_queries(c, q, k, [&](Query x) {
-            const int room = std::min(x.K - 1, x.own);
+            const int run = std::min(x.K - 1, x.own);
             std::vector<double> best = x.score;
             std::sort(best.rbegin(), best.rend());
-            for (int i = 0; i < room; i++) {
+            for (int i = 0; i < run; i++) {
                 const int n = mine[i] - x.first;
                 ASSERT_TRUE(n >= 0 && n < x.own && (i == 0 || mine[i] > mine[i - 1]));
-                ASSERT_TRUE(x.score[n] >= best[room - 1] - x.error[n]) << type_name<E>();
+                ASSERT_TRUE(x.score[n] >= best[run - 1] - x.error[n]) << type_name<E>();
             }
-            ASSERT_EQ(mine[room], x.first + x.own);
-            for (int i = room + 1; i < x.K; i++) { ASSERT_EQ(mine[i], -1); }
+            ASSERT_EQ(mine[run], x.first + x.own);
+            for (int i = run + 1; i < x.K; i++) { ASSERT_EQ(mine[i], -1); }
             mine += x.K;
         });
     }
 }
 
 }  // namespace gate_case
+
+}  // namespace moba

@@ -1,10 +1,12 @@
-/* What the tests of kernels share: an operation is written once as a function of a room, and run in three of them: on the CPU in
+/* What the tests of kernels share: an operation is written once as a function of a run, and run three times: on the CPU in
    double (what is right), on the CPU in the element type (what rounding costs), and on the GPU, every version. A kernel may be
    twice as far from the truth as the CPU, plus a small floor. The GPU may be simulated: test/simt/. */
 #pragma once
-#include "moba/core/device_ops.h"
+#include "moba/core/arena.h"
 #include "test/support/packed_batch.h"
 #include <functional>
+
+namespace moba {
 
 namespace kernel_case {
 
@@ -12,22 +14,20 @@ using Outputs = std::vector<std::pair<std::string, std::vector<double>>>;
 
 /* Tensors of one run: elements E, inputs rounded to In first. Every tensor is followed by guard words; outputs start as NaN. */
 template <bool on_gpu, class E_, class In>
-class Room {
+class DeviceRun {
   public:
     using E = E_;
     using A = acc_t<E>;
     static constexpr bool gpu = on_gpu, low = std::is_same_v<In, bf16>;
     Ctx ctx;
 
-    explicit Room(int version) {
+    explicit DeviceRun(int version) {
         ctx.device = gpu ? Device::gpu : Device::cpu;
         ctx.version = version;
     }
-    Room(const Room&) = delete;
-    ~Room() {
-        for (const Tensor& t : tensors_) {
-            gpu ? release_gpu(t.data, t.bytes + guard) : release_cpu(t.data, t.bytes + guard);
-        }
+    DeviceRun(const DeviceRun&) = delete;
+    ~DeviceRun() {
+        for (const Tensor& t : tensors_) { device.release(t.data, t.bytes + guard); }
     }
 
     template <class X>
@@ -72,18 +72,17 @@ class Room {
         size_t bytes;
     };
     static constexpr size_t guard = 256;
+    static constexpr const DeviceOps& device = gpu ? gpu_device : cpu_device;
 
     char* place(const void* data, size_t bytes) {
-        char* p = gpu ? allocate_gpu(bytes + guard) : allocate_cpu(bytes + guard);
+        char* p = device.allocate(bytes + guard);
         std::vector<char> all(bytes + guard, (char)0xC5);
         if (bytes) { std::memcpy(all.data(), data, bytes); }
-        gpu ? to_device_gpu(ctx, p, all.data(), all.size()) : copy_cpu(ctx, p, all.data(), all.size());
+        device.to_device(ctx, p, all.data(), all.size());
         tensors_.push_back({p, bytes});
         return p;
     }
-    void to_host(void* to, const void* from, size_t bytes) {
-        gpu ? to_host_gpu(ctx, to, from, bytes) : copy_cpu(ctx, to, from, bytes);
-    }
+    void to_host(void* to, const void* from, size_t bytes) { device.to_host(ctx, to, from, bytes); }
     template <class X>
     X* named(const std::string& name, const std::vector<X>& values) {
         X* p = constant(values);
@@ -98,23 +97,23 @@ class Room {
     std::vector<std::function<std::pair<std::string, std::vector<double>>()>> readers_;
 };
 
-/* The operation of the room: CALL(rope_forward, E, args...) */
+/* The operation on the device of the run: CALL(rope_forward, E, args...) */
 #define CALL(op, type, ...)                                                                                  \
     do {                                                                                                     \
-        if constexpr (std::decay_t<decltype(room)>::gpu) {                                                   \
-            op##_gpu<type>(room.ctx, __VA_ARGS__);                                                           \
+        if constexpr (std::decay_t<decltype(on)>::gpu) {                                                     \
+            op##_gpu<type>(on.ctx, __VA_ARGS__);                                                             \
         } else {                                                                                             \
-            op##_cpu<type>(room.ctx, __VA_ARGS__);                                                           \
+            op##_cpu<type>(on.ctx, __VA_ARGS__);                                                             \
         }                                                                                                    \
     } while (0)
 
 /* The workspace that it needs there: WORKSPACE(norm, E, shape) */
 #define WORKSPACE(op, type, ...)                                                                             \
     do {                                                                                                     \
-        if constexpr (std::decay_t<decltype(room)>::gpu) {                                                   \
-            room.workspace(op##_workspace_bytes_gpu<type>(__VA_ARGS__));                                     \
+        if constexpr (std::decay_t<decltype(on)>::gpu) {                                                     \
+            on.workspace(op##_workspace_bytes_gpu<type>(__VA_ARGS__));                                       \
         } else {                                                                                             \
-            room.workspace(op##_workspace_bytes<type>(__VA_ARGS__));                                         \
+            on.workspace(op##_workspace_bytes_cpu<type>(__VA_ARGS__));                                       \
         }                                                                                                    \
     } while (0)
 
@@ -126,9 +125,9 @@ inline double error_between(const std::vector<double>& got, const std::vector<do
 
 template <bool gpu, class E, class In, class F>
 Outputs run_in(int version, F& run) {
-    Room<gpu, E, In> room(version);
-    run(room);
-    return room.results();
+    DeviceRun<gpu, E, In> on(version);
+    run(on);
+    return on.results();
 }
 
 template <class In, class F>
@@ -147,7 +146,7 @@ void expect_kernels_of(const std::string& op, int versions, F& run, int first = 
     }
 }
 
-/* run(room): makes inputs and outputs and calls the operation, the same way in every room. */
+/* run(on): makes inputs and outputs and calls the operation, the same way in every on. */
 template <class F>
 void expect_kernels(const std::string& op, int versions, F run, int first = 1) {
     expect_kernels_of<float>(op, versions, run, first);
@@ -155,3 +154,5 @@ void expect_kernels(const std::string& op, int versions, F run, int first = 1) {
 }
 
 }  // namespace kernel_case
+
+}  // namespace moba

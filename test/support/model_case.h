@@ -3,6 +3,8 @@
 #include "moba/model.h"
 #include "test/support/packed_batch.h"
 
+namespace moba {
+
 namespace model_case {
 
 inline Config small(const std::string& layers, int num_layers = 2) {
@@ -105,7 +107,7 @@ inline void expect_all_rows(const auto* table) {
 template <class E>
 void expect_filled(Device d) {
     expect_all_rows(find_ops<E>(d)), expect_all_rows(find_workspaces<E>(d));
-    MemoryOps memory = *find_memory(d);
+    DeviceOps memory = *find_device(d);
     static const GraphOps none{};
     if (d == Device::cpu) { memory.graphs = &none; }  // nothing can be recorded there
     expect_all_rows(&memory);
@@ -133,3 +135,5 @@ inline std::vector<std::pair<Config, float>> variety() {
 }
 
 }  // namespace model_case
+
+}  // namespace moba

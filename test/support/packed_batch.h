@@ -10,6 +10,8 @@
 #include "test/support/check.h"
 #include <algorithm>
 
+namespace moba {
+
 // f(E{}) for every element type of the CPU.
 template <class F>
 void for_all_types(F f) {
@@ -72,38 +74,38 @@ inline std::vector<int> draw_below(size_t n, uint64_t stream, int limit) {
 }
 
 // Sequences of these lengths, packed.
-struct Batch {
+struct PackedBatch {
     std::vector<int> cu{0}, table;
     Sequences seqs;
 
-    Batch(const std::vector<int>& lengths, int S, int levels = 1) {
+    PackedBatch(const std::vector<int>& lengths, int S, int levels = 1) {
         for (int n : lengths) { cu.push_back(cu.back() + n); }
         seqs = build_sequences(table, cu, S, levels);
     }
-    Batch(const Batch&) = delete;
-    Batch& operator=(const Batch&) = delete;
+    PackedBatch(const PackedBatch&) = delete;
+    PackedBatch& operator=(const PackedBatch&) = delete;
 };
 
 /* Exactly the bytes an op asked for: NaN before, so that scratch read before it was written shows, guards behind. */
 class Workspace {
   public:
-    explicit Workspace(size_t bytes, int version = 0) : bytes_(bytes), memory_(bytes + guard, (char)0xFF) {
-        std::fill(memory_.begin() + bytes, memory_.end(), (char)0xC5);
+    explicit Workspace(size_t bytes, int version = 0) : bytes_(bytes), device_(bytes + guard, (char)0xFF) {
+        std::fill(device_.begin() + bytes, device_.end(), (char)0xC5);
         ctx.version = version;
-        ctx.workspace = memory_.data();
+        ctx.workspace = device_.data();
         ctx.workspace_bytes = bytes;
     }
     Workspace(const Workspace&) = delete;
     Workspace& operator=(const Workspace&) = delete;
     bool intact() const {
-        return std::all_of(memory_.begin() + bytes_, memory_.end(), [](char c) { return c == (char)0xC5; });
+        return std::all_of(device_.begin() + bytes_, device_.end(), [](char c) { return c == (char)0xC5; });
     }
     Ctx ctx;
 
   private:
     static const size_t guard = 256;
     size_t bytes_;
-    std::vector<char> memory_;
+    std::vector<char> device_;
 };
 
 // ---- gradients ----
@@ -178,3 +180,5 @@ void expect_same_bits_on_threads(F run) {
     GTEST_SKIP() << "built without OpenMP";
 #endif
 }
+
+}  // namespace moba

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 inline bool has(const std::string& text, const std::string& what) {
     return text.find(what) != std::string::npos;
 }
@@ -42,3 +44,5 @@ inline std::string page_fault(const std::string& html) {
     }
     return "";
 }
+
+}  // namespace moba

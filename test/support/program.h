@@ -11,6 +11,8 @@
 #include <string>
 #include <sys/wait.h>
 
+namespace moba {
+
 struct Outcome {
     int status;       // exit status; 128 + signal when killed
     std::string out;  // stdout and stderr
@@ -26,9 +28,7 @@ inline Outcome shell(const std::string& command) {
     r.status = WIFEXITED(s) ? WEXITSTATUS(s) : 128 + WTERMSIG(s);
     return r;
 }
-inline Outcome moba(const std::string& arguments) {
-    return shell(MOBA_PROGRAM " " + arguments);
-}
+inline Outcome moba(const std::string& arguments) { return shell(MOBA_PROGRAM " " + arguments); }
 
 // Only what it says on stderr.
 inline Outcome moba_errors(const std::string& arguments) {
@@ -74,3 +74,5 @@ inline void expect_refused(const std::string& arguments, int status, const std::
 inline const char* tiny_run = "train --hidden-size 32 --num-layers 2 --seq-len 48 --batch-size 4 --num-keys "
                               "8 --num-values 8 --num-noise 8 "
                               "--block-size 16 --top-k 2 --log-every 1000 --eval-every 0 --warmup 5 ";
+
+}  // namespace moba

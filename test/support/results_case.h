@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 struct RunCase {
     std::string task = "needle", variant = "moba";
     int seed = 1;
@@ -161,3 +163,5 @@ inline std::vector<nlohmann::json> comparison_case() {
     }
     return lines;
 }
+
+}  // namespace moba

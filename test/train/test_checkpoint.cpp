@@ -6,6 +6,8 @@
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
+namespace moba {
+
 namespace {
 
 std::string weights_of(const std::string& run) { return read_text(run + "/latest/model.safetensors"); }
@@ -235,3 +237,5 @@ TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
 }
 
 }  // namespace
+
+}  // namespace moba

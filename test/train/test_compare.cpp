@@ -4,6 +4,8 @@
 #include "train/compare/child.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 namespace {
@@ -366,3 +368,5 @@ TEST(Switch, BadOnesGetOneLine) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -5,6 +5,8 @@
 #include <numeric>
 #include <set>
 
+namespace moba {
+
 namespace {
 
 // A .bin of these ids, as llm.c writes it.
@@ -312,3 +314,5 @@ TEST(TextProgram, WrongInput) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,7 +1,9 @@
 /* Flop of a step by hand, peaks of devices, and the line that shows the quotient. */
-#include "train/flops.h"
 #include "test/support/check.h"
-#include "train/display/progress.h"
+#include "train/core/flops.h"
+#include "train/core/progress.h"
+
+namespace moba {
 
 namespace {
 
@@ -62,3 +64,5 @@ TEST(Flops, StepLine) {
 }
 
 }  // namespace
+
+}  // namespace moba

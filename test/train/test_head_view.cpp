@@ -4,6 +4,8 @@
 #include "train/inspect/inspect_page.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 using namespace attention_case;
 
@@ -11,7 +13,7 @@ namespace {
 
 // An AttentionView with its sequences. MoBA's choice is the gate's.
 struct View {
-    Batch batch;
+    PackedBatch batch;
     AttentionView v;
 
     View(const Case& c, const std::vector<float>& q, const std::vector<float>& k)
@@ -197,3 +199,5 @@ TEST(InspectPage, RefusesToBecomeTooLarge) {
 }
 
 }  // namespace
+
+}  // namespace moba

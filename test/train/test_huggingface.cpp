@@ -7,6 +7,8 @@
 #include "train/files/safetensors.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 namespace {
 
 using nlohmann::json;
@@ -126,3 +128,5 @@ TEST(HuggingFace, DamagedShardsAreRefusedInOneLine) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "train/files/safetensors.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 namespace {
@@ -180,3 +182,5 @@ TEST(Inspect, OfText) {
 }
 
 }  // namespace
+
+}  // namespace moba

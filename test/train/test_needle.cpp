@@ -4,6 +4,8 @@
 #include <map>
 #include <set>
 
+namespace moba {
+
 namespace {
 
 const TaskSettings two_tokens{
@@ -143,3 +145,5 @@ TEST(Needle, TokensHaveNames) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,7 +1,9 @@
 /* What a run remembers of its options is the program's own text, whatever CLI11 makes of a value. */
 #include "test/support/program.h"
-#include "train/train_command.h"
+#include "train/run/train_command.h"
 #include <CLI/Error.hpp>
+
+namespace moba {
 
 namespace {
 
@@ -76,3 +78,5 @@ TEST(Options, HelpShowsNoDefaultOfAnEmptyList) {
 }
 
 }  // namespace
+
+}  // namespace moba

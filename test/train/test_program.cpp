@@ -1,10 +1,12 @@
 /* The program itself: every wrong input gets one clear line and the right exit status, and nothing is lost. */
 #include "moba/op_table.h"
+#include "moba/profile.h"
 #include "test/support/check.h"
 #include "test/support/program.h"
-#include "moba/profile.h"
 #include <map>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -344,3 +346,5 @@ TEST(Program, BenchProfile) {
 }
 
 }  // namespace
+
+}  // namespace moba

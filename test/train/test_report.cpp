@@ -4,6 +4,8 @@
 #include "train/compare/charts.h"
 #include "train/compare/report.h"
 
+namespace moba {
+
 namespace {
 
 using nlohmann::json;
@@ -199,3 +201,5 @@ TEST(ComparisonText, SideBySideWhereThereIsRoom) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -2,10 +2,12 @@
    predicts, and what other tokens pass on. */
 #include "moba/core/philox.h"
 #include "test/support/check.h"
+#include "train/core/statistics.h"
 #include "train/eval/router_reach.h"
 #include "train/eval/router_recall.h"
-#include "train/statistics.h"
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -173,3 +175,5 @@ TEST(RouterReach, PackedAndCausal) {
 }
 
 }  // namespace
+
+}  // namespace moba

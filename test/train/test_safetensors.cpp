@@ -3,6 +3,8 @@
 #include "test/support/program.h"
 #include "train/files/safetensors.h"
 
+namespace moba {
+
 namespace {
 
 void write_good(const std::string& path) {
@@ -110,3 +112,5 @@ TEST(Safetensors, FullDiskIsAnError) {
 }
 
 }  // namespace
+
+}  // namespace moba

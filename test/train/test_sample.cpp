@@ -1,7 +1,9 @@
 /* Sampling: what each setting may and may not choose. */
 #include "test/support/check.h"
-#include "train/sample.h"
+#include "train/run/sample.h"
 #include <map>
+
+namespace moba {
 
 namespace {
 
@@ -38,3 +40,5 @@ TEST(Sample, RepetitionPenaltyPushesDown) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* Learning rates worked out by hand, and the stages of a curriculum. */
 #include "test/support/check.h"
-#include "train/schedule.h"
+#include "train/options/schedule.h"
+
+namespace moba {
 
 TEST(Schedule, WarmsUpLinearly) {
     const LrSettings s{.schedule = LrSchedule::constant, .peak = 1, .warmup = 10};
@@ -41,3 +43,5 @@ TEST(Schedule, Curriculum) {
     }
     EXPECT_THROW(parse_lr_schedule("linear"), Error);
 }
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* Intervals against published values. */
 #include "test/support/check.h"
-#include "train/statistics.h"
+#include "train/core/statistics.h"
+
+namespace moba {
 
 TEST(Interval, Wilson) {
     const Interval i = wilson(8, 10);
@@ -39,3 +41,5 @@ TEST(Interval, Median) {
     EXPECT_EQ(median({4, 1, 3, 2}), 3);
     EXPECT_EQ(median({7}), 7);
 }
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "train/compare/findings.h"
 #include "train/compare/summary.h"
 
+namespace moba {
+
 namespace {
 
 using nlohmann::json;
@@ -325,3 +327,5 @@ TEST(Summary, LinesOfAnyShape) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "train/display/page.h"
 #include "train/display/svg.h"
 
+namespace moba {
+
 namespace {
 
 Chart two_points(double y1, double y2) {
@@ -237,3 +239,5 @@ TEST(Svg, DenseMap) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -4,9 +4,11 @@
 #include "train/tasks/task.h"
 #include <algorithm>
 #include <functional>
-#include <nlohmann/json.hpp>
 #include <map>
+#include <nlohmann/json.hpp>
 #include <set>
+
+namespace moba {
 
 namespace {
 
@@ -274,3 +276,5 @@ TEST(Tasks, BadSettingsAreRefused) {
 }
 
 }  // namespace
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "train/data/token_files.h"
 #include "train/data/tokenizer.h"
 
+namespace moba {
+
 namespace {
 
 const char* byte_level =
@@ -107,3 +109,5 @@ TEST(PrepareText, BytesAndShards) {
 }
 
 }  // namespace
+
+}  // namespace moba

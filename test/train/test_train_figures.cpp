@@ -4,6 +4,8 @@
 #include "train/compare/train_figures.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 namespace {
@@ -61,3 +63,5 @@ TEST(TrainFigures, DamagedLogsAreRefused) {
 }
 
 }  // namespace
+
+}  // namespace moba

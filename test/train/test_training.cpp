@@ -1,10 +1,12 @@
 /* Training as a whole: a tiny run learns, far beyond chance, within the memory it announced. */
-#include "moba/model.h"
 #include "moba/core/philox.h"
+#include "moba/model.h"
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include <nlohmann/json.hpp>
 #include <unistd.h>
+
+namespace moba {
 
 static double final_accuracy(const std::string& run) {
     std::ifstream in(run + "/log.jsonl");
@@ -84,3 +86,5 @@ TEST(Training, MemoryIsWhatWasPlannedAndLinear) {
         }
     }
 }
+
+}  // namespace moba

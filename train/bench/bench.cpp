@@ -3,12 +3,14 @@
 #include "moba/model.h"
 #include "train/bench/bench_attention.h"
 #include "train/bench/bench_ops.h"
-#include "train/files/file.h"
-#include "train/flops.h"
-#include "train/device_choice.h"
-#include "train/display/progress.h"
-#include "train/version.h"
+#include "train/core/device_choice.h"
+#include "train/core/file.h"
+#include "train/core/flops.h"
+#include "train/core/progress.h"
+#include "train/core/version.h"
 #include <algorithm>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -20,12 +22,14 @@ static json header(const BenchOptions& o) {
             {"blas", blas_name()},
             {"repeats", o.repeats},
             {"precision", o.precision},
-            {"device", find_memory(parse_device(o.device))->name()}};
+            {"device", find_device(parse_device(o.device))->name()}};
 }
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-static Config bench_config(const BenchOptions& o, const std::string& attention) {
+namespace {
+
+Config bench_config(const BenchOptions& o, const std::string& attention) {
     Config c;
     c.vocab_size = o.vocab;
     c.hidden_size = o.hidden;
@@ -52,7 +56,7 @@ struct StepTimes {
 };
 
 template <class E>
-static StepTimes time_step(const BenchOptions& o, const std::string& attention) {
+StepTimes time_step(const BenchOptions& o, const std::string& attention) {
     const Config c = bench_config(o, attention);
     const int M = o.batch * o.seq_len;
     Model<E> model(c,
@@ -79,7 +83,7 @@ static StepTimes time_step(const BenchOptions& o, const std::string& attention) 
         model.update(step);
         model.step_result();  // waits
     };
-    const auto counts = find_memory(model.ctx().device)->counts;
+    const auto counts = find_device(model.ctx().device)->counts;
     model.set_graph(!o.no_graph);
     run();  // recorded from the second step on
     StepTimes t;
@@ -99,7 +103,7 @@ static StepTimes time_step(const BenchOptions& o, const std::string& attention) 
     return t;
 }
 
-static json print_profile(const char* attention, const StepTimes& t, int steps) {
+json print_profile(const char* attention, const StepTimes& t, int steps) {
     struct Row {
         const char* name;
         double ms;
@@ -131,12 +135,12 @@ static json print_profile(const char* attention, const StepTimes& t, int steps) 
 }
 
 template <class E>
-static void bench_step(const BenchOptions& o, json& result) {
+void bench_step(const BenchOptions& o, json& result) {
     std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
                 o.top_k, o.repeats);
     const double peak = peak_flops<E>(parse_device(o.device));
-    std::printf("%s: peak %.0f GFLOP/s\n", find_memory(parse_device(o.device))->name(), peak / 1e9);
+    std::printf("%s: peak %.0f GFLOP/s\n", find_device(parse_device(o.device))->name(), peak / 1e9);
     std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
     const char* kinds[] = {"moba", "full"};
     StepTimes times[2];
@@ -164,7 +168,7 @@ static void bench_step(const BenchOptions& o, json& result) {
 
 // One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
 template <class E>
-static void bench_decode(const BenchOptions& o, json& result) {
+void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");
     std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len,
@@ -180,7 +184,7 @@ static void bench_decode(const BenchOptions& o, json& result) {
     for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
     model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
     model.forward();
-    std::printf("%s:\n%-12s %10s %12s\n", find_memory(parse_device(o.device))->name(), "", "ms", "tokens/s");
+    std::printf("%s:\n%-12s %10s %12s\n", find_device(parse_device(o.device))->name(), "", "ms", "tokens/s");
     double ms[2];
     int i = 0;
     std::vector<float> logits;
@@ -199,7 +203,7 @@ static void bench_decode(const BenchOptions& o, json& result) {
     result["ratio"] = ms[1] / ms[0];
 }
 
-static void check(const BenchOptions& o) {
+void check(const BenchOptions& o) {
     const bool ops = o.what == "op" || o.what == "attention";
     if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
     if (o.op != "all" && o.what != "op") { throw Error("--op goes with bench op"); }
@@ -213,6 +217,8 @@ static void check(const BenchOptions& o) {
                     " tokens: must be at most 2^30");
     }
 }
+
+}  // namespace
 
 int run_bench(const BenchOptions& o) {
     check(o);
@@ -233,3 +239,5 @@ int run_bench(const BenchOptions& o) {
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;
 }
+
+}  // namespace moba

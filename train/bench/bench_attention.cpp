@@ -2,6 +2,8 @@
 #include "moba/op_table.h"
 #include <algorithm>
 
+namespace moba {
+
 using nlohmann::json;
 
 static const char* kind_name(AttentionKind kind) {
@@ -160,9 +162,8 @@ void bench_attention(const BenchOptions& o, json& result) {
     result["ratio"] = other.ms() / moba.ms();
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void bench_attention<E>(const BenchOptions&, json&);                                            \
-    template std::vector<OpBench> attention_benches<E>(Operands&, const BenchOptions&, AttentionKind);       \
-    template std::vector<OpBench> decode_benches<E>(Operands&, const BenchOptions&);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(bench_attention)
+INSTANTIATE(attention_benches)
+INSTANTIATE(decode_benches)
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #pragma once
 #include "train/bench/bench_rows.h"
 
+namespace moba {
+
 template <class E>
 void bench_attention(const BenchOptions&, nlohmann::json& result);
 
@@ -11,3 +13,5 @@ std::vector<OpBench> attention_benches(Operands&, const BenchOptions&, Attention
 /* Of one token behind --seq-len others, and what fills its cache. */
 template <class E>
 std::vector<OpBench> decode_benches(Operands&, const BenchOptions&);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "train/bench/bench_attention.h"
 #include <algorithm>
 
+namespace moba {
+
 using nlohmann::json;
 using Benches = std::vector<OpBench>;
 
@@ -287,5 +289,6 @@ void bench_ops(const BenchOptions& o, json& result) {
     }
 }
 
-template void bench_ops<float>(const BenchOptions&, json&);
-template void bench_ops<bf16>(const BenchOptions&, json&);
+INSTANTIATE(bench_ops)
+
+}  // namespace moba

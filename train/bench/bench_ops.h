@@ -1,7 +1,11 @@
 /* bench op: every operation at the sizes of one training step. */
 #pragma once
-#include "train/options.h"
+#include "train/options/options.h"
 #include <nlohmann/json_fwd.hpp>
+
+namespace moba {
 
 template <class E>
 void bench_ops(const BenchOptions&, nlohmann::json& result);
+
+}  // namespace moba

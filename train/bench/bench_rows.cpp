@@ -1,8 +1,10 @@
 #include "train/bench/bench_rows.h"
-#include "train/flops.h"
-#include "train/statistics.h"
-#include "train/display/progress.h"
+#include "train/core/flops.h"
+#include "train/core/progress.h"
+#include "train/core/statistics.h"
 #include <algorithm>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -18,7 +20,7 @@ double median_ms(int repeats, const std::function<void()>& run) {
 }
 
 // Of a call that may come back before the device is done.
-static double call_ms(const MemoryOps* memory, const Ctx& ctx, int repeats,
+static double call_ms(const DeviceOps* memory, const Ctx& ctx, int repeats,
                       const std::function<void(const Ctx&)>& run) {
     const auto timed = [&](int calls) {
         memory->synchronize(ctx);
@@ -35,7 +37,7 @@ static double call_ms(const MemoryOps* memory, const Ctx& ctx, int repeats,
     return median(ms);
 }
 
-static double measured_copy(const MemoryOps* memory, const Ctx& ctx) {
+static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
     double gbs = 0;
     for (size_t bytes = 64 << 20; bytes <= 256 << 20; bytes *= 4) {
         char *to = memory->allocate(bytes), *from = memory->allocate(bytes);
@@ -50,8 +52,8 @@ static double measured_copy(const MemoryOps* memory, const Ctx& ctx) {
 
 void Operands::allocate() {
     const std::string needs =
-        arena_.list() + ": " + memory_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
-    const size_t available = memory_->available();
+        arena_.list() + ": " + device_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
+    const size_t available = device_->available();
     if (arena_.bytes() > available) { throw Error(needs + readable_bytes(available) + " are free"); }
     try {
         arena_.allocate();
@@ -61,7 +63,7 @@ void Operands::allocate() {
 template <class E>
 BenchRun start_rows(const BenchOptions& o, json& result) {
     BenchRun r{o, parse_device(o.device), nullptr, 0, 0};
-    r.memory = find_memory(r.device);
+    r.memory = find_device(r.device);
     Ctx ctx;
     ctx.device = r.device;
     r.copy_gbs = measured_copy(r.memory, ctx);
@@ -80,7 +82,9 @@ BenchRun start_rows(const BenchOptions& o, json& result) {
 
 // ---------------------------------------------------------------------------------------------------------------------
 
-static bool wanted(const BenchRun& r, const OpBench& b) {
+namespace {
+
+bool wanted(const BenchRun& r, const OpBench& b) {
     return r.o.op == "all" || b.name.find(r.o.op) != std::string::npos;
 }
 
@@ -90,7 +94,7 @@ struct Version {
 };
 
 // Those that --kernel-version asks for and that fit; all of linear where --op names it.
-static std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx) {
+std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx) {
     const std::string& asked = r.o.kernel_version;
     const bool linear = asked == "0" && r.o.op != "all" && b.name.find("linear") != std::string::npos &&
                         r.device == Device::gpu;
@@ -110,13 +114,13 @@ static std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, C
     return out;
 }
 
-static std::string number(const char* format, double x) {
+std::string number(const char* format, double x) {
     char text[32];
     std::snprintf(text, sizeof text, format, x);
     return text;
 }
 
-static json print_row(const BenchRun& r, const OpBench& b, const Version& v, double best_ms) {
+json print_row(const BenchRun& r, const OpBench& b, const Version& v, double best_ms) {
     const double gbs = b.bytes / v.ms / 1e6, gflops = b.flop / v.ms / 1e6, of_copy = gbs / r.copy_gbs,
                  of_peak = gflops / r.peak_gflops, of_best = best_ms / v.ms;
     const std::string version = v.number == 0 ? "best"
@@ -133,6 +137,8 @@ static json print_row(const BenchRun& r, const OpBench& b, const Version& v, dou
                 best_ms > 0 ? number("%.1f%%", 100 * of_best).c_str() : "-");
     return row;
 }
+
+}  // namespace
 
 Times bench_rows(const BenchRun& r, const std::string& tensors, const MakeBenches& make, json& rows) {
     Operands operands(tensors, r.device, r.memory);
@@ -156,3 +162,5 @@ Times bench_rows(const BenchRun& r, const std::string& tensors, const MakeBenche
 
 template BenchRun start_rows<float>(const BenchOptions&, json&);
 template BenchRun start_rows<bf16>(const BenchOptions&, json&);
+
+}  // namespace moba

@@ -5,12 +5,15 @@
    Columns  of copy: against a copy of 64 or 256 MB on this device, bytes read and written both counted; tensors that fit into a cache
             may go beyond 100%. of peak: flops.h. of best: the time of the last version, which 0 chooses, by this version's */
 #pragma once
-#include "moba/op_table.h"
+#include "moba/core/arena.h"
 #include "moba/core/parallel.h"
 #include "moba/core/philox.h"
-#include "train/options.h"
+#include "moba/op_table.h"
+#include "train/options/options.h"
 #include <functional>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 /* Where there are versions to choose from: numbered kernels on the GPU; on the CPU 1 plain and 2 fast. */
 enum class Versions { none, gpu, both };
@@ -27,8 +30,8 @@ class Operands {
   public:
     Ctx ctx;
 
-    Operands(const std::string& name, Device device, const MemoryOps* memory)
-        : memory_(memory), arena_(name, memory) {
+    Operands(const std::string& name, Device device, const DeviceOps* memory)
+        : device_(memory), arena_(name, memory) {
         ctx.device = device;
     }
     template <class X>
@@ -38,7 +41,7 @@ class Operands {
     template <class X>
     X* copy(const std::vector<X>& values) {
         X* p = zeros<X>(values.size());
-        if (real()) { memory_->to_device(ctx, p, values.data(), values.size() * sizeof(X)); }
+        if (real()) { device_->to_device(ctx, p, values.data(), values.size() * sizeof(X)); }
         return p;
     }
     // Normal numbers, the same on every machine. They come again after a prime number of them, so no two rows are alike.
@@ -53,9 +56,9 @@ class Operands {
             for (size_t i = b; i < e; i++) { some[i] = X((float)rng.normal()); }
         });
         for (size_t i = 0; i < n; i += some.size()) {
-            memory_->to_device(ctx, p + i, some.data(), std::min(some.size(), n - i) * sizeof(X));
+            device_->to_device(ctx, p + i, some.data(), std::min(some.size(), n - i) * sizeof(X));
         }
-        memory_->synchronize(ctx);
+        device_->synchronize(ctx);
         return p;
     }
     void workspace(size_t bytes) {
@@ -66,7 +69,7 @@ class Operands {
     void allocate();
 
   private:
-    const MemoryOps* memory_;
+    const DeviceOps* device_;
     Arena arena_;
     uint64_t stream_ = 0;
 };
@@ -74,7 +77,7 @@ class Operands {
 struct BenchRun {
     BenchOptions o;
     Device device;
-    const MemoryOps* memory;
+    const DeviceOps* memory;
     double copy_gbs, peak_gflops;
 };
 
@@ -90,3 +93,5 @@ using Times = std::vector<std::pair<std::string, double>>;  // operations and th
 Times bench_rows(const BenchRun&, const std::string& tensors, const MakeBenches& make, nlohmann::json& rows);
 
 double median_ms(int repeats, const std::function<void()>& run);  // of a call that waits by itself
+
+}  // namespace moba

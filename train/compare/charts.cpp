@@ -2,6 +2,8 @@
 #include "train/display/numbers.h"
 #include <algorithm>
 
+namespace moba {
+
 namespace {
 
 // Losses that fall to a thousandth would lie on the axis.
@@ -222,3 +224,5 @@ std::vector<Chart> all_charts(const TaskFigures& t) {
     }
     return out;
 }
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include "train/compare/summary.h"
 #include "train/display/svg.h"
 
+namespace moba {
+
 std::vector<Chart>
 loss_charts(const TaskFigures&);  // training and validation, against tokens and against seconds
 std::vector<Chart> position_charts(const TaskFigures&);  // text: loss by position, one for each length
@@ -14,3 +16,5 @@ std::vector<Chart>
 router_charts(const TaskFigures&);                   // recall against its prediction; accuracy against reach
 std::vector<Chart> flop_charts(const TaskFigures&);  // validation loss against the flop spent by then
 std::vector<Chart> all_charts(const TaskFigures&);
+
+}  // namespace moba

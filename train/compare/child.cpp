@@ -1,5 +1,5 @@
 #include "train/compare/child.h"
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -7,6 +7,8 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+namespace moba {
 
 static volatile std::sig_atomic_t stop_asked = 0;
 static volatile pid_t child_now = 0;
@@ -101,3 +103,5 @@ std::string shell_text(const std::vector<std::string>& words) {
     }
     return out;
 }
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 struct ChildResult {
     int status;  // of the exit, or 128 + the signal that ended it
     std::string last_line;
@@ -19,3 +21,5 @@ bool child_stopped();
 
 /* The words as a shell would have to be told them. */
 std::string shell_text(const std::vector<std::string>& words);
+
+}  // namespace moba

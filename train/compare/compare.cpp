@@ -3,16 +3,18 @@
 #include "train/compare/child.h"
 #include "train/compare/compare_lengths.h"
 #include "train/compare/compare_plan.h"
-#include "train/files/file.h"
-#include "train/display/progress.h"
 #include "train/compare/report.h"
 #include "train/compare/train_figures.h"
+#include "train/core/file.h"
+#include "train/core/progress.h"
 #include <algorithm>
 #include <fcntl.h>
 #include <filesystem>
 #include <sstream>
 #include <sys/file.h>
 #include <unistd.h>
+
+namespace moba {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -213,7 +215,7 @@ void Comparison::do_run(const Run& r) {
                    {"top_k", r.plan.config.top_k},
                    {"seq_len", r.options.seq_len},
                    {"parameters", r.plan.parameters},
-                   {"device", find_memory(parse_device(r.options.device))->name()}};
+                   {"device", find_device(parse_device(r.options.device))->name()}};
     for (const LayerKind& k : final_config(r).layers) { result["layers"].push_back(layer_name(k)); }
     try {
         result.update(measure(r));
@@ -331,3 +333,5 @@ int run_compare(const CompareOptions& o) {
     }
     return comparison.run();
 }
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 #include "train/compare/compare_lengths.h"
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -86,3 +88,5 @@ json attention_by_length(const TrainOptions& options, const Config& c, const std
     }
     return rows;
 }
+
+}  // namespace moba

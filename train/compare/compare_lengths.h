@@ -1,8 +1,10 @@
 /* What a model's attention takes alone, and its training in memory, by length at B = 1. */
 #pragma once
 #include "train/compare/child.h"
-#include "train/trainer.h"
+#include "train/run/trainer.h"
 #include <nlohmann/json_fwd.hpp>
+
+namespace moba {
 
 /* Runs `moba bench ...`, which prints into `log`. */
 using RunBench =
@@ -13,3 +15,5 @@ using RunBench =
    `problem` then says why. */
 nlohmann::json attention_by_length(const TrainOptions&, const Config&, const std::vector<int>& lengths,
                                    const std::string& dir, const RunBench& bench, std::string& problem);
+
+}  // namespace moba

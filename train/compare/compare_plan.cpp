@@ -1,9 +1,11 @@
 #include "train/compare/compare_plan.h"
-#include "train/files/file.h"
-#include "train/train_command.h"
+#include "train/core/file.h"
+#include "train/run/train_command.h"
 #include <CLI/Error.hpp>
 #include <algorithm>
 #include <set>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -231,3 +233,5 @@ ComparePlan Reader::read() {
 }  // namespace
 
 ComparePlan read_plan(const CompareOptions& o) { return Reader(o).read(); }
+
+}  // namespace moba

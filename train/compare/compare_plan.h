@@ -14,9 +14,11 @@
    }
    All but "tasks" and "variants" may be left out. Files are named as seen from the current folder. Throws Error on whatever is not so, before anything runs. */
 #pragma once
-#include "train/options.h"
-#include "train/trainer.h"
+#include "train/options/options.h"
+#include "train/run/trainer.h"
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 struct ComparePlan {
     struct Task {
@@ -43,3 +45,5 @@ struct ComparePlan {
 };
 
 ComparePlan read_plan(const CompareOptions&);
+
+}  // namespace moba

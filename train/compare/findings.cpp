@@ -1,8 +1,10 @@
 #include "train/compare/findings.h"
 #include "moba/core/device_ops.h"
+#include "train/core/progress.h"
 #include "train/display/numbers.h"
-#include "train/display/progress.h"
 #include <algorithm>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -322,3 +324,5 @@ std::string learning_rate_note(const VariantFigures& v) {
     }
     return "lr " + printed("%g", v.lr) + " of " + joined(tried, ", ");
 }
+
+}  // namespace moba

@@ -1,7 +1,9 @@
 /* A comparison in words and tables: computed sentences without adjectives, and the tables that page and terminal share. */
 #pragma once
-#include "train/display/heat_map.h"
 #include "train/compare/summary.h"
+#include "train/display/heat_map.h"
+
+namespace moba {
 
 /* Quality with its intervals, then cost beside full attention, one sentence for each variant that has something to compare. */
 std::vector<std::string> findings(const TaskFigures&);
@@ -29,3 +31,5 @@ std::string learning_rate_note(
 
 /* "needle, moba, seed 2", with the learning rate where several were tried. */
 std::string run_name(const TaskFigures&, const VariantFigures&, const nlohmann::json& run);
+
+}  // namespace moba

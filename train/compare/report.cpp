@@ -7,6 +7,8 @@
 #include <cctype>
 #include <set>
 
+namespace moba {
+
 using nlohmann::json;
 
 namespace {
@@ -227,3 +229,5 @@ std::string report_page(const std::vector<json>& lines, const std::string& title
                                    "seeds.")) +
             html_section("Commands", commands(tasks)));
 }
+
+}  // namespace moba

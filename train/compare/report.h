@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 std::string report_page(const std::vector<nlohmann::json>& lines, const std::string& title);
 
 /* The charts of the page as files that stand alone, by path: "needle/accuracy-against-length.svg". */
@@ -14,3 +16,5 @@ std::map<std::string, std::string> chart_files(const std::vector<nlohmann::json>
 /* Tables with the variants side by side, heat maps, sentences, in lines of at most `width` characters as far as one column allows. */
 std::string comparison_text(const std::vector<nlohmann::json>& lines, int width, bool colour);
 void print_comparison(const std::vector<nlohmann::json>& lines);  // fits the terminal, coloured if it is one
+
+}  // namespace moba

@@ -1,9 +1,11 @@
 #include "train/compare/findings.h"
-#include "train/display/progress.h"
 #include "train/compare/report.h"
+#include "train/core/progress.h"
 #include <algorithm>
 #include <cstdio>
 #include <unistd.h>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -113,3 +115,5 @@ std::string comparison_text(const std::vector<json>& lines, int width, bool colo
 void print_comparison(const std::vector<json>& lines) {
     std::printf("%s", comparison_text(lines, terminal_columns(), isatty(STDOUT_FILENO)).c_str());
 }
+
+}  // namespace moba

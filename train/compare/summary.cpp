@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <set>
 
+namespace moba {
+
 using nlohmann::json;
 
 double number_at(const json& j, const char* key) {
@@ -380,3 +382,5 @@ std::vector<CurvePoint> mean_curve(const VariantFigures& v, const char* list, co
     }
     return out;
 }
+
+}  // namespace moba

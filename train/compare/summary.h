@@ -6,12 +6,14 @@
 
    Units: shares 0..1, loss in nats, seconds, ms where the name says so, bytes. */
 #pragma once
-#include "train/statistics.h"
+#include "train/core/statistics.h"
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
+
+namespace moba {
 
 double number_at(const nlohmann::json&, const char* key);     // NaN where there is none
 std::string text_at(const nlohmann::json&, const char* key);  // "" where there is none
@@ -111,3 +113,5 @@ struct CurvePoint {
     double x, mean, low, high;  // low, high: of the seeds
 };
 std::vector<CurvePoint> mean_curve(const VariantFigures&, const char* list, const char* x, const char* y);
+
+}  // namespace moba

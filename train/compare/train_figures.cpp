@@ -1,10 +1,12 @@
 #include "train/compare/train_figures.h"
 #include "moba/core/base.h"
-#include "train/statistics.h"
+#include "train/core/statistics.h"
 #include <algorithm>
 #include <fstream>
 #include <nlohmann/json.hpp>
 #include <vector>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -79,3 +81,5 @@ json train_figures(const std::string& path) {
             {"flop", now.flop},  {"ms_per_step", median(ms)}, {"tokens_per_s", median(speed)},
             {"curve", curve},    {"validation", validation}};
 }
+
+}  // namespace moba

@@ -7,4 +7,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+namespace moba {
+
 nlohmann::json train_figures(const std::string& log);
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #pragma once
 #include "train/tasks/task.h"
 
+namespace moba {
+
 struct Batch {
     std::vector<int> tokens, targets, cu_seqlens{0};
     std::vector<int> sources;  // place in the batch, of task samples only
@@ -28,3 +30,5 @@ struct Batch {
         return n;
     }
 };
+
+}  // namespace moba

@@ -2,6 +2,8 @@
 #include "train/data/tokenizer.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 namespace {
@@ -180,3 +182,5 @@ uint64_t shuffled(uint64_t seed, uint64_t epoch, uint64_t index, uint64_t n) {
     } while (index >= n);
     return index;
 }
+
+}  // namespace moba

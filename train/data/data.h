@@ -2,8 +2,10 @@
    a run goes on exactly where it stopped. */
 #pragma once
 #include "train/data/batch.h"
-#include "train/options.h"
 #include "train/data/token_files.h"
+#include "train/options/options.h"
+
+namespace moba {
 
 class Data {
   public:
@@ -45,3 +47,5 @@ class Windows {
 
 /* Number `index` of a random order of 0..n-1 that `seed` and `epoch` name; nothing is stored. */
 uint64_t shuffled(uint64_t seed, uint64_t epoch, uint64_t index, uint64_t n);
+
+}  // namespace moba

@@ -3,20 +3,24 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
+namespace {
+
 using nlohmann::json;
 namespace fs = std::filesystem;
 
-static const size_t header_bytes = 256 * sizeof(int32_t);
+const size_t header_bytes = 256 * sizeof(int32_t);
 
 struct BinFormat {
     int32_t magic, version;
     int id_bytes;
     Vocabulary vocabulary;
 };
-static const BinFormat bin_formats[] = {{20240520, 1, 2, {50257, 50256, ""}},
-                                        {20240801, 7, 4, {128256, 128000, ""}}};
+const BinFormat bin_formats[] = {{20240520, 1, 2, {50257, 50256, ""}},
+                                 {20240801, 7, 4, {128256, 128000, ""}}};
 
-static Vocabulary read_vocabulary(const std::string& file) {
+Vocabulary read_vocabulary(const std::string& file) {
     const json j = read_json(file);
     const auto number = [&](const char* key, double lo, double hi) {
         if (!j.is_object() || !j.contains(key) || !j[key].is_number_integer() || j[key].get<double>() < lo ||
@@ -38,6 +42,8 @@ static Vocabulary read_vocabulary(const std::string& file) {
     }
     return v;
 }
+
+}  // namespace
 
 void TokenFiles::add(const std::string& path) {
     File f{path, MappedFile(path), nullptr, 0};
@@ -124,3 +130,5 @@ void TokenFiles::read(size_t first, size_t count, int* out) const {
         *out++ = (int)id;
     }
 }
+
+}  // namespace moba

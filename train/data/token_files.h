@@ -10,8 +10,10 @@
    Errors   a file that is missing, empty, truncated, of another format than the first, or with an id beyond the
             vocabulary throws Error: path and place */
 #pragma once
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <vector>
+
+namespace moba {
 
 struct Vocabulary {
     int size = 257;
@@ -44,3 +46,5 @@ class TokenFiles {
     int id_bytes_ = 0;               // 1 text, 2 uint16, 4 uint32
     Vocabulary vocabulary_;
 };
+
+}  // namespace moba

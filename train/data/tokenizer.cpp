@@ -1,7 +1,9 @@
 #include "train/data/tokenizer.h"
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <map>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -124,3 +126,5 @@ void Tokenizer::read(const std::string& path) {
     }
     need(!pieces_.empty(), "no tokens");
 }
+
+}  // namespace moba

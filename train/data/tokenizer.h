@@ -9,6 +9,8 @@
 #include <unordered_map>
 #include <vector>
 
+namespace moba {
+
 class Tokenizer {
   public:
     /* `what`: "bytes", or the path of a tokenizer.json. */
@@ -22,3 +24,5 @@ class Tokenizer {
     bool bytes_;
     std::unordered_map<int, std::string> pieces_;
 };
+
+}  // namespace moba

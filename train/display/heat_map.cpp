@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <unistd.h>
 
+namespace moba {
+
 // The 6x6x6 colour cube of 256-colour terminals: red over yellow to green.
 static int heat_colour(double share) {
     const int red = share < 0.5 ? 5 : (int)std::lround(5 * 2 * (1 - share));
@@ -42,3 +44,5 @@ void print_heat_map(const HeatMap& m) {
         std::printf("%s\n", line.c_str());
     }
 }
+
+}  // namespace moba

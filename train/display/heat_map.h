@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 struct HeatMap {
     std::string corner;  // what rows and columns are: "depth \ T"
     std::vector<std::string> columns, rows;
@@ -16,3 +18,5 @@ int heat_map_width(const HeatMap&);  // characters, colours not counted
 
 /* The lines; coloured on a terminal. */
 void print_heat_map(const HeatMap&);
+
+}  // namespace moba

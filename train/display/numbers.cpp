@@ -2,6 +2,8 @@
 #include <cmath>
 #include <cstdio>
 
+namespace moba {
+
 std::string printed(const char* form, double x) {
     if (std::isnan(x)) { return "-"; }
     char text[400];
@@ -25,3 +27,5 @@ std::string readable_length(double tokens) {
     if (tokens >= 1024 && std::fmod(tokens, 1024) == 0) { return printed("%.0fK", tokens / 1024); }
     return printed("%.4g", tokens);
 }
+
+}  // namespace moba

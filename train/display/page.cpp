@@ -3,6 +3,8 @@
 #include <cmath>
 #include <cstdio>
 
+namespace moba {
+
 std::string html_escape(const std::string& text) {
     std::string out;
     for (char c : text) {
@@ -29,24 +31,26 @@ std::string html_escape(const std::string& text) {
     return out;
 }
 
+namespace {
+
 // Series: after Okabe and Ito, told apart by the colour-blind; darker on white and lighter on black than theirs, so that each has
 // a contrast of 3:1. Levels of heat maps: two hues, blue and orange, each of which still orders itself in grey.
 struct Theme {
     const char* names;   // custom properties
     int level[2][3][3];  // of each hue: red, green, blue of the lowest, the middle and the highest level
 };
-static const Theme light = {
+const Theme light = {
     "--paper:#fff;--card:#f6f8fa;--ink:#1b2430;--soft:#566273;--rule:#d3dae2;--warn:#fff3d6;"
     "--c0:#0072b2;--c1:#c95500;--c2:#00805d;--c3:#a8478a;--c4:#7d6b00;--c5:#505a66;"
     "--on-low:#111;--on-high:#fff;",
     {{{237, 243, 248}, {74, 133, 183}, {8, 43, 94}}, {{250, 241, 230}, {222, 129, 44}, {112, 40, 0}}}};
-static const Theme dark = {
+const Theme dark = {
     "--paper:#12161b;--card:#1a2027;--ink:#e4e9ef;--soft:#a3afbd;--rule:#38424e;--warn:#43360f;"
     "--c0:#56b4e9;--c1:#f0903c;--c2:#2fc49a;--c3:#e38fc4;--c4:#e5d64a;--c5:#b4bdc8;"
     "--on-low:#fff;--on-high:#111;",
     {{{32, 42, 53}, {47, 111, 165}, {206, 231, 255}}, {{48, 39, 30}, {176, 92, 22}, {255, 224, 190}}}};
 
-static std::string properties(const Theme& theme) {
+std::string properties(const Theme& theme) {
     std::string out = theme.names;
     for (int hue = 0; hue < 2; hue++) {
         for (int l = 0; l < heat_levels; l++) {
@@ -65,7 +69,7 @@ static std::string properties(const Theme& theme) {
     return out;
 }
 
-static const char* rules = R"(
+const char* rules = R"(
 *{box-sizing:border-box}
 body{margin:0 auto;max-width:1180px;padding:16px 20px 48px;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;overflow-wrap:anywhere}
@@ -88,7 +92,7 @@ summary{cursor:pointer}
 @media print{body{max-width:none;padding:0;font-size:12px}.wide{overflow:visible}}
 )";
 // What svg.h draws with.
-static const char* drawing_rules = R"(
+const char* drawing_rules = R"(
 svg text{font-size:12px;fill:var(--ink)}
 .grid{stroke:var(--rule);stroke-width:1;fill:none}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:5 4;fill:none}
 svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
@@ -98,13 +102,15 @@ svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
 svg text.on-low{fill:var(--on-low)}svg text.on-high{fill:var(--on-high)}
 )";
 
-static std::string chart_rules() {
+std::string chart_rules() {
     std::string out = drawing_rules;
     for (int c = 0; c < series_colours; c++) {
         out += ".s" + std::to_string(c) + "{color:var(--c" + std::to_string(c) + ")}";
     }
     return out;
 }
+
+}  // namespace
 
 std::string drawing_style() {
     std::string out = ":root{color-scheme:light dark;" + properties(light) +
@@ -165,3 +171,5 @@ std::string html_table(const HtmlTable& table) {
     }
     return out + "</tbody></table></div>\n";
 }
+
+}  // namespace moba

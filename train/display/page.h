@@ -3,6 +3,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 /* Text for between tags and inside quoted attributes. */
 std::string html_escape(const std::string& text);
 
@@ -28,3 +30,5 @@ struct HtmlTable {
     std::vector<std::vector<std::string>> rows;
 };
 std::string html_table(const HtmlTable&);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "train/display/page.h"
 #include <algorithm>
 
+namespace moba {
+
 namespace {
 
 // The drawing, in its own units.
@@ -425,3 +427,5 @@ std::string draw_dense_map(const DenseMap& m) {
     }
     return figure(m.title, m.title + ": " + m.row_label + " by " + m.column_label, end + 38, out, "", m.id);
 }
+
+}  // namespace moba

@@ -6,6 +6,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 constexpr int series_colours = 6,
               heat_levels = 16;  // classes s0 to s5; h0 to h15, and o0 to o15 in another hue
 
@@ -70,3 +72,5 @@ struct DenseMap {
     std::vector<Mark> row_marks = {}, column_marks = {};
 };
 std::string draw_dense_map(const DenseMap&);
+
+}  // namespace moba

@@ -1,10 +1,12 @@
-#include "train/eval/evaluate_impl.h"
-#include "train/files/file.h"
+#include "train/core/device_choice.h"
+#include "train/core/file.h"
+#include "train/core/progress.h"
 #include "train/display/numbers.h"
-#include "train/device_choice.h"
-#include "train/display/progress.h"
+#include "train/eval/evaluate_impl.h"
 #include <algorithm>
 #include <unistd.h>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -66,3 +68,5 @@ int run_eval(const EvalOptions& o) {
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;
 }
+
+}  // namespace moba

@@ -1,6 +1,10 @@
 /* Evaluation. Tasks: how often every answer token is right, by length and depth; on request router recall. Text: loss. Both:
    loss by position. */
 #pragma once
-#include "train/options.h"
+#include "train/options/options.h"
+
+namespace moba {
 
 int run_eval(const EvalOptions&);
+
+}  // namespace moba

@@ -1,9 +1,11 @@
 /* What the evaluations of tasks and of text share. */
 #pragma once
 #include "train/eval/evaluate.h"
-#include "train/scorer.h"
 #include "train/eval/tally.h"
+#include "train/run/scorer.h"
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 template <class E>
 nlohmann::json eval_task(const EvalOptions&, const ModelFolder&, const Config&);
@@ -16,3 +18,5 @@ std::string layer_names(const Config&);
 std::string sparsity_note(const Config&, int T);
 std::vector<int> lengths_of(const EvalOptions&, const Config&);  // ascending
 nlohmann::json head_of_result(const EvalOptions&, const Config&);
+
+}  // namespace moba

@@ -1,11 +1,13 @@
-#include "train/eval/evaluate_impl.h"
+#include "train/core/statistics.h"
 #include "train/display/heat_map.h"
-#include "train/statistics.h"
 #include "train/display/numbers.h"
-#include "train/prompt.h"
+#include "train/eval/evaluate_impl.h"
 #include "train/eval/router_reach.h"
 #include "train/eval/router_recall.h"
+#include "train/run/prompt.h"
 #include <algorithm>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -168,5 +170,6 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     return result;
 }
 
-template json eval_task<float>(const EvalOptions&, const ModelFolder&, const Config&);
-template json eval_task<bf16>(const EvalOptions&, const ModelFolder&, const Config&);
+INSTANTIATE(eval_task)
+
+}  // namespace moba

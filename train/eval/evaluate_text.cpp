@@ -1,8 +1,11 @@
-#include "train/eval/evaluate_impl.h"
-#include "train/display/numbers.h"
 #include "train/data/data.h"
 #include "train/display/numbers.h"
+#include "train/eval/evaluate_impl.h"
 #include <algorithm>
+
+namespace moba {
+
+namespace {
 
 using nlohmann::json;
 
@@ -13,7 +16,7 @@ struct EvalText {
     std::string name;
 };
 
-static EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
+EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
     EvalText out;
     std::vector<std::string> paths = o.data;
     double share = 1;
@@ -35,6 +38,8 @@ static EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
     out.name = paths[0] + (paths.size() > 1 ? " and more" : "") + (share < 1 ? ", its end" : "");
     return out;
 }
+
+}  // namespace
 
 template <class E>
 json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
@@ -96,5 +101,6 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     return result;
 }
 
-template json eval_text<float>(const EvalOptions&, const ModelFolder&, const Config&);
-template json eval_text<bf16>(const EvalOptions&, const ModelFolder&, const Config&);
+INSTANTIATE(eval_text)
+
+}  // namespace moba

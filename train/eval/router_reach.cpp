@@ -1,5 +1,7 @@
 #include "train/eval/router_reach.h"
 
+namespace moba {
+
 namespace {
 
 // f(first, last + 1) for each stretch of tokens that a head lets query t see
@@ -45,3 +47,5 @@ Tally router_reach(const std::vector<AttentionView>& layers, const std::vector<i
     }
     return tally;
 }
+
+}  // namespace moba

@@ -7,6 +7,10 @@
 #include "moba/attention_view.h"
 #include "train/eval/tally.h"
 
+namespace moba {
+
 /* layers: of one pass, first to last. Query t wants the token at sources[t] (-1: nothing). Queries with their answer in their own block count
    too. right = reached, answers = queries. */
 Tally router_reach(const std::vector<AttentionView>& layers, const std::vector<int>& sources);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 static double normal_cdf(double x) { return 0.5 * std::erfc(-x / std::sqrt(2.0)); }
@@ -85,3 +87,5 @@ json RouterRecall::to_json() const {
     }
     return out;
 }
+
+}  // namespace moba

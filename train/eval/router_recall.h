@@ -15,6 +15,8 @@
 #include <map>
 #include <nlohmann/json_fwd.hpp>
 
+namespace moba {
+
 double predicted_recall(double snr, int other_blocks, int top_k);
 
 class RouterRecall {
@@ -34,3 +36,5 @@ class RouterRecall {
     void add_query(Head&, const AttentionView&, int t, int h, int source);
     std::map<std::pair<int, int>, Head> heads_;  // by layer and head
 };
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 #include "train/eval/tally.h"
-#include "train/statistics.h"
+#include "train/core/statistics.h"
 #include <algorithm>
 #include <nlohmann/json.hpp>
 #include <numeric>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -39,3 +41,5 @@ json PositionLoss::to_json() const {
     }
     return out;
 }
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
+namespace moba {
+
 struct Tally {
     long right = 0, answers = 0;
     void add(const Tally& o) { right += o.right, answers += o.answers; }
@@ -23,3 +25,5 @@ class PositionLoss {
     std::vector<double> sum_;
     std::vector<long> count_;
 };
+
+}  // namespace moba

@@ -7,6 +7,8 @@
 #include <set>
 #include <unistd.h>
 
+namespace moba {
+
 namespace fs = std::filesystem;
 using nlohmann::json;
 
@@ -257,10 +259,8 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
     }
 }
 
-#define INSTANTIATE(E)                                                                                       \
-    template void load_weights(const ModelFolder&, Model<E>&);                                               \
-    template void save_checkpoint(const std::string&, int, Model<E>&, const json&, const std::string&,       \
-                                  const json&);                                                              \
-    template json load_checkpoint(const ModelFolder&, Model<E>&);
-INSTANTIATE(float)
-INSTANTIATE(bf16)
+INSTANTIATE(load_weights)
+INSTANTIATE(save_checkpoint)
+INSTANTIATE(load_checkpoint)
+
+}  // namespace moba

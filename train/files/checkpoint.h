@@ -11,6 +11,8 @@
 #include "moba/model.h"
 #include <nlohmann/json_fwd.hpp>
 
+namespace moba {
+
 /* A model folder as read: weights stay in the file until load_weights. */
 struct ModelFolder {
     std::string path;  // of the checkpoint itself
@@ -36,3 +38,5 @@ void load_weights(const ModelFolder&, Model<E>&);
 template <class E>
 nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);
 nlohmann::json read_state(const ModelFolder&);
+
+}  // namespace moba

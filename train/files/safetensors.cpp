@@ -2,6 +2,8 @@
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 static size_t dtype_bytes(const std::string& dtype) {
@@ -153,3 +155,5 @@ void write_safetensors(const std::string& path, const std::vector<TensorSpec>& t
     }
     file.finish();
 }
+
+}  // namespace moba

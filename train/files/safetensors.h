@@ -4,11 +4,13 @@
    Needs    reading: offsets inside the file, in order and without gaps or overlap, sizes that match the shapes
    Error    anything else throws Error with the path and the tensor's name; nothing is read past the end */
 #pragma once
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <functional>
 #include <map>
 #include <string>
 #include <vector>
+
+namespace moba {
 
 struct TensorView {
     std::string dtype;  // F64, F32, F16, BF16, I32, ...
@@ -48,3 +50,5 @@ struct TensorSpec {
 void write_safetensors(const std::string& path, const std::vector<TensorSpec>& tensors,
                        const std::map<std::string, std::string>& metadata,
                        const std::function<void(size_t, std::vector<float>&)>& fill);
+
+}  // namespace moba

@@ -3,6 +3,8 @@
 #include "train/display/numbers.h"
 #include <nlohmann/json.hpp>
 
+namespace moba {
+
 using nlohmann::json;
 
 static double dot(const float* a, const float* b, int D) {
@@ -121,3 +123,5 @@ json to_json(const HeadView& v, int question, int source) {
     }
     return out;
 }
+
+}  // namespace moba

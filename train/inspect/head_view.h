@@ -12,6 +12,8 @@
 #include "moba/attention_view.h"
 #include <nlohmann/json_fwd.hpp>
 
+namespace moba {
+
 struct HeadView {
     struct Query {
         int own, first;                            // blocks: the query's, and the first of its sequence
@@ -42,3 +44,5 @@ bool sees(const HeadView&, int question, int source);
    Five significant digits. top_k and each query's chosen and scores with moba only, window with windows only; answer_chosen (what
    sees() says) only where a test tells it: question and source >= 0. */
 nlohmann::json to_json(const HeadView&, int question, int source);
+
+}  // namespace moba

@@ -1,12 +1,14 @@
 #include "train/inspect/inspect.h"
-#include "train/files/file.h"
-#include "train/inspect/inspect_page.h"
+#include "train/core/device_choice.h"
+#include "train/core/file.h"
 #include "train/display/numbers.h"
-#include "train/device_choice.h"
-#include "train/prompt.h"
-#include "train/scorer.h"
+#include "train/inspect/inspect_page.h"
+#include "train/run/prompt.h"
+#include "train/run/scorer.h"
 #include <nlohmann/json.hpp>
 #include <numeric>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -109,3 +111,5 @@ int inspect(const InspectOptions& o) {
 int run_inspect(const InspectOptions& o) {
     return with_precision(o.precision, [&](auto e) { return inspect<decltype(e)>(o); });
 }
+
+}  // namespace moba

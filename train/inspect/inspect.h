@@ -6,6 +6,10 @@
              "answer": "v3", "probability", "right",       of a test: the answer's first token, and what the model makes of it
              "views": [...]}                               one for each layer and head: train/inspect/head_view.h */
 #pragma once
-#include "train/options.h"
+#include "train/options/options.h"
+
+namespace moba {
 
 int run_inspect(const InspectOptions&);
+
+}  // namespace moba

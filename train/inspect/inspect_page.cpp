@@ -1,9 +1,11 @@
 #include "train/inspect/inspect_page.h"
-#include "train/inspect/inspect_script.h"
 #include "train/display/numbers.h"
 #include "train/display/page.h"
 #include "train/display/svg.h"
+#include "train/inspect/inspect_script.h"
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -246,3 +248,5 @@ std::string InspectPage::html() const {
                      "const about = " + script + ";\nconst views = [" + data_ + "];\n" + inspect_script,
                      style);
 }
+
+}  // namespace moba

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 /* What was asked, and what the model made of it. */
 struct Inspection {
     std::string model;
@@ -46,3 +48,5 @@ class InspectPage {
     size_t bytes_ = 0;
     bool chooses_ = false, windows_ = false;  // what there is to explain
 };
+
+}  // namespace moba

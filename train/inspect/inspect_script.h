@@ -1,6 +1,8 @@
 /* What moves on the page of `moba inspect`: the numbers of the cell under the pointer. Reads `about` and `views`, which stand before it. */
 #pragma once
 
+namespace moba {
+
 constexpr const char* inspect_script = R"js(
 const readout = document.getElementById('readout');
 const percent = w => w === null ? 'NaN' : (w / 100).toFixed(2) + '%';
@@ -86,3 +88,5 @@ for (const svg of document.querySelectorAll('svg[id^=v]')) {
 const asked = about.queries.indexOf(about.question);
 show(0, Math.max(asked, 0), asked < 0 ? 0 : Math.floor(about.source / views[0].size));
 )js";
+
+}  // namespace moba

@@ -6,6 +6,8 @@
 #include "train/tasks/task.h"
 #include <algorithm>
 
+namespace moba {
+
 namespace {
 
 class Copying : public Task {
@@ -46,3 +48,5 @@ std::unique_ptr<Task> make_copying(TaskSettings s, const std::string& where) {
     s.pairs = checked("pairs", s.pairs, 16, 1, 1 << 16, where);
     return std::make_unique<Copying>(s);
 }
+
+}  // namespace moba

@@ -5,6 +5,8 @@
    The answer is the token that followed the first one. */
 #include "train/tasks/task.h"
 
+namespace moba {
+
 namespace {
 
 class Induction : public Task {
@@ -33,3 +35,5 @@ std::unique_ptr<Task> make_induction(TaskSettings s, const std::string& where) {
     s.pairs = checked("pairs", s.pairs, 1, 1, 1, where);
     return std::make_unique<Induction>(s);
 }
+
+}  // namespace moba

@@ -9,6 +9,8 @@
 #include "train/tasks/task.h"
 #include <algorithm>
 
+namespace moba {
+
 namespace {
 
 class Mqar : public Task {
@@ -61,3 +63,5 @@ std::unique_ptr<Task> make_mqar(TaskSettings s, const std::string& where) {
     s.pairs = checked("pairs", s.pairs, 16, 1, std::min(s.num_keys, s.num_values), where);
     return std::make_unique<Mqar>(s);
 }
+
+}  // namespace moba

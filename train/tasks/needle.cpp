@@ -6,6 +6,8 @@
    A test has one question: one target, the other pairs are decoys. */
 #include "train/tasks/task.h"
 
+namespace moba {
+
 namespace {
 
 class Needle : public Task {
@@ -105,3 +107,5 @@ std::unique_ptr<Task> make_needle(TaskSettings s, const std::string& where) {
     s.value_tokens = checked("value-tokens", s.value_tokens, 1, 1, 64, where);
     return std::make_unique<Needle>(s);
 }
+
+}  // namespace moba

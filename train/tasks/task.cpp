@@ -2,6 +2,8 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+namespace moba {
+
 using nlohmann::json;
 
 static const struct {
@@ -133,3 +135,5 @@ void add_answer(Sample& s, const std::vector<int>& sources) {
         add_tokens(s, {s.targets.back()});
     }
 }
+
+}  // namespace moba

@@ -4,12 +4,14 @@
    Tokens are made of four alphabets that do not overlap, in this order: keys k0.., values v0.., noise n0.., and the
    task's own marks. */
 #pragma once
-#include "moba/ops/loss.h"
 #include "moba/core/philox.h"
+#include "moba/ops/loss.h"
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
+
+namespace moba {
 
 struct Sample {
     std::vector<int> tokens;   // T of them
@@ -86,3 +88,5 @@ std::vector<int> draw_distinct(Rng&, int n, int count);
 /* Adds tokens to a sample: as they are, or those of the places named, each wanted after the one before it. */
 void add_tokens(Sample&, const std::vector<int>& tokens);
 void add_answer(Sample&, const std::vector<int>& sources);
+
+}  // namespace moba

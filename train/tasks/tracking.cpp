@@ -9,6 +9,8 @@
 #include "train/tasks/task.h"
 #include <algorithm>
 
+namespace moba {
+
 namespace {
 
 class Tracking : public Task {
@@ -99,3 +101,5 @@ std::unique_ptr<Task> make_tracking(TaskSettings s, const std::string& where) {
     s.questions = checked("questions", s.questions, 1, 1, 1 << 16, where);
     return std::make_unique<Tracking>(s);
 }
+
+}  // namespace moba

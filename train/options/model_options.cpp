@@ -1,7 +1,9 @@
 // The model that options describe, and how its attention is swapped.
 #include "moba/op_table.h"
-#include "train/options.h"
+#include "train/options/options.h"
 #include <algorithm>
+
+namespace moba {
 
 Config make_config(const TrainOptions& o, int vocab_size) {
     Config c = o.model.config;
@@ -81,8 +83,10 @@ void swap_attention(Config& c, const std::string& attention, int block_size, int
 }
 
 Device parse_device(const std::string& name) {
-    if (name == "gpu" && !find_memory(Device::gpu)) {
+    if (name == "gpu" && !find_device(Device::gpu)) {
         throw Error("--device gpu: " + gpu_problem() + "; use --device cpu");
     }
-    return name != "cpu" && find_memory(Device::gpu) ? Device::gpu : Device::cpu;
+    return name != "cpu" && find_device(Device::gpu) ? Device::gpu : Device::cpu;
 }
+
+}  // namespace moba

@@ -1,8 +1,10 @@
-#include "train/statistics.h"
+#include "train/core/statistics.h"
 #include <algorithm>
 #include <cmath>
 #include <iterator>
 #include <numeric>
+
+namespace moba {
 
 Interval wilson(long right, long total) {
     const double z = 1.959964, n = (double)total, p = (double)right / n;
@@ -31,3 +33,5 @@ Interval student(const std::vector<double>& v) {
     const double half = (freedom <= std::size(t) ? t[freedom - 1] : 1.96) * std::sqrt(squares / (n - 1) / n);
     return {m - half, m + half};
 }
+
+}  // namespace moba

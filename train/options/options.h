@@ -2,7 +2,7 @@
    the settings a checkpoint remembers, and --resume's check all walk it. */
 #pragma once
 #include "moba/config.h"
-#include "train/schedule.h"
+#include "train/options/schedule.h"
 #include "train/tasks/task.h"
 #include <algorithm>
 #include <nlohmann/json_fwd.hpp>
@@ -12,6 +12,8 @@
 namespace CLI {
 class App;
 }
+
+namespace moba {
 
 struct ModelOptions {
     std::string attention = "moba", layers, gate = "topk";
@@ -138,3 +140,5 @@ bool is_switched(const Config&, const Switch&);  // also where there is nothing 
 /* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
 void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
 Device parse_device(const std::string&);
+
+}  // namespace moba

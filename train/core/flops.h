@@ -8,6 +8,8 @@
 #pragma once
 #include "moba/config.h"
 
+namespace moba {
+
 double step_flop(const Config&, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted);
 
 /* Dense products of bf16, or fp32 without tensor cores, as the maker publishes it; 0 for a device that is not in the list. */
@@ -18,3 +20,5 @@ double measured_peak(Device);
 /* Published where it is known, else measured. */
 template <class E>
 double peak_flops(Device);
+
+}  // namespace moba

@@ -1,7 +1,10 @@
-#include "train/flops.h"
+#include "train/core/flops.h"
+#include "moba/core/arena.h"
 #include "moba/op_table.h"
-#include "train/display/progress.h"
+#include "train/core/progress.h"
 #include <algorithm>
+
+namespace moba {
 
 double step_flop(const Config& c, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted) {
     const double embedding = (double)c.vocab_size * c.hidden_size, tokens = cu_seqlens.back(),
@@ -46,7 +49,7 @@ double published_peak(const std::string& device_name, bool low) {
 template <class E>
 double measured_peak(Device device) {
     const Ops<E>& op = *find_ops<E>(device);
-    const MemoryOps* memory = find_memory(device);
+    const DeviceOps* memory = find_device(device);
     Ctx ctx;
     ctx.device = device;
     double best = 0;
@@ -81,11 +84,11 @@ double measured_peak(Device device) {
 
 template <class E>
 double peak_flops(Device device) {
-    const double published = published_peak(find_memory(device)->name(), std::is_same_v<E, bf16>);
+    const double published = published_peak(find_device(device)->name(), std::is_same_v<E, bf16>);
     return published > 0 ? published : measured_peak<E>(device);
 }
 
-template double measured_peak<float>(Device);
-template double measured_peak<bf16>(Device);
-template double peak_flops<float>(Device);
-template double peak_flops<bf16>(Device);
+INSTANTIATE(measured_peak)
+INSTANTIATE(peak_flops)
+
+}  // namespace moba

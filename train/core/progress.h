@@ -2,6 +2,8 @@
 #pragma once
 #include <string>
 
+namespace moba {
+
 struct StepReport {
     int step, total;
     double loss, accuracy, grad_norm, lr, ms, mfu;
@@ -41,3 +43,5 @@ class StatusLine {
 std::string readable_seconds(double seconds);  // "2m05s"
 double now_ms();
 int terminal_columns();  // 80 where it is not told
+
+}  // namespace moba

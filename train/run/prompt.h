@@ -1,8 +1,10 @@
 /* What a model is asked, and how its tokens are written: what `moba sample` and `moba inspect` share. */
 #pragma once
+#include "train/data/tokenizer.h"
 #include "train/files/checkpoint.h"
 #include "train/tasks/task.h"
-#include "train/data/tokenizer.h"
+
+namespace moba {
 
 /* The task a model was trained on, or `name` with its default numbers where it was trained on none. Throws Error when the two
    contradict each other, or the vocabulary is too small. */
@@ -41,3 +43,5 @@ struct Prompt {
 
 /* Throws Error: no prompt, an unknown token, a test that does not fit. */
 Prompt make_prompt(const PromptSource&, const ModelFolder&, const Speech&);
+
+}  // namespace moba

@@ -1,11 +1,13 @@
-#include "train/sample.h"
-#include "train/device_choice.h"
-#include "train/display/progress.h"
-#include "train/prompt.h"
+#include "train/run/sample.h"
+#include "train/core/device_choice.h"
+#include "train/core/progress.h"
 #include "train/files/safetensors.h"
+#include "train/run/prompt.h"
 #include <algorithm>
 #include <numeric>
 #include <set>
+
+namespace moba {
 
 int choose_token(std::vector<float> logits, const std::vector<int>& tokens, const Sampling& s, Rng& rng) {
     if (s.repetition_penalty != 1) {
@@ -138,3 +140,5 @@ int sample(const SampleOptions& o) {
 int run_sample(const SampleOptions& o) {
     return with_precision(o.precision, [&](auto e) { return sample<decltype(e)>(o); });
 }
+
+}  // namespace moba

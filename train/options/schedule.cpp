@@ -1,6 +1,8 @@
-#include "train/schedule.h"
+#include "train/options/schedule.h"
 #include <algorithm>
 #include <sstream>
+
+namespace moba {
 
 LrSchedule parse_lr_schedule(const std::string& text) {
     if (text == "cosine") { return LrSchedule::cosine; }
@@ -42,3 +44,5 @@ std::vector<Stage> parse_curriculum(const std::string& text) {
     }
     return out;
 }
+
+}  // namespace moba

@@ -1,6 +1,8 @@
-#include "train/prompt.h"
+#include "train/run/prompt.h"
 #include <nlohmann/json.hpp>
 #include <sstream>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -124,3 +126,5 @@ Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const Sp
     }
     return p;
 }
+
+}  // namespace moba

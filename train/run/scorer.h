@@ -4,6 +4,8 @@
 #include "train/data/batch.h"
 #include "train/files/checkpoint.h"
 
+namespace moba {
+
 template <class E>
 class Scorer {
   public:
@@ -29,3 +31,5 @@ class Scorer {
   private:
     Model<E> model_;
 };
+
+}  // namespace moba

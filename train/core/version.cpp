@@ -1,4 +1,6 @@
-#include "train/version.h"
+#include "train/core/version.h"
+
+namespace moba {
 
 #ifndef MOBA_COMMIT
 #define MOBA_COMMIT "unknown"
@@ -7,3 +9,5 @@
 
 const char* program_version() { return MOBA_VERSION; }
 const char* program_commit() { return MOBA_COMMIT; }
+
+}  // namespace moba

@@ -1,10 +1,12 @@
-#include "train/options.h"
+#include "train/options/options.h"
 #include "train/tasks/task.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
 #include <tuple>
+
+namespace moba {
 
 using CLI::IsMember;
 using CLI::Range;
@@ -394,3 +396,5 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
     add(app, "--json", o.json, "FILE", "every query's choice, scores and weights");
     add_device(app, o.device, o.precision);
 }
+
+}  // namespace moba

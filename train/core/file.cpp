@@ -1,10 +1,12 @@
-#include "train/files/file.h"
+#include "train/core/file.h"
 #include <cerrno>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+namespace moba {
 
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
@@ -107,3 +109,5 @@ nlohmann::json read_json(const std::string& path) {
     if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
     return parse_json(file.data.get(), file.bytes, path);
 }
+
+}  // namespace moba

@@ -3,7 +3,11 @@
 #pragma once
 #include "moba/core/base.h"
 
+namespace moba {
+
 template <class F>
 auto with_precision(const std::string& name, F f) {
     return name == "bf16" ? f(bf16()) : f(float());
 }
+
+}  // namespace moba

@@ -1,9 +1,11 @@
-#include "train/display/progress.h"
+#include "train/core/progress.h"
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <sys/ioctl.h>
 #include <unistd.h>
+
+namespace moba {
 
 double now_ms() {
     using namespace std::chrono;
@@ -106,3 +108,5 @@ void StatusLine::line(const std::string& text) {
     std::fflush(stdout);
     shown_ = false;
 }
+
+}  // namespace moba

@@ -4,6 +4,8 @@
 #include <string>
 #include <vector>
 
+namespace moba {
+
 enum class LrSchedule { cosine, wsd, constant };
 
 struct LrSettings {
@@ -26,3 +28,5 @@ struct Stage {
 
 /* "32:8:128:400,64:4:64:200". Throws Error. Empty text: no stages. */
 std::vector<Stage> parse_curriculum(const std::string&);
+
+}  // namespace moba

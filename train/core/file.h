@@ -5,6 +5,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 
+namespace moba {
+
 /* A whole file, mapped read-only. Throws Error: missing, a folder, no permission, empty. */
 struct MappedFile {
     explicit MappedFile(const std::string& path);
@@ -36,3 +38,5 @@ void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where);
+
+}  // namespace moba

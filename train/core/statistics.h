@@ -2,6 +2,8 @@
 #pragma once
 #include <vector>
 
+namespace moba {
+
 struct Interval {
     double low, high;
 };
@@ -15,3 +17,5 @@ double median(std::vector<double>);       // of an even number the upper one; no
 /* Student's t: mean -+ t(n-1) * deviation / sqrt(n), the deviation with n-1. NaN for fewer than two values: one run does not tell
    how another would do. */
 Interval student(const std::vector<double>& runs);
+
+}  // namespace moba

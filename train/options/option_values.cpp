@@ -1,10 +1,12 @@
 // Options as values: what a run remembers, what --config holds, and words for a command line again.
-#include "train/files/file.h"
-#include "train/options.h"
+#include "train/core/file.h"
+#include "train/options/options.h"
 #include <CLI/App.hpp>
 #include <algorithm>
 #include <charconv>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -92,3 +94,5 @@ std::vector<std::string> options_given(const CLI::App& app) {
     }
     return out;
 }
+
+}  // namespace moba

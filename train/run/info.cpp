@@ -1,8 +1,10 @@
-#include "train/info.h"
+#include "train/run/info.h"
+#include "train/core/file.h"
 #include "train/files/checkpoint.h"
-#include "train/files/file.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -45,3 +47,5 @@ int run_info(const InfoOptions& o) {
     if (!folder.origin.empty()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;
 }
+
+}  // namespace moba

@@ -1,18 +1,20 @@
-#include "train/trainer.h"
+#include "train/run/trainer.h"
 #include "moba/core/matmul.h"
 #include "moba/core/parallel.h"
-#include "train/files/checkpoint.h"
+#include "train/core/device_choice.h"
+#include "train/core/file.h"
+#include "train/core/flops.h"
+#include "train/core/progress.h"
+#include "train/core/version.h"
 #include "train/data/data.h"
-#include "train/files/file.h"
-#include "train/flops.h"
-#include "train/device_choice.h"
-#include "train/display/progress.h"
-#include "train/version.h"
+#include "train/files/checkpoint.h"
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
 #include <nlohmann/json.hpp>
+
+namespace moba {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
@@ -242,7 +244,7 @@ double Trainer<E>::tokens_left() const {
 template <class E>
 void Trainer<E>::print_settings() const {
     const Device device = parse_device(o_.device);
-    std::printf("moba %s (%s) on %s", program_version(), program_commit(), find_memory(device)->name());
+    std::printf("moba %s (%s) on %s", program_version(), program_commit(), find_device(device)->name());
     if (device == Device::cpu) {
         std::printf(", matrix products: %s, %d threads",
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
@@ -257,7 +259,7 @@ void Trainer<E>::print_settings() const {
         std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
     }
     std::printf(" in all %s", readable_bytes(model_->bytes()).c_str());
-    const MemoryOps* memory = find_memory(device);
+    const DeviceOps* memory = find_device(device);
     if (const size_t taken = memory->taken()) {
         std::printf("; context, libraries and others hold %s, %s stay free", readable_bytes(taken).c_str(),
                     readable_bytes(memory->reserve()).c_str());
@@ -449,7 +451,7 @@ void Trainer<E>::step() {
                  {"mfu", mfu},
                  {"seq_len", s.T},
                  {"tokens", tokens}};
-    if (find_memory(model_->ctx().device)->graphs) { line["graph"] = replayed; }
+    if (find_device(model_->ctx().device)->graphs) { line["graph"] = replayed; }
     log(line);
     const bool last = state_.stage + 1 == stages_.size();
     const bool learnt = o_.stage_accuracy > 0 && state_.accuracy >= o_.stage_accuracy;
@@ -523,3 +525,5 @@ TrainPlan plan_training(const TrainOptions& o) {
 int run_train(const TrainOptions& o, const json& options) {
     return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, options).run(); });
 }
+
+}  // namespace moba

@@ -1,9 +1,11 @@
-#include "train/train_command.h"
+#include "train/run/train_command.h"
 #include "train/files/checkpoint.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+
+namespace moba {
 
 using nlohmann::json;
 
@@ -70,3 +72,5 @@ TrainCommand parse_train(const std::vector<std::string>& words) {
     Line resumed(resume_words(merged.options, merged.app));
     return {resumed.options, option_values(resumed.app)};
 }
+
+}  // namespace moba

@@ -1,8 +1,10 @@
 /* Sampling: a model goes on with a prompt, token by token. */
 #pragma once
 #include "moba/core/philox.h"
-#include "train/options.h"
+#include "train/options/options.h"
 #include <vector>
+
+namespace moba {
 
 struct Sampling {
     double temperature = 0;  // 0: the likeliest token
@@ -16,3 +18,5 @@ struct Sampling {
 int choose_token(std::vector<float> logits, const std::vector<int>& tokens, const Sampling&, Rng&);
 
 int run_sample(const SampleOptions&);
+
+}  // namespace moba

@@ -1,6 +1,8 @@
 /* The training loop: draws batches, steps the model, validates, saves, resumes. */
 #pragma once
-#include "train/options.h"
+#include "train/options/options.h"
+
+namespace moba {
 
 /* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C.
    option_values: every option by name, for the settings shown and saved. */
@@ -12,3 +14,5 @@ struct TrainPlan {
     size_t parameters, memory_bytes;
 };
 TrainPlan plan_training(const TrainOptions&);
+
+}  // namespace moba

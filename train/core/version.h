@@ -1,5 +1,9 @@
 /* Which program this is: "0.1.0" and the commit it was built from. */
 #pragma once
 
+namespace moba {
+
 const char* program_version();
 const char* program_commit();
+
+}  // namespace moba
