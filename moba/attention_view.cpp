@@ -32,7 +32,8 @@ AttentionView view_attention(const Model<E>& model, int layer) {
     const auto& s = model.layer(layer);
     const AttentionShape& a = v.shape;
     const size_t M = v.seqs.num_tokens, row = (size_t)a.G * a.D;
-    const std::vector<E> q = read(model.ctx(), s.q, M * a.H * a.D), k = read(model.ctx(), s.k, M * row);
+    const std::vector<E> q = read(model.ctx(), s.q, M * a.H * a.D),
+                         k = read(model.ctx(), model.keys(layer), M * row);
     v.q.assign(q.begin(), q.end());
     v.k.assign(k.begin(), k.end());
     for (int g = 0; g < a.G; g++) {

@@ -1,64 +1,44 @@
-/* The model: a Llama whose layers attend in full, by MoBA or in a window. One forward pass and one backward pass for
-   every device and element type, written against the ops table.
+/* The model: a Llama whose layers attend in full, by MoBA or in a window. There is one forward pass and one backward
+   pass for every device and element type, written against the table of operations (op_table.h).
 
-   Source   Touvron et al. 2023, arXiv:2302.13971; layer kinds: Lu et al. 2025, arXiv:2502.13189, 3.2
-   Products q, k and v of a token come out of one product, gate and up of another: their weights lie one after the other
+   Source   Touvron et al. 2023, arXiv:2302.13971; layer kinds: Lu et al. 2025, arXiv:2502.13189, section 3.2
    Math     x = dropout(embed[token])
             each layer:  x += dropout(o · attention(rope(q · n), rope(conv(k · n)), v · n)),   n = norm(x)
                          x += dropout(down · swiglu(gate · n, up · n)),                        n = norm(x)
             logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
-   Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token; read_logits
-            after either
-   Use      Model<float> model(config, sizes);        // plans: lists() tells every byte, nothing is allocated yet
+   Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token; after
+            either, read_logits()
+   Use      Model<float> model(config, sizes);   // plans: lists() tells every byte, nothing is allocated yet
             model.allocate(); model.init_weights(seed);
-            step:  zero_gradients(); for each micro-batch: set_batch(...), forward(true), loss(true), backward(); update(...) */
+            a step:  zero_gradients(); for each micro-batch: set_batch(...), training_passes(); then update(...)
+   Files    params.* the weights, model_memory.cpp the plan, model_pass.cpp the passes, model.cpp the rest */
 #pragma once
-#include "moba/config.h"
 #include "moba/core/arena.h"
 #include "moba/core/recording.h"
+#include "moba/params.h"
 #include "moba/profile.h"
 
 namespace moba {
 
 struct ModelSizes {
-    int max_tokens = 0;    // M: of a micro-batch, all sequences
-    int max_seqs = 0;      // sequences in a micro-batch
-    int max_position = 0;  // longest sequence
+    int max_tokens = 0;    // M: most tokens of a micro-batch, all sequences together
+    int max_seqs = 0;      // most sequences of a micro-batch
+    int max_position = 0;  // length of the longest sequence
     bool training = false;
-    bool recompute = false;  // a layer keeps its input and routing; backward() computes the rest again
+    // Each layer stores only its input and its block choice; backward() computes the rest of it again.
+    bool recompute = false;
     float dropout = 0;
-    int attention_version = 0;  // 0 fast, 1 naive
-    int cache_tokens = 0;       // kept for decode(): the longest a sequence may become
-};
-
-// Where a weight starts. uniform: between -1/sqrt(inputs) and 1/sqrt(inputs).
-enum class Init { embedding, uniform, ones };
-
-struct ParamInfo {
-    std::string name;
-    std::vector<int> shape;
-    Init init;
-    bool decay;           // weight decay applies
-    bool embedding;       // takes the embedding's learning rate factor
-    size_t begin, count;  // elements, within the one allocation
-};
-
-/* Pointers to all weights, or to their gradients, or moments. */
-template <class X>
-struct LayerParams {
-    X *norm1 = nullptr, *q = nullptr, *k = nullptr, *v = nullptr, *o = nullptr, *k_conv = nullptr,
-      *norm2 = nullptr, *gate = nullptr, *up = nullptr, *down = nullptr;
-};
-template <class X>
-struct Params {
-    X *embed = nullptr, *norm = nullptr, *head = nullptr;  // head == embed when tied
-    std::vector<LayerParams<X>> layers;
+    int attention_version = 0;  // 0 the fastest, 1 the plain definition
+    int cache_tokens = 0;       // capacity of the cache for decode(); 0 = no cache
 };
 
 struct OptimizerSettings {
     double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0, clip = 1;
     double embedding_lr_factor = 1;
 };
+
+/* training: with dropout, and the loss leaves gradients. inference: neither. */
+enum class Pass { inference, training };
 
 template <class E>
 class Model {
@@ -67,118 +47,131 @@ class Model {
 
     Model(Config config, ModelSizes sizes, Device device = Device::cpu);
 
+    // ---- memory
     struct List {
         std::string name;
         size_t bytes;
     };
-    std::vector<List> lists() const;  // memory by list, before or after allocate()
+    std::vector<List> lists() const;  // what the model takes, by kind; known before allocate()
     size_t bytes() const;
-    void allocate();  // throws Error, with the lists and what would fit, where the device has no room
+    void allocate();  // throws Error where the device has too little memory, and says what would fit
 
+    // ---- settings
     void init_weights(uint64_t seed);
     void set_optimizer(const OptimizerSettings&);
-    void set_graph(bool);        // whether training_passes() and decode() may be recorded; first: they may
-    void set_profile(Profile*);  // every operation from now on is timed into it; nullptr: none
+    void set_graph(bool);        // whether training_passes() and decode() may be recorded; default: yes
+    void set_profile(Profile*);  // times every operation from now on; nullptr: stop
 
-    /* tokens and targets: cu_seqlens.back() of them, host memory. */
+    // ---- passes
+    /* tokens and targets: host memory, cu_seqlens.back() of each. targets may be nullptr. */
     void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
                    const StepState&);
-    void forward(bool with_dropout = false);
-    void loss(
-        bool
-            with_gradient);  // after forward(); leaves token losses and, if asked, the gradient of the hidden state
-    void backward();         // after loss(true)
-    /* forward(true), loss(true), backward(): recorded, and replayed for a batch of the same shape. Says whether it was. */
+    void forward(Pass = Pass::inference);
+    /* After forward(). Leaves the loss of each token; in training also the gradient of the hidden state. */
+    void loss(Pass = Pass::inference);
+    void backward();  // after loss(Pass::training)
+    /* forward, loss and backward of training: recorded, and replayed for a batch of the same shape. Returns whether it
+       was replayed. */
     bool training_passes();
-    void decode(int token);  // one more token behind those of forward() and decode()
-    void decode_attention(
-        AttentionKind);  // of decode(), full or moba, in all layers but windows; first: the layers' own
+    void decode(int token);  // one more token, after those of forward() and decode()
+    /* The attention of decode(), full or moba, in all layers but windows. Default: each layer's own kind. */
+    void set_decode_attention(AttentionKind);
+
+    // ---- the optimizer step
     void zero_gradients();
     void update(const StepState&);
-    void
-    update();  // with set_batch()'s state: clips and steps AdamW; a norm that is not finite changes nothing
+    void update();  // with set_batch()'s state: clips, then AdamW; a norm that is not finite changes nothing
     double gradient_norm();  // of the last update(), before clipping
 
     struct StepResult {
         double loss, correct;  // sums over the counted targets of all micro-batches since zero_gradients()
         double norm;           // of the last update()
     };
-    StepResult step_result();  // the one time in a step that the host waits
+    StepResult step_result();  // the only time in a step that the host waits
 
-    /* What recorded launches depend on: lengths of the sequences, number of counted targets. */
-    std::vector<int> batch_shape() const;
+    // ---- results
+    /* One for each token of the batch, 0 for tokens without a target. */
+    void read_losses(std::vector<A>& losses, std::vector<int>& correct);
+    /* (count, V), for the tokens from `first` on. */
+    void read_logits(int first, int count, std::vector<A>& logits);
 
-    void read_losses(std::vector<A>& losses,
-                     std::vector<int>& correct);  // one for each token of the batch, 0 where no target counts
-    void read_logits(int first, int count,
-                     std::vector<A>& logits);  // (count, V) for tokens first..; after forward()
-
-    /* For GraphOps: zero_gradients, forward, loss, backward and update() can be recorded together, and run again behind a
-       set_batch() of sequences as long and of as many targets. Run them once before, so that all kernels are loaded. */
     const Ctx& ctx() const { return ctx_; }
-
     const Config& config() const { return config_; }
     const std::vector<ParamInfo>& params() const { return params_; }
     size_t num_parameters() const;
     /* One tensor between host and device: weights, gradients or moments. */
     enum class Kind { weight, gradient, moment1, moment2 };
     void read_param(Kind, const ParamInfo&, std::vector<A>&) const;
-    void write_param(Kind, const ParamInfo&, const std::vector<A>&);
-    void weights_changed();  // after write_param(weight): refreshes the copy that narrow kernels read
+    void write_param(Kind, const ParamInfo&,
+                     const std::vector<A>&);  // a weight: the copy that kernels read, too
 
     /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. "" if none. */
     std::string first_not_finite() const;
     bool guards_intact(std::string* broken) const;
 
-    // For tests and pictures: what a layer computed in the last forward pass. Without training all tensors are the last
-    // layer's; with recompute all but x and routing, until backward() fills them with the layers before.
+    /* What a layer computed in the last forward pass, for tests and pictures. Without training all tensors are the last
+       layer's. With recompute all but x and routing are, until backward() fills them with those of earlier layers. */
     struct LayerState {
-        E *x, *norm1, *q, *k_raw, *k, *v, *attn, *mid, *norm2, *gate_up, *act;  // gate_up (M, 2F)
-        A *rstd1, *rstd2, *lse;
+        E* x;        // (M, C) input
+        E* norm1;    // (M, C)
+        A* rstd1;    // (M)
+        E* q;        // (M, H, D) rotated where the layer has RoPE
+        E* k_raw;    // (M, G, D) keys before the convolution; without one, the keys
+        E* k;        // (M, G, D) keys after the convolution; == k_raw where no layer has one
+        E* v;        // (M, G, D)
+        E* attn;     // (M, H, D)
+        A* lse;      // (H, M)
+        E* mid;      // (M, C) after attention
+        E* norm2;    // (M, C)
+        A* rstd2;    // (M)
+        E* gate_up;  // (M, 2F); backward() replaces it by its gradient
+        E* act;      // (M, F)
         Routing routing;
     };
     const LayerState& layer(int l) const { return state_[l]; }
+    const E* keys(int l) const { return config_.has_key_conv(l) ? state_[l].k : state_[l].k_raw; }
     const Sequences& sequences() const { return host_seqs_; }
 
   private:
-    void plan_or_point();  // walked twice: memory.h
-    template <class X>
-    void point(Params<X>& p, X* base) const;
+    // ---- model_memory.cpp. Each plan_ function is run twice: arena.h
+    void plan();
+    void plan_weights();
+    void plan_activations();
+    void plan_layer(int l, E* x);
+    void plan_routing(int l);
+    void plan_cache();
+    void plan_gradients();
+    void plan_tables();
+    E* activation(const std::string& name, size_t width);  // (M, width)
+    A* statistic(const std::string& name, size_t width);   // (M, width)
     size_t workspace_needed() const;
-    std::string no_room(size_t available) const;
+    std::string shortage(size_t available) const;
+    std::vector<const Arena*> arenas() const;
+
+    // ---- model_pass.cpp
     Ctx attention_ctx() const;
-    void attention_forward(int l, bool again);
-    E* convolve_keys(int l);
-    void cache(int l, const E* k);
     void layers_forward();
-    int decode_longest() const;
-    CacheShape cache_shape() const {
-        return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size,
-                config_.num_blocks};
-    }
-    void attention_backward(int l);
+    void project_qkv(int l);
+    void choose_blocks(int l);
+    void attend(int l);
+    void convolve_keys(int l);
+    void cache_keys_and_values(int l);
     void mlp_forward(int l);
     void mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm);
     void mlp_backward(int l);
-    void compute_again(int l);
+    void attention_backward(int l);
+    void recompute_layer(int l);
     E* branch_gradient(int layer, DropoutSite);
-    QkvShape qkv_shape(int l) const {
-        const bool rope = config_.layers[l].position == Position::rope;
-        return {seqs_.num_tokens,
-                config_.num_heads,
-                config_.num_kv_heads,
-                config_.head_dim,
-                rope,
-                rope && !config_.has_key_conv(l)};
-    }
-    SwigluShape swiglu_shape() const {
-        const int F = config_.intermediate_size;
-        return {seqs_.num_tokens, F, 2 * (size_t)F};
-    }
+    std::vector<int> batch_shape() const;
+    int decode_longest() const;
+
+    int width_q() const { return config_.num_heads * config_.head_dim; }      // H*D
+    int width_kv() const { return config_.num_kv_heads * config_.head_dim; }  // G*D
+    CacheShape cache_shape() const;
+    QkvShape qkv_shape(int l) const;
+    SwigluShape swiglu_shape() const;
     LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
-    NormShape norm_shape() const {
-        return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps};
-    }
+    NormShape norm_shape() const;
     DropoutShape dropout(int layer, DropoutSite) const;
 
     Config config_;
@@ -192,43 +185,76 @@ class Model {
     OptimizerSettings optimizer_;
     std::vector<ParamRange> host_ranges_;
 
-    Arena weights_, gradients_, moments_, activations_, backward_, kept_, tables_, workspace_;
-    A *w_ = nullptr, *g_ = nullptr, *m_ = nullptr, *v_ = nullptr;
-    E* w_low_ = nullptr;
+    Arena weights_, gradients_, moments_, activations_, backward_, kv_cache_, tables_, workspace_;
+
+    // Weights. All of a kind in one allocation of param_elements_.
+    A* w_ = nullptr;          // master weights
+    E* w_compute_ = nullptr;  // rounded, as the kernels read them; nullptr where E is A
+    A* g_ = nullptr;          // gradients
+    A* m_ = nullptr;          // first moments
+    A* v_ = nullptr;          // second moments
     Params<E> weight_;
     Params<A> gradient_;
+
+    // Activations
     std::vector<LayerState> state_;
-    struct Cache {  // of a layer: keys before and after convolution, values, means of blocks
-        E *k_raw, *k, *v;
-        A* means;
+    E* final_x_;          // (M, C) output of the last layer
+    E* final_norm_;       // (M, C)
+    A* final_rstd_;       // (M)
+    E* residual_branch_;  // (M, C) what a layer adds to x; in loss() the hidden states of counted tokens
+    E* qkv_;              // (M, H+2G, D) of one product: of the current layer, or its gradient
+    A* logits_;           // (chunk_tokens_, V)
+    A* losses_;           // (M), counted tokens first
+
+    // Gradients of activations, of the current layer; in training only
+    E* dx_;         // (M, C) of the residual stream
+    E* dbranch_;    // (M, C) of a branch, after its dropout; == dx_ without dropout
+    E* dnorm_;      // (M, C)
+    E* dattn_;      // (M, H, D)
+    E* dq_;         // (M, H, D)
+    E* dk_;         // (M, G, D)
+    E* dk_raw_;     // (M, G, D) before the convolution; == dk_ without one
+    E* dv_;         // (M, G, D)
+    E* dact_;       // (M, F)
+    E* dlogits_;    // (chunk_tokens_, V); == logits_ where E is A
+    double* sums_;  // (2) loss, correct targets
+    A* norm_;       // (1) after sums_, so that one copy reads all three
+
+    // Tables
+    int* tokens_;         // (M)
+    int* counted_rows_;   // (M) indices of the tokens with a target
+    int* targets_;        // (M) of these
+    int* correct_;        // (M) of these: 1 where the largest logit is the target's
+    int* seq_table_;      // (seq_capacity_) what build_sequences made
+    A* rope_table_;       // rope.h
+    StepState* step_;     // (1)
+    ParamRange* ranges_;  // (params)
+
+    // The cache of decode()
+    struct Cache {
+        E* k_raw;  // (cache_tokens, G, D) before the convolution; nullptr without one
+        E* k;      // (cache_tokens, G, D)
+        E* v;      // (cache_tokens, G, D)
+        A* means;  // decode.h
     };
     std::vector<Cache> cache_;
     std::vector<LayerKind> decode_layers_;
-    Recording training_passes_, decode_pass_;
     int cached_ = 0;         // tokens in the cache
-    bool decoding_ = false;  // the pass under way is decode()'s
-    E *final_x_, *final_norm_, *branch_;
-    E* qkv_;  // (M, H+2G, D) of one product: of this layer's forward pass, or the gradient
-    A *final_rstd_, *logits_, *losses_;
-    E *dlogits_, *dx_, *dbranch_, *dnorm_, *dattn_, *dq_, *dk_, *dk_raw_, *dv_, *dact_;
-    double* sums_;  // of losses and right tokens
-    A* norm_;       // after them, so that one copy reads all
-    int *tokens_, *counted_rows_, *targets_, *correct_, *seq_table_;
-    A* rope_table_;
-    StepState* step_;
-    ParamRange* ranges_;
-    int chunk_tokens_;
-    float dropout_ = 0;  // of the pass under way
-    size_t seq_capacity_, workspace_bytes_;
+    bool decoding_ = false;  // the current pass is decode()'s
 
-    struct Probe {  // a tensor that first_not_finite() looks into
+    int chunk_tokens_;   // tokens whose logits exist at a time
+    float dropout_ = 0;  // of the current pass
+    size_t seq_capacity_, workspace_bytes_;
+    Recording training_passes_, decode_pass_;
+
+    struct Probe {  // a tensor that first_not_finite() checks
         std::string name;
         const void* data;
         size_t count;
         bool wide;  // acc_t<E>, not E
     };
     std::vector<Probe> probes_;
-    std::vector<int> host_seq_table_, counted_;  // counted_: tokens of the batch that have a target
+    std::vector<int> host_seq_table_, counted_;  // counted_: the tokens of the batch that have a target
     Sequences host_seqs_{}, seqs_{};
 };
 

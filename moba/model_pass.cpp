@@ -17,6 +17,34 @@ DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
 }
 
 template <class E>
+CacheShape Model<E>::cache_shape() const {
+    return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size,
+            config_.num_blocks};
+}
+
+template <class E>
+QkvShape Model<E>::qkv_shape(int l) const {
+    const bool rope = config_.layers[l].position == Position::rope;
+    return {.M = seqs_.num_tokens,
+            .H = config_.num_heads,
+            .G = config_.num_kv_heads,
+            .D = config_.head_dim,
+            .rotate_q = rope,
+            .rotate_k = rope && !config_.has_key_conv(l)};
+}
+
+template <class E>
+SwigluShape Model<E>::swiglu_shape() const {
+    const int F = config_.intermediate_size;
+    return {seqs_.num_tokens, F, 2 * (size_t)F};
+}
+
+template <class E>
+NormShape Model<E>::norm_shape() const {
+    return {seqs_.num_tokens, config_.hidden_size, (float)config_.rms_norm_eps};
+}
+
+template <class E>
 void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
                          const StepState& step) {
     const int M = cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
@@ -44,61 +72,66 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     device_->to_device(ctx_, step_, &step, sizeof step);
 }
 
-// Behind the layer's first norm. again: for backward(), by the choice that was made before.
+// The layer's queries, keys and values, after norm1.
 template <class E>
-void Model<E>::attention_forward(int l, bool again) {
+void Model<E>::project_qkv(int l) {
     const Config& c = config_;
     LayerState& s = state_[l];
-    const LayerParams<E>& w = weight_.layers[l];
-    const int C = c.hidden_size, q = c.num_heads * c.head_dim, kv = c.num_kv_heads * c.head_dim;
-    op_->linear_forward(ctx_, qkv_, s.norm1, w.q, linear(C, q + 2 * kv));
+    op_->linear_forward(ctx_, qkv_, s.norm1, weight_.layers[l].q,
+                        linear(c.hidden_size, width_q() + 2 * width_kv()));
     op_->qkv_split(ctx_, s.q, s.k_raw, s.v, qkv_, seqs_.position, rope_table_, qkv_shape(l));
-    E* k = s.k_raw;
-    if (c.has_key_conv(l)) {  // keys are rotated after the convolution
-        k = convolve_keys(l);
-        if (c.layers[l].position == Position::rope) {
-            op_->rope_forward(ctx_, k, k, seqs_.position, rope_table_,
-                              {seqs_.num_tokens, c.num_kv_heads, c.head_dim});
-        }
+    if (c.has_key_conv(l)) { convolve_keys(l); }
+    if (!cache_.empty()) { cache_keys_and_values(l); }
+}
+
+/* s.k from s.k_raw. When decoding, the one new key needs the keys before it, which are in the cache. Keys are rotated
+   after the convolution. */
+template <class E>
+void Model<E>::convolve_keys(int l) {
+    const LayerState& s = state_[l];
+    const int M = seqs_.num_tokens;
+    if (!cache_.empty()) { op_->cache_rows(ctx_, cache_[l].k_raw, s.k_raw, seqs_.position, M, width_kv()); }
+    op_->key_conv_forward(ctx_, s.k, decoding_ ? cache_[l].k_raw : s.k_raw, weight_.layers[l].k_conv,
+                          seqs_.position, {M, width_kv(), config_.key_conv, decoding_});
+    if (config_.layers[l].position == Position::rope) {
+        op_->rope_forward(ctx_, s.k, s.k, seqs_.position, rope_table_,
+                          {M, config_.num_kv_heads, config_.head_dim});
     }
-    if (!cache_.empty()) { cache(l, k); }
-    if (decoding_) {  // launched for as many tokens as the recording may serve
-        AttentionShape shape = c.attention_shape(l);
+}
+
+template <class E>
+void Model<E>::cache_keys_and_values(int l) {
+    const int M = seqs_.num_tokens;
+    op_->cache_rows(ctx_, cache_[l].k, keys(l), seqs_.position, M, width_kv());
+    op_->cache_rows(ctx_, cache_[l].v, state_[l].v, seqs_.position, M, width_kv());
+    op_->cache_means(ctx_, cache_[l].means, cache_[l].k, seqs_.position, M, cache_shape());
+}
+
+template <class E>
+void Model<E>::choose_blocks(int l) {
+    const AttentionShape shape = config_.attention_shape(l);
+    if (shape.kind != AttentionKind::moba) { return; }
+    op_->gate_forward(attention_ctx(), state_[l].routing, state_[l].q, keys(l), seqs_, shape.gate);
+    op_->gate_lists(ctx_, state_[l].routing, seqs_, shape.gate);
+}
+
+// Attention, its output product, and the norm after it.
+template <class E>
+void Model<E>::attend(int l) {
+    const Config& c = config_;
+    LayerState& s = state_[l];
+    AttentionShape shape = c.attention_shape(l);
+    if (decoding_) {
         shape.kind = decode_layers_[l].attention;
         op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, seqs_.position,
                               decode_longest(), cache_shape(), shape);
     } else {
-        const AttentionShape shape = c.attention_shape(l);
-        if (shape.kind == AttentionKind::moba && !again) {
-            op_->gate_forward(attention_ctx(), s.routing, s.q, k, seqs_, shape.gate);
-            op_->gate_lists(ctx_, s.routing, seqs_, shape.gate);
-        }
-        op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, k, s.v, s.routing, seqs_, shape);
+        op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, keys(l), s.v, s.routing, seqs_, shape);
     }
-    op_->linear_forward(ctx_, branch_, s.attn, w.o, linear(q, C));
-    op_->residual_norm_forward(ctx_, s.mid, s.norm2, s.rstd2, s.x, branch_, w.norm2, step_,
+    const LayerParams<E>& w = weight_.layers[l];
+    op_->linear_forward(ctx_, residual_branch_, s.attn, w.o, linear(width_q(), c.hidden_size));
+    op_->residual_norm_forward(ctx_, s.mid, s.norm2, s.rstd2, s.x, residual_branch_, w.norm2, step_,
                                dropout(l, DropoutSite::attention), norm_shape());
-}
-
-// The convolved keys of this pass. decode() has one new key, and finds those before it in the cache.
-template <class E>
-E* Model<E>::convolve_keys(int l) {
-    const LayerState& s = state_[l];
-    const int kv = config_.num_kv_heads * config_.head_dim, taps = config_.key_conv;
-    if (!cache_.empty()) {
-        op_->cache_rows(ctx_, cache_[l].k_raw, s.k_raw, seqs_.position, seqs_.num_tokens, kv);
-    }
-    op_->key_conv_forward(ctx_, s.k, decoding_ ? cache_[l].k_raw : s.k_raw, weight_.layers[l].k_conv,
-                          seqs_.position, {seqs_.num_tokens, kv, taps, decoding_});
-    return s.k;
-}
-
-template <class E>
-void Model<E>::cache(int l, const E* k) {
-    const int kv = config_.num_kv_heads * config_.head_dim, M = seqs_.num_tokens;
-    op_->cache_rows(ctx_, cache_[l].k, k, seqs_.position, M, kv);
-    op_->cache_rows(ctx_, cache_[l].v, state_[l].v, seqs_.position, M, kv);
-    op_->cache_means(ctx_, cache_[l].means, cache_[l].k, seqs_.position, M, cache_shape());
 }
 
 template <class E>
@@ -110,19 +143,19 @@ void Model<E>::mlp_forward(int l) {
     op_->swiglu_forward(ctx_, s.act, s.gate_up, s.gate_up + F, swiglu_shape());
 }
 
-// What the layer leaves, and its norm: the next layer's first or the final one.
+// The layer's output x = mid + dropout(down · act), and the norm of it: the next layer's norm1, or the final norm.
 template <class E>
 void Model<E>::mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     const LayerState& s = state_[l];
-    op_->linear_forward(ctx_, branch_, s.act, weight_.layers[l].down, linear(F, C));
-    op_->residual_norm_forward(ctx_, x, norm, rstd, s.mid, branch_, w_norm, step_,
+    op_->linear_forward(ctx_, residual_branch_, s.act, weight_.layers[l].down, linear(F, C));
+    op_->residual_norm_forward(ctx_, x, norm, rstd, s.mid, residual_branch_, w_norm, step_,
                                dropout(l, DropoutSite::mlp), norm_shape());
 }
 
 template <class E>
-void Model<E>::forward(bool with_dropout) {
-    dropout_ = with_dropout ? sizes_.dropout : 0;
+void Model<E>::forward(Pass pass) {
+    dropout_ = pass == Pass::training ? sizes_.dropout : 0;
     cached_ = 0;
     decoding_ = false;
     layers_forward();
@@ -132,8 +165,8 @@ void Model<E>::forward(bool with_dropout) {
 template <class E>
 bool Model<E>::training_passes() {
     training_passes_.run(ctx_, batch_shape(), [this] {
-        forward(true);
-        loss(true);
+        forward(Pass::training);
+        loss(Pass::training);
         backward();
     });
     return training_passes_.replayed();
@@ -165,7 +198,7 @@ void Model<E>::decode(int token) {
 }
 
 template <class E>
-void Model<E>::decode_attention(AttentionKind kind) {
+void Model<E>::set_decode_attention(AttentionKind kind) {
     for (LayerKind& k : decode_layers_) {
         if (k.attention != AttentionKind::window) { k.attention = kind; }
     }
@@ -186,23 +219,26 @@ void Model<E>::layers_forward() {
         } else {
             mlp_out(l - 1, s.x, s.norm1, s.rstd1, w_norm);
         }
-        attention_forward(l, false);
+        project_qkv(l);
+        if (!decoding_) { choose_blocks(l); }
+        attend(l);
         mlp_forward(l);
     }
     mlp_out(c.num_layers - 1, final_x_, final_norm_, final_rstd_, weight_.norm);
 }
 
-// Only tokens with a target have logits, and never all at once: a chunk of them, its loss, and at once its share of the
-// gradient. branch_ and dx_ are free between the passes: they hold the rows of these tokens.
+/* Logits are computed only for tokens with a target, and for one chunk of them at a time: its logits, its loss, its share
+   of the gradient. residual_branch_ and dx_ are not in use between the passes, so they hold the rows of these tokens. */
 template <class E>
-void Model<E>::loss(bool with_gradient) {
+void Model<E>::loss(Pass pass) {
+    const bool with_gradient = pass == Pass::training;
     REQUIRE(!with_gradient || sizes_.training, "a model planned for training");
     const int M = seqs_.num_tokens, R = (int)counted_.size(), C = config_.hidden_size, V = config_.vocab_size;
     const RowsShape rows_shape{R, M, C};
     const bool all = R == M;
-    const E* hidden = all ? final_norm_ : branch_;
+    const E* hidden = all ? final_norm_ : residual_branch_;
     E* dhidden = all ? dnorm_ : dx_;
-    if (!all) { op_->gather_rows(ctx_, branch_, final_norm_, counted_rows_, rows_shape); }
+    if (!all) { op_->gather_rows(ctx_, residual_branch_, final_norm_, counted_rows_, rows_shape); }
     for (int m = 0; m < R; m += chunk_tokens_) {
         const int rows = std::min(chunk_tokens_, R - m);
         const E* x = hidden + (size_t)m * C;
@@ -219,7 +255,7 @@ void Model<E>::loss(bool with_gradient) {
     if (with_gradient && !all) { op_->scatter_rows(ctx_, dnorm_, dx_, counted_rows_, rows_shape); }
 }
 
-// The gradient of what a layer added to the residual stream: the stream's own, behind the dropout.
+// The gradient of a residual branch: the gradient of the residual stream, with the branch's dropout applied.
 template <class E>
 E* Model<E>::branch_gradient(int layer, DropoutSite site) {
     const DropoutShape d = dropout(layer, site);
@@ -250,14 +286,12 @@ void Model<E>::attention_backward(int l) {
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
     const LayerParams<A>& dw = gradient_.layers[l];
-    const int M = seqs_.num_tokens, C = c.hidden_size, q = c.num_heads * c.head_dim,
-              kv = c.num_kv_heads * c.head_dim;
+    const int M = seqs_.num_tokens, C = c.hidden_size, HD = width_q(), GD = width_kv();
     const E* dbranch = branch_gradient(l, DropoutSite::attention);
-    op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(q, C));
-    op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(q, C), false);
-    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q,
-                            c.has_key_conv(l) ? s.k : s.k_raw, s.v, s.lse, s.routing, seqs_,
-                            c.attention_shape(l));
+    op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(HD, C));
+    op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C), false);
+    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, keys(l), s.v, s.lse,
+                            s.routing, seqs_, c.attention_shape(l));
     E* dk = dk_;
     if (c.has_key_conv(l)) {
         if (c.layers[l].position == Position::rope) {
@@ -265,20 +299,22 @@ void Model<E>::attention_backward(int l) {
         }
         dk = dk_raw_;
         op_->key_conv_backward(ctx_, dk, dw.k_conv, dk_, s.k_raw, w.k_conv, seqs_.position,
-                               {M, kv, c.key_conv});
+                               {M, GD, c.key_conv});
     }
     op_->qkv_join(ctx_, qkv_, dq_, dk, dv_, seqs_.position, rope_table_, qkv_shape(l));
-    op_->linear_backward_weight(ctx_, dw.q, qkv_, s.norm1, linear(C, q + 2 * kv));
-    op_->linear_backward_input(ctx_, dnorm_, qkv_, w.q, linear(C, q + 2 * kv), false);
+    op_->linear_backward_weight(ctx_, dw.q, qkv_, s.norm1, linear(C, HD + 2 * GD));
+    op_->linear_backward_input(ctx_, dnorm_, qkv_, w.q, linear(C, HD + 2 * GD), false);
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 
-// The tensors that the layers share become this layer's again: all but its input, its routing and what it left.
+// Computes a layer's activations again into the tensors that all layers share. Its input, block choice and output were
+// stored.
 template <class E>
-void Model<E>::compute_again(int l) {
+void Model<E>::recompute_layer(int l) {
     const LayerState& s = state_[l];
     op_->norm_forward(ctx_, s.norm1, s.rstd1, s.x, weight_.layers[l].norm1, norm_shape());
-    attention_forward(l, true);
+    project_qkv(l);
+    attend(l);
     mlp_forward(l);
 }
 
@@ -289,7 +325,9 @@ void Model<E>::backward() {
     device_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
     op_->norm_backward(ctx_, dx_, gradient_.norm, dnorm_, final_x_, weight_.norm, final_rstd_, norm_shape());
     for (int l = c.num_layers - 1; l >= 0; l--) {
-        if (sizes_.recompute && l + 1 < c.num_layers) { compute_again(l); }  // the last one's are still there
+        if (sizes_.recompute && l + 1 < c.num_layers) {
+            recompute_layer(l);
+        }  // the last layer's are still there
         mlp_backward(l);
         attention_backward(l);
     }
@@ -312,7 +350,7 @@ void Model<E>::update(const StepState& step) {
 template <class E>
 void Model<E>::update() {
     op_->grad_norm(ctx_, norm_, g_, param_elements_);
-    op_->adamw(ctx_, w_, w_low_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
+    op_->adamw(ctx_, w_, w_compute_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
                {param_elements_, optimizer_.beta1, optimizer_.beta2, optimizer_.eps, optimizer_.clip});
 }
 

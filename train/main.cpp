@@ -58,10 +58,7 @@ int run(std::vector<std::string> words) {
         std::printf("%s", usage);
         return 0;
     }
-    if (name == "train") {
-        const TrainCommand line = parse_train(words);
-        return run_train(line.options, line.values);
-    }
+    if (name == "train") { return run_train(parse_train(words)); }
     if (name == "compare") {
         return command<CompareOptions>("moba compare", "train variants of a model and compare them", words,
                                        add_compare_options, run_compare);

@@ -26,8 +26,10 @@ namespace moba {
     _(MatrixLayoutCreate)                                                                                    \
     _(MatrixLayoutDestroy)                                                                                   \
     _(MatmulDescCreate)                                                                                      \
-    _(MatmulDescSetAttribute) _(MatmulDescDestroy) _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute) \
-        _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
+    _(MatmulDescSetAttribute)                                                                                \
+    _(MatmulDescDestroy)                                                                                     \
+    _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute) _(MatmulPreferenceDestroy)                     \
+        _(MatmulAlgoGetHeuristic) _(Matmul)
 
 namespace {
 

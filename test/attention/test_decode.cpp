@@ -117,7 +117,7 @@ TEST(Decode, OtherAttentionForNewTokens) {
         D model(config, {.max_tokens = 59, .max_seqs = 1, .max_position = 60, .cache_tokens = 60});
         model.allocate();
         model.init_weights(7);
-        if (switched) { model.decode_attention(AttentionKind::full); }
+        if (switched) { model.set_decode_attention(AttentionKind::full); }
         model.set_batch(d.tokens.data(), nullptr, {0, 59}, {});
         model.forward();
         model.decode(d.tokens[59]);

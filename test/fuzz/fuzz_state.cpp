@@ -11,6 +11,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     return refuses_or_reads([] {
         ModelFolder folder;
         folder.path = fuzz_folder();
-        option_words(read_state(folder)["options"]);
+        option_words(read_state(folder).options);
     });
 }

@@ -23,8 +23,8 @@ void set_batch(Model<E>& model, const Data& d, int step) {
 template <class E>
 void launch_step(Model<E>& model) {
     model.zero_gradients();
-    model.forward(true);
-    model.loss(true);
+    model.forward(Pass::training);
+    model.loss(Pass::training);
     model.backward();
     model.update();
 }
@@ -173,7 +173,7 @@ void expect_recorded_decoding() {
     std::vector<acc_t<E>> got, want;
     for (int t = prompt; t < T; t++) {
         if (t == 1034) {
-            for (Model<E>* m : {&launched, &recorded}) { m->decode_attention(AttentionKind::full); }
+            for (Model<E>* m : {&launched, &recorded}) { m->set_decode_attention(AttentionKind::full); }
         }
         launched.decode(d.tokens[t]);
         launched.read_logits(0, 1, want);

@@ -245,7 +245,7 @@ static void run_model(const std::string& path, Device device) {
             model.read_logits(0, B * T, values);
             report(path, "logits" + on, relative_error(values, f.floats("logits")), 1e-5);
         }
-        model.loss(true);
+        model.loss(Pass::training);
         model.backward();
         if (step == 1) {
             double worst = 0;

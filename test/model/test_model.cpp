@@ -174,7 +174,7 @@ TEST(Model, RecomputeKeepsTheChoice) {
     gate_lists_cpu(work.ctx, r, model.sequences(), other);
     const std::vector<int> recent = chosen();
     EXPECT_NE(recent, scored);
-    model.loss(true);
+    model.loss(Pass::training);
     model.backward();
     EXPECT_EQ(chosen(), recent);
 }

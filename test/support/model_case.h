@@ -57,8 +57,8 @@ double pass(Model<E>& model, const Data& d, bool backward, uint32_t micro_batch 
     StepState s = state;
     s.micro_batch = micro_batch, s.loss_scale = d.scale;
     model.set_batch(d.tokens.data(), d.targets.data(), d.cu, s);
-    model.forward(true);
-    model.loss(backward);
+    model.forward(Pass::training);
+    model.loss(backward ? Pass::training : Pass::inference);
     if (backward) { model.backward(); }
     std::vector<acc_t<E>> losses;
     std::vector<int> correct;

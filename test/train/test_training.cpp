@@ -62,8 +62,8 @@ static void grow(int T, const std::string& layers, double* growth, double* plan)
     for (uint32_t step = 1; step <= 2; step++) {
         model.zero_gradients();
         model.set_batch(tokens.data(), targets.data(), {0, T}, {1, step, 0, 1.0 / T, 1e-3});
-        model.forward(true);
-        model.loss(true);
+        model.forward(Pass::training);
+        model.loss(Pass::training);
         model.backward();
         model.update({1, step, 0, 1.0 / T, 1e-3});
     }

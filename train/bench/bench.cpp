@@ -190,7 +190,7 @@ void bench_decode(const BenchOptions& o, json& result) {
     std::vector<float> logits;
     for (const AttentionKind kind : {AttentionKind::moba, AttentionKind::full}) {
         const char* name = kind == AttentionKind::moba ? "moba" : "full";
-        model.decode_attention(kind);
+        model.set_decode_attention(kind);
         ms[i] = median_ms(o.repeats, [&] {
             model.decode(tokens[0]);
             model.read_logits(0, 1, logits);

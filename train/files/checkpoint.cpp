@@ -147,35 +147,35 @@ void load_weights(const ModelFolder& folder, Model<E>& model) {
     for (const ParamInfo& p : model.params()) {
         load_tensor(weights.with(p.name), p.name, model, p, Model<E>::Kind::weight);
     }
-    model.weights_changed();
 }
 
-json read_state(const ModelFolder& folder) {
+RunState read_state(const ModelFolder& folder) {
     const std::string file = folder.path + "/state.json";
-    json j = read_json(file);
-    const auto whole = [&](const char* key) {
-        return j.contains(key) && j[key].is_number_unsigned() && j[key].get<double>() <= 1e15;
+    const json j = read_json(file);
+    const auto usable = [&](const RunState& s) {
+        const json again =
+            s;  // negative numbers, fractions and numbers too large for their field come back different
+        for (const auto& [key, value] : again.items()) {
+            if (j[key] != value) { return false; }
+        }
+        return s.step >= 0 && s.step <= 1 << 30 && s.stage >= 0 && s.stage_steps >= 0 && s.samples <= 1e15 &&
+               s.tokens <= 1e15 && s.options.is_object();
     };
-    const auto count = [&](const char* key) { return whole(key) && j[key].get<uint64_t>() <= 1 << 30; };
-    if (!j.is_object() || !count("step") || !whole("samples") || !whole("tokens") || !count("stage") ||
-        !count("stage_steps") || !j.contains("accuracy") || !j["accuracy"].is_number() ||
-        !j.contains("options") || !j["options"].is_object() || !j.contains("data") ||
-        !j["data"].is_number_unsigned()) {
-        throw Error(file + ": not the state of a training run");
-    }
-    return j;
+    try {
+        RunState s = j.get<RunState>();
+        if (usable(s)) { return s; }
+    } catch (const json::exception&) {}  // a field is missing, or is of another type
+    throw Error(file + ": not the state of a training run");
 }
 
 template <class E>
-json load_checkpoint(const ModelFolder& folder, Model<E>& model) {
-    json state = read_state(folder);
+void load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     load_weights(folder, model);
     const Safetensors file(folder.path + moments_file);
     for (const ParamInfo& p : model.params()) {
         load_tensor(file, "moment1." + p.name, model, p, Model<E>::Kind::moment1);
         load_tensor(file, "moment2." + p.name, model, p, Model<E>::Kind::moment2);
     }
-    return state;
 }
 
 // Numbers N of the folders step-N in dir, ascending.
@@ -216,10 +216,11 @@ static void write_weights(const std::string& path, Model<E>& model,
 }
 
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>& model, const json& about,
-                     const std::string& tokenizer, const json& state) {
+void save_checkpoint(const std::string& dir, Model<E>& model, const json& about, const std::string& tokenizer,
+                     const RunState& state) {
     using Kind = typename Model<E>::Kind;
-    const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
+    const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
+                      tmp = final + ".tmp";
     std::error_code none;
     if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
         return;  // resumed, and stopped before the next step
@@ -235,7 +236,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         }
         if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
         write_file(tmp + "/config.json", config.dump(2) + "\n");
-        write_file(tmp + "/state.json", state.dump(2) + "\n");
+        write_file(tmp + "/state.json", json(state).dump(2) + "\n");
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
         write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
         fsync_folder(tmp);

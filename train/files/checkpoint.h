@@ -9,7 +9,7 @@
    rename, and all but the last two checkpoints are deleted. Whenever the process dies, `latest` names a whole one. */
 #pragma once
 #include "moba/model.h"
-#include <nlohmann/json_fwd.hpp>
+#include "train/files/run_state.h"
 
 namespace moba {
 
@@ -26,17 +26,17 @@ struct ModelFolder {
 
 /* `about` goes into config.json under `moba`; tokenizer: what tokenizer.json holds, or "". */
 template <class E>
-void save_checkpoint(const std::string& dir, int step, Model<E>&, const nlohmann::json& about,
-                     const std::string& tokenizer, const nlohmann::json& state);
+void save_checkpoint(const std::string& dir, Model<E>&, const nlohmann::json& about,
+                     const std::string& tokenizer, const RunState&);
 
 /* `path` is a checkpoint, a run's folder (then its `latest`), or a Llama of Hugging Face's, in one file or in shards. */
 ModelFolder open_model(const std::string& path);
 template <class E>
 void load_weights(const ModelFolder&, Model<E>&);
 
-/* Weights, moments; returns state.json. */
+/* Weights and moments of a run that goes on, and where it was. */
 template <class E>
-nlohmann::json load_checkpoint(const ModelFolder&, Model<E>&);
-nlohmann::json read_state(const ModelFolder&);
+void load_checkpoint(const ModelFolder&, Model<E>&);
+RunState read_state(const ModelFolder&);
 
 }  // namespace moba

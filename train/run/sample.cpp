@@ -92,7 +92,7 @@ int sample(const SampleOptions& o) {
     model.allocate();
     load_weights(folder, model);
     if (!o.decode_attention.empty()) {
-        model.decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
+        model.set_decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
     std::printf("%s%s", speech.write({tokens.begin() + new_document, tokens.end()}).c_str(),
                 speech.task ? "\n-> " : "");

@@ -21,7 +21,7 @@ class Scorer {
     void run(const Batch& b) {
         model_.set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
         model_.forward();
-        model_.loss(false);
+        model_.loss(Pass::inference);
         model_.read_losses(losses, correct);
     }
     const Model<E>& model() const { return model_; }

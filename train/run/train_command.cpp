@@ -1,5 +1,4 @@
 #include "train/run/train_command.h"
-#include "train/files/checkpoint.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -19,12 +18,11 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
     }
 }
 
-/* --resume: all settings are the run's own. An option given now must say the same, but for those that do not change
-   what is learnt. */
-static std::vector<std::string> resume_words(const TrainOptions& o, CLI::App& given) {
+/* --resume: the settings are those of the run. An option given now must have the same value, except for those that do
+   not change what is learnt. */
+static std::vector<std::string> resume_words(json saved, const std::string& out, CLI::App& given) {
     static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
                                                   "eval-samples", "log-every", "recompute",  "no-graph"};
-    json saved = read_state(open_model(o.out))["options"];
     for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
         if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }
     }
@@ -33,7 +31,7 @@ static std::vector<std::string> resume_words(const TrainOptions& o, CLI::App& gi
     for (const std::string& name : options_given(given)) {
         const bool changed = !saved.contains(name) || saved[name] != now[name];
         if (changed && std::find(free.begin(), free.end(), name) == free.end()) {
-            throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + o.out + " (" +
+            throw Error("--" + name + " " + now[name].dump() + " contradicts the run in " + out + " (" +
                         (saved.contains(name) ? saved[name].dump() : "not set") +
                         "); --resume keeps its settings");
         }
@@ -46,11 +44,11 @@ static std::vector<std::string> resume_words(const TrainOptions& o, CLI::App& gi
 
 namespace {
 
-struct Line {
+struct ParsedTrain {
     TrainOptions options;
     CLI::App app{"train a model from scratch, or further", "moba train"};
 
-    explicit Line(const std::vector<std::string>& words) {
+    explicit ParsedTrain(const std::vector<std::string>& words) {
         add_train_options(app, options);
         parse_words(app, words);
         options.given = options_given(app);
@@ -60,17 +58,20 @@ struct Line {
 }  // namespace
 
 TrainCommand parse_train(const std::vector<std::string>& words) {
-    const Line line(words);
+    const ParsedTrain line(words);
     std::vector<std::string> all = words;
     if (line.app.count("--config")) {
         const std::vector<std::string> file =
             config_words(line.app, line.app.get_option("--config")->as<std::string>());
         all.insert(all.begin(), file.begin(), file.end());
     }
-    Line merged(all);
-    if (!merged.options.resume) { return {merged.options, option_values(merged.app)}; }
-    Line resumed(resume_words(merged.options, merged.app));
-    return {resumed.options, option_values(resumed.app)};
+    ParsedTrain merged(all);
+    const std::string& out = merged.options.out;
+    if (!merged.options.resume) { return {merged.options, option_values(merged.app), {}}; }
+    const ModelFolder folder = open_model(out);
+    const RunState state = read_state(folder);
+    ParsedTrain resumed(resume_words(state.options, out, merged.app));
+    return {resumed.options, option_values(resumed.app), Checkpoint{folder, state}};
 }
 
 }  // namespace moba

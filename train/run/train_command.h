@@ -1,13 +1,20 @@
-/* The words of `moba train`: the command line, --config behind it, and with --resume the run's own settings. */
+/* The words of `moba train`: the command line, then --config, and with --resume the settings of the run. */
 #pragma once
+#include "train/files/checkpoint.h"
 #include "train/options/options.h"
-#include <nlohmann/json.hpp>
+#include <optional>
 
 namespace moba {
 
+struct Checkpoint {
+    ModelFolder folder;
+    RunState state;
+};
+
 struct TrainCommand {
     TrainOptions options;
-    nlohmann::json values;  // every option by name, for the settings shown and saved
+    nlohmann::json values;              // every option by name, for the settings shown and saved
+    std::optional<Checkpoint> resumed;  // of --resume
 };
 
 /* Throws CLI::ParseError, Error. */

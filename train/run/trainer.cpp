@@ -6,8 +6,7 @@
 #include "train/core/flops.h"
 #include "train/core/progress.h"
 #include "train/core/version.h"
-#include "train/data/data.h"
-#include "train/files/checkpoint.h"
+#include "train/run/train_plan.h"
 #include <algorithm>
 #include <csignal>
 #include <filesystem>
@@ -28,30 +27,27 @@ static void ask_to_stop(int) {
 
 namespace {
 
-// Where a run is. Everything that the next step depends on, apart from weights and moments.
-struct RunState {
-    int step = 0;          // optimizer steps done
-    uint64_t samples = 0;  // training samples drawn
-    uint64_t tokens = 0;   // trained on
-    size_t stage = 0;
-    int stage_steps = 0;  // done in this stage
-    double accuracy = 0;  // running, within this stage
-};
-
 // The micro-batches of a step.
 struct Draw {
-    size_t stage = 0;
+    int stage = 0;
     uint64_t first_sample = 0;
-    std::vector<Batch> batches;  // none: nothing has been drawn
+    std::vector<Batch> batches;  // empty: nothing has been drawn
     int counted = 0;             // targets
     long tokens = 0;
     double flop = 0;
 };
 
+// What a step gave.
+struct StepOutcome {
+    double loss, accuracy, norm;  // means over the counted targets; norm of the gradient, before clipping
+    double lr;
+    bool replayed;  // all passes came from a recorded graph
+};
+
 template <class E>
 class Trainer {
   public:
-    Trainer(const TrainOptions& o, const json& options);
+    explicit Trainer(const TrainCommand&);
     int run();
     TrainPlan plan() const { return {config_, model_->num_parameters(), model_->bytes()}; }
 
@@ -60,7 +56,14 @@ class Trainer {
     void start();
     void print_settings() const;
     void step();
-    Draw draw(size_t stage, uint64_t first_sample) const;
+    void switch_if_due();
+    Draw take_draw();
+    StepOutcome train_step(const Draw&);
+    void check_finite(const StepOutcome&);
+    void report(const StepOutcome&, const Draw&, double ms);
+    void advance_stage();
+    std::string stage_text() const;
+    Draw draw(int stage, uint64_t first_sample) const;
     void set_batch(const Batch&, const StepState&);
     void draw_next();
     void validate_model();
@@ -75,10 +78,11 @@ class Trainer {
     const Stage& stage() const { return stages_[state_.stage]; }
 
     TrainOptions o_;
-    json options_;
+    std::optional<ModelFolder> resumed_, init_;  // of --resume, of --init-from
     std::unique_ptr<Data> data_;
     std::vector<Stage> stages_;
     Config config_;
+    ModelSizes sizes_;
     std::unique_ptr<Model<E>> model_;
     RunState state_;
     Draw next_;              // of the step to come, as far as that can be known
@@ -86,55 +90,8 @@ class Trainer {
     Progress progress_;
     std::ofstream log_;
     double ms_per_token_ = 0, peak_flops_ = 0;
-    ModelSizes sizes_;
     Switch switch_;
 };
-
-/* The model of --init-from: its sizes, and how it attends where no option says otherwise. */
-Config config_from_model(const TrainOptions& o, const Data& data) {
-    const Config loaded = open_model(o.init_from).config;
-    if (loaded.vocab_size < data.vocab_size()) {
-        throw Error("--init-from " + o.init_from + ": its vocabulary has " +
-                    std::to_string(loaded.vocab_size) + " tokens, the data needs " +
-                    std::to_string(data.vocab_size()));
-    }
-    for (const char* size : {"hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim",
-                             "intermediate-size", "tie-word-embeddings", "key-conv", "rope-theta"}) {
-        if (o.has(size)) {
-            throw Error(std::string("--") + size + " cannot go with --init-from: the model there decides it");
-        }
-    }
-    TrainOptions own = o;
-    Config& c = own.model.config;
-    const Config options = c;
-    c = loaded;
-    if (o.has("block-size")) { c.block_size = options.block_size; }
-    if (o.has("top-k")) { c.top_k = options.top_k; }
-    if (o.has("num-blocks")) { c.num_blocks = options.num_blocks; }
-    own.model.num_kv_heads = loaded.num_kv_heads;
-    own.model.head_dim = loaded.head_dim;
-    own.model.intermediate_size = loaded.intermediate_size;
-    if (!o.has("gate")) { own.model.gate = gate_name(loaded.gate); }
-    if (!o.has("attention") && !o.has("layers") && !o.has("full-layers")) {
-        for (const LayerKind& k : loaded.layers) {
-            own.model.layers += (own.model.layers.empty() ? "" : ",") + layer_name(k);
-        }
-    }
-    return make_config(own, loaded.vocab_size);
-}
-
-Config config_for(const TrainOptions& o, const Data& data) {
-    if (o.resume) { return open_model(o.out).config; }
-    return o.init_from.empty() ? make_config(o, data.vocab_size()) : config_from_model(o, data);
-}
-
-// The steps that the data is gone through so often.
-int steps_for(const TrainOptions& o, const Data& data) {
-    const double samples = o.epochs * (double)data.samples_per_epoch(o.seq_len);
-    const double steps = std::ceil(samples / ((double)o.batch_size * o.grad_accum));
-    if (steps > 1 << 30) { throw Error("--epochs: more than 2^30 steps"); }
-    return (int)std::max(1.0, steps);
-}
 
 // "a=1 b=x ...", in lines of about 110 characters.
 std::string settings_text(const json& options) {
@@ -147,40 +104,27 @@ std::string settings_text(const json& options) {
     return text;
 }
 
+std::optional<ModelFolder> open_init(const TrainCommand& c) {
+    if (c.resumed || c.options.init_from.empty()) { return {}; }
+    return open_model(c.options.init_from);
+}
+
 template <class E>
-Trainer<E>::Trainer(const TrainOptions& o, const json& options)
-    : o_(o), options_(options), data_(open_data(o)), stages_(parse_curriculum(o.curriculum)),
-      config_(config_for(o, *data_)), progress_(o.log_every) {
-    o_.lr.schedule = parse_lr_schedule(o.lr_schedule);
-    switch_ = parse_switch(o.switch_to);
-    if (!switch_.attention.empty() && !o.resume) {
+Trainer<E>::Trainer(const TrainCommand& c)
+    : o_(c.options), init_(open_init(c)), data_(open_data(o_)), stages_(training_stages(o_, *data_)),
+      config_(training_config(c, *data_, init_)), sizes_(training_sizes(o_, *data_, stages_)),
+      progress_(o_.log_every), switch_(parse_switch(o_.switch_to)) {
+    o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
+    if (c.resumed) {
+        resumed_ = c.resumed->folder;
+        state_ = c.resumed->state;
+    } else if (!switch_.attention.empty()) {
         if (is_switched(config_, switch_)) {
-            throw Error("--switch " + o.switch_to + ": no layer would change");
+            throw Error("--switch " + o_.switch_to + ": no layer would change");
         }
         switched(config_, switch_);  // throws now what it would throw then
     }
-    stages_.push_back({o.seq_len, o.task.pairs, o.batch_size, o.steps});
-    int max_tokens = 0, max_seqs = 0, max_position = 0;
-    for (const Stage& s : stages_) {
-        data_->check(s);
-        if ((double)s.T * s.batch > 1 << 30) {
-            throw Error("a micro-batch of more than 2^30 tokens: use --grad-accum");
-        }
-        max_tokens = std::max(max_tokens, s.T * s.batch);
-        max_seqs = std::max(max_seqs, data_->max_sequences(s));
-        max_position = std::max(max_position, s.T);
-    }
-    if (o.epochs > 0) { stages_.back().steps = steps_for(o, *data_); }
-    long steps = 0;
-    for (const Stage& s : stages_) { steps += s.steps; }
-    if (steps > 1 << 30) { throw Error("more than 2^30 steps in all"); }
-    sizes_ = {.max_tokens = max_tokens,
-              .max_seqs = max_seqs,
-              .max_position = max_position,
-              .training = true,
-              .recompute = o.recompute,
-              .dropout = (float)o.dropout,
-              .attention_version = o.attention_impl == "naive" ? 1 : 0};
+    state_.options = c.values;
     make_model();
 }
 
@@ -218,7 +162,6 @@ void Trainer<E>::switch_attention() {
             model_->write_param(kind, p, kept[i++]);
         }
     }
-    model_->weights_changed();
     progress_.line("attention is " + switch_.attention + " from step " + std::to_string(state_.step + 1) +
                    " on, after " + std::to_string(state_.tokens) + " tokens");
 }
@@ -226,7 +169,7 @@ void Trainer<E>::switch_attention() {
 template <class E>
 int Trainer<E>::remaining() const {
     int n = stage().steps - state_.stage_steps;
-    for (size_t i = state_.stage + 1; i < stages_.size(); i++) { n += stages_[i].steps; }
+    for (int i = state_.stage + 1; i < (int)stages_.size(); i++) { n += stages_[i].steps; }
     return n;
 }
 
@@ -234,7 +177,7 @@ int Trainer<E>::remaining() const {
 template <class E>
 double Trainer<E>::tokens_left() const {
     double tokens = 0;
-    for (size_t i = state_.stage; i < stages_.size(); i++) {
+    for (int i = state_.stage; i < (int)stages_.size(); i++) {
         const int steps = stages_[i].steps - (i == state_.stage ? state_.stage_steps : 0);
         tokens += (double)steps * stages_[i].T * stages_[i].batch * o_.grad_accum;
     }
@@ -249,7 +192,7 @@ void Trainer<E>::print_settings() const {
         std::printf(", matrix products: %s, %d threads",
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
-    std::printf("\nsettings\n %s\n", settings_text(options_).c_str());
+    std::printf("\nsettings\n %s\n", settings_text(state_.options).c_str());
     std::printf("layers  ");
     for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
     std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
@@ -310,27 +253,27 @@ void Trainer<E>::start() {
     }
     allocate();
     model_->init_weights(o_.seed);
-    if (!o_.init_from.empty()) { load_weights(open_model(o_.init_from), *model_); }
+    if (init_) { load_weights(*init_, *model_); }
+    state_.data = data_->fingerprint();
 }
 
 template <class E>
 void Trainer<E>::resume() {
-    const ModelFolder folder = open_model(o_.out);
-    allocate();
-    const json s = load_checkpoint(folder, *model_);
-    state_ = {s["step"].get<int>(),     s["samples"].get<uint64_t>(), s["tokens"].get<uint64_t>(),
-              s["stage"].get<size_t>(), s["stage_steps"].get<int>(),  s["accuracy"].get<double>()};
-    if (state_.stage >= stages_.size()) { throw Error(folder.path + "/state.json: stage beyond the last"); }
-    if (s["data"].get<uint64_t>() != data_->fingerprint()) {
-        throw Error(o_.out + ": the files of --data are not what they were when the run began");
+    if (state_.stage >= (int)stages_.size()) {
+        throw Error(resumed_->path + "/state.json: stage beyond the last");
     }
+    if (state_.data != data_->fingerprint()) {
+        throw Error(o_.out + ": the files of --data have changed since the run began");
+    }
+    allocate();
+    load_checkpoint(*resumed_, *model_);
     trim_log();
 }
 
 template <class E>
 int Trainer<E>::run() {
     print_settings();
-    if (o_.resume) {
+    if (resumed_) {
         resume();
         std::printf("resumed  %s at step %d\n", o_.out.c_str(), state_.step);
     } else {
@@ -357,7 +300,7 @@ int Trainer<E>::run() {
 }
 
 template <class E>
-Draw Trainer<E>::draw(size_t stage, uint64_t first_sample) const {
+Draw Trainer<E>::draw(int stage, uint64_t first_sample) const {
     const Stage& s = stages_[stage];
     Draw d{stage, first_sample, std::vector<Batch>(o_.grad_accum)};
     for (Batch& b : d.batches) {
@@ -379,7 +322,7 @@ void Trainer<E>::set_batch(const Batch& b, const StepState& step) {
 template <class E>
 void Trainer<E>::draw_next() {
     if (remaining() == 0) { return; }
-    const bool last_of_stage = state_.stage_steps == stage().steps && state_.stage + 1 < stages_.size();
+    const bool last_of_stage = state_.stage_steps == stage().steps && state_.stage + 1 < (int)stages_.size();
     next_ = draw(state_.stage + last_of_stage, state_.samples);
     set_batch(next_.batches[0], {o_.seed, (uint32_t)state_.step + 1, 0, 1.0 / next_.counted, 0});
     next_set_ = true;
@@ -387,26 +330,43 @@ void Trainer<E>::draw_next() {
 
 template <class E>
 void Trainer<E>::step() {
-    if (!switch_.attention.empty() && !is_switched(config_, switch_) &&
-        (double)state_.tokens >= switch_.share * ((double)state_.tokens + tokens_left())) {
-        switch_attention();
-    }
+    switch_if_due();
     const double begin = now_ms();
-    const Stage s = stage();
+    const Draw drawn = take_draw();
+    const StepOutcome outcome = train_step(drawn);
+    check_finite(outcome);
+    report(outcome, drawn, now_ms() - begin);
+    advance_stage();
+}
+
+template <class E>
+void Trainer<E>::switch_if_due() {
+    if (switch_.attention.empty() || is_switched(config_, switch_)) { return; }
+    const double done = (double)state_.tokens;
+    if (done >= switch_.share * (done + tokens_left())) { switch_attention(); }
+}
+
+/* The step's samples: drawn during the step before, unless that step ended a stage or there was none. */
+template <class E>
+Draw Trainer<E>::take_draw() {
     if (next_.batches.empty() || next_.stage != state_.stage || next_.first_sample != state_.samples) {
         next_ = draw(state_.stage, state_.samples);
         next_set_ = false;
     }
-    const Draw drawn = std::move(next_);
-    next_ = {};
-    const int counted = drawn.counted;
-    const long tokens = drawn.tokens;
-    state_.samples += (uint64_t)s.batch * o_.grad_accum;
+    return std::exchange(next_, {});
+}
+
+template <class E>
+StepOutcome Trainer<E>::train_step(const Draw& drawn) {
+    state_.samples += (uint64_t)stage().batch * o_.grad_accum;
     state_.step++;
     state_.stage_steps++;
-    state_.tokens += tokens;
-    const double lr = learning_rate(o_.lr, state_.step, remaining());
-    StepState now{o_.seed, (uint32_t)state_.step, 0, 1.0 / counted, lr};
+    state_.tokens += drawn.tokens;
+    StepState now{.seed = o_.seed,
+                  .step = (uint32_t)state_.step,
+                  .micro_batch = 0,
+                  .loss_scale = 1.0 / drawn.counted,
+                  .learning_rate = learning_rate(o_.lr, state_.step, remaining())};
     bool replayed = true;
     model_->zero_gradients();
     for (const Batch& b : drawn.batches) {
@@ -417,53 +377,70 @@ void Trainer<E>::step() {
     }
     model_->update(now);
     draw_next();
-    const auto [loss_sum, right, norm] = model_->step_result();  // waits
-    const double loss = loss_sum / counted;
-    if (!std::isfinite(loss) || !std::isfinite(norm)) {
-        progress_.done();
-        const std::string bad = model_->first_not_finite();
-        throw Error("step " + std::to_string(state_.step) + ": " +
-                    (std::isfinite(loss) ? "gradient norm" : "loss") +
-                    " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
-                    ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
-    }
-    const double share = right / counted, ms = now_ms() - begin;
+    const auto [loss, correct, norm] = model_->step_result();  // waits
+    return {loss / drawn.counted, correct / drawn.counted, norm, now.learning_rate, replayed};
+}
+
+template <class E>
+void Trainer<E>::check_finite(const StepOutcome& r) {
+    if (std::isfinite(r.loss) && std::isfinite(r.norm)) { return; }
+    progress_.done();
+    const std::string bad = model_->first_not_finite();
+    throw Error("step " + std::to_string(state_.step) + ": " +
+                (std::isfinite(r.loss) ? "gradient norm" : "loss") +
+                " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
+                ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
+}
+
+// Averages, the line on the terminal, the line of log.jsonl.
+template <class E>
+void Trainer<E>::report(const StepOutcome& r, const Draw& drawn, double ms) {
     if (peak_flops_ == 0) { peak_flops_ = peak_flops<E>(parse_device(o_.device)); }
     const double gflops = drawn.flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
-    state_.accuracy = state_.stage_steps == 1 ? share : 0.9 * state_.accuracy + 0.1 * share;
-    ms_per_token_ = ms_per_token_ == 0 ? ms / tokens : 0.95 * ms_per_token_ + 0.05 * ms / tokens;
-    std::string stage_name = stages_.size() > 1 ? "T=" + std::to_string(s.T) : "";
-    if (const uint64_t epoch = data_->samples_per_epoch(s.T)) {
-        char text[32];
-        std::snprintf(text, sizeof text, "epoch %.2f", (double)state_.samples / (double)epoch);
-        stage_name = text;
-    }
-    progress_.step({state_.step, state_.step + remaining(), loss, state_.accuracy, norm, lr, ms, mfu, tokens,
-                    tokens_left() * ms_per_token_ / 1000, stage_name, replayed});
+    const double ms_per_token = ms / drawn.tokens;
+    state_.accuracy = state_.stage_steps == 1 ? r.accuracy : 0.9 * state_.accuracy + 0.1 * r.accuracy;
+    ms_per_token_ = ms_per_token_ == 0 ? ms_per_token : 0.95 * ms_per_token_ + 0.05 * ms_per_token;
+    progress_.step({state_.step, state_.step + remaining(), r.loss, state_.accuracy, r.norm, r.lr, ms, mfu,
+                    drawn.tokens, tokens_left() * ms_per_token_ / 1000, stage_text(), r.replayed});
     json line = {{"step", state_.step},
-                 {"loss", loss},
-                 {"accuracy", share},
-                 {"grad_norm", norm},
-                 {"lr", lr},
+                 {"loss", r.loss},
+                 {"accuracy", r.accuracy},
+                 {"grad_norm", r.norm},
+                 {"lr", r.lr},
                  {"ms", ms},
-                 {"tokens_per_s", tokens / ms * 1000},
+                 {"tokens_per_s", drawn.tokens / ms * 1000},
                  {"gflops", gflops},
                  {"mfu", mfu},
-                 {"seq_len", s.T},
-                 {"tokens", tokens}};
-    if (find_device(model_->ctx().device)->graphs) { line["graph"] = replayed; }
+                 {"seq_len", stage().T},
+                 {"tokens", drawn.tokens}};
+    if (find_device(model_->ctx().device)->graphs) { line["graph"] = r.replayed; }
     log(line);
-    const bool last = state_.stage + 1 == stages_.size();
-    const bool learnt = o_.stage_accuracy > 0 && state_.accuracy >= o_.stage_accuracy;
-    if (!last && (learnt || state_.stage_steps == s.steps)) {
-        state_.stage++;
-        state_.stage_steps = 0;
-        progress_.line("stage T=" + std::to_string(s.T) +
-                       (learnt                   ? " learnt"
-                        : o_.stage_accuracy == 0 ? " done"
-                                                 : " NOT learnt, out of its steps") +
-                       " at step " + std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
+}
+
+// What the progress line says of the place in the run: the epoch, or the length where it changes.
+template <class E>
+std::string Trainer<E>::stage_text() const {
+    if (const uint64_t epoch = data_->samples_per_epoch(stage().T)) {
+        char text[32];
+        std::snprintf(text, sizeof text, "epoch %.2f", (double)state_.samples / (double)epoch);
+        return text;
     }
+    return stages_.size() > 1 ? "T=" + std::to_string(stage().T) : "";
+}
+
+// On to the next stage, when this one is learnt or out of its steps.
+template <class E>
+void Trainer<E>::advance_stage() {
+    const Stage& s = stage();
+    const bool learnt = o_.stage_accuracy > 0 && state_.accuracy >= o_.stage_accuracy;
+    if (state_.stage + 1 == (int)stages_.size() || (!learnt && state_.stage_steps < s.steps)) { return; }
+    state_.stage++;
+    state_.stage_steps = 0;
+    progress_.line("stage T=" + std::to_string(s.T) +
+                   (learnt                   ? " learnt"
+                    : o_.stage_accuracy == 0 ? " done"
+                                             : " NOT learnt, out of its steps") +
+                   " at step " + std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
 }
 
 // The same samples every time, at the final length.
@@ -482,7 +459,7 @@ void Trainer<E>::validate_model() {
         counted += b.counted();
         model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
         model_->forward();
-        model_->loss(false);
+        model_->loss(Pass::inference);
         model_->read_losses(losses, correct);
         for (float x : losses) { loss += x; }
         for (int c : correct) { right += c; }
@@ -503,27 +480,21 @@ void Trainer<E>::save() {
                          {"seed", o_.seed},
                          {"step", state_.step},
                          {"init_from", o_.init_from}};
-    const json state = {{"step", state_.step},
-                        {"samples", state_.samples},
-                        {"tokens", state_.tokens},
-                        {"stage", state_.stage},
-                        {"stage_steps", state_.stage_steps},
-                        {"accuracy", state_.accuracy},
-                        {"data", data_->fingerprint()},
-                        {"options", options_}};
     json about = data_->origin();
     about["origin"] = origin;
-    save_checkpoint(o_.out, state_.step, *model_, about, data_->tokenizer(), state);
+    save_checkpoint(o_.out, *model_, about, data_->tokenizer(), state_);
 }
 
 }  // namespace
 
 TrainPlan plan_training(const TrainOptions& o) {
-    return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, {}).plan(); });
+    return with_precision(o.precision, [&](auto e) {
+        return Trainer<decltype(e)>({.options = o, .values = json::object(), .resumed = {}}).plan();
+    });
 }
 
-int run_train(const TrainOptions& o, const json& options) {
-    return with_precision(o.precision, [&](auto e) { return Trainer<decltype(e)>(o, options).run(); });
+int run_train(const TrainCommand& c) {
+    return with_precision(c.options.precision, [&](auto e) { return Trainer<decltype(e)>(c).run(); });
 }
 
 }  // namespace moba

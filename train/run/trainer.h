@@ -1,12 +1,11 @@
 /* The training loop: draws batches, steps the model, validates, saves, resumes. */
 #pragma once
-#include "train/options/options.h"
+#include "train/run/train_command.h"
 
 namespace moba {
 
-/* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C.
-   option_values: every option by name, for the settings shown and saved. */
-int run_train(const TrainOptions&, const nlohmann::json& option_values);
+/* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C. */
+int run_train(const TrainCommand&);
 
 /* What such a run would be: all that can be wrong with the options throws Error here; nothing is allocated or written. */
 struct TrainPlan {
