@@ -48,15 +48,15 @@ ParamList list_params(const Config& config) {
     constexpr size_t aligned = 64;  // elements
     ParamList list{};
     Params<float> unused;
-    each_param(config, unused,
-               [&](float*&, const std::string& name, const std::vector<int>& shape, Init init, bool decay) {
-                   size_t count = 1;
-                   for (int n : shape) { count *= n; }
-                   if (!joins_previous(name)) { list.elements = round_up(list.elements, aligned); }
-                   list.params.push_back(
-                       {name, shape, init, decay, init == Init::embedding, list.elements, count});
-                   list.elements += count;
-               });
+    each_param(
+        config, unused,
+        [&](float*&, const std::string& name, const std::vector<int>& shape, Init init, bool decay) {
+            size_t count = 1;
+            for (int n : shape) { count *= n; }
+            if (!joins_previous(name)) { list.elements = round_up(list.elements, aligned); }
+            list.params.push_back({name, shape, init, decay, init == Init::embedding, list.elements, count});
+            list.elements += count;
+        });
     list.elements = round_up(list.elements, aligned);
     return list;
 }

@@ -28,8 +28,8 @@ namespace moba {
     _(MatmulDescCreate)                                                                                      \
     _(MatmulDescSetAttribute)                                                                                \
     _(MatmulDescDestroy)                                                                                     \
-    _(MatmulPreferenceCreate) _(MatmulPreferenceSetAttribute) _(MatmulPreferenceDestroy)                     \
-        _(MatmulAlgoGetHeuristic) _(Matmul)
+    _(MatmulPreferenceCreate)                                                                                \
+    _(MatmulPreferenceSetAttribute) _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
 
 namespace {
 

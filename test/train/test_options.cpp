@@ -2,6 +2,7 @@
 #include "test/support/program.h"
 #include "train/run/train_command.h"
 #include <CLI/Error.hpp>
+#include <sstream>
 
 namespace moba {
 
@@ -68,13 +69,28 @@ TEST(Options, ALaterWordReplacesAnEarlierOne) {
     EXPECT_EQ(recorded["recompute"], false);
 }
 
-TEST(Options, HelpShowsNoDefaultOfAnEmptyList) {
+// Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits of values.
+TEST(Options, HelpReadsWellAtEightyColumns) {
+    for (const char* command : {"train", "eval", "sample", "bench", "compare", "info", "inspect"}) {
+        const std::string help = moba(std::string(command) + " --help").out;
+        std::istringstream lines(help);
+        for (std::string line; std::getline(lines, line);) {
+            EXPECT_LE(line.size(), 80u) << command << ": " << line;
+        }
+        for (const char* clutter : {" in [", "INT", "1073741824", "({", "REQUIRED"}) {
+            EXPECT_EQ(help.find(clutter), std::string::npos) << command << ": " << clutter;
+        }
+        for (size_t at = help.find("\n  --"); at != std::string::npos; at = help.find("\n  --", at + 1)) {
+            const size_t end = std::min(help.find("\n  -", at + 1), help.find("\n\n", at + 1));
+            const std::string entry = help.substr(at, end - at);
+            EXPECT_EQ(entry.substr(0, entry.find_last_not_of('\n') + 1).back(), '.') << command << entry;
+        }
+    }
     const std::string help = moba("train --help").out;
+    EXPECT_NE(help.find("0.985"), std::string::npos) << help;
     const size_t at = help.find("--data FILE");
     ASSERT_NE(at, std::string::npos) << help;
-    const std::string line = help.substr(at, help.find("learn from", at) - at);
-    EXPECT_EQ(line.find_first_of("{}[]="), std::string::npos) << line;
-    EXPECT_NE(help.find("0.985"), std::string::npos) << help;
+    EXPECT_EQ(help.substr(at, help.find("--val-data", at) - at).find("Default"), std::string::npos) << help;
 }
 
 }  // namespace

@@ -1,6 +1,6 @@
 /* Timing: attention alone, a training step, every operation. Medians over repeated runs after one that does not count. */
 #pragma once
-#include "train/options/options.h"
+#include "train/bench/bench_options.h"
 
 namespace moba {
 

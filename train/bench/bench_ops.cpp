@@ -1,6 +1,7 @@
 #include "train/bench/bench_ops.h"
 #include "moba/op_table.h"
 #include "train/bench/bench_attention.h"
+#include "train/core/device_choice.h"
 #include <algorithm>
 
 namespace moba {

@@ -1,6 +1,6 @@
 /* bench op: every operation at the sizes of one training step. */
 #pragma once
-#include "train/options/options.h"
+#include "train/bench/bench_options.h"
 #include <nlohmann/json_fwd.hpp>
 
 namespace moba {

@@ -1,4 +1,5 @@
 #include "train/bench/bench_rows.h"
+#include "train/core/device_choice.h"
 #include "train/core/flops.h"
 #include "train/core/progress.h"
 #include "train/core/statistics.h"

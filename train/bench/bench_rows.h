@@ -9,7 +9,7 @@
 #include "moba/core/parallel.h"
 #include "moba/core/philox.h"
 #include "moba/op_table.h"
-#include "train/options/options.h"
+#include "train/bench/bench_options.h"
 #include <functional>
 #include <nlohmann/json.hpp>
 

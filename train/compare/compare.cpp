@@ -5,6 +5,7 @@
 #include "train/compare/compare_plan.h"
 #include "train/compare/report.h"
 #include "train/compare/train_figures.h"
+#include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
 #include <algorithm>

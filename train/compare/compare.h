@@ -13,7 +13,7 @@
    Every run is a process of its own, and the commands in the report are the very ones. Whenever it stops or is killed, the same command
    goes on; failed runs are tried again, and runs whose evaluation is to be another one are evaluated again. */
 #pragma once
-#include "train/options/options.h"
+#include "train/compare/compare_options.h"
 
 namespace moba {
 

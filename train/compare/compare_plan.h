@@ -14,6 +14,7 @@
    }
    All but "tasks" and "variants" may be left out. Files are named as seen from the current folder. Throws Error on whatever is not so, before anything runs. */
 #pragma once
+#include "train/compare/compare_options.h"
 #include "train/options/options.h"
 #include "train/run/trainer.h"
 #include <nlohmann/json.hpp>

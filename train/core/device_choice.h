@@ -1,5 +1,5 @@
-/* --precision at run time: f(float()) or f(bf16()), everything behind it a template on that element type. Master weights,
-   gradients, moments and files are fp32 in both. */
+/* --precision and --device at run time. with_precision calls f(float()) or f(bf16()), and all it calls is a template on that
+   type. Master weights, gradients, moments and files are fp32 in both. */
 #pragma once
 #include "moba/core/base.h"
 
@@ -9,5 +9,8 @@ template <class F>
 auto with_precision(const std::string& name, F f) {
     return name == "bf16" ? f(bf16()) : f(float());
 }
+
+/* --device: cpu, gpu or auto. Throws Error where there is no GPU. */
+Device parse_device(const std::string&);
 
 }  // namespace moba

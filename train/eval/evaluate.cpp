@@ -3,6 +3,7 @@
 #include "train/core/progress.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
+#include "train/options/options.h"
 #include <algorithm>
 #include <unistd.h>
 

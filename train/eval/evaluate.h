@@ -1,7 +1,7 @@
 /* Evaluation. Tasks: how often every answer token is right, by length and depth; on request router recall. Text: loss. Both:
    loss by position. */
 #pragma once
-#include "train/options/options.h"
+#include "train/eval/eval_options.h"
 
 namespace moba {
 

@@ -1,3 +1,4 @@
+#include "train/core/device_choice.h"
 #include "train/core/statistics.h"
 #include "train/display/heat_map.h"
 #include "train/display/numbers.h"

@@ -1,3 +1,4 @@
+#include "train/core/device_choice.h"
 #include "train/data/data.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"

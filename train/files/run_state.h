@@ -7,15 +7,16 @@
 namespace moba {
 
 struct RunState {
-    int step = 0;                                    // optimizer steps done
-    uint64_t samples = 0;                            // training samples drawn
-    uint64_t tokens = 0;                             // tokens trained on
-    int stage = 0;                                   // of the curriculum
-    int stage_steps = 0;                             // steps done in this stage
-    double accuracy = 0;                             // running mean within this stage
-    uint64_t data = 0;                               // fingerprint of the files that --data names
+    int step = 0;                                       // optimizer steps done
+    uint64_t samples = 0;                               // training samples drawn
+    uint64_t tokens = 0;                                // tokens trained on
+    int stage = 0;                                      // of the curriculum
+    int stage_steps = 0;                                // steps done in this stage
+    double accuracy = 0;                                // running mean within this stage
+    uint64_t data = 0;                                  // fingerprint of the files that --data names
     nlohmann::json options = nlohmann::json::object();  // every option of the run, by name
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunState, step, samples, tokens, stage, stage_steps, accuracy, data, options)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunState, step, samples, tokens, stage, stage_steps, accuracy, data,
+                                   options)
 
 }  // namespace moba

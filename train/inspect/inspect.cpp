@@ -3,6 +3,7 @@
 #include "train/core/file.h"
 #include "train/display/numbers.h"
 #include "train/inspect/inspect_page.h"
+#include "train/options/options.h"
 #include "train/run/prompt.h"
 #include "train/run/scorer.h"
 #include <nlohmann/json.hpp>

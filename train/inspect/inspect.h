@@ -6,7 +6,7 @@
              "answer": "v3", "probability", "right",       of a test: the answer's first token, and what the model makes of it
              "views": [...]}                               one for each layer and head: train/inspect/head_view.h */
 #pragma once
-#include "train/options/options.h"
+#include "train/inspect/inspect_options.h"
 
 namespace moba {
 

@@ -1,5 +1,4 @@
 // The model that options describe, and how its attention is swapped.
-#include "moba/op_table.h"
 #include "train/options/options.h"
 #include <algorithm>
 
@@ -80,13 +79,6 @@ void swap_attention(Config& c, const std::string& attention, int block_size, int
     if (block_size) { c.block_size = block_size; }
     if (top_k) { c.top_k = top_k; }
     validate(c);
-}
-
-Device parse_device(const std::string& name) {
-    if (name == "gpu" && !find_device(Device::gpu)) {
-        throw Error("--device gpu: " + gpu_problem() + "; use --device cpu");
-    }
-    return name != "cpu" && find_device(Device::gpu) ? Device::gpu : Device::cpu;
 }
 
 }  // namespace moba

@@ -1,5 +1,6 @@
-/* The options of every command: names, defaults, units, help. CLI11's list of options is the only one: --help, --config,
-   the settings a checkpoint remembers, and --resume's check all walk it. */
+/* The options of `moba train`, and what all commands do with options. CLI11's list of options is the only one: --help,
+   --config, the settings stored in a checkpoint, and the check of --resume all use it. The options of the other commands
+   are declared beside their commands. */
 #pragma once
 #include "moba/config.h"
 #include "train/options/schedule.h"
@@ -47,67 +48,7 @@ struct TrainOptions {
     }
 };
 
-struct EvalOptions {
-    std::string model, task, json, attention, device = "auto", precision = "fp32";
-    std::vector<std::string> data;
-    std::vector<int> seq_len;
-    int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
-    uint64_t seed = 1;
-    bool router = false;
-};
-
-struct SampleOptions {
-    std::string model, prompt, attention, decode_attention, logits, device = "auto", precision = "fp32";
-    bool no_cache = false;
-    std::vector<int> prompt_ids;
-    int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
-    double temperature = 0, top_p = 1, repetition_penalty = 1;
-    uint64_t seed = 1;
-};
-
-struct BenchOptions {
-    std::string what = "attention", attention_impl = "fast", json, op = "all", device = "auto",
-                precision = "fp32";
-    std::string kernel_version = "0";  // 0 = the best, or all
-    int batch = 1, seq_len = 4096, heads = 4, kv_heads = 0, head_dim = 64, block_size = 128, top_k = 4,
-        window = 0, repeats = 7;
-    bool profile = false, no_graph = false;
-    int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
-};
-
-struct CompareOptions {
-    std::string config = "train/configs/compare.json", out = "out/compare", switch_to, device = "auto",
-                precision = "fp32";
-    int seeds = 0;
-    bool dry_run = false;
-};
-
-struct InfoOptions {
-    std::string model;
-};
-
-struct InspectOptions {
-    std::string model, prompt, task, attention, out = "inspect.html", json, device = "auto",
-                                                precision = "fp32";
-    std::vector<int> prompt_ids, layers, heads;
-    int seq_len = 0, block_size = 0, top_k = 0;
-    double depth = -1;  // drawn
-    uint64_t seed = 1;
-};
-
-constexpr int max_kernel_version = 9;
-inline int kv_heads(const BenchOptions& o) { return o.kv_heads ? o.kv_heads : o.heads; }
-inline int intermediate_size(const BenchOptions& o) {
-    return o.intermediate ? o.intermediate : o.hidden * 11 / 4;
-}
-
 void add_train_options(CLI::App&, TrainOptions&);
-void add_eval_options(CLI::App&, EvalOptions&);
-void add_sample_options(CLI::App&, SampleOptions&);
-void add_bench_options(CLI::App&, BenchOptions&);
-void add_compare_options(CLI::App&, CompareOptions&);
-void add_info_options(CLI::App&, InfoOptions&);
-void add_inspect_options(CLI::App&, InspectOptions&);
 
 /* A value as one word of a command line: true, 256, the shortest text that reads back as the same double, a,b,c. */
 std::string option_text(bool);
@@ -139,6 +80,5 @@ Config switched(Config, const Switch&);
 bool is_switched(const Config&, const Switch&);  // also where there is nothing to switch
 /* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
 void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
-Device parse_device(const std::string&);
 
 }  // namespace moba

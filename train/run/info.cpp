@@ -1,10 +1,16 @@
 #include "train/run/info.h"
 #include "train/core/file.h"
 #include "train/files/checkpoint.h"
+#include "train/options/option_builder.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace moba {
+
+void add_info_options(CLI::App& app, InfoOptions& o) {
+    start_options(app);
+    add_model_path(app, o.model);
+}
 
 using nlohmann::json;
 

@@ -1,8 +1,17 @@
 /* What a model folder holds: settings, sizes, origin. */
 #pragma once
-#include "train/options/options.h"
+#include <string>
+
+namespace CLI {
+class App;
+}
 
 namespace moba {
+
+struct InfoOptions {
+    std::string model;
+};
+void add_info_options(CLI::App&, InfoOptions&);
 
 int run_info(const InfoOptions&);
 

@@ -2,6 +2,7 @@
 #include "train/core/device_choice.h"
 #include "train/core/progress.h"
 #include "train/files/safetensors.h"
+#include "train/options/options.h"
 #include "train/run/prompt.h"
 #include <algorithm>
 #include <numeric>

@@ -1,7 +1,7 @@
 /* Sampling: a model goes on with a prompt, token by token. */
 #pragma once
 #include "moba/core/philox.h"
-#include "train/options/options.h"
+#include "train/run/sample_options.h"
 #include <vector>
 
 namespace moba {

@@ -49,7 +49,8 @@ int steps_for(const TrainOptions& o, const Data& data) {
 
 Config training_config(const TrainCommand& c, const Data& data, const std::optional<ModelFolder>& init) {
     if (c.resumed) { return c.resumed->folder.config; }
-    return init ? config_from_model(c.options, data, init->config) : make_config(c.options, data.vocab_size());
+    return init ? config_from_model(c.options, data, init->config)
+                : make_config(c.options, data.vocab_size());
 }
 
 std::vector<Stage> training_stages(const TrainOptions& o, const Data& data) {

@@ -1,0 +1,34 @@
+#include "train/eval/eval_options.h"
+#include "train/options/option_builder.h"
+
+namespace moba {
+
+void add_eval_options(CLI::App& app, EvalOptions& o) {
+    start_options(app);
+    add_model_path(app, o.model);
+    add(app, "--task", o.task, "NAME", "Task to test. Empty: the task that the model was trained on.")
+        ->check(task_or_empty());
+    add_list(app, "--data", o.data, "FILE,...",
+             "Compute the loss on this text. Empty: the model's validation text, or its task.");
+    add_list(app, "--seq-len", o.seq_len, "TOKENS,...",
+             "Lengths T to test. Empty: the length of the training.")
+        ->check(whole(1, most_tokens));
+    add(app, "--depths", o.depths, "DEPTHS",
+        "Number of equal parts of a sample; each test places its answer in one of them.")
+        ->check(whole(1, 1000));
+    add(app, "--samples", o.samples, "SAMPLES", "Samples for each length and depth.")
+        ->check(whole(1, most_tokens));
+    add(app, "--windows", o.windows, "WINDOWS", "Windows of a text, spread evenly over it. 0: all.")
+        ->check(whole(0, most_steps));
+    add(app, "--seed", o.seed, "NUMBER", "Random seed of the samples. They differ from those of the training.");
+    add_attention_swap(app, o.attention, o.block_size, o.top_k);
+    add_flag(app, "--router", o.router,
+             "Also print, by layer and head, the share of questions that chose the block of their answer, beside "
+             "the share that the gate's signal-to-noise ratio predicts. Needs the memory of all layers.");
+    add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "Tokens computed together. Fewer need less memory.")
+        ->check(whole(1, 1 << 28));
+    add(app, "--json", o.json, "FILE", "Write all figures to this file, as JSON.");
+    add_device(app, o.device, o.precision);
+}
+
+}  // namespace moba

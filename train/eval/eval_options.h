@@ -1,0 +1,23 @@
+/* The options of `moba eval`. */
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace moba {
+
+struct EvalOptions {
+    std::string model, task, json, attention, device = "auto", precision = "fp32";
+    std::vector<std::string> data;
+    std::vector<int> seq_len;
+    int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
+    uint64_t seed = 1;
+    bool router = false;
+};
+void add_eval_options(CLI::App&, EvalOptions&);
+
+}  // namespace moba

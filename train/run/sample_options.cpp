@@ -1,0 +1,43 @@
+#include "train/run/sample_options.h"
+#include "train/options/option_builder.h"
+
+namespace moba {
+
+void add_sample_options(CLI::App& app, SampleOptions& o) {
+    start_options(app);
+    add_model_path(app, o.model);
+    auto* text = add(app, "--prompt", o.prompt, "TEXT",
+                     "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a new document, or a test of "
+                     "the task, drawn by --seed.");
+    add_list(app, "--prompt-ids", o.prompt_ids, "ID,...", "The prompt as token ids, instead of --prompt.")
+        ->excludes(text);
+    add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS",
+        "Most tokens to generate. 0: as many as the task's answer has, else 32.")
+        ->check(whole(0, most_tokens));
+    add(app, "--temperature", o.temperature, "T",
+        "Temperature of the sampling. 0: greedy, always the most likely token.")
+        ->check(between(0.0, 1000.0));
+    add(app, "--sample-top-k", o.top_k, "TOKENS", "Sample among the k most likely tokens. 0: all.")
+        ->check(whole(0, most_tokens));
+    add(app, "--sample-top-p", o.top_p, "SHARE",
+        "Sample among the fewest tokens whose probabilities add up to this.")
+        ->check(between(0.0, 1.0));
+    add(app, "--repetition-penalty", o.repetition_penalty, "FACTOR",
+        "Penalty on the logits of tokens that have occurred. 1: none.")
+        ->check(between(0.01, 100.0));
+    add(app, "--seed", o.seed, "NUMBER", "Random seed of the sampling.");
+    add_attention_swap(app, o.attention, o.block_size, o.moba_top_k);
+    auto* decode = add(app, "--decode-attention", o.decode_attention, "KIND",
+                       "moba or full: attention of generated tokens; the prompt is processed as --attention says. "
+                       "Empty: the same as the prompt.")
+                       ->check(one_of({"moba", "full"}));
+    add_flag(app, "--no-cache", o.no_cache,
+             "Compute the whole context again for every token: the same tokens, much slower. Not with "
+             "--decode-attention.")
+        ->excludes(decode);
+    add(app, "--logits", o.logits, "FILE",
+        "Write the logits of the prompt, (tokens, vocabulary), to this safetensors file.");
+    add_device(app, o.device, o.precision);
+}
+
+}  // namespace moba

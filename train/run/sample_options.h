@@ -1,0 +1,23 @@
+/* The options of `moba sample`. */
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace CLI {
+class App;
+}
+
+namespace moba {
+
+struct SampleOptions {
+    std::string model, prompt, attention, decode_attention, logits, device = "auto", precision = "fp32";
+    bool no_cache = false;
+    std::vector<int> prompt_ids;
+    int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
+    double temperature = 0, top_p = 1, repetition_penalty = 1;
+    uint64_t seed = 1;
+};
+void add_sample_options(CLI::App&, SampleOptions&);
+
+}  // namespace moba
