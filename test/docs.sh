@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Does everything that the docs name exist? Prints each line that names something missing, and fails if there is one.
-#   files     a path or file name in backticks is a file of the tree, by its path or its base name (*: any), or a file that the
-#             programs read or write: then its name stands in their code
-#   kernels   in docs/kernels.md: a name in backticks with _kernel in it is in a .cu or .cuh file, another_name_like_this in some source file
-#   lines     no file.cu:12: line numbers change; name the function instead
+#   files     a path or file name in backticks is in the tree, by its path or its base name (* stands for any characters); or it is a
+#             file that the programs read or write, and their code contains its name in quotes
+#   names     in docs/kernels.md: a name in backticks that contains _kernel occurs in a .cu or .cuh file; another name with an
+#             underscore occurs in some source file
+#   lines     no file.cu:12, because line numbers change: name the function instead
 # A folder may be named to check another tree: that is how this check was seen to fail.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 2
