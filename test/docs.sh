@@ -9,13 +9,14 @@
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 2
 docs=(README.md CONTRIBUTING.md data/README.md docs/*.md)
-problems=$(mktemp)
-trap 'rm -f "$problems"' EXIT
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+problems=$work/problems kernels=$work/kernels sources=$work/sources
 
 files=$(find . \( -path ./build -o -path ./out -o -path ./deps -o -path ./.git -o -path ./gpu-bundle \) -prune -o -type f -printf '%P\n')
-kernels=$(find moba test \( -name '*.cu' -o -name '*.cuh' \) -print0 | xargs -0 cat)
-sources=$(find moba train test data \( -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' -o -name '*.py' -o -name 'CMakeLists.txt' \) -print0 | xargs -0 cat)
-if [ "$(wc -l <<< "$files")" -lt 300 ] || [ ${#docs[@]} -lt 6 ] || [ ${#kernels} -lt 100000 ]; then
+find moba test \( -name '*.cu' -o -name '*.cuh' \) -print0 | xargs -0 cat > "$kernels"
+find moba train test data \( -name '*.cu' -o -name '*.cuh' -o -name '*.h' -o -name '*.cpp' -o -name '*.py' -o -name 'CMakeLists.txt' \) -print0 | xargs -0 cat > "$sources"
+if [ "$(wc -l <<< "$files")" -lt 300 ] || [ ${#docs[@]} -lt 6 ] || [ "$(wc -c < "$kernels")" -lt 100000 ]; then
     echo "docs.sh: too few files found"
     exit 2
 fi
@@ -35,16 +36,16 @@ while read -r line word; do
     name=${word#./} name=${name#gpu-bundle/}
     name=${name//./\\.} name=${name//\*/[^/]*}
     grep -qE "(^|/)$name\$" <<< "$files" && continue
-    [[ $word == */* ]] || ! grep -qF "\"$word\"" <<< "$sources" || continue
+    [[ $word == */* ]] || ! grep -qF "\"$word\"" "$sources" || continue
     missing "$line" "$word" "no such file"
 done < <(words "${docs[@]}")
 
 while read -r line word; do
     name=${word%()}
     if [[ $name =~ ^[a-z0-9_]*_kernel[a-z0-9_]*$ ]]; then
-        grep -qw -- "$name" <<< "$kernels" || missing "$line" "$name" "no such kernel"
+        grep -qw -- "$name" "$kernels" || missing "$line" "$name" "no such kernel"
     elif [[ $name =~ ^_*[a-z0-9]+(_[a-z0-9]+)+$ ]]; then
-        grep -qw -- "$name" <<< "$sources" || missing "$line" "$name" "in no source file"
+        grep -qw -- "$name" "$sources" || missing "$line" "$name" "in no source file"
     fi
 done < <(words docs/kernels.md)
 
