@@ -5,19 +5,22 @@ cd "$(dirname "$0")"
 
 usage() {
     cat <<'TEXT'
-./run.sh           gets what is missing, builds, trains a small MoBA model on the needle task (two minutes on two
-                   cores), evaluates it and shows a sample. A second call goes on where the first one stopped, or
-                   shows the finished model again.
-./run.sh compare   trains MoBA and full attention on the needle task, three seeds each, and writes what came out into
-                   out/compare/report.html, to be opened in a browser; about 8 minutes on two cores. Words behind it
-                   go to moba compare, e.g. --seeds 1, or --config train/configs/compare_full.json for every task. A second call goes on
+./run.sh           Installs what is missing, builds, trains a small MoBA model on the needle
+                   task (two minutes on two cores), evaluates it and shows a sample. A second
+                   call continues where the first one stopped, or shows the finished model.
+./run.sh compare   Trains MoBA and full attention on the needle task, three seeds each, and
+                   writes out/compare/report.html, a page for the browser; about 8 minutes on
+                   two cores. Words after it go to `moba compare`, e.g. --seeds 1, or --config
+                   train/configs/compare_full.json for every task. A second call continues
                    where the first one stopped.
-./run.sh test      gets what the tests need, builds and runs every test, also under the sanitizers
-./run.sh build     gets what is missing and builds build/moba, no more
-./run.sh --help    this text
+./run.sh test      Installs what the tests need, builds and runs every test, also under the
+                   sanitizers.
+./run.sh build     Installs what is missing and builds build/moba, no more.
+./run.sh --help    Prints this text.
 
-The model lies in out/needle; delete that folder to train anew. After the build, build/moba --help tells the rest.
-Packages are installed through apt (Debian, Ubuntu); elsewhere you are told what to install.
+The model is in out/needle; delete that folder to train again. After the build,
+`build/moba --help` explains the program. Packages are installed with apt (Debian,
+Ubuntu); on other systems you are told what to install.
 TEXT
 }
 

@@ -58,7 +58,7 @@ step "moba eval" "${arm[@]}" eval --model "$build/run_whole" --samples 2 --depth
 step "moba sample" "${arm[@]}" sample --model "$build/run_whole"
 
 # The unit tests that know nothing of train/: their suites, by the sources.
-suites=$(grep -LE '#include "(train/|test/(program|page_check)\.h)' test/test_*.cpp | grep -v test_kernels | xargs grep -hoE '^TEST(_F|_P)?\(\w+' |
+suites=$(grep -LE '#include "(train/|test/support/(program|page_check)\.h)' test/{core,ops,attention,model,train}/test_*.cpp | xargs grep -hoE '^TEST(_F|_P)?\(\w+' |
     sed 's/.*(//' | sort -u | sed 's/$/.*/' | paste -sd:)
 if [ ${#qemu[@]} -gt 0 ]; then
     suites+='-*DeathTest.*' # they start the program again by itself, which qemu does not know how to

@@ -11,18 +11,18 @@ build=$(realpath "${1:-build}")
 tsan=$(realpath "${TSAN:-build/tsan}")
 shift || true
 files=("$@")
-if [ ${#files[@]} -eq 0 ]; then files=(moba/*.cu moba/*.cuh); fi
+if [ ${#files[@]} -eq 0 ]; then files=(moba/*/*.cu moba/*/*.cuh); fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 orders=(greedy-forward greedy-reverse forward reverse greedy-random:1)
 
 # tests_of FILE: what is asked about it
 tests_of() {
-    case $(basename "$1") in
-        attention*) echo 'KernelsAttention.*' ;;
-        gate*) echo 'Kernels.Gate*' ;;
-        decode*) echo 'KernelsDecode*:Kernels.Decode*' ;;
-        sort*) echo 'Kernels.Sort*:Kernels.PrefixSum*:Kernels.Gate*:Kernels.Embedding*' ;;
+    case $1 in
+        moba/attention/gate*) echo 'Kernels.Gate*' ;;
+        moba/attention/decode*) echo 'KernelsDecode*:Kernels.Decode*' ;;
+        moba/attention/*) echo 'KernelsAttention.*' ;;
+        moba/core/sort*) echo 'Kernels.Sort*:Kernels.PrefixSum*:Kernels.Gate*:Kernels.Embedding*' ;;
         *) echo '-KernelsAttention.*:KernelsModel.*:KernelsGraph.*:KernelsLarge.*' ;;
     esac
 }
@@ -70,7 +70,7 @@ make_test() {
 units_of() {
     case $1 in
         *.cu) echo "$1" ;;
-        *) grep -lE "#include \"$1\"" moba/*.cu ;;
+        *) grep -lE "#include \"$1\"" moba/*/*.cu ;;
     esac
 }
 

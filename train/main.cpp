@@ -32,15 +32,18 @@ int command(const char* name, const char* about, const std::vector<std::string>&
     return run(o);
 }
 
-const char* usage =
-    "moba: train small transformers with Mixture of Block Attention, compare them with full attention\n"
-    "\n"
-    "  moba train    train a model from scratch       moba sample   let a model go on with a prompt\n"
-    "  moba eval     accuracy by length and depth     moba bench    time attention, a step, every operation\n"
-    "  moba compare  MoBA against full attention      moba inspect  shows which blocks were chosen\n"
-    "  moba info     what a model folder holds\n"
-    "\n"
-    "  moba <command> --help tells its options; moba --version the version and commit\n";
+const char* usage = "moba: train small transformers with Mixture of Block Attention, and compare them with\n"
+                    "full attention\n"
+                    "\n"
+                    "  moba train     train a model\n"
+                    "  moba eval      accuracy by length and depth, or the loss of a text\n"
+                    "  moba sample    generate text or answers after a prompt\n"
+                    "  moba compare   train MoBA and full attention alike, and write a report\n"
+                    "  moba inspect   a page that shows which blocks each query chose\n"
+                    "  moba bench     time attention, a training step, decoding, or every operation\n"
+                    "  moba info      what a model folder contains\n"
+                    "\n"
+                    "moba <command> --help explains its options. moba --version prints version and commit.\n";
 
 int run(std::vector<std::string> words) {
     for (const std::string& w : words) {
@@ -60,27 +63,28 @@ int run(std::vector<std::string> words) {
     }
     if (name == "train") { return run_train(parse_train(words)); }
     if (name == "compare") {
-        return command<CompareOptions>("moba compare", "train variants of a model and compare them", words,
+        return command<CompareOptions>("moba compare", "Trains variants of a model and compares them.", words,
                                        add_compare_options, run_compare);
     }
     if (name == "eval") {
-        return command<EvalOptions>("moba eval", "accuracy by length and depth", words, add_eval_options,
-                                    run_eval);
+        return command<EvalOptions>("moba eval", "Accuracy by length and depth, or the loss of a text.",
+                                    words, add_eval_options, run_eval);
     }
     if (name == "sample") {
-        return command<SampleOptions>("moba sample", "let a model go on with a prompt", words,
+        return command<SampleOptions>("moba sample", "Generates tokens after a prompt.", words,
                                       add_sample_options, run_sample);
     }
     if (name == "bench") {
-        return command<BenchOptions>("moba bench", "time attention, a training step, or every operation",
-                                     words, add_bench_options, run_bench);
+        return command<BenchOptions>("moba bench",
+                                     "Times attention, a training step, decoding, or every operation.", words,
+                                     add_bench_options, run_bench);
     }
     if (name == "info") {
-        return command<InfoOptions>("moba info", "what a model folder holds", words, add_info_options,
+        return command<InfoOptions>("moba info", "What a model folder contains.", words, add_info_options,
                                     run_info);
     }
     if (name == "inspect") {
-        return command<InspectOptions>("moba inspect", "a page that shows which blocks each query chose",
+        return command<InspectOptions>("moba inspect", "A page that shows which blocks each query chose.",
                                        words, add_inspect_options, run_inspect);
     }
     std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(),

@@ -58,8 +58,10 @@ class Compare : public testing::Test {
 TEST_F(Compare, EveryRunOnce) {
     json plan = tiny_plan();
     plan["seeds"] = 2;
-    plan["tasks"].push_back(
-        {{"name", "text"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/README.md"}, {"eval", {{"windows", 3}}}});
+    plan["tasks"].push_back({{"name", "text"},
+                             {"task", ""},
+                             {"data", MOBA_SOURCE_DIR "/docs/experiments.md"},
+                             {"eval", {{"windows", 3}}}});
     plan["bench-lengths"] = {64, 128};
     const Outcome first = moba(words(plan, "out"));
     ASSERT_EQ(first.status, 0) << first.out;
@@ -224,8 +226,9 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("tasks", {{{"name", "needle"}, {"task", "needles"}}}), "--task");
     refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "stands twice");
     refused(with("tasks", {{{"name", "mqar"}}}), "its name says mqar, but what is learnt is needle");
-    refused(with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/README.md"}}}),
-            "is text");
+    refused(
+        with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/docs/experiments.md"}}}),
+        "is text");
     refused(with("variants", {{{"attention", "full"}}}), "'variants' must be a list");
     refused(with("variants", {{{"name", "../x"}}}), "name '../x'");
     refused(with("variants", {{{"name", "..x"}}}), "name '..x'");

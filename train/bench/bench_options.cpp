@@ -6,7 +6,8 @@ namespace moba {
 void add_bench_options(CLI::App& app, BenchOptions& o) {
     start_options(app);
     add(app, "what", o.what, "WHAT",
-        "attention: MoBA against full attention. step: a training step. decode: one more token, with --seq-len "
+        "attention: MoBA against full attention. step: a training step. decode: one more token, with "
+        "--seq-len "
         "tokens in the cache. op: every operation.")
         ->check(one_of({"attention", "step", "decode", "op"}));
     add(app, "op,--op", o.op, "NAME",
@@ -17,8 +18,10 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--seq-len", o.seq_len, "TOKENS", "Length T of a sequence.")->check(whole(1, most_tokens));
     add(app, "--batch-size", o.batch, "SEQUENCES", "Sequences B.")->check(whole(1, 1 << 16));
     add(app, "--num-heads", o.heads, "HEADS", "Query heads H.")->check(whole(1, 1024));
-    add(app, "--num-kv-heads", o.kv_heads, "HEADS", "Key/value heads G. 0: num-heads.")->check(whole(0, 1024));
-    add(app, "--head-dim", o.head_dim, "CHANNELS", "Width D of a head (attention, op).")->check(whole(2, 1024));
+    add(app, "--num-kv-heads", o.kv_heads, "HEADS", "Key/value heads G. 0: num-heads.")
+        ->check(whole(0, 1024));
+    add(app, "--head-dim", o.head_dim, "CHANNELS", "Width D of a head (attention, op).")
+        ->check(whole(2, 1024));
     add(app, "--block-size", o.block_size, "TOKENS", "Block size S.")->check(whole(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "Blocks K that a query attends.")->check(whole(1, max_top_k));
     add(app, "--window", o.window, "TOKENS",
@@ -32,7 +35,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add(app, "--num-layers", o.layers, "LAYERS", "Layers L (step, decode).")->check(whole(1, 1024));
     add(app, "--vocab-size", o.vocab, "TOKENS", "Vocabulary size V (step, decode, op).")
         ->check(whole(1, most_tokens));
-    add(app, "--repeats", o.repeats, "RUNS", "Timed runs, after one that is not timed. The median is printed.")
+    add(app, "--repeats", o.repeats, "RUNS",
+        "Timed runs, after one that is not timed. The median is printed.")
         ->check(whole(1, 100000));
     add_flag(app, "--profile", o.profile,
              "step: also the time of each operation, run one at a time, and the number of launches.");

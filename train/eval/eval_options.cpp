@@ -20,11 +20,13 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
         ->check(whole(1, most_tokens));
     add(app, "--windows", o.windows, "WINDOWS", "Windows of a text, spread evenly over it. 0: all.")
         ->check(whole(0, most_steps));
-    add(app, "--seed", o.seed, "NUMBER", "Random seed of the samples. They differ from those of the training.");
+    add(app, "--seed", o.seed, "NUMBER",
+        "Random seed of the samples. They differ from those of the training.");
     add_attention_swap(app, o.attention, o.block_size, o.top_k);
-    add_flag(app, "--router", o.router,
-             "Also print, by layer and head, the share of questions that chose the block of their answer, beside "
-             "the share that the gate's signal-to-noise ratio predicts. Needs the memory of all layers.");
+    add_flag(
+        app, "--router", o.router,
+        "Also print, by layer and head, the share of questions that chose the block of their answer, beside "
+        "the share that the gate's signal-to-noise ratio predicts. Needs the memory of all layers.");
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "Tokens computed together. Fewer need less memory.")
         ->check(whole(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "Write all figures to this file, as JSON.");

@@ -8,12 +8,12 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
     add_model_path(app, o.model);
     auto* text = add(app, "--prompt", o.prompt, "TEXT",
                      "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a test of the task.");
-    auto* ids = add_list(app, "--prompt-ids", o.prompt_ids, "ID,...",
-                         "The prompt as token ids, instead of --prompt.")
-                    ->excludes(text);
-    auto* task = add(app, "--task", o.task, "NAME",
-                     "Task of the test. Empty: the task that the model was trained on.")
-                     ->check(task_or_empty());
+    auto* ids =
+        add_list(app, "--prompt-ids", o.prompt_ids, "ID,...", "The prompt as token ids, instead of --prompt.")
+            ->excludes(text);
+    auto* task =
+        add(app, "--task", o.task, "NAME", "Task of the test. Empty: the task that the model was trained on.")
+            ->check(task_or_empty());
     auto* length = add(app, "--seq-len", o.seq_len, "TOKENS",
                        "Length T of the test, with its answer. 0: the length of the training.")
                        ->check(whole(0, 1 << 20));
@@ -29,7 +29,8 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
         ->check(whole(0, 1 << 16));
     add_attention_swap(app, o.attention, o.block_size, o.top_k);
     add(app, "--out", o.out, "FILE", "The page: one HTML file that needs no network.");
-    add(app, "--json", o.json, "FILE", "Write each query's choice, scores and weights to this file, as JSON.");
+    add(app, "--json", o.json, "FILE",
+        "Write each query's choice, scores and weights to this file, as JSON.");
     add_device(app, o.device, o.precision);
 }
 

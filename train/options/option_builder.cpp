@@ -90,7 +90,8 @@ void add_device(CLI::App& app, std::string& device, std::string& precision) {
     add(app, "--device", device, "NAME", "cpu, gpu, or auto: a GPU if there is one.")
         ->check(one_of({"cpu", "gpu", "auto"}));
     add(app, "--precision", precision, "TYPE",
-        "fp32 or bf16. With bf16, activations and the weights that products read are bf16; master weights, sums "
+        "fp32 or bf16. With bf16, activations and the weights that products read are bf16; master weights, "
+        "sums "
         "and files stay fp32.")
         ->check(one_of({"fp32", "bf16"}));
 }
@@ -116,8 +117,7 @@ void add_attention_swap(CLI::App& app, std::string& attention, int& block_size, 
     add(app, "--attention", attention, "KIND",
         "moba or full: use this kind in all layers but windows; the weights fit both. Empty: as trained.")
         ->check(one_of({"moba", "full"}));
-    add(app, "--block-size", block_size, "TOKENS",
-        "Block size S for --attention moba. 0: the model's own.")
+    add(app, "--block-size", block_size, "TOKENS", "Block size S for --attention moba. 0: the model's own.")
         ->check(whole(0, 1 << 16));
     add(app, "--top-k", top_k, "BLOCKS", "Blocks per query K for --attention moba. 0: the model's own.")
         ->check(whole(0, max_top_k));

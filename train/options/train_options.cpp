@@ -66,10 +66,12 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
     add(app, "--key-conv", c.key_conv, "TAPS", "Taps of the key convolution: 0 (none), 3 or 5.")
         ->check(CLI::IsMember({0, 3, 5}));
     add(app, "--num-blocks", c.num_blocks, "SIZES",
-        "Number n of different block sizes: head g has blocks of S >> (g % n) tokens and attends K << (g % n) "
+        "Number n of different block sizes: head g has blocks of S >> (g % n) tokens and attends K << (g % "
+        "n) "
         "of them.");
     add(app, "--switch", o.switch_to, "KIND@SHARE",
-        "After this share of all tokens, moba and full layers become this kind, e.g. full@0.9. The optimizer's "
+        "After this share of all tokens, moba and full layers become this kind, e.g. full@0.9. The "
+        "optimizer's "
         "state is kept.");
 }
 
@@ -130,7 +132,8 @@ static void add_run_options(CLI::App& app, TrainOptions& o) {
     group(app, "Run");
     add(app, "--out", o.out, "DIR", "Folder of the run: checkpoints and log.jsonl.");
     add_flag(app, "--resume", o.resume, "Continue the run in --out, with its settings.");
-    app.add_option("--config", "Options from a JSON file, e.g. {\"seq-len\": 256}. The command line overrides it.")
+    app.add_option("--config",
+                   "Options from a JSON file, e.g. {\"seq-len\": 256}. The command line overrides it.")
         ->type_name("FILE")
         ->group("Run");
     add(app, "--seed", o.seed, "NUMBER", "Random seed of weights, data and dropout.");

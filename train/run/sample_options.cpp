@@ -6,9 +6,10 @@ namespace moba {
 void add_sample_options(CLI::App& app, SampleOptions& o) {
     start_options(app);
     add_model_path(app, o.model);
-    auto* text = add(app, "--prompt", o.prompt, "TEXT",
-                     "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a new document, or a test of "
-                     "the task, drawn by --seed.");
+    auto* text =
+        add(app, "--prompt", o.prompt, "TEXT",
+            "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a new document, or a test of "
+            "the task, drawn by --seed.");
     add_list(app, "--prompt-ids", o.prompt_ids, "ID,...", "The prompt as token ids, instead of --prompt.")
         ->excludes(text);
     add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS",
@@ -27,10 +28,11 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         ->check(between(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "Random seed of the sampling.");
     add_attention_swap(app, o.attention, o.block_size, o.moba_top_k);
-    auto* decode = add(app, "--decode-attention", o.decode_attention, "KIND",
-                       "moba or full: attention of generated tokens; the prompt is processed as --attention says. "
-                       "Empty: the same as the prompt.")
-                       ->check(one_of({"moba", "full"}));
+    auto* decode =
+        add(app, "--decode-attention", o.decode_attention, "KIND",
+            "moba or full: attention of generated tokens; the prompt is processed as --attention says. "
+            "Empty: the same as the prompt.")
+            ->check(one_of({"moba", "full"}));
     add_flag(app, "--no-cache", o.no_cache,
              "Compute the whole context again for every token: the same tokens, much slower. Not with "
              "--decode-attention.")

@@ -46,7 +46,7 @@ namespace {
 
 struct ParsedTrain {
     TrainOptions options;
-    CLI::App app{"train a model from scratch, or further", "moba train"};
+    CLI::App app{"Trains a model from scratch, or continues with the weights of another one.", "moba train"};
 
     explicit ParsedTrain(const std::vector<std::string>& words) {
         add_train_options(app, options);
