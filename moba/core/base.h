@@ -91,6 +91,10 @@ struct Ctx {
 struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+/* Refuses input that a user gave; REQUIRE is for mistakes of the program. */
+inline void need(bool ok, const std::string& message) {
+    if (!ok) { throw Error(message); }
+}
 
 template <class I>
 constexpr I ceil_div(I a, I b) {

@@ -20,10 +20,6 @@ size_t TensorView::count() const {
     return n;
 }
 
-static void need(bool ok, const std::string& message) {
-    if (!ok) { throw Error(message); }
-}
-
 Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
     need(file_.bytes >= 8, path + ": too short for a safetensors file");
     uint64_t header_bytes;

@@ -1,0 +1,167 @@
+/* A Config as Hugging Face's config.json, and back. What Hugging Face has no name for is under one key, `moba`. */
+#include "moba/config.h"
+#include <nlohmann/json.hpp>
+
+namespace moba {
+
+using nlohmann::json;
+
+static const char* rope_names[] = {"default", "linear", "llama3"};
+
+json config_to_json(const Config& c) {
+    const bool llama = c.is_plain_llama();
+    json layers = json::array();
+    for (const LayerKind& k : c.layers) { layers.push_back(layer_name(k)); }
+    const RopeScaling& r = c.rope_scaling;
+    json scaling = {{"rope_type", rope_names[(int)r.type]}};
+    if (r.type != RopeType::none) { scaling["factor"] = r.factor; }
+    if (r.type == RopeType::llama3) {
+        scaling["low_freq_factor"] = r.low_freq_factor;
+        scaling["high_freq_factor"] = r.high_freq_factor;
+        scaling["original_max_position_embeddings"] = r.original_max_position_embeddings;
+    }
+    json rope =
+        scaling;  // the same twice: transformers 5 reads rope_parameters, older ones rope_theta and rope_scaling
+    rope["rope_theta"] = c.rope_theta;
+    if (r.type == RopeType::none) { scaling = nullptr; }
+    return {{"architectures", {llama ? "LlamaForCausalLM" : "MobaForCausalLM"}},
+            {"model_type", llama ? "llama" : "moba"},
+            {"vocab_size", c.vocab_size},
+            {"hidden_size", c.hidden_size},
+            {"num_hidden_layers", c.num_layers},
+            {"num_attention_heads", c.num_heads},
+            {"num_key_value_heads", c.num_kv_heads},
+            {"head_dim", c.head_dim},
+            {"intermediate_size", c.intermediate_size},
+            {"max_position_embeddings", c.max_position_embeddings},
+            {"rms_norm_eps", c.rms_norm_eps},
+            {"rope_theta", c.rope_theta},
+            {"rope_scaling", scaling},
+            {"rope_parameters", rope},
+            {"tie_word_embeddings", c.tie_word_embeddings},
+            {"hidden_act", "silu"},
+            {"attention_bias", false},
+            {"mlp_bias", false},
+            {"attention_dropout", 0.0},
+            {"torch_dtype", "float32"},
+            {"dtype", "float32"},
+            {"bos_token_id", nullptr},
+            {"eos_token_id", nullptr},
+            {"use_cache", true},
+            {"moba",
+             {{"layers", layers},
+              {"block_size", c.block_size},
+              {"top_k", c.top_k},
+              {"gate", gate_name(c.gate)},
+              {"key_conv", c.key_conv},
+              {"num_blocks", c.num_blocks},
+              {"embedding_std", c.embedding_std}}}};
+}
+
+// A value of j, or throws with the key and the file. `fallback` null: the key is required.
+template <class X>
+static X value(const json& j, const char* key, const std::string& where, const X* fallback = nullptr) {
+    const auto it = j.find(key);
+    if (it == j.end() || it->is_null()) {
+        need(fallback, where + ": '" + key + "' is missing");
+        return *fallback;
+    }
+    bool fits = false;
+    if constexpr (std::is_same_v<X, bool>) { fits = it->is_boolean(); }
+    if constexpr (std::is_same_v<X, std::string>) { fits = it->is_string(); }
+    if constexpr (std::is_same_v<X, int>) {
+        fits = it->is_number_integer() && it->template get<double>() >= -2147483648.0 &&
+               it->template get<double>() <= 2147483647.0;
+    }
+    if constexpr (std::is_same_v<X, double>) { fits = it->is_number(); }
+    need(fits, where + ": '" + key + "' has the wrong type or size: " + it->dump().substr(0, 60));
+    return it->template get<X>();
+}
+template <class X>
+static X value_or(const json& j, const char* key, const std::string& where, X fallback) {
+    return value<X>(j, key, where, &fallback);
+}
+
+Config config_from_json(const json& j, const std::string& where) {
+    need(j.is_object(), where + ": must be a JSON object");
+    const std::string type = value_or(j, "model_type", where, std::string("llama"));
+    need(type == "llama" || type == "moba",
+         where + ": model_type '" + type.substr(0, 60) + "' is not supported, only llama and moba");
+    need(type == "llama" || j.contains("moba"), where + ": 'moba' is missing");
+    if (const auto a = j.find("architectures"); a != j.end() && a->is_array()) {
+        for (const json& name : *a) {
+            need(name == "LlamaForCausalLM" || name == "MobaForCausalLM",
+                 where + ": architecture " + name.dump().substr(0, 60) +
+                     " is not supported, only LlamaForCausalLM and MobaForCausalLM");
+        }
+    }
+    Config c;
+    c.vocab_size = value<int>(j, "vocab_size", where);
+    c.hidden_size = value<int>(j, "hidden_size", where);
+    c.num_layers = value<int>(j, "num_hidden_layers", where);
+    c.num_heads = value<int>(j, "num_attention_heads", where);
+    c.num_kv_heads = value_or(j, "num_key_value_heads", where, c.num_heads);
+    need(c.num_heads >= 1,
+         where + ": num_attention_heads = " + std::to_string(c.num_heads) + ": must be at least 1");
+    c.head_dim = value_or(j, "head_dim", where, c.hidden_size / c.num_heads);
+    c.intermediate_size = value<int>(j, "intermediate_size", where);
+    c.max_position_embeddings = value_or(j, "max_position_embeddings", where, 2048);
+    c.rms_norm_eps = value_or(j, "rms_norm_eps", where, 1e-6);
+    c.tie_word_embeddings = value_or(j, "tie_word_embeddings", where, false);
+    need(value_or(j, "hidden_act", where, std::string("silu")) == "silu",
+         where + ": hidden_act: only silu is known");
+    for (const char* bias : {"attention_bias", "mlp_bias"}) {
+        need(!value_or(j, bias, where, false), where + ": " + bias + ": biases are not supported");
+    }
+    c.rope_theta = value_or(j, "rope_theta", where, 10000.0);
+    for (const char* key : {"rope_scaling", "rope_parameters"}) {
+        const auto it = j.find(key);
+        if (it == j.end() || it->is_null()) { continue; }
+        need(it->is_object(), where + ": '" + key + "' must be an object");
+        c.rope_theta = value_or(*it, "rope_theta", where, c.rope_theta);
+        const std::string type =
+            value_or(*it, "rope_type", where, value_or(*it, "type", where, std::string("default")));
+        RopeScaling& r = c.rope_scaling;
+        const auto known = std::find(std::begin(rope_names), std::end(rope_names), type);
+        need(known != std::end(rope_names), where + ": " + key + ": type '" + type +
+                                                "' is not supported (known are default, linear and llama3)");
+        need(value_or(*it, "partial_rotary_factor", where, 1.0) == 1.0,
+             where + ": partial_rotary_factor is not supported");
+        r.type = (RopeType)(known - std::begin(rope_names));
+        if (r.type != RopeType::none) { r.factor = value<double>(*it, "factor", where); }
+        if (r.type == RopeType::llama3) {
+            r.low_freq_factor = value<double>(*it, "low_freq_factor", where);
+            r.high_freq_factor = value<double>(*it, "high_freq_factor", where);
+            r.original_max_position_embeddings = value<int>(*it, "original_max_position_embeddings", where);
+        }
+    }
+    const auto m = j.find("moba");
+    if (m == j.end()) {
+        c.layers = parse_layers("full:rope", std::clamp(c.num_layers, 1, 1024));
+    } else {
+        need(m->is_object(), where + ": 'moba' must be an object");
+        const auto layers = m->find("layers");
+        need(layers != m->end() && layers->is_array() && layers->size() <= 1024,
+             where + ": 'moba.layers' must be a list");
+        for (const json& l : *layers) {
+            need(l.is_string(), where + ": 'moba.layers' must hold strings");
+            try {
+                c.layers.push_back(parse_layers(l.get<std::string>(), 1)[0]);
+            } catch (const Error& e) { throw Error(where + ": " + e.what()); }
+        }
+        c.block_size = value<int>(*m, "block_size", where);
+        c.top_k = value<int>(*m, "top_k", where);
+        try {
+            c.gate = parse_gate(value_or(*m, "gate", where, std::string("topk")));
+        } catch (const Error& e) { throw Error(where + ": " + e.what()); }
+        c.key_conv = value_or(*m, "key_conv", where, 0);
+        c.num_blocks = value_or(*m, "num_blocks", where, 1);
+        c.embedding_std = value_or(*m, "embedding_std", where, 0.02);
+    }
+    try {
+        validate(c);
+    } catch (const Error& e) { throw Error(where + ": " + e.what()); }
+    return c;
+}
+
+}  // namespace moba
