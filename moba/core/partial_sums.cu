@@ -1,11 +1,11 @@
-/* What several operations run, compiled once. Contract: device.cuh. */
+/* add_partials, the last step of several operations: adds their partial sums. Contract: device.cuh. */
 #include "moba/core/device.cuh"
 
 namespace moba {
 
-/* Maps     a block of 8 warps -> 32 elements, a lane -> an element, a warp -> every 8th partial sum of it
+/* Maps     a block of 8 warps -> 32 elements; a lane -> an element; a warp -> every 8th of its partial sums
    Memory   coalesced along the elements
-   Sync     one barrier between the 8 sums of an element and their adding, in order, by the first warp */
+   Sync     one barrier after the 8 warps have stored their sums; then the first warp adds these in order */
 __global__ static void add_partials_kernel(float* __restrict__ out, const float* __restrict__ partial,
                                            int count, int n) {
     __shared__ float of_warp[8][warp_size];
