@@ -1,17 +1,17 @@
-/* AdamW and the global norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
+/* AdamW and the global gradient norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
 #include "moba/core/device.cuh"
 #include "moba/ops/adamw.h"
 
 namespace moba {
 
-static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
-constexpr int at_once = 4;      // elements of a thread of AdamW that it loads before it uses the first
-constexpr int in_flight = 8;    // loads of a thread for the norm before it uses the first
+static const int chunk = 4096;  // elements per thread block, in AdamW and in a partial sum of the norm
+constexpr int at_once = 4;      // elements that a thread of AdamW loads before it uses the first one
+constexpr int in_flight = 8;    // elements that a thread of the norm loads before it uses the first one
 
 /* partial[b] = sum of g^2 over a chunk, in double
    Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
-   Memory   coalesced; a thread loads 8 elements before it adds the first
-   Sync     a barrier after every step of the tree, which adds in the same order whatever comes first */
+   Memory   coalesced; a thread loads 8 elements before it adds the first one
+   Sync     a barrier after every step of the tree sum; its order of additions is fixed */
 __global__ static void square_sum_kernel(double* partial, const float* g, size_t n) {
     __shared__ double sum[256];
     const size_t begin = (size_t)blockIdx.x * chunk;
@@ -37,8 +37,8 @@ __global__ static void square_sum_kernel(double* partial, const float* g, size_t
 }
 
 /* norm = sqrt of the sum of the partial sums
-   Maps     one block of 1024 threads, a thread -> every 1024th partial sum
-   Memory   as above. No other block runs while this one waits, so it has 8192 loads in flight
+   Maps     one block of 1024 threads; a thread -> every 1024th partial sum
+   Memory   as above. This is the only block, so it keeps 8192 loads in flight to hide latency
    Sync     as above */
 __global__ static void norm_kernel(float* norm, const double* partial, int count) {
     __shared__ double sum[1024];
@@ -69,33 +69,35 @@ struct AdamWStep {
     double log_beta1, log_beta2;
 };
 
-/* 1 / (1 - beta^step). beta^step = e^(step log beta), so the difference is -expm1f(step log beta):
-   no power in double is needed, and no digits are lost where beta^step is near 1. Relative error
-   at most 3e-7. */
+/* 1 / (1 - beta^step). Since beta^step = e^(step log beta), the difference is -expm1f(step log beta). This
+   needs no pow in double and loses no digits when beta^step is near 1. Relative error at most 3e-7. */
 __device__ float correction(double log_beta, const StepState* state) {
     return -1 / expm1f((float)(state->step * log_beta));
 }
 
 }  // namespace
 
-/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped.
-            The range where the chunk begins is found by all threads together, each looking at
-            every 256th. With bisection each load would wait for the one before
-   Memory   coalesced, each number read and written once, 16 loads of a thread in flight; the step,
-            the norm and the ranges come from device memory, so that a captured step can be replayed
-   Sync     one barrier after the thread that has found the range has written it */
+/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th element; elements
+            between two ranges are skipped. All threads together find the range in which the chunk begins:
+            each checks every 256th range. (In a bisection every load would have to wait for the one before
+            it.)
+   Memory   coalesced; each number is read and written once; a thread has 16 loads in flight. The step, the
+            norm and the ranges are in device memory, so that a recorded step can be replayed
+   Sync     one barrier after a thread has written `first` */
 template <class E>
 __global__ void __launch_bounds__(256, 4)
     adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m, float* __restrict__ v,
                  const float* __restrict__ g, const float* __restrict__ norm,
                  const ParamRange* __restrict__ ranges, int num_ranges, const StepState* __restrict__ state,
                  size_t n, AdamWStep s) {
-    __shared__ int first;  // the last range that begins at or before the chunk; range 0 where none does
+    // The last range that begins at or before the chunk; range 0 if there is none.
+    __shared__ int first;
     if (!isfinite(*norm)) { return; }
     const size_t begin = (size_t)blockIdx.x * chunk, end = min(n, begin + chunk);
     for (int r = threadIdx.x; r < num_ranges; r += blockDim.x) {
         const bool begun = r == 0 || ranges[r].begin <= begin;
-        if (begun && (r + 1 == num_ranges || ranges[r + 1].begin > begin)) { first = r; }  // one thread
+        // True for one thread only.
+        if (begun && (r + 1 == num_ranges || ranges[r + 1].begin > begin)) { first = r; }
     }
     const float scale = s.clip > 0 ? fminf(1.f, s.clip / (*norm + 1e-6f)) : 1.f;
     const float correct1 = correction(s.log_beta1, state), correct2 = correction(s.log_beta2, state);
@@ -106,7 +108,8 @@ __global__ void __launch_bounds__(256, 4)
 #pragma unroll
         for (int j = 0; j < at_once; j++) {
             size_t i = i0 + j * blockDim.x;
-            if (i >= end) { i = i0; }  // again the first, for a branch would make the loads wait
+            // Past the end, load the first element again: a branch would make the loads wait.
+            if (i >= end) { i = i0; }
             grads[j] = g[i], means[j] = m[i], squares[j] = v[i], weights[j] = w[i];
         }
 #pragma unroll

@@ -5,7 +5,7 @@
 
 namespace moba {
 
-// f(i, factor) with factor = 0 where element i is dropped, 1/(1-p) where it is kept.
+// Calls f(i, factor) for every element i: factor = 0 if it is dropped, else 1/(1-p).
 template <class A, class F>
 static void masked(const StepState* state, DropoutShape s, F f) {
     REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);

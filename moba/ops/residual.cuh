@@ -1,4 +1,4 @@
-/* The mask of dropout.h for kernels: the factors of neighbouring elements. Included by .cu files only. */
+/* The dropout mask of residual.h for kernels. Included by .cu files only. */
 #pragma once
 #include "moba/core/device.cuh"
 #include "moba/core/philox.h"
@@ -7,9 +7,9 @@
 namespace moba {
 
 struct Mask {
-    uint32_t threshold;  // 0: nothing is dropped, nothing is drawn
-    float keep;
-    uint32_t site;  // the last counter word
+    uint32_t threshold;  // an element is dropped if its word is below this; 0: no words are drawn
+    float keep;          // 1 / (1-p)
+    uint32_t site;       // the last word of the counter: 8 layer + site
 };
 
 inline Mask mask_of(DropoutShape s) {
@@ -18,8 +18,9 @@ inline Mask mask_of(DropoutShape s) {
             (uint32_t)(8 * s.layer + (int)s.site)};
 }
 
-/* x + mask b / (1-p) for the N elements from i on; without x: mask b / (1-p). N = 1 uses one of the four words drawn; N and i
-   multiples of 4 use all. The fused multiply-add is spelt out: whoever adds, the bits are the same. */
+/* x + mask b / (1-p) for the N elements from i on; if x is null: mask b / (1-p). With N = 1 one of the four
+   drawn words is used; with N and i multiples of 4 all are used. fmaf is written explicitly, so that all
+   kernels that call this give the same bits. */
 template <class E, int N>
 __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state, const Mask& mask) {
     constexpr int words = N < 4 ? N : 4;

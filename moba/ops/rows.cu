@@ -1,11 +1,12 @@
-/* Rows on the GPU. Contract: rows.h; definition: rows.cpp. */
+/* Gathering and scattering rows on the GPU. Contract: rows.h; definition: rows.cpp. */
 #include "moba/core/device.cuh"
 #include "moba/ops/rows.h"
 
 namespace moba {
 
 /* y[i,:] = x[row[i],:]
-   Maps     a thread -> N neighbouring elements of y, found by threads_for_rows; N = 1 is version 1, a 16-byte pack version 2 */
+   Maps     a thread -> N neighbouring elements of y (threads_for_rows). N = 1 is version 1, N = a 16-byte
+            pack is version 2 */
 template <class E, int N>
 __global__ void gather_rows_kernel(E* y, const E* x, const int* row, RowsShape s) {
     const size_t i = row_of_thread();
@@ -15,7 +16,8 @@ __global__ void gather_rows_kernel(E* y, const E* x, const int* row, RowsShape s
 }
 
 /* dx[row[i],:] = dy[i,:], all other rows 0
-   Maps     a thread -> N neighbouring elements of dx; it looks its row up among the ascending ones */
+   Maps     a thread -> N neighbouring elements of dx; a bisection finds the thread's row m in row[].
+            Versions as in gather_rows_kernel */
 template <class E, int N>
 __global__ void scatter_rows_kernel(E* dx, const E* dy, const int* row, RowsShape s) {
     const int m = (int)row_of_thread(), c = pack_of_thread() * N;
