@@ -175,6 +175,33 @@ __device__ X warp_sum(X x) {
     for (int bits = warp_size / 2; bits > 0; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }
+/* The sum over a thread block of a power of two threads. Every thread gets it; the order of the additions is
+   a fixed tree. of_thread: shared memory, (threads of the block); put a barrier between two uses of it. */
+template <class X>
+__device__ X block_tree_sum(X x, X* of_thread) {
+    of_thread[threadIdx.x] = x;
+    __syncthreads();
+    for (int half = blockDim.x / 2; half > 0; half /= 2) {
+        if ((int)threadIdx.x < half) { of_thread[threadIdx.x] += of_thread[threadIdx.x + half]; }
+        __syncthreads();
+    }
+    return of_thread[0];
+}
+/* Bisection: the first i in [0, n) for which before(i) is false, n if there is none. before(i) must be true
+   up to some place and false after it. */
+template <class Before>
+__device__ int lower_bound_index(int n, Before before) {
+    int low = 0, high = n;
+    while (low < high) {
+        const int middle = (int)(((unsigned)low + high) / 2);  // unsigned: the sum may exceed 2^31
+        if (before(middle)) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
 inline unsigned blocks_for(size_t items, size_t of_a_block) { return (unsigned)ceil_div(items, of_a_block); }
 
 /* Launch sizes for a kernel with one thread per pack of a matrix; a row has `across` packs. A thread finds

@@ -6,10 +6,11 @@ namespace moba {
 
 namespace {
 
-const int digits = 256, chunk = 2048;  // elements of one block
-const int warps = 8, batches = chunk / (warps * warp_size);
-const int scan_tile = 1024, scan_batches = 8;  // counts of one warp; 32 of them in flight together
-const size_t together = 1 << 24;               // elements of several rows, if the workspace may be so large
+const int digit_bits = 8, digits = 1 << digit_bits;          // digits: also the threads of a block
+const int chunk = 2048;                                      // elements per thread block
+const int warps = 8, batches = chunk / (warps * warp_size);  // a warp's elements: `batches` times 32
+const int scan_tile = 1024, scan_batches = 8;  // counts per warp; batches of 32 of them in flight together
+const size_t together = 1 << 24;               // elements of all rows that one launch sorts, or one row
 
 // All arrays are (rows, n). Grid x -> a chunk of a row, grid y -> a row.
 struct SortPass {
@@ -30,7 +31,7 @@ __device__ int count_batch(int* count, int digit, bool here) {
     const unsigned below = (1u << threadIdx.x % warp_size) - 1;
     unsigned same = __ballot_sync(all_lanes, here);  // becomes the lanes with the same digit
 #pragma unroll
-    for (int bit = 0; bit < 8; bit++) {
+    for (int bit = 0; bit < digit_bits; bit++) {
         const unsigned set = __ballot_sync(all_lanes, digit >> bit & 1);
         same &= digit >> bit & 1 ? set : ~set;
     }
@@ -76,7 +77,7 @@ struct Elements {
    Sync     a barrier after the counts are set to zero, and one before they are added up; within a batch, the
             __syncwarp of count_batch */
 __global__ static void __launch_bounds__(digits) histogram_kernel(int* count, SortPass p) {
-    __shared__ int counts[warps][digits];
+    __shared__ int counts[warps][digits];  // elements of a warp with a digit
     Elements mine;
     mine.load(p);
     mine.count(counts, p);
@@ -93,7 +94,7 @@ __global__ static void tile_sums_kernel(int* sum, const int* count, size_t n) {
     const size_t begin = tile * scan_tile, end = min(n, begin + scan_tile);
     int total = 0;
     for (size_t i = begin + lane; i < end; i += warp_size) { total += count[i]; }
-    for (int bits = warp_size / 2; bits > 0; bits /= 2) { total += __shfl_xor_sync(all_lanes, total, bits); }
+    total = warp_sum(total);
     if (lane == 0 && begin < n) { sum[tile] = total; }
 }
 
@@ -133,7 +134,7 @@ __global__ static void scan_tiles_kernel(int* count, const int* before_tile, siz
 // Ints of workspace for a prefix sum: the sums of all tiles, then the sums of tiles of these sums, and so on.
 static size_t scan_ints(size_t n) {
     const size_t tiles = ceil_div(n, (size_t)scan_tile);
-    return tiles <= 1 ? 0 : round_up(tiles, (size_t)64) + scan_ints(tiles);
+    return tiles <= 1 ? 0 : round_up(tiles, align_ints) + scan_ints(tiles);
 }
 
 static void prefix_sum(const Ctx& ctx, int* count, size_t n, int* sums) {
@@ -144,7 +145,7 @@ static void prefix_sum(const Ctx& ctx, int* count, size_t n, int* sums) {
     if (tiles > 1) {
         launch(tile_sums_kernel, blocks, threads, 0, ctx.stream, sums, count, n);
         LAUNCHED(ctx);
-        prefix_sum(ctx, sums, tiles, sums + round_up(tiles, (size_t)64));
+        prefix_sum(ctx, sums, tiles, sums + round_up(tiles, align_ints));
     }
     launch(scan_tiles_kernel, blocks, threads, 0, ctx.stream, count, tiles > 1 ? sums : nullptr, n);
     LAUNCHED(ctx);
@@ -165,6 +166,7 @@ void prefix_sum_gpu(const Ctx& ctx, int* count, size_t n) {
    Memory   elements stay in registers between counting and writing
    Sync     as in histogram_kernel, and a barrier after all these starts are written to `counts` */
 __global__ static void __launch_bounds__(digits) scatter_kernel(const int* place, SortPass p) {
+    // (warp, digit): first the number of the warp's elements with the digit, then where they go.
     __shared__ int counts[warps][digits];
     Elements mine;
     int element[batches];
@@ -198,23 +200,15 @@ __global__ static void start_kernel(int* start, const int* sorted, int n, int bi
     const int k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k > bins) { return; }
     const int* key = sorted + (size_t)blockIdx.y * n;
-    int low = 0, high = n;
-    while (low < high) {
-        const int middle = (int)(((unsigned)low + high) / 2), at = key[middle];
-        if (at >= 0 && at < min(k, bins)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    start[blockIdx.y * (bins + (size_t)1) + k] = low;
+    start[blockIdx.y * (bins + (size_t)1) + k] =
+        lower_bound_index(n, [=](int i) { return key[i] >= 0 && key[i] < min(k, bins); });
 }
 
-static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
+static int passes_for(int bins) { return bins < digits ? 1 : bins < digits * digits ? 2 : 3; }
 
 // Bytes for: counts (rows, 256, chunks), two arrays of keys, one array of elements, and the prefix sum.
 static size_t workspace_for(size_t counts, size_t elements) {
-    return (counts + 3 * round_up(elements, (size_t)64) + scan_ints(counts)) * sizeof(int);
+    return (counts + 3 * round_up(elements, align_ints) + scan_ints(counts)) * sizeof(int);
 }
 // Many rows are sorted in one launch. The result never falls when n or rows grow.
 size_t sort_workspace_bytes(size_t n, int, int rows) {
@@ -224,7 +218,7 @@ size_t sort_workspace_bytes(size_t n, int, int rows) {
 
 static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins, int rows) {
     const dim3 grid(blocks_for(n, chunk), rows);
-    const size_t counts = (size_t)grid.x * rows * digits, padded = round_up(n * rows, (size_t)64);
+    const size_t counts = (size_t)grid.x * rows * digits, padded = round_up(n * rows, align_ints);
     int* count = (int*)ctx.workspace;
     int* keys[] = {count + counts, count + counts + padded};
     int* other = keys[1] + padded;  // elements, alternating with list; the last pass writes to list
@@ -234,7 +228,7 @@ static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, siz
     for (int pass = 0; pass < passes && n > 0; pass++) {
         p.key_out = keys[pass % 2];
         p.element_out = (passes - 1 - pass) % 2 ? other : list;
-        p.shift = 8 * pass;
+        p.shift = digit_bits * pass;
         launch(histogram_kernel, grid, digits, 0, ctx.stream, count, p);
         LAUNCHED(ctx);
         prefix_sum(ctx, count, counts, sums);
@@ -243,8 +237,9 @@ static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, siz
         p.key = p.key_out;
         p.element = p.element_out;
     }
-    launch(start_kernel, dim3(blocks_for((size_t)bins + 1, 256), rows), 256, 0, ctx.stream, start, p.key,
-           (int)n, bins);
+    const int threads = 256;
+    launch(start_kernel, dim3(blocks_for((size_t)bins + 1, threads), rows), threads, 0, ctx.stream, start,
+           p.key, (int)n, bins);
     LAUNCHED(ctx);
 }
 

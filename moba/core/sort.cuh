@@ -20,6 +20,9 @@
 
 namespace moba {
 
+/* Arrays of ints in a workspace begin at multiples of this many ints (256 bytes). */
+constexpr size_t align_ints = 64;
+
 void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows = 1);
 size_t sort_workspace_bytes(size_t n, int bins, int rows = 1);
 

@@ -4,6 +4,7 @@
 
 namespace moba {
 
+static const int chunk_threads = 256, norm_threads = 1024;  // threads of a block; norm_threads: norm_kernel
 static const int chunk = 4096;  // elements per thread block, in AdamW and in a partial sum of the norm
 constexpr int at_once = 4;      // elements that a thread of AdamW loads before it uses the first one
 constexpr int in_flight = 8;    // elements that a thread of the norm loads before it uses the first one
@@ -11,9 +12,9 @@ constexpr int in_flight = 8;    // elements that a thread of the norm loads befo
 /* partial[b] = sum of g^2 over a chunk, in double
    Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
    Memory   coalesced; a thread loads 8 elements before it adds the first one
-   Sync     a barrier after every step of the tree sum; its order of additions is fixed */
+   Sync     the barriers of block_tree_sum, after every step of the tree */
 __global__ static void square_sum_kernel(double* partial, const float* g, size_t n) {
-    __shared__ double sum[256];
+    __shared__ double of_thread[chunk_threads];  // each thread's sum
     const size_t begin = (size_t)blockIdx.x * chunk;
     const int end = (int)min((size_t)chunk, n - begin);
     double mine = 0;
@@ -27,13 +28,8 @@ __global__ static void square_sum_kernel(double* partial, const float* g, size_t
 #pragma unroll
         for (int j = 0; j < in_flight; j++) { mine += (double)x[j] * x[j]; }
     }
-    sum[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) { partial[blockIdx.x] = sum[0]; }
+    const double sum = block_tree_sum(mine, of_thread);
+    if (threadIdx.x == 0) { partial[blockIdx.x] = sum; }
 }
 
 /* norm = sqrt of the sum of the partial sums
@@ -41,7 +37,7 @@ __global__ static void square_sum_kernel(double* partial, const float* g, size_t
    Memory   as above. This is the only block, so it keeps 8192 loads in flight to hide latency
    Sync     as above */
 __global__ static void norm_kernel(float* norm, const double* partial, int count) {
-    __shared__ double sum[1024];
+    __shared__ double of_thread[norm_threads];  // each thread's sum
     double mine = 0;
     for (int i = threadIdx.x; i < count; i += in_flight * blockDim.x) {
         double x[in_flight];
@@ -53,13 +49,8 @@ __global__ static void norm_kernel(float* norm, const double* partial, int count
 #pragma unroll
         for (int j = 0; j < in_flight; j++) { mine += x[j]; }
     }
-    sum[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) { *norm = (float)sqrt(sum[0]); }
+    const double sum = block_tree_sum(mine, of_thread);
+    if (threadIdx.x == 0) { *norm = (float)sqrt(sum); }
 }
 
 namespace {
@@ -85,7 +76,7 @@ __device__ float correction(double log_beta, const StepState* state) {
             norm and the ranges are in device memory, so that a recorded step can be replayed
    Sync     one barrier after a thread has written `first` */
 template <class E>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(chunk_threads, 4)
     adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m, float* __restrict__ v,
                  const float* __restrict__ g, const float* __restrict__ norm,
                  const ParamRange* __restrict__ ranges, int num_ranges, const StepState* __restrict__ state,
@@ -144,9 +135,9 @@ void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
     choose_version(ctx, 1);
     double* partial = (double*)ctx.workspace;
     const unsigned chunks = blocks_for(n, chunk);
-    launch(square_sum_kernel, chunks, 256, 0, ctx.stream, partial, g, n);
+    launch(square_sum_kernel, chunks, chunk_threads, 0, ctx.stream, partial, g, n);
     LAUNCHED(ctx);
-    launch(norm_kernel, 1, 1024, 0, ctx.stream, norm, partial, (int)chunks);
+    launch(norm_kernel, 1, norm_threads, 0, ctx.stream, norm, partial, (int)chunks);
     LAUNCHED(ctx);
 }
 
@@ -158,8 +149,8 @@ void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, 
     choose_version(ctx, 1);
     const AdamWStep step{(float)s.beta1, (float)s.beta2, (float)(1 - s.beta1), (float)(1 - s.beta2),
                          (float)s.eps,   (float)s.clip,  std::log(s.beta1),    std::log(s.beta2)};
-    launch(adamw_kernel<E>, blocks_for(s.n, chunk), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
-           num_ranges, state, s.n, step);
+    launch(adamw_kernel<E>, blocks_for(s.n, chunk), chunk_threads, 0, ctx.stream, w, w_low, m, v, g, norm,
+           ranges, num_ranges, state, s.n, step);
     LAUNCHED(ctx);
 }
 

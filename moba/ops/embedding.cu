@@ -35,7 +35,7 @@ __global__ void embedding_backward_kernel2(float* dw, const int* start, const in
 
 // Workspace: `start`, `list`, and the workspace of the sort.
 size_t embedding_workspace_bytes_gpu(EmbeddingShape s) {
-    return (round_up((size_t)s.V + 1, (size_t)64) + round_up((size_t)s.M, (size_t)64)) * sizeof(int) +
+    return (round_up((size_t)s.V + 1, align_ints) + round_up((size_t)s.M, align_ints)) * sizeof(int) +
            sort_workspace_bytes(s.M, s.V);
 }
 
@@ -56,9 +56,9 @@ void embedding_backward_gpu(const Ctx& ctx, acc_t<E>* dw, const int* token, cons
     REQUIRE(embedding_workspace_bytes_gpu(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     int* start = (int*)ctx.workspace;
-    int* list = start + round_up((size_t)s.V + 1, (size_t)64);
+    int* list = start + round_up((size_t)s.V + 1, align_ints);
     Ctx sorting = ctx;
-    sorting.workspace = (char*)(list + round_up((size_t)s.M, (size_t)64));
+    sorting.workspace = (char*)(list + round_up((size_t)s.M, align_ints));
     sorting.workspace_bytes = ctx.workspace + ctx.workspace_bytes - sorting.workspace;
     sort_by_key_gpu(sorting, start, list, token, s.M, s.V);
     launch(embedding_backward_kernel2<E>, dim3(columns, std::min(s.V, 65535)), threads, 0, ctx.stream, dw,
