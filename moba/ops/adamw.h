@@ -19,8 +19,7 @@
    Cost     7 reads and writes of every weight; memory bound
    Order    norm: sums of 4096 elements in double, then added in a fixed order */
 #pragma once
-#include "moba/core/base.h"
-#include "moba/ops/residual.h"
+#include "moba/ops/step_state.h"
 
 namespace moba {
 

@@ -12,8 +12,7 @@
    Order    fixed. On the CPU and in version 1 a row is summed in order of v; in versions 2 and 3 each thread
             sums every 256th or 1024th logit (version 3: pack of 4); then these sums are added */
 #pragma once
-#include "moba/core/base.h"
-#include "moba/ops/residual.h"
+#include "moba/ops/step_state.h"
 
 namespace moba {
 

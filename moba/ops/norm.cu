@@ -59,7 +59,7 @@ __global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, 
             N = 1 is version 2, N = a 16-byte pack is version 3 */
 template <class E, int N>
 __global__ void residual_norm_kernel(E* y, E* norm, float* rstd, const E* x, const E* b, const E* w,
-                                     const StepState* state, Mask mask, NormShape s) {
+                                     const StepState* state, DropoutMask<float> mask, NormShape s) {
     const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
     if (m >= s.M) { return; }  // whole warps
     const size_t row = (size_t)m * s.C;
@@ -148,10 +148,9 @@ void norm_forward_gpu(const Ctx& ctx, E* y, acc_t<E>* rstd, const E* x, const E*
     const unsigned warps = blocks_for(s.M, threads / warp_size);
     if (version == 1) {
         launch(norm_forward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, y, rstd, x, w, s);
-    } else if (version == 2) {
-        launch(norm_forward_kernel2<E, 1>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
     } else {
-        launch(norm_forward_kernel2<E, N>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
+        launch(version == 2 ? norm_forward_kernel2<E, 1> : norm_forward_kernel2<E, N>, warps, threads, 0,
+               ctx.stream, y, rstd, x, w, s);
     }
     LAUNCHED(ctx);
 }
@@ -168,13 +167,8 @@ void residual_norm_forward_gpu(const Ctx& ctx, E* y, E* norm, acc_t<E>* rstd, co
         norm_forward_gpu(ctx, norm, rstd, (const E*)y, w, s);
         return;
     }
-    if (version == 2) {
-        launch(residual_norm_kernel<E, 1>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
-               mask_of(d), s);
-    } else {
-        launch(residual_norm_kernel<E, N>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
-               mask_of(d), s);
-    }
+    launch(version == 2 ? residual_norm_kernel<E, 1> : residual_norm_kernel<E, N>, warps, threads, 0,
+           ctx.stream, y, norm, rstd, x, b, w, state, dropout_mask<float>(d), s);
     LAUNCHED(ctx);
 }
 
@@ -190,10 +184,9 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     if (version == 1) {
         launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd,
                s);
-    } else if (version == 2) {
-        launch(norm_backward_kernel2<E, 1>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
     } else {
-        launch(norm_backward_kernel2<E, N>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+        launch(version == 2 ? norm_backward_kernel2<E, 1> : norm_backward_kernel2<E, N>, warps, threads, 0,
+               ctx.stream, dx, dy, x, w, rstd, s);
     }
     LAUNCHED(ctx);
     float* partial = (float*)ctx.workspace;

@@ -8,7 +8,8 @@ namespace moba {
    Differs  N = 1 is version 1: a thread draws four random words and uses one. N = a 16-byte pack is
             version 2: all words are used */
 template <class E, int N>
-__global__ void residual_kernel(E* y, const E* x, const E* b, const StepState* state, size_t n, Mask mask) {
+__global__ void residual_kernel(E* y, const E* x, const E* b, const StepState* state, size_t n,
+                                DropoutMask<float> mask) {
     const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (i >= n) { return; }
     store_pack(y + i, add_masked<E, N>(x, b, i, state, mask));
@@ -17,15 +18,10 @@ __global__ void residual_kernel(E* y, const E* x, const E* b, const StepState* s
 template <class E>
 static void residual(const Ctx& ctx, E* y, const E* x, const E* b, const StepState* state, DropoutShape s) {
     constexpr int N = pack_elements<E>;
-    const Mask mask = mask_of(s);
-    const int threads = 256;
-    if (choose_version(ctx, packable<E>(s.n, {y, x, b}) ? 2 : 1) == 1) {
-        launch(residual_kernel<E, 1>, blocks_for(s.n, threads), threads, 0, ctx.stream, y, x, b, state, s.n,
-               mask);
-    } else {
-        launch(residual_kernel<E, N>, blocks_for(s.n / N, threads), threads, 0, ctx.stream, y, x, b, state,
-               s.n, mask);
-    }
+    const int threads = 256, version = choose_version(ctx, packable<E>(s.n, {y, x, b}) ? 2 : 1);
+    launch(version == 1 ? residual_kernel<E, 1> : residual_kernel<E, N>,
+           blocks_for(version == 1 ? s.n : s.n / N, threads), threads, 0, ctx.stream, y, x, b, state, s.n,
+           dropout_mask<float>(s));
     LAUNCHED(ctx);
 }
 

@@ -12,17 +12,9 @@
    Error    the rounding of one multiplication and one addition
    Cost     3*n elements; with p > 0 one Philox block (about 60 integer operations) per 4 elements */
 #pragma once
-#include "moba/core/base.h"
+#include "moba/ops/step_state.h"
 
 namespace moba {
-
-/* Values that change from step to step. In device memory, so that a recorded step can be replayed. */
-struct StepState {
-    uint64_t seed;
-    uint32_t step, micro_batch;
-    double loss_scale;  // 1 / (number of targets that count in the whole optimizer step)
-    double learning_rate;
-};
 
 enum class DropoutSite { attention = 0, mlp = 1, embedding = 2 };
 
@@ -32,6 +24,21 @@ struct DropoutShape {
     int layer;
     DropoutSite site;
 };
+
+/* What decides whether an element is dropped, in the form that the inner loops of both devices need. A: float
+   on the GPU, acc_t<E> on the CPU. */
+template <class A>
+struct DropoutMask {
+    uint32_t threshold;  // an element is dropped if its word is below this; 0: no words are drawn
+    A keep;              // 1 / (1-p), the factor of elements that are not dropped
+    uint32_t site;       // the last word of the counter: 8 layer + site
+};
+template <class A>
+DropoutMask<A> dropout_mask(DropoutShape s) {
+    REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
+    return {(uint32_t)((double)s.p * 4294967296.0), A(1 / (1 - (double)s.p)),
+            (uint32_t)(8 * s.layer + (int)s.site)};
+}
 
 template <class E>
 void residual_forward_cpu(const Ctx&, E* y, const E* x, const E* b, const StepState*, DropoutShape);
