@@ -4,6 +4,10 @@
 
 namespace moba {
 
+// Side of the square tile of C that a thread block computes, by version; threads of a block.
+constexpr int tile1 = 16, tile2 = 32, tile3 = 64;
+constexpr int threads2 = tile2 * tile2, threads3 = 256;
+
 template <class E, class Out>
 __device__ void put(const Product<E, Out>& p, int m, int n, float sum) {
     if (m >= p.M || n >= p.N) { return; }
@@ -43,8 +47,9 @@ __device__ void load_tile(float* to, const E* from, int i0, int num_i, size_t st
    Sync     a barrier before the sums: the tile is complete; one after them: no thread still reads the tile
    Differs  from 1: tiles in shared memory */
 template <class E, class Out>
-__global__ void __launch_bounds__(1024) product_kernel2(Product<E, Out> p) {
-    constexpr int T = 32, stride = T + 1;
+__global__ void __launch_bounds__(threads2) product_kernel2(Product<E, Out> p) {
+    constexpr int T = tile2, stride = T + 1;
+    // (T, stride): values of k, then rows of A and columns of B
     __shared__ float a[T * stride], b[T * stride];
     const int tn = threadIdx.x % T, tm = threadIdx.x / T, m0 = blockIdx.y * T, n0 = blockIdx.x * T;
     float sum = 0;
@@ -63,8 +68,10 @@ __global__ void __launch_bounds__(1024) product_kernel2(Product<E, Out> p) {
    Sync     as in version 2
    Differs  from 2: each thread has a tile of C in registers */
 template <class E, class Out>
-__global__ void __launch_bounds__(256) product_kernel3(Product<E, Out> p) {
-    constexpr int T = 64, depth = 16, R = 4, across = T / R, stride = T + 1;
+__global__ void __launch_bounds__(threads3) product_kernel3(Product<E, Out> p) {
+    constexpr int T = tile3, depth = 16, R = 4, across = T / R, stride = T + 1;  // R x R elements per thread
+    static_assert(across * across == threads3);
+    // (depth, stride): values of k, then rows of A and columns of B
     __shared__ float a[depth * stride], b[depth * stride];
     const int tn = threadIdx.x % across, tm = threadIdx.x / across, m0 = blockIdx.y * T, n0 = blockIdx.x * T;
     float sum[R][R] = {};
@@ -104,15 +111,15 @@ static void product(const Ctx& ctx, const Product<E, Out>& p) {
         return;
     }
 #endif
-    const int tile = version == 1 ? 16 : version == 2 ? 32 : 64;
+    const int tile = version == 1 ? tile1 : version == 2 ? tile2 : tile3;
     const dim3 grid(blocks_for(p.N, tile), blocks_for(p.M, tile));
     REQUIRE(grid.y <= 65535, "%d rows", p.M);
     if (version == 1) {
-        launch(product_kernel1<E, Out>, grid, dim3(16, 16), 0, ctx.stream, p);
+        launch(product_kernel1<E, Out>, grid, dim3(tile1, tile1), 0, ctx.stream, p);
     } else if (version == 2) {
-        launch(product_kernel2<E, Out>, grid, 1024, 0, ctx.stream, p);
+        launch(product_kernel2<E, Out>, grid, threads2, 0, ctx.stream, p);
     } else {
-        launch(product_kernel3<E, Out>, grid, 256, 0, ctx.stream, p);
+        launch(product_kernel3<E, Out>, grid, threads3, 0, ctx.stream, p);
     }
     LAUNCHED(ctx);
 }

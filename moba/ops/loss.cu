@@ -4,7 +4,8 @@
 
 namespace moba {
 
-static const int large_row = 8192;  // from this many logits on, a row gets 1024 threads instead of 256
+// Threads per row in versions 2 and 3: large_block if a row has at least large_row logits, else small_block.
+constexpr int small_block = 256, large_block = 1024, large_row = 8192;
 
 /* Version 1: the same steps as loss.cpp
    Maps     a thread -> a row of logits. One thread adds the whole row, so the sum is in double */
@@ -74,9 +75,10 @@ __device__ Running merge_warp(Running r) {
    In place dz may be z: a thread reads its logit before it writes there; z[target] is read before the
    barrier */
 template <class E>
-__global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, E* dz, const float* z,
-                                                     const int* target, const StepState* state, LossShape s) {
-    __shared__ Running of_warp[1024 / warp_size];
+__global__ void __launch_bounds__(large_block)
+    loss_kernel2(float* loss, int* correct, E* dz, const float* z, const int* target, const StepState* state,
+                 LossShape s) {
+    __shared__ Running of_warp[large_block / warp_size];  // each warp's result
     const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const float* row = z + (size_t)m * s.V;
     const int wanted = target[m];
@@ -188,7 +190,7 @@ template <class E, int threads>
 __global__ void __launch_bounds__(threads)
     loss_kernel3(float* loss, int* correct, E* dz, const float* z, const int* target, const StepState* state,
                  LossShape s) {
-    __shared__ Share of_warp[threads / warp_size];
+    __shared__ Share of_warp[threads / warp_size];  // each warp's result
     const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const size_t row = (size_t)m * s.V;
     const int head = min(s.V, (int)((4 - row % 4) % 4)), packs = (s.V - head) / 4, tail = head + 4 * packs;
@@ -252,17 +254,17 @@ __global__ void __launch_bounds__(threads)
 template <class E>
 void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
                                const int* target, const StepState* state, LossShape s) {
-    const int threads = 256, version = choose_version(ctx, packable<acc_t<E>>(4, {z, dz}) ? 3 : 2);
+    const int version = choose_version(ctx, packable<acc_t<E>>(4, {z, dz}) ? 3 : 2);
+    const bool large = s.V >= large_row;
     if (version == 1) {
-        launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z,
-               target, state, s);
+        launch(loss_kernel1<E>, blocks_for(s.M, small_block), small_block, 0, ctx.stream, loss, correct, dz,
+               z, target, state, s);
     } else if (version == 2) {
-        launch(loss_kernel2<E>, s.M, s.V < large_row ? threads : 1024, 0, ctx.stream, loss, correct, dz, z,
+        launch(loss_kernel2<E>, s.M, large ? large_block : small_block, 0, ctx.stream, loss, correct, dz, z,
                target, state, s);
-    } else if (s.V < large_row) {
-        launch(loss_kernel3<E, 256>, s.M, 256, 0, ctx.stream, loss, correct, dz, z, target, state, s);
     } else {
-        launch(loss_kernel3<E, 1024>, s.M, 1024, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+        launch(large ? loss_kernel3<E, large_block> : loss_kernel3<E, small_block>, s.M,
+               large ? large_block : small_block, 0, ctx.stream, loss, correct, dz, z, target, state, s);
     }
     LAUNCHED(ctx);
 }

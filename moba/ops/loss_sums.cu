@@ -12,6 +12,7 @@ static const int sum_threads = 1024;
 __global__ static void __launch_bounds__(sum_threads)
     loss_sums_kernel(double* sums, const float* loss, const int* correct, int M) {
     constexpr int warps = sum_threads / warp_size;
+    // Each warp's sums
     __shared__ double loss_of_warp[warps];
     __shared__ int right_of_warp[warps];
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
