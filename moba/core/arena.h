@@ -1,15 +1,18 @@
-/* Memory of tensors: one allocation for each kind, then pointers into it. No tensor is freed alone.
+/* Memory for tensors: one allocation per arena, and each tensor is a pointer into it. Tensors are not freed
+   one by one.
 
-   The list of take() calls is run twice. The first time nothing is allocated yet, and the sizes are added up (a model's plan). The
-   second time pointers are handed out. Every tensor starts at a multiple of 256 bytes and is followed by at least 64 bytes of a known
-   pattern: guards_intact() finds it unchanged unless something was written past the tensor's end. Memory starts zeroed. */
+   The list of take() calls runs twice. In the first pass nothing is allocated and the sizes are added up (the
+   plan). In the second pass take() returns pointers. Every tensor starts at a multiple of 256 bytes. After
+   each tensor lie at least 64 bytes with a known pattern; guards_intact() checks that no write past the end
+   of a tensor has changed them. Memory starts zeroed. */
 #pragma once
 #include "moba/core/device_ops.h"
 #include <vector>
 
 namespace moba {
 
-constexpr size_t align_bytes = 256;  // what cudaMalloc promises; more than any vector load needs
+// What cudaMalloc guarantees; more than any vector load needs.
+constexpr size_t align_bytes = 256;
 constexpr size_t guard_bytes = 64;
 
 class Arena {
@@ -24,7 +27,7 @@ class Arena {
     X* take(const std::string& name, size_t count) {
         return (X*)take_bytes(name, count * sizeof(X));
     }
-    void allocate();  // after the first walk; the next take() starts the second
+    void allocate();  // call it after the first pass of take(); the next take() starts the second pass
     size_t bytes() const { return total_bytes_; }
     const std::string& list() const { return list_; }
     char* base() const { return base_; }
@@ -34,7 +37,8 @@ class Arena {
         size_t offset, bytes;
     };
     const std::vector<Tensor>& tensors() const { return tensors_; }
-    bool guards_intact(std::string* broken) const;  // names the first tensor that was overrun
+    // False if something was written past the end of a tensor; `broken` then names the first such tensor.
+    bool guards_intact(std::string* broken) const;
 
   private:
     void* take_bytes(const std::string& name, size_t bytes);
@@ -45,7 +49,7 @@ class Arena {
     std::vector<Tensor> tensors_;
 };
 
-/* Hands out pieces of a workspace, aligned as tensors are. Without a base it only adds up. */
+/* Cuts a workspace into pieces, aligned like tensors. With a null base it only adds up the sizes. */
 class Carver {
   public:
     explicit Carver(char* base) : base_(base) {}

@@ -1,10 +1,10 @@
-/* What every room shares. Host only, no CUDA header: the CPU build never needs a CUDA toolkit.
+/* Basics that every folder uses. No CUDA header is included, so the CPU build needs no CUDA toolkit.
 
-   Letters, everywhere in this project (index = the lower-case letter, gradient of x = dx):
+   Letters used everywhere in this project (the index is the lower-case letter; dx is the gradient of x):
      B  sequences in a batch     T  tokens in a sequence    M  tokens in a micro-batch, all sequences (B*T)
      H  query heads              G  key/value heads         D  head size        C  hidden size
      F  intermediate size        V  vocabulary size         L  layers
-     S  block size in tokens     N  blocks of a sequence    K  blocks a query attends, its own included */
+     S  block size in tokens     N  blocks of a sequence    K  blocks a query attends (with its own) */
 #pragma once
 #include <cmath>
 #include <cstddef>
@@ -15,31 +15,32 @@
 #include <stdexcept>
 #include <string>
 
-/* Functions that kernels call too. */
+/* For functions that both host code and kernels call. */
 #ifdef __CUDACC__
 #define HOST_DEVICE __host__ __device__
 #else
 #define HOST_DEVICE
 #endif
 
-/* Compiles a function template, by its name alone, for the element types that tensors have: float and bf16, on the CPU double as well. */
+/* Explicit instantiation of a function template for the element types of tensors: float and bf16, on the CPU
+   also double. The signature need not be repeated. */
 #define INSTANTIATE_ONE(name, ...) template decltype(name<__VA_ARGS__>) name<__VA_ARGS__>;
 #define INSTANTIATE(name) INSTANTIATE_ONE(name, float) INSTANTIATE_ONE(name, bf16)
 #define INSTANTIATE_AND_DOUBLE(name) INSTANTIATE_ONE(name, double) INSTANTIATE(name)
 
-struct CUstream_st;  // what cudaStream_t points to; declared, never included
+struct CUstream_st;  // cudaStream_t points to it; declared here so that no CUDA header is needed
 
 namespace moba {
 
 enum class Device { cpu, gpu };
 
 #ifdef __CUDACC__
-__device__ inline uint16_t nearest_bf16(float);  // one instruction: device.cuh
+__device__ inline uint16_t nearest_bf16(float);  // one instruction; defined in device.cuh
 #endif
 
-/* bf16: the upper half of a float. One rounding (to nearest, ties to even) on the way in, none on
-   the way out. The bits are the same on the CPU and on the GPU. Every NaN becomes 0x7FFF, because
-   the instruction of the GPU does so. */
+/* bf16: the upper 16 bits of a float. Converting from float rounds once (to nearest, ties to even);
+   converting to float is exact. CPU and GPU give the same bits. Every NaN becomes 0x7FFF, as the GPU's
+   instruction does. */
 struct bf16 {
     uint16_t bits;
 
@@ -65,7 +66,7 @@ struct bf16 {
     }
 };
 
-/* acc_t<E>: what sums over elements E are held in, and what master weights and their gradients are made of. */
+/* acc_t<E>: the type of sums over elements of type E, and of master weights and their gradients. */
 template <class E>
 struct Acc {
     using type = E;
@@ -77,17 +78,20 @@ struct Acc<bf16> {
 template <class E>
 using acc_t = typename Acc<E>::type;
 
-/* Where and how an op runs. Passed first to every op; there is no other hidden state. */
+/* Where and how an operation runs: the first argument of every operation. The other state is global and does
+   not change results: cached cuBLASLt plans (linear_cublaslt.cu) and the MOBA_SYNC setting (device.cuh). */
 struct Ctx {
     Device device = Device::cpu;
     CUstream_st* stream = nullptr;  // GPU only; nullptr is the default stream
-    int version = 0;  // kernel version to run; 0 = the best one. Set by test/, bench and --attention-impl
-    char* workspace = nullptr;  // scratch of the op that runs; asked for with <op>_workspace_bytes
+    // Kernel version to run; 0 = the best one. Set by test/, bench and --attention-impl.
+    int version = 0;
+    // Scratch memory of the running operation; <op>_workspace_bytes returns the size it needs.
+    char* workspace = nullptr;
     size_t workspace_bytes = 0;
-    struct Profile* profile = nullptr;  // where times go, if anybody wants them: profile.h
+    struct Profile* profile = nullptr;  // collects times; null: no profile (profile.h)
 };
 
-/* Wrong input from outside (options, files, data). main() prints it as one line and exits with 1. */
+/* Wrong input from outside (options, files, data). main() prints it as one line and exits with code 1. */
 struct Error : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
@@ -105,7 +109,8 @@ constexpr I round_up(I a, I b) {
     return ceil_div(a, b) * b;
 }
 
-/* A promise between parts of the code. Always on (NDEBUG does not remove it), prints the values, exits 1. */
+/* Checks a precondition between parts of the code. Always active (NDEBUG does not remove it). If it fails, it
+   prints the values and exits with code 1. */
 #define REQUIRE(cond, ...)                                                                                   \
     do {                                                                                                     \
         if (!(cond)) {                                                                                       \

@@ -17,15 +17,15 @@ std::string readable_bytes(size_t bytes) {
 namespace {
 
 char* allocate(size_t bytes) {
-    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-                   0);  // zeroed, page-aligned
+    // mmap returns zeroed memory, aligned to a page.
+    void* p = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) {
         throw Error("out of memory: " + readable_bytes(bytes) + " could not be allocated");
     }
     return (char*)p;
 }
 void release(char* p, size_t bytes) { munmap(p, bytes); }
-size_t available() { return SIZE_MAX; }  // pages come when they are touched
+size_t available() { return SIZE_MAX; }  // unknown: the system assigns pages only at the first access
 size_t taken() { return 0; }
 size_t reserve() { return 0; }
 

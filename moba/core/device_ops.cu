@@ -10,14 +10,15 @@ namespace moba {
 
 DeviceCounts device_counts;
 
-/* Copies to the GPU go through two pinned pieces of host memory in turn: the caller's memory is free at once, and the host
-   only waits where it is two pieces ahead. (A copy from ordinary memory may be read later than the call returns.) */
 namespace {
 
+/* Copies to the GPU go through two pinned buffers of host memory, used alternately. So the caller may change
+   its memory as soon as the call returns, and the host waits only when it is two buffers ahead of the GPU.
+   (Without this, the GPU could read pageable memory after the call has returned.) */
 struct Staging {
     static constexpr size_t piece_bytes = 4 << 20;
     char* piece[2];
-    cudaEvent_t sent[2];  // the last copy out of a piece is done
+    cudaEvent_t sent[2];  // reached when the last copy from this buffer is done
     int now = 0;
     size_t used = 0;
 
@@ -38,7 +39,8 @@ struct Staging {
                 CUDA_CHECK(cudaEventRecord(sent[now], stream));
                 now = 1 - now;
                 used = 0;
-                CUDA_CHECK(cudaEventSynchronize(sent[now]));  // at once the first time: not recorded yet
+                // Returns immediately the first time, because the event has not been recorded yet.
+                CUDA_CHECK(cudaEventSynchronize(sent[now]));
             }
         }
     }
@@ -57,14 +59,15 @@ char* allocate(size_t bytes) {
     zero({}, p, bytes);
     return (char*)p;
 }
-// 13020 is 13.2
+// CUDA encodes version 13.2 as 13020.
 std::string cuda_version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
 
 #ifdef SIMT_CPU
-#define MOBA_ARCHS "90a"  // what the simulator runs
+#define MOBA_ARCHS "90a"  // the architecture that the simulator runs
 #endif
-/* A card that no compiled architecture fits: its driver compiles the kernels, at the first start, without a word.
-   Code for sm_80 runs on 8.0 and all later 8.x; "90a" and the like on that card alone. */
+/* If none of the compiled architectures fits this GPU, its driver compiles the kernels at the first start
+   without any message; this function prints one. Code for sm_80 runs on 8.0 and all later 8.x; code for an
+   architecture with the letter a, such as 90a, runs on exactly that one. */
 void note_compilation(int device, int major) {
     int minor = 0;
     CUDA_CHECK(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device));
@@ -103,7 +106,8 @@ void synchronize(const Ctx& ctx) {
     CUDA_CHECK(cudaStreamSynchronize(ctx.stream));
 }
 void to_host(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
-    constexpr size_t pinned_bytes = 4096;  // what a step reads; the driver pins more by itself
+    // Enough for what a training step reads back. For larger copies the driver pins memory itself.
+    constexpr size_t pinned_bytes = 4096;
     static char* const pinned = [] {
         char* p;
         CUDA_CHECK(cudaMallocHost((void**)&p, pinned_bytes));
@@ -118,9 +122,9 @@ void copy(const Ctx& ctx, void* dst, const void* src, size_t bytes) {
     CUDA_CHECK(cudaMemcpyAsync(dst, src, bytes, cudaMemcpyDeviceToDevice, ctx.stream));
 }
 
-// The default stream cannot be recorded. This one waits for it, and is waited for.
+// The default stream cannot be recorded. The per-thread stream can; it synchronizes with the default one.
 CUstream_st* stream() { return cudaStreamPerThread; }
-// Global: an allocation by anybody, and work on the default stream, are errors while it is recorded.
+// Mode Global: while a stream is recorded, any allocation and any work on the default stream is an error.
 void begin_graph(const Ctx& ctx) {
     CUDA_CHECK(cudaStreamBeginCapture(ctx.stream, cudaStreamCaptureModeGlobal));
 }

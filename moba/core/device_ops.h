@@ -1,13 +1,15 @@
-/* A device: its memory, its stream, and what the host may ask of it. One table for each device, CPU and GPU. */
+/* A device: its memory, its stream and the requests that the host can make. One table of functions for the
+   CPU, one for the GPU. */
 #pragma once
 #include "moba/core/base.h"
 
-struct CUgraphExec_st;  // what cudaGraphExec_t points to; declared, never included
+struct CUgraphExec_st;  // cudaGraphExec_t points to it; declared here so that no CUDA header is needed
 
 namespace moba {
 
-/* Launches that are recorded once and run again as one. Between begin and end nothing runs. Arguments are kept as they are, so what
-   may change from run to run lies in device memory; allocations, waiting and copies from or to the host have no place there. */
+/* A sequence of launches that is recorded once and then replayed with a single launch (a CUDA graph). Between
+   begin and end nothing runs. Kernel arguments are frozen in the recording, so values that change must be in
+   device memory. While recording, do not allocate, wait, or copy between host and device. */
 struct GraphOps {
     void (*begin)(const Ctx&);
     CUgraphExec_st* (*end)(const Ctx&);
@@ -15,40 +17,42 @@ struct GraphOps {
     void (*release)(CUgraphExec_st*);
 };
 
-/* What the program has asked of a device since it started. */
+/* Requests to a device since the program started. */
 struct DeviceCounts {
-    size_t launches = 0;  // of kernels, library products, recorded graphs
+    size_t launches = 0;  // kernels, matrix products of a library, recorded graphs
     size_t uploads = 0;   // copies from the host
-    size_t stops = 0;     // times that the host waited for the device
+    size_t stops = 0;     // how often the host waited for the device
 };
 
-/* Where memory lives. One table per device; the GPU's is filled in beside its kernels.
-   Order    whatever runs on one stream runs in the order of the calls. to_device returns at once, and the source may be
-            changed then: the GPU's copies go through pinned host memory of their own. */
+/* The functions of a device. cpu_device is filled in device_ops.cpp, gpu_device in device_ops.cu.
+   Order    on one stream, work runs in the order of the calls. to_device does not wait for the copy; the
+            caller may change the source as soon as it returns, because the GPU copies from pinned host
+            buffers. */
 struct DeviceOps {
-    char* (*allocate)(size_t bytes);  // zeroed; throws Error when there is not enough
+    char* (*allocate)(size_t bytes);  // zeroed; throws Error if there is not enough memory
     void (*release)(char*, size_t bytes);
-    size_t (*available)();  // bytes that allocate() could give; SIZE_MAX where nobody knows
-    size_t (*taken)();      // bytes that others hold: context, libraries, other programs
-    size_t (*reserve)();    // bytes to leave free: kernels and libraries take theirs at their first use
+    size_t (*available)();  // bytes that can still be allocated; SIZE_MAX if unknown
+    size_t (*taken)();      // bytes in use on the whole device, also by CUDA, libraries and other programs
+    size_t (*reserve)();    // bytes to leave free: kernels and libraries allocate memory at their first use
     void (*zero)(const Ctx&, void* dst, size_t bytes);
     void (*to_device)(const Ctx&, void* dst, const void* src, size_t bytes);
-    void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits
-    void (*copy)(const Ctx&, void* dst, const void* src, size_t bytes);     // within the device
-    const char* (*name)();                  // of the device, as its driver says
-    void (*synchronize)(const Ctx&);        // waits for all that was launched
-    void (*range_begin)(const char* name);  // a named range on a profiler's time line;
-    void (*range_end)();                    // ranges nest
-    CUstream_st* (*stream)();               // for a model's work: one whose launches can be recorded
-    const GraphOps* graphs;                 // nullptr: nothing can be recorded
+    void (*to_host)(const Ctx&, void* dst, const void* src, size_t bytes);  // waits until the copy is done
+    void (*copy)(const Ctx&, void* dst, const void* src, size_t bytes);     // from device to device
+    const char* (*name)();                  // name of the device, as its driver reports it
+    void (*synchronize)(const Ctx&);        // waits for everything launched on the stream
+    void (*range_begin)(const char* name);  // starts a range in a profiler's timeline; ranges can nest
+    void (*range_end)();
+    CUstream_st* (*stream)();  // the stream for a model's work; its launches can be recorded
+    const GraphOps* graphs;    // nullptr: this device cannot record launches
     DeviceCounts (*counts)();
 };
 
 extern const DeviceOps cpu_device;
-extern const DeviceOps gpu_device;  // in programs with kernels alone
-std::string find_gpu_problem();     // of the driver and the card, "" when there is none; likewise
+// These two exist only in programs built with kernels.
+extern const DeviceOps gpu_device;
+std::string find_gpu_problem();  // why the GPU cannot be used (driver, card); "" if it can
 
-// "12.3 MiB"
+// For example "12.3 MiB"
 std::string readable_bytes(size_t bytes);
 
 }  // namespace moba

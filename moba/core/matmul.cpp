@@ -8,7 +8,7 @@
 namespace moba {
 
 #ifdef MOBA_BLAS
-// OpenBLAS would start its own threads inside ours.
+// Otherwise OpenBLAS would start threads inside each of our threads.
 static const bool single_threaded = (openblas_set_num_threads(1), true);
 
 const char* blas_name() { return "OpenBLAS"; }
@@ -25,7 +25,8 @@ static void gemm(double* c, int ldc, const double* a, CBLAS_TRANSPOSE ta, int ld
 const char* blas_name() { return "none"; }
 #endif
 
-// Piece (depth, n) of B in rows of `width`, converted to the accumulator type, zeros beyond n.
+// Copies a piece (depth, n) of B into rows of length `width`, converted to the accumulator type and padded
+// with zeros.
 template <class E>
 static void pack(acc_t<E>* dst, int width, const E* b, size_t br, size_t bc, int depth, int n) {
     for (int p = 0; p < depth; p++) {
@@ -67,7 +68,8 @@ void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* 
     REQUIRE(m <= matmul_m && n <= matmul_n && k >= 1, "m = %d, n = %d, k = %d", m, n, k);
 #ifdef MOBA_BLAS
     if constexpr (std::is_same_v<E, Out> && !std::is_same_v<E, bf16>) {
-        // As it lies, or transposed; a single row or column is both, and the BLAS wants a stride that would hold more.
+        // An operand is passed as stored or as transposed. A single row or column is both at the same time;
+        // the BLAS then still requires a leading dimension of at least the full row length.
         const bool a_plain = ac == 1 && (ar >= (size_t)k || m == 1),
                    b_plain = bc == 1 && (br >= (size_t)n || k == 1);
         const int lda = a_plain ? std::max((int)ar, k) : std::max((int)ac, m);

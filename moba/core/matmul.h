@@ -1,11 +1,12 @@
-/* One tile of a matrix product of any element type: what linear is made of. CPU only.
+/* One tile of a matrix product, for any element type; linear is built from such tiles. CPU only.
 
-   Math     C (m,n) = A (m,k) · B (k,n), or += with add; sums in acc_t, one rounding on the way out
-   Shapes   c (m, n) rows ldc apart · a element (i,p) at a[i*ar + p*ac] · b element (p,j) at b[p*br + j*bc]; one of ar, ac
-            and one of br, bc is 1. c does not alias a or b.
-   Needs    m <= matmul_m, n <= matmul_n; any k >= 1; scratch of matmul_scratch<A> elements per thread
-   Cost     2*m*n*k flop. fp32 and fp64: one call of the BLAS (built with one: single-threaded inside, so that the bits
-            do not depend on the thread count). Else: pieces of 256 deep, B packed into rows, tile.h.
+   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with add; sums in acc_t, one rounding when C is stored
+   Shapes   c (m, n), rows ldc apart · element (i,p) of A is a[i*ar + p*ac] · element (p,j) of B is
+            b[p*br + j*bc]; one of ar, ac and one of br, bc is 1. c does not alias a or b.
+   Needs    m <= matmul_m, n <= matmul_n; any k >= 1; scratch of matmul_scratch elements per thread
+   Cost     2*m*n*k flop. fp32 and fp64 in a build with a BLAS: one call of it, with one thread, so that the
+            bits do not depend on the number of threads. Otherwise: the sum over k in pieces of 256, B packed
+            into rows, tile.h.
    Order    fixed by the shapes */
 #pragma once
 #include "moba/core/base.h"

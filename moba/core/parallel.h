@@ -1,7 +1,8 @@
-/* Work over threads, and the few numeric helpers every CPU op uses. CPU only.
+/* Parallel loops, and a few numeric helpers of the CPU operations. CPU only.
 
-   Rule for equal bits at any thread count: what one call of f computes may depend on i and on shapes, never on the
-   thread; sums that cross calls go through partial results that are added in the order of i. */
+   Rule for equal bits with any number of threads: the result of one call of f may depend on i and on shapes,
+   but never on the thread. A sum over several calls must store one partial result per i and add them in the
+   order of i. */
 #pragma once
 #include "moba/core/base.h"
 #ifdef _OPENMP
@@ -18,7 +19,7 @@ inline int max_threads() {
 #endif
 }
 
-// f(i, thread) for i in [0, n); thread in [0, max_threads()) names the scratch that f may use.
+// Calls f(i, thread) for i in [0, n). `thread`, in [0, max_threads()), selects f's scratch memory.
 template <class F>
 void parallel_for(size_t n, F f) {
 #ifdef _OPENMP
@@ -31,7 +32,7 @@ void parallel_for(size_t n, F f) {
     for (size_t i = 0; i < n; i++) { f(i, 0); }
 }
 
-// The same over ranges [begin, end) of at most `grain` elements: for loops whose body is small.
+// Calls f(begin, end) for ranges of at most `grain` elements: for loops with a small body.
 template <class F>
 void parallel_ranges(size_t n, size_t grain, F f) {
     parallel_for(ceil_div(n, grain), [&](size_t c, int) {
@@ -40,7 +41,7 @@ void parallel_ranges(size_t n, size_t grain, F f) {
     });
 }
 
-// Scratch of one thread inside ctx.workspace.
+// The scratch memory of one thread, a part of ctx.workspace.
 template <class X>
 X* thread_scratch(const Ctx& ctx, size_t bytes_per_thread, int thread) {
     REQUIRE((thread + 1) * bytes_per_thread <= ctx.workspace_bytes,
@@ -48,14 +49,15 @@ X* thread_scratch(const Ctx& ctx, size_t bytes_per_thread, int thread) {
     return (X*)(ctx.workspace + thread * bytes_per_thread);
 }
 
-/* exp(x) that vectorises: 2^(x/ln 2), the integer part into the exponent bits, the rest by a polynomial of degree 6.
-   Error: 2.3e-7 relative for x in [-87, 88]; 0 below -87 (also -inf), NaN stays NaN. Adding and subtracting
-   1.5 * 2^23 rounds to the nearest integer. */
+/* An exp(x) that the compiler can vectorise: 2^(x/ln 2); the integer part becomes the exponent bits, a
+   polynomial of degree 6 gives the rest. Relative error 2.3e-7 for x in [-87, 88]; 0 below -87 (also for
+   -inf); NaN stays NaN. Adding and then subtracting 1.5 * 2^23 (`magic`) rounds to the nearest integer. */
 inline float fast_exp(float x) {
     const float magic = 12582912.f;
     const float c = x < 88.f ? x : (x != x ? x : 88.f);
     const float n = (c * 1.44269504f + magic) - magic;
-    const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two pieces
+    // ln 2 is split into two constants, so that the subtraction loses no digits.
+    const float r = (c - n * 0.693359375f) + n * 2.12194440e-4f;
     float p = 1.f / 720;
     p = p * r + 1.f / 120;
     p = p * r + 1.f / 24;
@@ -70,7 +72,7 @@ inline float fast_exp(float x) {
 }
 inline double fast_exp(double x) { return std::exp(x); }
 
-// The largest of n >= 1 numbers, in 16 columns because a single running maximum does not vectorise. NaN is passed over.
+// The largest of n >= 1 numbers. NaN is ignored. 16 running maxima, because a single one does not vectorise.
 template <class A>
 A highest(const A* x, int n) {
     A column[16];
@@ -84,7 +86,7 @@ A highest(const A* x, int n) {
     return column[0];
 }
 
-// round_to<E>(x): what x becomes when it is stored as E and read again.
+// The value of x after it has been stored as E and read again.
 template <class E>
 acc_t<E> round_to(acc_t<E> x) {
     return acc_t<E>(E(x));

@@ -1,9 +1,10 @@
-/* Philox 4x32-10, the counter-based random numbers of everything here: weights, data, dropout, sampling.
+/* Philox 4x32-10, the counter-based random number generator for weights, data, dropout and sampling.
 
-   Source   Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; the generator of cuRAND and PyTorch.
-   Math     ten rounds over a counter of four words with a key of two: the same counter always gives the same four
-            words, so any element can be drawn alone, in any order, on any device.
-   Units    a word is uniform over [0, 2^32)
+   Source   Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"; also the generator of cuRAND
+            and PyTorch.
+   Math     ten rounds over a counter of four words, with a key of two words. The same counter always gives
+            the same four words, so any element can be drawn by itself, in any order, on any device.
+   Units    each word is uniform over [0, 2^32)
    cuRAND   curand_init(seed, subsequence, offset) then curand4(): counter = (offset/4 low, offset/4 high,
             subsequence low, subsequence high), key = seed */
 #pragma once
@@ -29,7 +30,9 @@ HOST_DEVICE inline Philox4 philox(uint64_t key, uint32_t c0, uint32_t c1, uint32
     return {{c0, c1, c2, c3}};
 }
 
-/* What a stream of numbers is for. Streams of different purposes never share a counter under one seed. */
+/* What a stream of random numbers is used for. With one seed, streams of different purposes never share a
+   counter: the purpose is the last word of it. Dropout puts 8 * layer + site there (ops/residual.h), so the
+   purposes start higher. */
 enum class Purpose : uint32_t {
     weights = 0x10000,
     train_data,
@@ -41,7 +44,7 @@ enum class Purpose : uint32_t {
     epoch_order
 };
 
-/* A sequential stream: (seed, purpose, index) names it, e.g. training sample number 17. */
+/* A sequential stream of random numbers, identified by (seed, purpose, index), e.g. training sample 17. */
 class Rng {
   public:
     Rng(uint64_t seed, Purpose purpose, uint64_t index)
@@ -54,14 +57,16 @@ class Rng {
         }
         return block_.word[used_++];
     }
-    int below(int n) {  // uniform over 0..n-1, no bias: the few words that would give one are drawn again
+    // Uniform over 0..n-1, without bias: the few largest words, which would cause one, are drawn again.
+    int below(int n) {
         const uint32_t limit = 0xFFFFFFFFu - 0xFFFFFFFFu % (uint32_t)n;
         uint32_t w = next();
         while (w >= limit) { w = next(); }
         return (int)(w % (uint32_t)n);
     }
-    double uniform() { return (next() + 0.5) / 4294967296.0; }  // (0, 1)
-    double normal() {                                           // Box-Muller, one of the pair
+    double uniform() { return (next() + 0.5) / 4294967296.0; }  // in (0, 1)
+    // Box-Muller; only one number of the pair is used.
+    double normal() {
         const double r = std::sqrt(-2 * std::log(uniform()));
         return r * std::cos(6.283185307179586 * uniform());
     }

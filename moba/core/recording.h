@@ -1,9 +1,10 @@
-/* Launches that are recorded once and replayed while their shape stays the same: one launch in place of hundreds. On the CPU,
-   where it is not allowed, and while a profile takes the times, everything is launched as usual. The bits are the same.
+/* Records launches once and replays them while their shape stays the same: one launch instead of hundreds. On
+   the CPU, which cannot record, and while a profile measures times, everything is launched normally. The bits
+   are the same.
 
    Use      Recording passes(device->graphs);
             each time: passes.run(ctx, shape, [&] { the launches });
-   Order    What has the same shape as the run before it is recorded: its kernels have been loaded by then. */
+   Order    a run is recorded if the run before it had the same shape: its kernels are loaded by then. */
 #pragma once
 #include "moba/core/device_ops.h"
 #include <functional>
@@ -13,14 +14,14 @@ namespace moba {
 
 class Recording {
   public:
-    explicit Recording(const GraphOps*);  // of the device; nullptr: nothing is recorded
+    explicit Recording(const GraphOps*);  // DeviceOps::graphs; nullptr: nothing is recorded
     ~Recording();
     Recording(Recording&& other) noexcept;
     Recording& operator=(Recording&& other) noexcept;
 
-    // shape: all that the launches depend on, but for what lies in device memory
+    // shape: every value that the launches depend on, except values in device memory
     void run(const Ctx&, std::vector<int> shape, const std::function<void()>& launch);
-    bool replayed() const { return replayed_; }  // the last run()
+    bool replayed() const { return replayed_; }  // did the last run() use the recording?
 
   private:
     void release();

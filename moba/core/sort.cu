@@ -1,4 +1,4 @@
-/* Prefix sums, and stable counting sort by 8-bit digits. Contract: sort.cuh. */
+/* Prefix sums, and a stable radix sort by 8-bit digits. Contract: sort.cuh. */
 #include "moba/core/sort.cuh"
 #include <algorithm>
 
@@ -6,31 +6,32 @@ namespace moba {
 
 namespace {
 
-const int digits = 256, chunk = 2048;  // elements of one block
-const int warps = 8, batches = chunk / (warps * warp_size);
-const int scan_tile = 1024, scan_batches = 8;  // counts of one warp; 32 of them in flight together
-const size_t together = 1 << 24;               // elements of several rows, if the workspace may be so large
+const int digit_bits = 8, digits = 1 << digit_bits;          // digits: also the threads of a block
+const int chunk = 2048;                                      // elements per thread block
+const int warps = 8, batches = chunk / (warps * warp_size);  // a warp's elements: `batches` times 32
+const int scan_tile = 1024, scan_batches = 8;  // counts per warp; batches of 32 of them in flight together
+const size_t together = 1 << 24;               // elements of all rows that one launch sorts, or one row
 
-// All arrays (rows, n). Grid x -> a chunk of a row, grid y -> a row
+// All arrays are (rows, n). Grid x -> a chunk of a row, grid y -> a row.
 struct SortPass {
-    const int *key, *element;  // element null: 0, 1, 2, ...
+    const int *key, *element;  // element = null stands for 0, 1, 2, ...
     int *key_out, *element_out;
     int n, bins, shift;
 };
 
-// Keys outside [0, bins) become the last one.
+// A key outside [0, bins) is treated as the key `bins`, so it is sorted to the end.
 __device__ int digit_of(const SortPass& p, int key) {
     return (key >= 0 && key < p.bins ? key : p.bins) >> p.shift & (digits - 1);
 }
 
-/* A warp's next 32 elements of a chunk: adds their digits to the warp's counts. Returns how many of
-   the warp's elements with the same digit came before the lane's own. Lanes with equal digits find
-   each other by ballots; the first of them adds for all. */
+/* Counts the digits of the warp's next 32 elements, one per lane. Returns how many earlier elements of the
+   warp have the same digit as this lane's element. Lanes with equal digits find each other with ballots; the
+   first of them adds for all of them. */
 __device__ int count_batch(int* count, int digit, bool here) {
     const unsigned below = (1u << threadIdx.x % warp_size) - 1;
-    unsigned same = __ballot_sync(all_lanes, here);  // lanes with my digit
+    unsigned same = __ballot_sync(all_lanes, here);  // becomes the lanes with the same digit
 #pragma unroll
-    for (int bit = 0; bit < 8; bit++) {
+    for (int bit = 0; bit < digit_bits; bit++) {
         const unsigned set = __ballot_sync(all_lanes, digit >> bit & 1);
         same &= digit >> bit & 1 ? set : ~set;
     }
@@ -41,8 +42,8 @@ __device__ int count_batch(int* count, int digit, bool here) {
     return before + rank;
 }
 
-/* The elements of a thread: a warp has 256 neighbours, a lane every 32nd. All loads are in flight
-   before the first is used. */
+/* The elements of one thread: a warp has 256 neighbouring elements, a lane every 32nd of them. All loads are
+   issued before the first value is used. */
 struct Elements {
     int key[batches], rank[batches];
 
@@ -56,7 +57,7 @@ struct Elements {
             key[i] = index(i) < p.n ? p.key[(size_t)blockIdx.y * p.n + index(i)] : 0;
         }
     }
-    // Digits of each warp's elements, from zero
+    // Sets the counts to zero, then counts the digits of each warp's elements.
     __device__ void count(int (&count)[warps][digits], const SortPass& p) {
         for (int w = 0; w < warps; w++) { count[w][threadIdx.x] = 0; }
         __syncthreads();
@@ -72,11 +73,11 @@ struct Elements {
 
 /* count[row, digit, chunk] = elements of the chunk with this digit
    Maps     a block of 8 warps -> a chunk, a warp -> 256 elements; then a thread -> a digit
-   Memory   counts of every warp in shared memory, so that nobody needs atomics
-   Sync     the counts are zero before anybody counts, and complete before they are added up; a
-            batch as in count_batch */
+   Memory   every warp has separate counts in shared memory, so no atomics are needed
+   Sync     a barrier after the counts are set to zero, and one before they are added up; within a batch, the
+            __syncwarp of count_batch */
 __global__ static void __launch_bounds__(digits) histogram_kernel(int* count, SortPass p) {
-    __shared__ int counts[warps][digits];
+    __shared__ int counts[warps][digits];  // elements of a warp with a digit
     Elements mine;
     mine.load(p);
     mine.count(counts, p);
@@ -85,20 +86,22 @@ __global__ static void __launch_bounds__(digits) histogram_kernel(int* count, So
     count[((size_t)blockIdx.y * digits + threadIdx.x) * gridDim.x + blockIdx.x] = sum;
 }
 
-/* sum[tile] = the sum of a tile of counts. Maps: a warp -> a tile, a lane -> every 32nd count */
+/* sum[tile] = the sum of the counts in a tile
+   Maps     a warp -> a tile, a lane -> every 32nd count */
 __global__ static void tile_sums_kernel(int* sum, const int* count, size_t n) {
     const size_t tile = blockIdx.x * (blockDim.x / warp_size) + threadIdx.x / warp_size;
     const int lane = threadIdx.x % warp_size;
     const size_t begin = tile * scan_tile, end = min(n, begin + scan_tile);
     int total = 0;
     for (size_t i = begin + lane; i < end; i += warp_size) { total += count[i]; }
-    for (int bits = warp_size / 2; bits > 0; bits /= 2) { total += __shfl_xor_sync(all_lanes, total, bits); }
+    total = warp_sum(total);
     if (lane == 0 && begin < n) { sum[tile] = total; }
 }
 
-/* count becomes its exclusive prefix sum, over what stands before its tile (null: nothing)
-   Maps     a warp -> a tile, 8 times 32 counts at a time, a lane -> one of each 32
-   Sync     none beyond the shuffles; the 8 scans do not wait for each other */
+/* Replaces each count by its exclusive prefix sum: before_tile[tile] (0 if null) plus the counts before it in
+   its tile
+   Maps     a warp -> a tile, 8 batches of 32 counts at a time; a lane -> one count of each batch
+   Sync     only the shuffles; the scans of the 8 batches are independent */
 __global__ static void scan_tiles_kernel(int* count, const int* before_tile, size_t n) {
     const size_t tile = blockIdx.x * (blockDim.x / warp_size) + threadIdx.x / warp_size;
     const int lane = threadIdx.x % warp_size;
@@ -128,10 +131,10 @@ __global__ static void scan_tiles_kernel(int* count, const int* before_tile, siz
     }
 }
 
-// Ints of workspace: the sums of all tiles, then the sums of their tiles, ...
+// Ints of workspace for a prefix sum: the sums of all tiles, then the sums of tiles of these sums, and so on.
 static size_t scan_ints(size_t n) {
     const size_t tiles = ceil_div(n, (size_t)scan_tile);
-    return tiles <= 1 ? 0 : round_up(tiles, (size_t)64) + scan_ints(tiles);
+    return tiles <= 1 ? 0 : round_up(tiles, align_ints) + scan_ints(tiles);
 }
 
 static void prefix_sum(const Ctx& ctx, int* count, size_t n, int* sums) {
@@ -142,7 +145,7 @@ static void prefix_sum(const Ctx& ctx, int* count, size_t n, int* sums) {
     if (tiles > 1) {
         launch(tile_sums_kernel, blocks, threads, 0, ctx.stream, sums, count, n);
         LAUNCHED(ctx);
-        prefix_sum(ctx, sums, tiles, sums + round_up(tiles, (size_t)64));
+        prefix_sum(ctx, sums, tiles, sums + round_up(tiles, align_ints));
     }
     launch(scan_tiles_kernel, blocks, threads, 0, ctx.stream, count, tiles > 1 ? sums : nullptr, n);
     LAUNCHED(ctx);
@@ -156,12 +159,14 @@ void prefix_sum_gpu(const Ctx& ctx, int* count, size_t n) {
     prefix_sum(ctx, count, n, (int*)ctx.workspace);
 }
 
-/* Elements to their places: place[row, digit, chunk] and on, in the order in which they stand in the chunk. Every row counts
-   n elements, so places summed over all rows are places in (rows, n).
-   Maps     as the histogram; then a thread -> a digit, for where each warp's elements with it begin
+/* Writes elements to their sorted places. The elements of a chunk with one digit go to place[row, digit,
+   chunk] and the places after it, in the order of the chunk. Every row has n elements, so a prefix sum over
+   the counts of all rows gives places in the array (rows, n).
+   Maps     as in histogram_kernel; then a thread -> a digit, to find where each warp's elements begin
    Memory   elements stay in registers between counting and writing
-   Sync     as the histogram, and all beginnings are there before anybody writes */
+   Sync     as in histogram_kernel, and a barrier after all these starts are written to `counts` */
 __global__ static void __launch_bounds__(digits) scatter_kernel(const int* place, SortPass p) {
+    // (warp, digit): first the number of the warp's elements with the digit, then where they go.
     __shared__ int counts[warps][digits];
     Elements mine;
     int element[batches];
@@ -189,30 +194,23 @@ __global__ static void __launch_bounds__(digits) scatter_kernel(const int* place
     }
 }
 
-/* start[row, k] = the first place of the row whose key is at least k. Maps: a thread -> a bin, grid y -> a row */
+/* start[row, k] = the first place in the row whose key is at least k
+   Maps     a thread -> a bin, grid y -> a row */
 __global__ static void start_kernel(int* start, const int* sorted, int n, int bins) {
     const int k = blockIdx.x * blockDim.x + threadIdx.x;
     if (k > bins) { return; }
     const int* key = sorted + (size_t)blockIdx.y * n;
-    int low = 0, high = n;
-    while (low < high) {
-        const int middle = (int)(((unsigned)low + high) / 2), at = key[middle];
-        if (at >= 0 && at < min(k, bins)) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    start[blockIdx.y * (bins + (size_t)1) + k] = low;
+    start[blockIdx.y * (bins + (size_t)1) + k] =
+        lower_bound_index(n, [=](int i) { return key[i] >= 0 && key[i] < min(k, bins); });
 }
 
-static int passes_for(int bins) { return bins < 1 << 8 ? 1 : bins < 1 << 16 ? 2 : 3; }
+static int passes_for(int bins) { return bins < digits ? 1 : bins < digits * digits ? 2 : 3; }
 
-// Counts (rows, 256, chunks); keys twice; elements once; what the prefix sum needs
+// Bytes for: counts (rows, 256, chunks), two arrays of keys, one array of elements, and the prefix sum.
 static size_t workspace_for(size_t counts, size_t elements) {
-    return (counts + 3 * round_up(elements, (size_t)64) + scan_ints(counts)) * sizeof(int);
+    return (counts + 3 * round_up(elements, align_ints) + scan_ints(counts)) * sizeof(int);
 }
-// Rows go together, so that there are few launches. Never less for more of n or rows
+// Many rows are sorted in one launch. The result never falls when n or rows grow.
 size_t sort_workspace_bytes(size_t n, int, int rows) {
     const size_t elements = std::min(n * rows, std::max(n, together));
     return workspace_for((elements / chunk + rows) * digits, elements);
@@ -220,17 +218,17 @@ size_t sort_workspace_bytes(size_t n, int, int rows) {
 
 static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, size_t n, int bins, int rows) {
     const dim3 grid(blocks_for(n, chunk), rows);
-    const size_t counts = (size_t)grid.x * rows * digits, padded = round_up(n * rows, (size_t)64);
+    const size_t counts = (size_t)grid.x * rows * digits, padded = round_up(n * rows, align_ints);
     int* count = (int*)ctx.workspace;
     int* keys[] = {count + counts, count + counts + padded};
-    int* other = keys[1] + padded;  // elements; the last pass writes into list
+    int* other = keys[1] + padded;  // elements, alternating with list; the last pass writes to list
     int* sums = other + padded;
     const int passes = passes_for(bins);
     SortPass p{key, nullptr, nullptr, nullptr, (int)n, bins, 0};
     for (int pass = 0; pass < passes && n > 0; pass++) {
         p.key_out = keys[pass % 2];
         p.element_out = (passes - 1 - pass) % 2 ? other : list;
-        p.shift = 8 * pass;
+        p.shift = digit_bits * pass;
         launch(histogram_kernel, grid, digits, 0, ctx.stream, count, p);
         LAUNCHED(ctx);
         prefix_sum(ctx, count, counts, sums);
@@ -239,8 +237,9 @@ static void sort_rows(const Ctx& ctx, int* start, int* list, const int* key, siz
         p.key = p.key_out;
         p.element = p.element_out;
     }
-    launch(start_kernel, dim3(blocks_for((size_t)bins + 1, 256), rows), 256, 0, ctx.stream, start, p.key,
-           (int)n, bins);
+    const int threads = 256;
+    launch(start_kernel, dim3(blocks_for((size_t)bins + 1, threads), rows), threads, 0, ctx.stream, start,
+           p.key, (int)n, bins);
     LAUNCHED(ctx);
 }
 

@@ -1,13 +1,13 @@
-/* Small dense products for tiles that fit in the first two caches: the inner loop of attention, of the gate, and of
-   `linear` where there is no BLAS. CPU only.
+/* Small dense matrix products for tiles that fit in the L1 and L2 caches: the inner loop of attention, of the
+   gate, and of linear in a build without a BLAS. CPU only.
 
-   Math     C (m,n) = A (m,k) · B (k,n), or += with add
-   Shapes   c (m, n) rows ldc apart · a element (i,p) at a[i*ar + p*ac], so a transposed A costs nothing ·
-            b (k, n) rows ldb apart. c does not alias a or b.
-   Needs    n a multiple of lanes<A>: pad rows of b and c with anything
-   Cost     2*m*n*k flop. A block of up to 8 rows x 2 vectors of C stays in registers over the whole sum, so each
-            step of k is 2 loads of B, 8 broadcasts of A and 16 fused multiply-adds.
-   Order    c[i][j] is summed over p = 0, 1, ..., k-1, whatever m and n are */
+   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with add
+   Shapes   c (m, n), rows ldc apart · element (i,p) of A is a[i*ar + p*ac], so a transposed A costs nothing ·
+            b (k, n), rows ldb apart. c does not alias a or b.
+   Needs    n a multiple of lanes<A>: pad the rows of b and c (with any values)
+   Cost     2*m*n*k flop. A block of up to 8 rows x 2 vectors of C stays in registers during the whole sum, so
+            each step of k takes 2 loads of B, 8 broadcasts of A and 16 fused multiply-adds.
+   Order    c[i][j] is summed over p = 0, 1, ..., k-1, for any m and n */
 #pragma once
 #include "moba/core/base.h"
 
@@ -24,7 +24,7 @@ constexpr int vector_bytes = 16;  // SSE2, NEON
 template <class A>
 constexpr int lanes = vector_bytes / (int)sizeof(A);
 
-/* A SIMD register of A that loads from any address. */
+/* A SIMD register of elements A, which may be loaded from any address. */
 template <class A>
 struct Vector;
 template <>
@@ -42,7 +42,7 @@ struct Vector<double> {
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
-// One block of C: MR rows, NV vectors wide.
+// Computes one block of C: MR rows, NV vectors wide.
 template <class A, int MR, int NV>
 inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k,
                        bool add) {
@@ -66,7 +66,7 @@ inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const
     }
 }
 
-// A column of C, NV vectors wide: blocks of MR rows, the rest in a block of its own height.
+// Computes a column of C, NV vectors wide: blocks of MR rows; the remaining rows in smaller blocks.
 template <class A, int MR, int NV>
 inline void tile_rows(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m,
                       int k, bool add) {

@@ -1,5 +1,5 @@
-/* The text of wgmma for each width N of the result: 16, 32, 64, 96, 128; a in shared memory, or in registers. The five differ in their
-   numbers only. Included by tensor.cuh only. */
+/* The PTX text of wgmma for each width N of the result (16, 32, 64, 96, 128), with operand a in shared memory
+   or in registers. The five widths differ only in their numbers. Included by tensor.cuh only. */
 #pragma once
 
 namespace moba {

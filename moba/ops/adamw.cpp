@@ -35,7 +35,8 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
     if (!std::isfinite(*norm)) { return; }
     const A scale = s.clip > 0 ? std::min(A(1), A(s.clip) / (*norm + A(1e-6))) : A(1);
     const A b1 = (A)s.beta1, b2 = (A)s.beta2, eps = (A)s.eps;
-    const A rest1 = A(1 - s.beta1), rest2 = A(1 - s.beta2);  // 1 - 0.999f would be off by 1e-5
+    // Subtracted in double: 1 - 0.999f would have a relative error of 1e-5.
+    const A rest1 = A(1 - s.beta1), rest2 = A(1 - s.beta2);
     const A correct1 = A(1 / (1 - std::pow(s.beta1, state->step)));
     const A correct2 = A(1 / (1 - std::pow(s.beta2, state->step)));
     for (int r = 0; r < num_ranges; r++) {

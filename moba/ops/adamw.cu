@@ -1,19 +1,20 @@
-/* AdamW and the global norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
+/* AdamW and the global gradient norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
 #include "moba/core/device.cuh"
 #include "moba/ops/adamw.h"
 
 namespace moba {
 
-static const int chunk = 4096;  // elements of a block: of one partial sum of the norm, and of AdamW
-constexpr int at_once = 4;      // elements of a thread of AdamW that it loads before it uses the first
-constexpr int in_flight = 8;    // loads of a thread for the norm before it uses the first
+static const int chunk_threads = 256, norm_threads = 1024;  // threads of a block; norm_threads: norm_kernel
+static const int chunk = 4096;  // elements per thread block, in AdamW and in a partial sum of the norm
+constexpr int at_once = 4;      // elements that a thread of AdamW loads before it uses the first one
+constexpr int in_flight = 8;    // elements that a thread of the norm loads before it uses the first one
 
 /* partial[b] = sum of g^2 over a chunk, in double
    Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
-   Memory   coalesced; a thread loads 8 elements before it adds the first
-   Sync     a barrier after every step of the tree, which adds in the same order whatever comes first */
+   Memory   coalesced; a thread loads 8 elements before it adds the first one
+   Sync     the barriers of block_tree_sum, after every step of the tree */
 __global__ static void square_sum_kernel(double* partial, const float* g, size_t n) {
-    __shared__ double sum[256];
+    __shared__ double of_thread[chunk_threads];  // each thread's sum
     const size_t begin = (size_t)blockIdx.x * chunk;
     const int end = (int)min((size_t)chunk, n - begin);
     double mine = 0;
@@ -27,21 +28,16 @@ __global__ static void square_sum_kernel(double* partial, const float* g, size_t
 #pragma unroll
         for (int j = 0; j < in_flight; j++) { mine += (double)x[j] * x[j]; }
     }
-    sum[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) { partial[blockIdx.x] = sum[0]; }
+    const double sum = block_tree_sum(mine, of_thread);
+    if (threadIdx.x == 0) { partial[blockIdx.x] = sum; }
 }
 
 /* norm = sqrt of the sum of the partial sums
-   Maps     one block of 1024 threads, a thread -> every 1024th partial sum
-   Memory   as above. No other block runs while this one waits, so it has 8192 loads in flight
+   Maps     one block of 1024 threads; a thread -> every 1024th partial sum
+   Memory   as above. This is the only block, so it keeps 8192 loads in flight to hide latency
    Sync     as above */
 __global__ static void norm_kernel(float* norm, const double* partial, int count) {
-    __shared__ double sum[1024];
+    __shared__ double of_thread[norm_threads];  // each thread's sum
     double mine = 0;
     for (int i = threadIdx.x; i < count; i += in_flight * blockDim.x) {
         double x[in_flight];
@@ -53,13 +49,8 @@ __global__ static void norm_kernel(float* norm, const double* partial, int count
 #pragma unroll
         for (int j = 0; j < in_flight; j++) { mine += x[j]; }
     }
-    sum[threadIdx.x] = mine;
-    __syncthreads();
-    for (int half = blockDim.x / 2; half > 0; half /= 2) {
-        if ((int)threadIdx.x < half) { sum[threadIdx.x] += sum[threadIdx.x + half]; }
-        __syncthreads();
-    }
-    if (threadIdx.x == 0) { *norm = (float)sqrt(sum[0]); }
+    const double sum = block_tree_sum(mine, of_thread);
+    if (threadIdx.x == 0) { *norm = (float)sqrt(sum); }
 }
 
 namespace {
@@ -69,33 +60,35 @@ struct AdamWStep {
     double log_beta1, log_beta2;
 };
 
-/* 1 / (1 - beta^step). beta^step = e^(step log beta), so the difference is -expm1f(step log beta):
-   no power in double is needed, and no digits are lost where beta^step is near 1. Relative error
-   at most 3e-7. */
+/* 1 / (1 - beta^step). Since beta^step = e^(step log beta), the difference is -expm1f(step log beta). This
+   needs no pow in double and loses no digits when beta^step is near 1. Relative error at most 3e-7. */
 __device__ float correction(double log_beta, const StepState* state) {
     return -1 / expm1f((float)(state->step * log_beta));
 }
 
 }  // namespace
 
-/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th; what lies between two ranges is skipped.
-            The range where the chunk begins is found by all threads together, each looking at
-            every 256th. With bisection each load would wait for the one before
-   Memory   coalesced, each number read and written once, 16 loads of a thread in flight; the step,
-            the norm and the ranges come from device memory, so that a captured step can be replayed
-   Sync     one barrier after the thread that has found the range has written it */
+/* Maps     a block of 256 threads -> a chunk of all elements, a thread -> every 256th element; elements
+            between two ranges are skipped. All threads together find the range in which the chunk begins:
+            each checks every 256th range. (In a bisection every load would have to wait for the one before
+            it.)
+   Memory   coalesced; each number is read and written once; a thread has 16 loads in flight. The step, the
+            norm and the ranges are in device memory, so that a recorded step can be replayed
+   Sync     one barrier after a thread has written `first` */
 template <class E>
-__global__ void __launch_bounds__(256, 4)
+__global__ void __launch_bounds__(chunk_threads, 4)
     adamw_kernel(float* __restrict__ w, E* __restrict__ w_low, float* __restrict__ m, float* __restrict__ v,
                  const float* __restrict__ g, const float* __restrict__ norm,
                  const ParamRange* __restrict__ ranges, int num_ranges, const StepState* __restrict__ state,
                  size_t n, AdamWStep s) {
-    __shared__ int first;  // the last range that begins at or before the chunk; range 0 where none does
+    // The last range that begins at or before the chunk; range 0 if there is none.
+    __shared__ int first;
     if (!isfinite(*norm)) { return; }
     const size_t begin = (size_t)blockIdx.x * chunk, end = min(n, begin + chunk);
     for (int r = threadIdx.x; r < num_ranges; r += blockDim.x) {
         const bool begun = r == 0 || ranges[r].begin <= begin;
-        if (begun && (r + 1 == num_ranges || ranges[r + 1].begin > begin)) { first = r; }  // one thread
+        // True for one thread only.
+        if (begun && (r + 1 == num_ranges || ranges[r + 1].begin > begin)) { first = r; }
     }
     const float scale = s.clip > 0 ? fminf(1.f, s.clip / (*norm + 1e-6f)) : 1.f;
     const float correct1 = correction(s.log_beta1, state), correct2 = correction(s.log_beta2, state);
@@ -106,7 +99,8 @@ __global__ void __launch_bounds__(256, 4)
 #pragma unroll
         for (int j = 0; j < at_once; j++) {
             size_t i = i0 + j * blockDim.x;
-            if (i >= end) { i = i0; }  // again the first, for a branch would make the loads wait
+            // Past the end, load the first element again: a branch would make the loads wait.
+            if (i >= end) { i = i0; }
             grads[j] = g[i], means[j] = m[i], squares[j] = v[i], weights[j] = w[i];
         }
 #pragma unroll
@@ -141,9 +135,9 @@ void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
     choose_version(ctx, 1);
     double* partial = (double*)ctx.workspace;
     const unsigned chunks = blocks_for(n, chunk);
-    launch(square_sum_kernel, chunks, 256, 0, ctx.stream, partial, g, n);
+    launch(square_sum_kernel, chunks, chunk_threads, 0, ctx.stream, partial, g, n);
     LAUNCHED(ctx);
-    launch(norm_kernel, 1, 1024, 0, ctx.stream, norm, partial, (int)chunks);
+    launch(norm_kernel, 1, norm_threads, 0, ctx.stream, norm, partial, (int)chunks);
     LAUNCHED(ctx);
 }
 
@@ -155,8 +149,8 @@ void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, 
     choose_version(ctx, 1);
     const AdamWStep step{(float)s.beta1, (float)s.beta2, (float)(1 - s.beta1), (float)(1 - s.beta2),
                          (float)s.eps,   (float)s.clip,  std::log(s.beta1),    std::log(s.beta2)};
-    launch(adamw_kernel<E>, blocks_for(s.n, chunk), 256, 0, ctx.stream, w, w_low, m, v, g, norm, ranges,
-           num_ranges, state, s.n, step);
+    launch(adamw_kernel<E>, blocks_for(s.n, chunk), chunk_threads, 0, ctx.stream, w, w_low, m, v, g, norm,
+           ranges, num_ranges, state, s.n, step);
     LAUNCHED(ctx);
 }
 

@@ -1,20 +1,25 @@
-/* AdamW with clipping by the global norm, over all weights at once.
+/* AdamW for all weights in one call, with clipping by the global gradient norm.
 
-   Source   Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2; decay as in PyTorch (scaled by the learning rate)
-   Math     norm = sqrt(sum g^2) over all weights;  g <- g min(1, clip / (norm + 1e-6))     (clip = 0: no clipping)
+   Source   Loshchilov & Hutter 2019, arXiv:1711.05101, algorithm 2; weight decay is scaled by the learning
+            rate, as in PyTorch
+   Math     norm = sqrt(sum g^2) over all weights
+            g <- g min(1, clip / (norm + 1e-6))                   (clip = 0: no clipping)
             m <- b1 m + (1-b1) g;  v <- b2 v + (1-b2) g^2
-            w <- w - lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + decay w),   lr = learning_rate * lr_factor
-            A norm that is not finite changes nothing: the caller sees it and stops with good weights.
-   Shapes   w, m, v, g: one allocation each with the same layout, acc_t<E>; ranges: the tensors in it, by element.
-            w_low (same layout) E: the copy the kernels read where E is narrower than w, else null
-   Units    t = StepState.step, from 1
-   Needs    ranges ascending, none over another; gradients outside every range are 0 (the padding between tensors)
-   Error    fp32 against fp64 over a few steps, relative to the largest: w 1.8e-6, moments 8e-7 (measured 9e-7, 4e-7)
+            w <- w - lr (m / (1-b1^t) / (sqrt(v / (1-b2^t)) + eps) + decay w),  lr = learning_rate * lr_factor
+            If the norm is not finite, nothing changes: the caller sees the norm and can stop with good
+            weights.
+   Shapes   w, m, v, g: acc_t<E>, one allocation each, all with the same layout
+            ranges: the tensors in this layout, counted in elements
+            w_low (same layout) E: the copy of w that the other operations read if E is narrower than
+            acc_t<E>, else null
+   Units    t = StepState.step, which starts at 1
+   Needs    ranges ascending and not overlapping; gradients outside all ranges (padding between tensors) are 0
+   Error    fp32 against fp64 over a few steps, relative to the largest value: w 1.8e-6, moments 8e-7
+            (measured 9e-7, 4e-7)
    Cost     7 reads and writes of every weight; memory bound
-   Order    norm: sums over 4096 elements in double, added in order */
+   Order    norm: sums of 4096 elements in double, then added in a fixed order */
 #pragma once
-#include "moba/core/base.h"
-#include "moba/ops/residual.h"
+#include "moba/ops/step_state.h"
 
 namespace moba {
 
@@ -25,7 +30,7 @@ struct ParamRange {
 };
 
 struct AdamWShape {
-    size_t n;  // elements in all, padding included
+    size_t n;  // number of elements, including padding
     double beta1, beta2, eps, clip;
 };
 

@@ -7,7 +7,8 @@
 namespace moba {
 
 /* dw[token[m],c] += dy[m,c], m by m
-   Maps     a thread -> a column, over all tokens: no two threads meet, and nothing runs beside anything else */
+   Maps     a thread -> a column, for all tokens one after another. Threads never write the same element; only
+            C threads run */
 template <class E>
 __global__ void embedding_backward_kernel1(float* dw, const int* token, const E* dy, EmbeddingShape s) {
     const int c = blockIdx.x * blockDim.x + threadIdx.x;
@@ -15,9 +16,10 @@ __global__ void embedding_backward_kernel1(float* dw, const int* token, const E*
     for (int m = 0; m < s.M; m++) { dw[(size_t)token[m] * s.C + c] += (float)dy[(size_t)m * s.C + c]; }
 }
 
-/* dw[v,c] += sum over the list of v of dy[m,c], in the order of the list
+/* dw[v,c] += sum of dy[m,c] over the tokens m in the list of v, in the order of the list
    Maps     grid y -> a row v, a thread -> a column
-   Differs  from 1: tokens sorted first, so that all rows go side by side, each in the same order as before */
+   Differs  from 1: tokens are sorted first, so all rows are computed in parallel; each row still adds in
+            order of m */
 template <class E>
 __global__ void embedding_backward_kernel2(float* dw, const int* start, const int* list, const E* dy,
                                            EmbeddingShape s) {
@@ -31,9 +33,9 @@ __global__ void embedding_backward_kernel2(float* dw, const int* start, const in
     }
 }
 
-// Workspace: starts, list, and what sorting needs
+// Workspace: `start`, `list`, and the workspace of the sort.
 size_t embedding_workspace_bytes_gpu(EmbeddingShape s) {
-    return (round_up((size_t)s.V + 1, (size_t)64) + round_up((size_t)s.M, (size_t)64)) * sizeof(int) +
+    return (round_up((size_t)s.V + 1, align_ints) + round_up((size_t)s.M, align_ints)) * sizeof(int) +
            sort_workspace_bytes(s.M, s.V);
 }
 
@@ -54,9 +56,9 @@ void embedding_backward_gpu(const Ctx& ctx, acc_t<E>* dw, const int* token, cons
     REQUIRE(embedding_workspace_bytes_gpu(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
     int* start = (int*)ctx.workspace;
-    int* list = start + round_up((size_t)s.V + 1, (size_t)64);
+    int* list = start + round_up((size_t)s.V + 1, align_ints);
     Ctx sorting = ctx;
-    sorting.workspace = (char*)(list + round_up((size_t)s.M, (size_t)64));
+    sorting.workspace = (char*)(list + round_up((size_t)s.M, align_ints));
     sorting.workspace_bytes = ctx.workspace + ctx.workspace_bytes - sorting.workspace;
     sort_by_key_gpu(sorting, start, list, token, s.M, s.V);
     launch(embedding_backward_kernel2<E>, dim3(columns, std::min(s.V, 65535)), threads, 0, ctx.stream, dw,

@@ -1,13 +1,13 @@
-/* Embedding: a row of the table for every token.
+/* Embedding: looks up a row of the table for every token.
 
    Math     y[m,:] = w[token[m],:]
-            backward: dw[v,:] += sum over m with token[m] = v of dy[m,:]
+            backward: dw[v,:] += sum of dy[m,:] over all m with token[m] = v
    Shapes   y, dy (M, C) E · token (M) int · w (V, C) E · dw (V, C) acc_t<E>
-   Units    token: row index
-   Needs    0 <= token < V (whoever reads tokens from outside checks them)
-   Error    forward exact; backward the rounding of one sum per element
+   Units    token: index of a row of the table
+   Needs    0 <= token < V (code that reads tokens from outside must check them)
+   Error    forward exact; backward: the rounding of one sum per element
    Cost     2*M*C elements read and written; memory bound
-   Order    dw[v,c] adds the tokens in order of m: threads share the columns, never the rows. */
+   Order    dw[v,c] adds the tokens in order of m */
 #pragma once
 #include "moba/core/base.h"
 

@@ -7,13 +7,13 @@ namespace moba {
 
 static const int chunk_tokens = 256;
 
-// Workspace: du (M, C), then dw of each chunk (C, W)
+// Workspace: du (M, C), then dw of each chunk (chunks, W, C).
 template <class E>
 size_t key_conv_workspace_bytes_cpu(KeyConvShape s) {
     return ((size_t)s.M * s.C + (size_t)ceil_div(s.M, chunk_tokens) * s.C * s.W) * sizeof(acc_t<E>);
 }
 
-// The taps as (W, C): the inner loops run over channels.
+// The taps as (W, C), because the inner loops run over channels.
 template <class E>
 static std::vector<acc_t<E>> transposed(const E* w, KeyConvShape s) {
     std::vector<acc_t<E>> out((size_t)s.W * s.C);
@@ -23,7 +23,7 @@ static std::vector<acc_t<E>> transposed(const E* w, KeyConvShape s) {
     return out;
 }
 
-// u[t,:]: only the taps inside the sequence, whose first token has position 0.
+// Computes u[t,:]. Uses only taps inside the sequence; its first token has position 0.
 template <class E>
 static void tap_sums(acc_t<E>* u, const E* k, const std::vector<acc_t<E>>& w, int position, size_t t,
                      KeyConvShape s) {
@@ -45,7 +45,7 @@ void key_conv_forward_cpu(const Ctx&, E* y, const E* k, const E* w, const int* p
     parallel_ranges(s.M, chunk_tokens, [&](size_t b, size_t e) {
         std::vector<A> u(s.C);
         for (size_t t = b; t < e; t++) {
-            const size_t row = s.cached ? position[t] : t, at = t * s.C;  // row: of k
+            const size_t row = s.cached ? position[t] : t, at = t * s.C;  // row of k, first element of y
             tap_sums(u.data(), k, taps, position[t], row, s);
             const E* key = k + row * s.C;
 #pragma omp simd
@@ -95,7 +95,7 @@ void key_conv_backward_cpu(const Ctx& ctx, E* dk, acc_t<E>* dw, const E* dy, con
         std::vector<A> sum(s.C);
         for (size_t t = b; t < e; t++) {
             for (int c = 0; c < s.C; c++) { sum[c] = A(dy[t * s.C + c]); }
-            // token t+l of the same sequence saw this key through tap l
+            // In the forward pass, token t+l of the same sequence read this key with tap l.
             for (int l = 0; l < s.W && t + l < (size_t)s.M && position[t + l] == position[t] + l; l++) {
                 const A *tap = taps.data() + (size_t)l * s.C, *d = du + (t + l) * s.C;
 #pragma omp simd

@@ -15,26 +15,27 @@ __device__ float convolve(const E* k, const E* w, int position, size_t t, int c,
     }
     return u;
 }
-/* SiLU'(u) */
+/* The derivative of SiLU at u */
 __device__ static float silu_slope(float u) {
     const float g = sigmoid(u);
     return g * (1 + u * (1 - g));
 }
 
 /* y[t,c] = k[t,c] + SiLU(u[t,c])
-   Maps     a thread -> an element, found by threads_for_rows; neighbouring threads, neighbouring channels
-   Memory   W rows of k through the cache */
+   Maps     a thread -> an element (threads_for_rows); neighbouring threads -> neighbouring channels
+   Memory   W rows of k, read through the cache */
 template <class E>
 __global__ void key_conv_forward_kernel(E* y, const E* k, const E* w, const int* position, KeyConvShape s) {
     const size_t t = row_of_thread();
     const int c = pack_of_thread();
     if (t >= (size_t)s.M || c >= s.C) { return; }
-    const size_t row = s.cached ? position[t] : t;  // of k
+    const size_t row = s.cached ? position[t] : t;  // row of k
     const float u = convolve(k, w, position[t], row, c, s);
     y[t * s.C + c] = E((float)k[row * s.C + c] + u * sigmoid(u));
 }
 
-/* du[t,c] = dy[t,c] SiLU'(u[t,c]), in fp32. Maps: a thread -> an element */
+/* du[t,c] = dy[t,c] SiLU'(u[t,c]), in fp32
+   Maps     a thread -> an element */
 template <class E>
 __global__ void key_conv_du_kernel(float* du, const E* dy, const E* k, const E* w, const int* position,
                                    KeyConvShape s) {
@@ -45,7 +46,8 @@ __global__ void key_conv_du_kernel(float* du, const E* dy, const E* k, const E* 
     du[i] = (float)dy[i] * silu_slope(convolve(k, w, position[t], t, c, s));
 }
 
-/* dk[t,c] = dy[t,c] + sum_{l<W} w[c,l] du[t+l,c], over the tokens behind t in its sequence. Maps: a thread -> an element */
+/* dk[t,c] = dy[t,c] + sum_{l<W} w[c,l] du[t+l,c], where token t+l is in the same sequence
+   Maps     a thread -> an element */
 template <class E>
 __global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E* w, const int* position,
                                    KeyConvShape s) {
@@ -60,7 +62,7 @@ __global__ void key_conv_dk_kernel(E* dk, const E* dy, const float* du, const E*
     dk[i] = E(sum);
 }
 
-/* partial[chunk, c, l] = sum over the tokens of a chunk of du[t,c] k[t-l,c]
+/* partial[chunk, c, l] = sum of du[t,c] k[t-l,c] over the tokens t of a chunk
    Maps     a block -> a chunk of tokens and 256 channels, a thread -> a channel */
 template <class E>
 __global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, const int* position,
@@ -72,7 +74,7 @@ __global__ void key_conv_dw_kernel(float* partial, const float* du, const E* k, 
     for (int t = begin; t < end; t++) {
         const float d = du[(size_t)t * s.C + c];
 #pragma unroll
-        for (int l = 0; l < max_taps; l++) {  // unrolled, so that the sums are registers
+        for (int l = 0; l < max_taps; l++) {  // unrolled, so that the sums stay in registers
             if (l < s.W && l <= position[t]) { sum[l] += d * (float)k[(size_t)(t - l) * s.C + c]; }
         }
     }

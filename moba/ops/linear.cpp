@@ -5,7 +5,7 @@
 
 namespace moba {
 
-// Hands out the tiles of a (rows, cols) result, f(row, height, column, width, thread).
+// Calls f(row, height, column, width, thread) for every tile of a (rows, cols) result.
 template <class F>
 static void for_tiles(int rows, int cols, F f) {
     const int down = ceil_div(rows, matmul_m), across = ceil_div(cols, matmul_n);
@@ -20,7 +20,7 @@ static acc_t<E>* scratch_of(const Ctx& ctx, int thread) {
     return thread_scratch<acc_t<E>>(ctx, matmul_scratch * sizeof(acc_t<E>), thread);
 }
 
-// How many pieces the rows of dw's sum are cut into: enough for all cores also where dw is a single tile.
+// Number of partial sums for dw: gives all cores work even if dw is a single tile.
 static int weight_splits(LinearShape s) {
     const int tiles = ceil_div(s.O, matmul_m) * ceil_div(s.I, matmul_n);
     return std::max(1, std::min(32 / tiles, s.M / 512));

@@ -1,7 +1,12 @@
-/* Linear on the GPU, by hand. Contract: linear.h; definition: linear.cpp. Sums in fp32. */
+/* Linear on the GPU, versions 1 to 3 (no library). Contract: linear.h; definition: linear.cpp. Sums in
+   fp32. */
 #include "moba/ops/linear.cuh"
 
 namespace moba {
+
+// Side of the square tile of C that a thread block computes, by version; threads of a block.
+constexpr int tile1 = 16, tile2 = 32, tile3 = 64;
+constexpr int threads2 = tile2 * tile2, threads3 = 256;
 
 template <class E, class Out>
 __device__ void put(const Product<E, Out>& p, int m, int n, float sum) {
@@ -11,7 +16,7 @@ __device__ void put(const Product<E, Out>& p, int m, int n, float sum) {
 }
 
 /* Maps     a thread -> an element of C
-   Memory   2 K loads for each element: the cache does what it can */
+   Memory   2 K loads for each element of C; only the cache saves traffic */
 template <class E, class Out>
 __global__ void product_kernel1(Product<E, Out> p) {
     const int n = blockIdx.x * blockDim.x + threadIdx.x, m = blockIdx.y * blockDim.y + threadIdx.y;
@@ -23,8 +28,9 @@ __global__ void product_kernel1(Product<E, Out> p) {
     put(p, m, n, sum);
 }
 
-/* A tile of an operand into shared memory, zeros beyond its end: to[k][i] for `rows` values of i. Threads run along the
-   dimension that lies together in memory. */
+/* Loads a tile of an operand into shared memory as to[k][i], with zeros beyond the operand's end.
+   Shapes   to (depth, stride), of which `rows` values in each row are filled
+   Memory   neighbouring threads load neighbouring addresses */
 template <int rows, int depth, int stride, class E>
 __device__ void load_tile(float* to, const E* from, int i0, int num_i, size_t step_i, int k0, int num_k,
                           size_t step_k) {
@@ -36,12 +42,14 @@ __device__ void load_tile(float* to, const E* from, int i0, int num_i, size_t st
 }
 
 /* Maps     a block of 1024 threads -> 32 x 32 of C, a thread -> an element
-   Memory   every element of a tile is loaded once and used 32 times; rows of 33 so that columns do not share a bank
-   Sync     before the sums: the tile is complete; after them: nobody still reads it
-   Differs  from 1: shared memory */
+   Memory   every element of a tile is loaded once and used 32 times; rows are 33 long, so that the elements
+            of a column are in different banks
+   Sync     a barrier before the sums: the tile is complete; one after them: no thread still reads the tile
+   Differs  from 1: tiles in shared memory */
 template <class E, class Out>
-__global__ void __launch_bounds__(1024) product_kernel2(Product<E, Out> p) {
-    constexpr int T = 32, stride = T + 1;
+__global__ void __launch_bounds__(threads2) product_kernel2(Product<E, Out> p) {
+    constexpr int T = tile2, stride = T + 1;
+    // (T, stride): values of k, then rows of A and columns of B
     __shared__ float a[T * stride], b[T * stride];
     const int tn = threadIdx.x % T, tm = threadIdx.x / T, m0 = blockIdx.y * T, n0 = blockIdx.x * T;
     float sum = 0;
@@ -55,13 +63,15 @@ __global__ void __launch_bounds__(1024) product_kernel2(Product<E, Out> p) {
     put(p, m0 + tm, n0 + tn, sum);
 }
 
-/* Maps     a block of 256 threads -> 64 x 64 of C, a thread -> 4 x 4 of it, 16 columns and rows apart
-   Memory   8 loads from shared memory for 16 multiplications, where 2 needs 2 for 1
-   Sync     as 2
-   Differs  from 2: register tiles */
+/* Maps     a block of 256 threads -> 64 x 64 of C, a thread -> 4 x 4 elements, 16 rows and columns apart
+   Memory   8 loads from shared memory for 16 multiply-adds; version 2 needs 2 loads for 1
+   Sync     as in version 2
+   Differs  from 2: each thread has a tile of C in registers */
 template <class E, class Out>
-__global__ void __launch_bounds__(256) product_kernel3(Product<E, Out> p) {
-    constexpr int T = 64, depth = 16, R = 4, across = T / R, stride = T + 1;
+__global__ void __launch_bounds__(threads3) product_kernel3(Product<E, Out> p) {
+    constexpr int T = tile3, depth = 16, R = 4, across = T / R, stride = T + 1;  // R x R elements per thread
+    static_assert(across * across == threads3);
+    // (depth, stride): values of k, then rows of A and columns of B
     __shared__ float a[depth * stride], b[depth * stride];
     const int tn = threadIdx.x % across, tm = threadIdx.x / across, m0 = blockIdx.y * T, n0 = blockIdx.x * T;
     float sum[R][R] = {};
@@ -101,15 +111,15 @@ static void product(const Ctx& ctx, const Product<E, Out>& p) {
         return;
     }
 #endif
-    const int tile = version == 1 ? 16 : version == 2 ? 32 : 64;
+    const int tile = version == 1 ? tile1 : version == 2 ? tile2 : tile3;
     const dim3 grid(blocks_for(p.N, tile), blocks_for(p.M, tile));
     REQUIRE(grid.y <= 65535, "%d rows", p.M);
     if (version == 1) {
-        launch(product_kernel1<E, Out>, grid, dim3(16, 16), 0, ctx.stream, p);
+        launch(product_kernel1<E, Out>, grid, dim3(tile1, tile1), 0, ctx.stream, p);
     } else if (version == 2) {
-        launch(product_kernel2<E, Out>, grid, 1024, 0, ctx.stream, p);
+        launch(product_kernel2<E, Out>, grid, threads2, 0, ctx.stream, p);
     } else {
-        launch(product_kernel3<E, Out>, grid, 256, 0, ctx.stream, p);
+        launch(product_kernel3<E, Out>, grid, threads3, 0, ctx.stream, p);
     }
     LAUNCHED(ctx);
 }
@@ -132,7 +142,7 @@ void linear_backward_weight_gpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const
 
 template <class E>
 size_t linear_workspace_bytes_gpu(LinearShape) {
-    return best_linear_version() == 4 ? 32 << 20 : 0;  // what NVIDIA advises for Hopper
+    return best_linear_version() == 4 ? 32 << 20 : 0;  // NVIDIA's recommendation for Hopper
 }
 
 INSTANTIATE_ONE(linear_forward_gpu, float, float)

@@ -1,10 +1,13 @@
-/* Linear by cuBLASLt, what training uses: fp32 without TF32, bf16 with sums in fp32. Left out where kernels run on the CPU.
+/* Linear with cuBLASLt (version 4), which training uses: fp32 without TF32, bf16 with sums in fp32. Not
+   compiled for the simulator.
 
-   The library is loaded when the first product asks for it, not linked: it has 540 MB, and a machine with the driver alone can
-   still run the program. Without it, or built without its header, version 3 of linear serves.
+   The library is not linked but loaded at the first product: it has 540 MB, and without it a machine that has
+   only the driver can still run the program. If the library is missing, or the program was built without its
+   header, linear uses version 3.
 
-   cuBLASLt counts columns first, so a row-major (m, n) matrix is its (n, m) one, and C = A B becomes C' = B' A'. One algorithm per
-   shape, asked for once and kept: the same shape gives the same bits. Split sums only through the workspace, never in place. */
+   cuBLASLt is column-major, so a row-major (m, n) matrix is an (n, m) matrix for it, and C = A B becomes C' =
+   B' A'. The algorithm for a shape is chosen once and cached, so the same shape gives the same bits. Split
+   sums may only go through the workspace, never in place. */
 #ifndef SIMT_CPU
 #include "moba/ops/linear.cuh"
 #include <dlfcn.h>
@@ -20,21 +23,27 @@ namespace moba {
 
 #if __has_include(<cublasLt.h>)
 
-#define EACH_FUNCTION(_)                                                                                     \
-    _(Create)                                                                                                \
-    _(GetStatusString)                                                                                       \
-    _(MatrixLayoutCreate)                                                                                    \
-    _(MatrixLayoutDestroy)                                                                                   \
-    _(MatmulDescCreate)                                                                                      \
-    _(MatmulDescSetAttribute)                                                                                \
-    _(MatmulDescDestroy)                                                                                     \
-    _(MatmulPreferenceCreate)                                                                                \
-    _(MatmulPreferenceSetAttribute) _(MatmulPreferenceDestroy) _(MatmulAlgoGetHeuristic) _(Matmul)
+// The functions of the library that are used, without the prefix cublasLt.
+// clang-format off
+#define EACH_FUNCTION(_)             \
+    _(Create)                        \
+    _(GetStatusString)               \
+    _(MatrixLayoutCreate)            \
+    _(MatrixLayoutDestroy)           \
+    _(MatmulDescCreate)              \
+    _(MatmulDescSetAttribute)        \
+    _(MatmulDescDestroy)             \
+    _(MatmulPreferenceCreate)        \
+    _(MatmulPreferenceSetAttribute)  \
+    _(MatmulPreferenceDestroy)       \
+    _(MatmulAlgoGetHeuristic)        \
+    _(Matmul)
+// clang-format on
 
 namespace {
 
 struct Library {
-    std::string problem;  // why it cannot be used
+    std::string problem;  // why the library cannot be used; empty if it can
 #define POINTER(name) decltype(&cublasLt##name) name = nullptr;
     EACH_FUNCTION(POINTER)
 #undef POINTER
@@ -44,7 +53,7 @@ struct Library {
         void* file = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL);
         if (!file) {
             problem = dlerror();
-            // where it was at build time
+            // The path where it was at build time.
             file = dlopen(MOBA_CUBLASLT, RTLD_NOW | RTLD_LOCAL);
         }
         if (!file) { return; }
@@ -71,7 +80,7 @@ static void check(cublasStatus_t s, const char* call, int line) {
     std::fprintf(stderr, "%s:%d: %s: %s\n", __FILE__, line, call, library().GetStatusString(s));
     std::exit(1);
 }
-// LT(Matmul(...)) is cublasLtMatmul(...)
+// LT(Matmul(...)) calls cublasLtMatmul(...) and checks its result.
 #define LT(call) check(library().call, "cublasLt" #call, __LINE__)
 
 template <class E>
@@ -86,7 +95,7 @@ static cublasLtHandle_t handle() {
     return h;
 }
 
-// 16, or less where an address is a multiple of less
+// The alignment of an address in bytes, at most 16.
 static uint32_t alignment(const void* p) {
     const uintptr_t low = (uintptr_t)p & -(uintptr_t)p;
     return low == 0 || low > 16 ? 16 : (uint32_t)low;
@@ -102,7 +111,7 @@ struct Layout {
     ~Layout() { library().MatrixLayoutDestroy(it); }
 };
 
-// A product whose algorithm is chosen: C (m, n) = op(A) op(B), all counted columns first
+// A product with its chosen algorithm: C (m, n) = op(A) op(B), all column-major.
 struct Plan {
     cublasLtMatmulDesc_t product;
     Layout a, b, c;
@@ -142,9 +151,10 @@ struct Plan {
 
 template <class E, class Out>
 void product_cublaslt(const Ctx& ctx, const Product<E, Out>& p) {
-    // C' (N, M) = B' (N, K) A' (K, M): B is transposed when its k lies together, A when its m does
+    // C' (N, M) = B' (N, K) A' (K, M): B is transposed if neighbours in k are adjacent in memory, A if
+    // neighbours in m are.
     const bool bt = p.bk == 1 && p.bn != 1, at = p.am == 1 && p.ak != 1;
-    // Not all that is there: how much the other operations need must not change the algorithm.
+    // Not the whole workspace: its size depends on other operations, which must not change the algorithm.
     const size_t workspace_bytes = std::min(ctx.workspace_bytes, linear_workspace_bytes_gpu<E>({}));
     const std::tuple key{bt,
                          at,

@@ -4,9 +4,11 @@
 
 namespace moba {
 
-static const int large_row = 8192;  // logits from which on a row gets 1024 threads
+// Threads per row in versions 2 and 3: large_block if a row has at least large_row logits, else small_block.
+constexpr int small_block = 256, large_block = 1024, large_row = 8192;
 
-/* Maps     a thread -> a row of logits. Version 1: loss.cpp, row by row; one thread adds the whole row, so in double */
+/* Version 1: the same steps as loss.cpp
+   Maps     a thread -> a row of logits. One thread adds the whole row, so the sum is in double */
 template <class E>
 __global__ void loss_kernel1(float* loss, int* correct, E* dz, const float* z, const int* target,
                              const StepState* state, LossShape s) {
@@ -38,7 +40,8 @@ __global__ void loss_kernel1(float* loss, int* correct, E* dz, const float* z, c
 
 namespace {
 
-// The largest value so far, where it is, and the sum of e^(z - top). Merging is in fixed order, ties go to the lower index.
+// Running softmax: the largest value so far, its index, and the sum of e^(z - top). The order of merging is
+// fixed; of equal values the one with the lower index is `best`.
 struct Running {
     float top, sum;
     int best;
@@ -52,7 +55,7 @@ __device__ Running merge(Running a, Running b) {
             first ? a.best : b.best};
 }
 
-// Of a warp, in every lane.
+// Merges the values of a warp; every lane gets the result.
 __device__ Running merge_warp(Running r) {
     for (int bits = 1; bits < warp_size; bits *= 2) {
         r = merge(r, {__shfl_xor_sync(all_lanes, r.top, bits), __shfl_xor_sync(all_lanes, r.sum, bits),
@@ -63,20 +66,23 @@ __device__ Running merge_warp(Running r) {
 
 }  // namespace
 
-/* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th) logit
-   Memory   one coalesced read of the row for top and sum together, one for the gradient, from L2 while the rows in flight fit there:
-            fewer rows at once with 1024 threads; Running per warp in shared memory
-   Sync     one barrier between the warps' results and their merging, which every warp does for itself
-   Differs  from 1: the block shares a row; maximum and sum in one pass (running softmax)
-   In place dz may be z: a thread reads its logit before it writes there, and z[target] is read before the barrier */
+/* Maps     a block of 256 threads, or 1024 if V is large -> a row; a thread -> every 256th (1024th) logit
+   Memory   one coalesced read of the row for maximum and sum together, and one for the gradient. The second
+            read comes from L2 if all rows that run at the same time fit there; with 1024 threads per row
+            these are fewer. One Running per warp in shared memory
+   Sync     one barrier after the warps have stored their results; then every warp merges all of them
+   Differs  from 1: a block works on one row; maximum and sum in one pass (running softmax)
+   In place dz may be z: a thread reads its logit before it writes there; z[target] is read before the
+   barrier */
 template <class E>
-__global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, E* dz, const float* z,
-                                                     const int* target, const StepState* state, LossShape s) {
-    __shared__ Running of_warp[1024 / warp_size];
+__global__ void __launch_bounds__(large_block)
+    loss_kernel2(float* loss, int* correct, E* dz, const float* z, const int* target, const StepState* state,
+                 LossShape s) {
+    __shared__ Running of_warp[large_block / warp_size];  // each warp's result
     const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const float* row = z + (size_t)m * s.V;
     const int wanted = target[m];
-    if (wanted == ignored) {  // the whole block
+    if (wanted == ignored) {  // the same for the whole block
         if (threadIdx.x == 0) {
             loss[m] = 0;
             correct[m] = 0;
@@ -89,7 +95,7 @@ __global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, 
         const float x = row[v];
         if (x > r.top) {
             r = {x, r.sum * expf(r.top - x) + 1, v};
-        } else if (x != -INFINITY) {  // true for NaN, which must not get lost
+        } else if (x != -INFINITY) {  // true for NaN too, so that NaN reaches the sum
             r.sum += expf(x - r.top);
         }
     }
@@ -111,18 +117,19 @@ __global__ void __launch_bounds__(1024) loss_kernel2(float* loss, int* correct, 
 
 namespace {
 
-/* A thread's share of a row: the largest logit so far, the sum of e^(z - top), and whether the target
-   has lost: some logit is larger, or equal with a lower index. So no index has to be kept. */
+/* A thread's part of a row: the largest logit so far, the sum of e^(z - top), and `lost`: true if some logit
+   is larger than the target's, or equal to it with a lower index. So the index of the largest logit need not
+   be stored. */
 struct Share {
     float top, sum;
     bool lost;
 };
 
-/* What exponentials are relative to: the largest logit. Where all are -inf it is 0, so that their sum
-   is 0 and not NaN. */
+/* The value subtracted from logits in exponentials: the largest logit. If all are -inf it is 0, so that the
+   sum is 0 and not NaN. */
 __device__ float base_of(float top) { return top == -INFINITY ? 0.f : top; }
 
-/* N more logits: the first four have the indices from v on, the next four are `apart` later. */
+/* Adds N logits to r. The first four have the indices v .. v+3; each next four are `apart` further. */
 template <int N>
 __device__ Share add_logits(Share r, const float (&x)[N], int v, int apart, float at_target, int wanted) {
     float top = x[0];
@@ -142,7 +149,7 @@ __device__ Share add_logits(Share r, const float (&x)[N], int v, int apart, floa
     return {top, sum, r.lost};
 }
 
-// Of a warp, in every lane.
+// Merges the values of a warp; every lane gets the result.
 __device__ Share merge_warp(Share r) {
     float top = r.top;
     for (int bits = warp_size / 2; bits > 0; bits /= 2) {
@@ -151,8 +158,8 @@ __device__ Share merge_warp(Share r) {
     return {top, warp_sum(r.sum * expf(r.top - base_of(top))), __ballot_sync(all_lanes, r.lost) != 0};
 }
 
-/* Packs of four logits, every threads-th from `pack` on: `batch` loads in flight. Instead of a pack
-   after the last one the first is loaded again, because a branch would make the loads wait. */
+/* Loads `batch` packs of four logits: `pack`, pack + threads, ... All loads are in flight together. Past the
+   last pack of the row the first one is loaded again, because a branch would make the loads wait. */
 constexpr int batch = 4;
 template <int threads>
 __device__ void load_logits(float (&x)[4 * batch], const float* z, int pack, int packs) {
@@ -167,32 +174,33 @@ __device__ void load_logits(float (&x)[4 * batch], const float* z, int pack, int
 
 }  // namespace
 
-/* Maps     a block of 256 threads, or 1024 where V is large -> a row; a thread -> every 256th (1024th)
-            pack of 4 logits. A row may begin and end anywhere: up to 3 logits before the first whole
-            pack, and up to 3 after the last, belong to one thread each
-   Memory   16-byte loads, 4 of a thread in flight, in both passes; dz is stored in packs of 4.
-            1024 threads of more than 32 registers: an SM has one row at a time. With V = 50304 the
-            132 rows of an H100 are 27 MB, and its L2 (50 MB) keeps them until they are read again
-   Sync     one barrier between the warps' results and their merging, which every warp does for itself
-   Differs  from 2: packs; the largest of 16 logits is found before their exponentials are added, so
-            there is one exponential for each logit, and no branch
-   In place dz may be z: a thread reads its logits before it writes there, and z[target] is read before the barrier
+/* Maps     a block of 256 threads, or 1024 if V is large -> a row; a thread -> every 256th (1024th) pack of 4
+            logits. A row need not start at a multiple of 16 bytes: up to 3 logits before the first whole pack
+            and up to 3 after the last one are handled by one thread each
+   Memory   16-byte loads in both passes, 4 per thread in flight; dz is stored in packs of 4. A block of 1024
+            threads with more than 32 registers each fills an SM, so an SM works on one row at a time. With
+            V = 50304 the 132 rows on an H100 take 27 MB; its L2 (50 MB) still holds them for the second read
+   Sync     one barrier after the warps have stored their results; then every warp merges all of them
+   Differs  from 2: packs; the largest of 16 logits is found before their exponentials are added, so there is
+            one exponential per logit and no branch
+   In place dz may be z: a thread reads its logits before it writes there; z[target] is read before the
+   barrier
    Needs    16-byte aligned z and dz; any V */
 template <class E, int threads>
 __global__ void __launch_bounds__(threads)
     loss_kernel3(float* loss, int* correct, E* dz, const float* z, const int* target, const StepState* state,
                  LossShape s) {
-    __shared__ Share of_warp[threads / warp_size];
+    __shared__ Share of_warp[threads / warp_size];  // each warp's result
     const int m = blockIdx.x, lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;
     const size_t row = (size_t)m * s.V;
     const int head = min(s.V, (int)((4 - row % 4) % 4)), packs = (s.V - head) / 4, tail = head + 4 * packs;
-    // The single logit of this thread, if it is one of V: of the head, else of the tail.
+    // The single logit of this thread outside the packs, in the head or in the tail; none if edge >= V.
     const int edge = (int)threadIdx.x < head ? (int)threadIdx.x : tail + (int)threadIdx.x - head;
     const float* first = z + row + head;
-    // Indexed by packs: nvcc would split the stores of store_pack(dz + ...).
+    // A pointer to packs, because nvcc would split the stores of store_pack(dz + ...).
     Pack<E, 4>* out = (Pack<E, 4>*)(dz ? dz + row + head : nullptr);
     const int wanted = target[m];
-    if (wanted == ignored) {  // the whole block
+    if (wanted == ignored) {  // the same for the whole block
         if (threadIdx.x == 0) {
             loss[m] = 0;
             correct[m] = 0;
@@ -210,7 +218,7 @@ __global__ void __launch_bounds__(threads)
         load_logits<threads>(x, first, p, packs);
 #pragma unroll
         for (int j = 4; j < 4 * batch; j++) {
-            if (p + j / 4 * threads >= packs) { x[j] = -INFINITY; }  // adds nothing
+            if (p + j / 4 * threads >= packs) { x[j] = -INFINITY; }  // adds 0 to the sum
         }
         r = add_logits(r, x, head + 4 * p, 4 * threads, at_target, wanted);
     }
@@ -246,17 +254,17 @@ __global__ void __launch_bounds__(threads)
 template <class E>
 void loss_forward_backward_gpu(const Ctx& ctx, acc_t<E>* loss, int* correct, E* dz, const acc_t<E>* z,
                                const int* target, const StepState* state, LossShape s) {
-    const int threads = 256, version = choose_version(ctx, packable<acc_t<E>>(4, {z, dz}) ? 3 : 2);
+    const int version = choose_version(ctx, packable<acc_t<E>>(4, {z, dz}) ? 3 : 2);
+    const bool large = s.V >= large_row;
     if (version == 1) {
-        launch(loss_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, loss, correct, dz, z,
-               target, state, s);
+        launch(loss_kernel1<E>, blocks_for(s.M, small_block), small_block, 0, ctx.stream, loss, correct, dz,
+               z, target, state, s);
     } else if (version == 2) {
-        launch(loss_kernel2<E>, s.M, s.V < large_row ? threads : 1024, 0, ctx.stream, loss, correct, dz, z,
+        launch(loss_kernel2<E>, s.M, large ? large_block : small_block, 0, ctx.stream, loss, correct, dz, z,
                target, state, s);
-    } else if (s.V < large_row) {
-        launch(loss_kernel3<E, 256>, s.M, 256, 0, ctx.stream, loss, correct, dz, z, target, state, s);
     } else {
-        launch(loss_kernel3<E, 1024>, s.M, 1024, 0, ctx.stream, loss, correct, dz, z, target, state, s);
+        launch(large ? loss_kernel3<E, large_block> : loss_kernel3<E, small_block>, s.M,
+               large ? large_block : small_block, 0, ctx.stream, loss, correct, dz, z, target, state, s);
     }
     LAUNCHED(ctx);
 }

@@ -7,11 +7,12 @@ namespace moba {
 static const int sum_threads = 1024;
 
 /* Maps     one block of 1024 threads; a thread -> every 1024th token
-   Memory   coalesced; a sum of every warp in shared memory
-   Sync     one barrier between the sums of the warps and their adding by the first warp */
+   Memory   coalesced; one sum per warp in shared memory
+   Sync     one barrier after the warps have stored their sums; then the first warp adds them */
 __global__ static void __launch_bounds__(sum_threads)
     loss_sums_kernel(double* sums, const float* loss, const int* correct, int M) {
     constexpr int warps = sum_threads / warp_size;
+    // Each warp's sums
     __shared__ double loss_of_warp[warps];
     __shared__ int right_of_warp[warps];
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size;

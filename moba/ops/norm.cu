@@ -5,9 +5,9 @@
 
 namespace moba {
 
-/* Maps     a thread -> a row
-   Memory   every thread walks its own row: neighbours are C elements apart, nothing coalesces
-   Differs  version 1: norm.cpp, row by row */
+/* Version 1: the same steps as norm.cpp
+   Maps     a thread -> a row
+   Memory   not coalesced: neighbouring threads access addresses that are C elements apart */
 template <class E>
 __global__ void norm_forward_kernel1(E* y, float* rstd, const E* x, const E* w, NormShape s) {
     const int m = blockIdx.x * blockDim.x + threadIdx.x;
@@ -20,7 +20,8 @@ __global__ void norm_forward_kernel1(E* y, float* rstd, const E* x, const E* w, 
     for (int c = 0; c < s.C; c++) { y[(size_t)m * s.C + c] = E((float)row[c] * r * (float)w[c]); }
 }
 
-// A lane's share of a row, alone or behind a residual. The fused multiply-add is spelt out: both sums have the same bits.
+// Adds the squares of a pack to a lane's sum. fmaf is written explicitly, so that the norm alone and the norm
+// after a residual give the same bits.
 template <class E, int N>
 __device__ float add_squares(float sum, const Pack<E, N>& p) {
     for (int j = 0; j < N; j++) { sum = fmaf((float)p.at[j], (float)p.at[j], sum); }
@@ -37,8 +38,8 @@ __device__ void scale_row(E* y, const E* x, const E* w, float r, int lane, int C
 }
 
 /* Maps     a warp -> a row, a lane -> every 32nd pack of N elements
-   Sync     none beyond the shuffles of the sum
-   Differs  from 1: coalesced; N = 1 is version 2, N = a 16-byte pack version 3 */
+   Sync     only the shuffles of the sum
+   Differs  from 1: coalesced. N = 1 is version 2, N = a 16-byte pack is version 3 */
 template <class E, int N>
 __global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, NormShape s) {
     const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
@@ -53,12 +54,12 @@ __global__ void norm_forward_kernel2(E* y, float* rstd, const E* x, const E* w, 
 
 /* y = x + mask b / (1-p), norm = y r w
    Maps     a warp -> a row, a lane -> every 32nd pack of N elements
-   Memory   x and b are read once; a lane reads back the packs of y it has just written, from the cache
-   Differs  from the residual and the norm one after the other: the norm does not read y from memory. N = 1 is version 2, N = a
-            16-byte pack version 3 */
+   Memory   x and b are read once; a lane reads the packs of y that it has just written again, from the cache
+   Differs  from the residual followed by the norm (version 1): the norm does not read y from device memory.
+            N = 1 is version 2, N = a 16-byte pack is version 3 */
 template <class E, int N>
 __global__ void residual_norm_kernel(E* y, E* norm, float* rstd, const E* x, const E* b, const E* w,
-                                     const StepState* state, Mask mask, NormShape s) {
+                                     const StepState* state, DropoutMask<float> mask, NormShape s) {
     const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
     if (m >= s.M) { return; }  // whole warps
     const size_t row = (size_t)m * s.C;
@@ -73,7 +74,7 @@ __global__ void residual_norm_kernel(E* y, E* norm, float* rstd, const E* x, con
     scale_row<E, N>(norm + row, y + row, w, r, lane, s.C);
 }
 
-/* dx[m,c] += r (g[c] - h[c] mean_c(g h)), g = dy w, h = x r
+/* dx[m,c] += r (g[c] - h[c] mean_c(g h)), g = dy w, h = x r. Version 1
    Maps     a thread -> a row */
 template <class E>
 __global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w, const float* rstd,
@@ -91,7 +92,8 @@ __global__ void norm_backward_kernel1(E* dx, const E* dy, const E* x, const E* w
     }
 }
 
-/* Maps     a warp -> a row, a lane -> every 32nd pack of N elements */
+/* Maps     a warp -> a row, a lane -> every 32nd pack of N elements. N = 1 is version 2, N = a 16-byte pack
+            is version 3 */
 template <class E, int N>
 __global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w, const float* rstd,
                                       NormShape s) {
@@ -118,7 +120,7 @@ __global__ void norm_backward_kernel2(E* dx, const E* dy, const E* x, const E* w
     }
 }
 
-/* partial[chunk, c] = sum over the rows of the chunk of dy[m,c] h[m,c]
+/* partial[chunk, c] = sum of dy[m,c] h[m,c] over the rows m of the chunk
    Maps     a block -> a chunk of rows and 256 columns, a thread -> a column
    Memory   coalesced along the columns */
 template <class E>
@@ -146,10 +148,9 @@ void norm_forward_gpu(const Ctx& ctx, E* y, acc_t<E>* rstd, const E* x, const E*
     const unsigned warps = blocks_for(s.M, threads / warp_size);
     if (version == 1) {
         launch(norm_forward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, y, rstd, x, w, s);
-    } else if (version == 2) {
-        launch(norm_forward_kernel2<E, 1>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
     } else {
-        launch(norm_forward_kernel2<E, N>, warps, threads, 0, ctx.stream, y, rstd, x, w, s);
+        launch(version == 2 ? norm_forward_kernel2<E, 1> : norm_forward_kernel2<E, N>, warps, threads, 0,
+               ctx.stream, y, rstd, x, w, s);
     }
     LAUNCHED(ctx);
 }
@@ -166,13 +167,8 @@ void residual_norm_forward_gpu(const Ctx& ctx, E* y, E* norm, acc_t<E>* rstd, co
         norm_forward_gpu(ctx, norm, rstd, (const E*)y, w, s);
         return;
     }
-    if (version == 2) {
-        launch(residual_norm_kernel<E, 1>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
-               mask_of(d), s);
-    } else {
-        launch(residual_norm_kernel<E, N>, warps, threads, 0, ctx.stream, y, norm, rstd, x, b, w, state,
-               mask_of(d), s);
-    }
+    launch(version == 2 ? residual_norm_kernel<E, 1> : residual_norm_kernel<E, N>, warps, threads, 0,
+           ctx.stream, y, norm, rstd, x, b, w, state, dropout_mask<float>(d), s);
     LAUNCHED(ctx);
 }
 
@@ -188,10 +184,9 @@ void norm_backward_gpu(const Ctx& ctx, E* dx, acc_t<E>* dw, const E* dy, const E
     if (version == 1) {
         launch(norm_backward_kernel1<E>, blocks_for(s.M, threads), threads, 0, ctx.stream, dx, dy, x, w, rstd,
                s);
-    } else if (version == 2) {
-        launch(norm_backward_kernel2<E, 1>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
     } else {
-        launch(norm_backward_kernel2<E, N>, warps, threads, 0, ctx.stream, dx, dy, x, w, rstd, s);
+        launch(version == 2 ? norm_backward_kernel2<E, 1> : norm_backward_kernel2<E, N>, warps, threads, 0,
+               ctx.stream, dx, dy, x, w, rstd, s);
     }
     LAUNCHED(ctx);
     float* partial = (float*)ctx.workspace;

@@ -5,7 +5,8 @@
 
 namespace moba {
 
-// f(part of the head, place in qkv, rotated?, cosine, sine) for every head of every token. parts: q, k, v; sign = -1: back
+// Calls f(head, index of its first element in qkv, is it rotated?, cosine, sine) for every head of every
+// token. `head` is in one of parts = q, k, v. sign = -1 rotates back.
 template <class E, class P, class F>
 static void each_head(P* const (&parts)[3], const int* position, const acc_t<E>* table, const QkvShape& s,
                       int sign, F f) {

@@ -1,12 +1,14 @@
-/* Queries, keys and values out of one product on the GPU. Contract: qkv.h; definition: qkv.cpp. */
+/* Splitting and joining queries, keys and values on the GPU. Contract: qkv.h; definition: qkv.cpp. */
 #include "moba/ops/qkv.h"
 #include "moba/ops/rope.cuh"
 
 namespace moba {
 
-/* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head, y -> the head, of q, k or v, z -> the token
-   Memory   each element is read and written once; neighbouring threads touch neighbouring elements; table as in rope.cu
-   Differs  N = 1 and W = 1 is version 1; N = a 16-byte pack and W = 4 is version 2
+/* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head; y -> the head, of q, k or v;
+            z -> the token
+   Memory   each element is read and written once; neighbouring threads -> neighbouring elements; table:
+            rope.cu
+   Differs  N = 1 and W = 1 is version 1, N = a 16-byte pack and W = 4 is version 2
    Needs    version 2: D/2 a multiple of a pack, 16-byte aligned tensors and table */
 template <class E, int N, int W, bool join>
 __global__ void qkv_kernel(E* q, E* k, E* v, E* qkv, const int* position, const float* table, QkvShape s) {

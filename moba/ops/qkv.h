@@ -1,13 +1,16 @@
-/* Queries, keys and values come out of one product, side by side in a row for each token. This takes the rows apart, and rotates
-   queries and keys on the way (RoPE); the backward pass puts the gradients together again for one product.
+/* One matrix product computes queries, keys and values, side by side in one row per token. qkv_split copies
+   them to separate tensors and rotates queries and keys (RoPE). In the backward pass qkv_join puts the
+   gradients side by side again, for one product.
 
-   Math     split   q[m,h] = R q'[m,h],  k[m,g] = R k'[m,g],  v[m,g] = v'[m,g],   qkv[m] = q'[m,:] k'[m,:] v'[m,:]
-            join    the backward of it: R^T in place of R
-            R: the rotation of rope.h by position[m], or none where rotate_q, rotate_k are false
-   Shapes   qkv (M, H+2G, D) E · q (M, H, D) E · k, v (M, G, D) E · position (M) int · table: rope.h. Nothing may alias.
+   Math     split   q[m,h] = R q'[m,h],  k[m,g] = R k'[m,g],  v[m,g] = v'[m,g],
+                    qkv[m] = q'[m,:] k'[m,:] v'[m,:]
+            join    the backward pass of split: R^T instead of R
+            R: the rotation of rope.h by position[m]; none for q or k if rotate_q or rotate_k is false
+   Shapes   qkv (M, H+2G, D) E · q (M, H, D) E · k, v (M, G, D) E · position (M) int · table: rope.h.
+            Nothing may alias.
    Units    as rope.h
-   Needs    D even; 0 <= position < the length the table was made for
-   Error    as rope.h; exact where nothing is rotated
+   Needs    D even, on the GPU at most 512; 0 <= position < the length that the table was made for
+   Error    as rope.h; exact for what is not rotated
    Cost     2*M*(H+2G)*D elements; memory bound */
 #pragma once
 #include "moba/core/base.h"

@@ -5,22 +5,20 @@
 
 namespace moba {
 
-// f(i, factor) with factor = 0 where element i is dropped, 1/(1-p) where it is kept.
+// Calls f(i, factor) for every element i: factor = 0 if it is dropped, else 1/(1-p).
 template <class A, class F>
 static void masked(const StepState* state, DropoutShape s, F f) {
-    REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
-    const uint32_t threshold = (uint32_t)((double)s.p * 4294967296.0);
-    const A keep = A(1 / (1 - (double)s.p));
+    const DropoutMask<A> mask = dropout_mask<A>(s);
     parallel_ranges(s.n, 8192, [&](size_t b, size_t e) {
         if (s.p == 0) {
             for (size_t i = b; i < e; i++) { f(i, A(1)); }
             return;
         }
         for (size_t i = b; i < e; i += 4) {
-            const Philox4 r = philox(state->seed, (uint32_t)(i / 4), state->step, state->micro_batch,
-                                     8 * s.layer + (int)s.site);
+            const Philox4 r =
+                philox(state->seed, (uint32_t)(i / 4), state->step, state->micro_batch, mask.site);
             for (size_t j = i; j < std::min(i + 4, e); j++) {
-                f(j, r.word[j - i] >= threshold ? keep : A(0));
+                f(j, r.word[j - i] >= mask.threshold ? mask.keep : A(0));
             }
         }
     });

@@ -1,4 +1,4 @@
-/* The mask of dropout.h for kernels: the factors of neighbouring elements. Included by .cu files only. */
+/* The dropout mask of residual.h for kernels. Included by .cu files only. */
 #pragma once
 #include "moba/core/device.cuh"
 #include "moba/core/philox.h"
@@ -6,22 +6,12 @@
 
 namespace moba {
 
-struct Mask {
-    uint32_t threshold;  // 0: nothing is dropped, nothing is drawn
-    float keep;
-    uint32_t site;  // the last counter word
-};
-
-inline Mask mask_of(DropoutShape s) {
-    REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
-    return {(uint32_t)((double)s.p * 4294967296.0), (float)(1 / (1 - (double)s.p)),
-            (uint32_t)(8 * s.layer + (int)s.site)};
-}
-
-/* x + mask b / (1-p) for the N elements from i on; without x: mask b / (1-p). N = 1 uses one of the four words drawn; N and i
-   multiples of 4 use all. The fused multiply-add is spelt out: whoever adds, the bits are the same. */
+/* x + mask b / (1-p) for the N elements from i on; if x is null: mask b / (1-p). With N = 1 one of the four
+   drawn words is used; with N and i multiples of 4 all are used. fmaf is written explicitly, so that all
+   kernels that call this give the same bits. */
 template <class E, int N>
-__device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state, const Mask& mask) {
+__device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state,
+                                 const DropoutMask<float>& mask) {
     constexpr int words = N < 4 ? N : 4;
     const Pack<E, N> branch = load_pack<E, N>(b + i);
     Pack<E, N> base;

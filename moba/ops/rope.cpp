@@ -3,7 +3,8 @@
 
 namespace moba {
 
-// Table: rows 0..1023 hold (cos, sin) of b * f[i], rows 1024.. those of 1024 a * f[i]; a row is D numbers.
+// Table, rows of D numbers: row b (0..1023) holds (cos, sin) of b * f[i], row 1024 + a those of 1024 a *
+// f[i].
 size_t rope_table_size(int max_positions, int D) {
     return (size_t)(rope_split + ceil_div(max_positions, rope_split)) * D;
 }

@@ -3,12 +3,12 @@
 
 namespace moba {
 
-/* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head, y -> the head, z -> the
-            token, so no index is divided
-   Memory   two loads and two stores of N elements; neighbouring threads touch neighbouring elements.
-            Table rows come from the cache, the same for all heads of a token, W numbers at a time
-   Differs  N = 1 and W = 1 is version 1: rope.cpp, pair by pair. N = a 16-byte pack and W = 4 is
-            version 2: 16-byte accesses, also of the table
+/* Maps     threadIdx.x -> N neighbouring pairs (x[i], x[i + D/2]) of a head; y -> the head; z -> the token.
+            So no index needs a division
+   Memory   two loads and two stores of N elements; neighbouring threads access neighbouring elements. Rows of
+            the table come from the cache, because all heads of a token use the same ones; W numbers per load
+   Differs  N = 1 and W = 1 is version 1: the same steps as rope.cpp. N = a 16-byte pack and W = 4 is
+            version 2: 16-byte accesses, also to the table
    Needs    version 2: D/2 a multiple of a pack, 16-byte aligned tensors and table */
 template <class E, int N, int W>
 __global__ void rope_kernel(E* y, const E* x, const int* position, const float* table, RopeShape s,

@@ -1,12 +1,13 @@
-/* What kernels that rotate share: the angles, and which thread has which pairs. Included by .cu files only. */
+/* For kernels that rotate: the angles, and the mapping of threads to pairs. Included by .cu files only. */
 #pragma once
 #include "moba/core/device.cuh"
 #include "moba/ops/rope.h"
 
 namespace moba {
 
-/* cos and sin of position * f[i + j] from the split table: cos(a + b), sin(a + b). The table holds
-   cos and sin in pairs, so N of them are 2 N numbers of two rows. They are loaded W at a time. */
+/* cos and sin of position * f[i + j], j < N, from the split table, as cos(a + b) and sin(a + b). The table
+   stores pairs (cos, sin), so N angles need 2 N numbers of each of two rows, loaded W at a
+   time. */
 template <int N, int W>
 __device__ void angles(Pack<float, N>* cosine, Pack<float, N>* sine, const float* table, int position, int i,
                        int D) {
@@ -27,7 +28,8 @@ __device__ void angles(Pack<float, N>* cosine, Pack<float, N>* sine, const float
     }
 }
 
-/* re and im, a pack each of x[i..] and x[i + D/2..], turned by the position's angles; sign = -1 turns back. */
+/* Rotates re (a pack at x[i]) and im (at x[i + D/2]) by the angles of the position; sign = -1 rotates
+   back. */
 template <int W, class E, int N>
 __device__ void rotate(Pack<E, N>* re, Pack<E, N>* im, const float* table, int position, int i, int D,
                        float sign) {
@@ -43,10 +45,10 @@ __device__ void rotate(Pack<E, N>* re, Pack<E, N>* im, const float* table, int p
     *im = round_pack<E>(imaginary);
 }
 
-/* threadIdx.x -> one of `packs` of a head's pairs, y -> the head, z -> the token; no index is divided. */
+/* Launch sizes: threadIdx.x -> one of the `packs` of a head's pairs, y -> the head, z -> the token. */
 inline RowThreads threads_for_heads(int tokens, int heads, int packs) {
-    const int threads = 256, y = std::min(heads, threads / packs),
-              z = std::min(64, threads / (packs * y));  // 64: the most that a block may have along z
+    const int threads = 256, y = std::min(heads, threads / packs);
+    const int z = std::min(64, threads / (packs * y));  // CUDA allows at most 64 threads along z
     return {dim3(blocks_for(tokens, z), blocks_for(heads, y)), dim3(packs, y, z)};
 }
 

@@ -1,10 +1,10 @@
-/* Rows: some rows of a matrix side by side, and back to their places. The output layer computes logits only for the
-   tokens whose targets count.
+/* Rows: gathers some rows of a matrix into a smaller matrix, and scatters them back. The output layer uses it
+   to compute logits only for tokens whose target counts.
 
    Math     gather   y[i,:] = x[row[i],:]
-            scatter  dx[row[i],:] = dy[i,:], all other rows 0      (the backward of gather)
-   Shapes   x, dx (M, C) E · y, dy (R, C) E · row (R) int, ascending, none twice. Nothing may alias.
-   Units    row: index into x
+            scatter  dx[row[i],:] = dy[i,:], all other rows 0      (the backward pass of gather)
+   Shapes   x, dx (M, C) E · y, dy (R, C) E · row (R) int, strictly ascending. Nothing may alias.
+   Units    row: index of a row of x
    Needs    0 <= row < M
    Error    exact
    Cost     2*R*C elements, scatter M*C more; memory bound */

@@ -4,7 +4,7 @@
 
 namespace moba {
 
-// f(elements, first of y, first of gate and up) for parts of rows, in parallel
+// Calls f(count, first element of y, first element of gate and up) in parallel, for parts of rows.
 template <class F>
 static void each_part(const SwigluShape& s, F f) {
     REQUIRE(s.stride >= (size_t)s.F, "rows of %d elements, %zu apart", s.F, s.stride);

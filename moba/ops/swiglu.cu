@@ -1,10 +1,11 @@
-/* SwiGLU on the GPU. Contract: mlp.h; definition: mlp.cpp. */
+/* SwiGLU on the GPU. Contract: swiglu.h; definition: swiglu.cpp. */
 #include "moba/core/device.cuh"
 #include "moba/ops/swiglu.h"
 
 namespace moba {
 
-/* Maps     a thread -> N neighbouring elements of a row. N = 1 is version 1; a 16-byte pack version 2 */
+/* Maps     a thread -> N neighbouring elements of a row. N = 1 is version 1, N = a 16-byte pack is version 2.
+            The backward kernel maps them in the same way */
 template <class E, int N>
 __global__ void swiglu_forward_kernel(E* y, const E* gate, const E* up, SwigluShape s) {
     const size_t m = row_of_thread();
@@ -41,7 +42,7 @@ __global__ void swiglu_backward_kernel(E* dgate, E* dup, const E* dy, const E* g
     store_pack(dup + i, round_pack<E>(du));
 }
 
-// The version that fits, 1 or 2, and its threads.
+// Chooses the version: 2 if packs fit, else 1.
 template <class E>
 static int swiglu_version(const Ctx& ctx, SwigluShape s, std::initializer_list<const void*> pointers) {
     REQUIRE(s.stride >= (size_t)s.F, "rows of %d elements, %zu apart", s.F, s.stride);
