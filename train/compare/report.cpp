@@ -2,7 +2,8 @@
 #include "train/compare/charts.h"
 #include "train/compare/findings.h"
 #include "train/display/numbers.h"
-#include "train/display/page.h"
+#include "train/display/html.h"
+#include "train/display/svg_map.h"
 #include <algorithm>
 #include <cctype>
 #include <set>

@@ -1,7 +1,8 @@
 #include "train/inspect/inspect_page.h"
 #include "train/display/numbers.h"
-#include "train/display/page.h"
-#include "train/display/svg.h"
+#include "train/display/html.h"
+#include "train/display/svg_map.h"
+#include "train/display/svg_style.h"
 #include "train/inspect/inspect_script.h"
 #include <nlohmann/json.hpp>
 
