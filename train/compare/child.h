@@ -1,5 +1,4 @@
-/* Runs this program again as a child process, so that a comparison does exactly what its commands do by hand.
-   */
+/* Runs this program again as a child process: a comparison does exactly what its commands do by hand. */
 #pragma once
 #include <functional>
 #include <string>

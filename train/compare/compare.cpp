@@ -181,8 +181,7 @@ json Comparison::measure(const Run& r) {
     if (eval.status != 0) { throw Error(eval.last_line); }
     json out = {{"train", train_figures(dir + "/log.jsonl")}, {"eval", read_json(dir + "/eval.json")}};
     out["train"]["plan_bytes"] = r.plan.memory_bytes;
-    // A finished run that is only evaluated again does not train, so its new peak is not that of the
-    // training.
+    // A finished run that is only evaluated again does not train: keep the peak that was measured before.
     const std::string before = dir + "/result.json";
     const json old = fs::exists(before) ? read_json(before) : json::object();
     const size_t peak = old.contains("train") ? old["train"].value("peak_bytes", (size_t)0) : 0;
@@ -239,8 +238,7 @@ void Comparison::do_run(const Run& r) {
                  ", " + readable_seconds((now_ms() - begin) / 1000));
 }
 
-/* The learning rate with the lowest last validation loss of this variant's first seed; 0 if all runs failed.
-   */
+/* The learning rate with the lowest last validation loss of the variant's first seed; 0 if all failed. */
 double Comparison::best_lr(const Run& run) const {
     double best = 0, lowest = INFINITY;
     for (const Run& r : plan_.runs) {

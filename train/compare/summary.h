@@ -27,7 +27,7 @@ struct HeadRecall {
     double recall, predicted, snr;
 };
 
-/* One run's evaluation at one length. */
+/* The evaluation of one run at one length. */
 struct LengthResult {
     int seq_len;
     bool is_task;                                           // with counted answers; otherwise a text

@@ -3,7 +3,7 @@
 
    Math     s[t,j] = <q[t], k[j]> / sqrt(D), for all keys j <= t in the sequence of t
             full_weights[t,n] = softmax of s[t] over all of these keys, summed over the keys of block n
-            weights[t,n]      = the same over the keys that t sees in this layer (chosen blocks, window, or all)
+            weights[t,n]      = the same over the keys that t sees in this layer: chosen blocks, window or all
             kept[t]           = sum of the full-attention weights of the keys that t sees
             mass_kept         = mean of kept over the queries
             Both use the same q and k: full_weights are what full attention would read at this point of this
@@ -39,8 +39,7 @@ struct HeadView {
 
 HeadView view_head(const AttentionView&, int layer, int head);
 
-/* Does the question see the source, the token with its answer? In a moba layer: has it chosen the source's
-   block? */
+/* Does the question see the token with its answer, the source? In a moba layer: has it chosen that block? */
 bool sees(const HeadView&, int question, int source);
 
 /* {"layer","head","kind","block_size","top_k","window","mass_kept","answer_chosen",
