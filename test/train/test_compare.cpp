@@ -107,8 +107,9 @@ TEST_F(Compare, EveryRunOnce) {
     plan["variants"][1]["lr"] = 0.1;
     const Outcome changed = moba_errors(words(plan, "out"));
     EXPECT_EQ(changed.status, 1);
-    EXPECT_NE(changed.out.find("needle.moba.s1 holds a run with other settings: --lr 0.003 there, 0.1 now"),
-              std::string::npos)
+    EXPECT_NE(
+        changed.out.find("needle.moba.s1 holds a run with other settings: --lr was 0.003, now it is 0.1"),
+        std::string::npos)
         << changed.out;
     plan["variants"][1].erase("lr");
 
@@ -157,7 +158,7 @@ TEST_F(Compare, InterruptedByCtrlC) {
                               (dir / "out/runs/needle.full.s1/latest") +
                               " ] && kill -0 $p; do sleep 0.01; done; kill -INT $p; wait $p)");
     EXPECT_EQ(cut.status, 0) << cut.out;
-    EXPECT_NE(cut.out.find("stopped; the same command goes on"), std::string::npos) << cut.out;
+    EXPECT_NE(cut.out.find("stopped; run the same command again to continue"), std::string::npos) << cut.out;
     EXPECT_FALSE(std::filesystem::exists(dir / "out/runs/needle.full.s1/result.json"));
     EXPECT_NE(read_text(dir / "out/runs/needle.full.s1/train.txt").find("stopped at step"),
               std::string::npos);
@@ -207,42 +208,42 @@ TEST_F(Compare, BadPlansGetOneLine) {
         return plan;
     };
     refused(json::array(), "must be a JSON object");
-    refused(with("seed", 3), "'seed' is not known");
+    refused(with("seed", 3), "unknown key 'seed'");
     refused(with("seeds", 0), "'seeds' must be a whole number");
     refused(with("seeds", "3"), "'seeds' must be a whole number");
-    refused(with("title", 3), "'title' must be a text");
+    refused(with("title", 3), "'title' must be a string");
     refused(with("lr", 0.1), "'lr' must be a list of numbers");
     refused(with("lr", {0.1, "x"}), "'lr' must be a list of numbers");
     refused(with("base", 3), "'base' must be an object");
     refused(with("base", {{"no-such-option", 3}}), "no-such-option");
     refused(with("base", {{"steps", "many"}}), "--steps");
-    refused(with("base", {{"steps", nullptr}}), "'steps' has no usable value");
-    refused(with("base", {{"seed", 4}}), "'seed' cannot stand here");
-    refused(with("base", {{"help", true}}), "'help' cannot stand here");
+    refused(with("base", {{"steps", nullptr}}), "'steps' must not be null or an object");
+    refused(with("base", {{"seed", 4}}), "'seed' is not allowed in a plan");
+    refused(with("base", {{"help", true}}), "'help' is not allowed in a plan");
     refused(with("base", {{"block-size", 24}}), "variant 'full' of task 'needle': block_size = 24");
     refused(with("base", {{"config", dir / "nowhere.json"}}), "nowhere.json");
     refused(with("base", {{"switch", "full@2"}}), "--switch full@2");
     refused(with("tasks", json::array()), "'tasks' must be a list");
     refused(with("tasks", {{{"name", "needle"}, {"task", "needles"}}}), "--task");
-    refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "stands twice");
-    refused(with("tasks", {{{"name", "mqar"}}}), "its name says mqar, but what is learnt is needle");
-    refused(
-        with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/docs/experiments.md"}}}),
-        "is text");
+    refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "appears twice");
+    refused(with("tasks", {{{"name", "mqar"}}}), "the task is named mqar, but the model learns needle");
+    refused(with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/docs/experiments.md"}}}),
+            "learns text");
     refused(with("variants", {{{"attention", "full"}}}), "'variants' must be a list");
     refused(with("variants", {{{"name", "../x"}}}), "name '../x'");
     refused(with("variants", {{{"name", "..x"}}}), "name '..x'");
     refused(with("tasks", {{{"name", "a.b"}}}), "name 'a.b'");
-    refused(with("eval", {{"length", {1}}}), "'length' is not known in eval");
-    refused(with("eval", {{"lengths", json::array()}}), "'lengths' of eval: none");
+    refused(with("eval", {{"length", {1}}}), "unknown key 'length' in 'eval'");
+    refused(with("eval", {{"lengths", json::array()}}), "'lengths' in 'eval' is empty");
     refused(with("eval", {{"lengths", {0.5}}}), "'lengths' must be a list of numbers from 1");
     refused(with("eval", {{"samples", 0}}), "'samples' must be a whole number");
     refused(with("bench-lengths", {0}), "'bench-lengths' must be a list");
-    refused(with("lr", {0.1, 0.1}), "'lr' holds a rate twice");
-    refused(with("variants", {{{"name", "a"}, {"seq-len", 64}}}), "'seq-len' is for a task");
+    refused(with("lr", {0.1, 0.1}), "'lr' contains a learning rate twice");
+    refused(with("variants", {{{"name", "a"}, {"seq-len", 64}}}),
+            "'seq-len' must be the same for all variants");
     json rates = with("lr", {0.1, 0.2});
     rates["variants"][0]["lr"] = 0.3;
-    refused(rates, "'lr' of its own");
+    refused(rates, "the variant sets 'lr'");
     rates = with("lr", {0.1, 0.2});
     rates["base"]["eval-every"] = 0;
     refused(rates, "eval-every must not be 0");

@@ -50,7 +50,7 @@ TEST(Inspect, OfATest) {
     }
     const std::string html = read_text(dir / "p.html");
     for (const char* part : {"Layer 0, moba:rope", "Layer 1, window:8:rope", "id=\"v0m\"", "id=\"v0f\"",
-                             "id=\"v3m\"", "id=\"v3f\"", "Head 0", "Head 1", "tells the answer"}) {
+                             "id=\"v3m\"", "id=\"v3f\"", "Head 0", "Head 1", "the block with the answer"}) {
         EXPECT_NE(html.find(part), std::string::npos) << part;
     }
     EXPECT_EQ(html.find("http://"), html.find("http://www.w3.org/2000/svg")) << "nothing from the network";
@@ -76,8 +76,8 @@ TEST(Inspect, OfATest) {
     expect_refused("inspect " + model + " --depth nan", 2, "--depth");
     expect_refused("inspect " + model + " --layer -1", 2, "--layer");
     expect_refused("inspect " + model + " --task dance", 2, "--task");
-    expect_refused("inspect " + model + " --layer 0,2", 1, "--layer 2: the model has 0 to 1");
-    expect_refused("inspect " + model + " --head 2", 1, "--head 2: the model has 0 to 1");
+    expect_refused("inspect " + model + " --layer 0,2", 1, "--layer 2: the model has only 0 to 1");
+    expect_refused("inspect " + model + " --head 2", 1, "--head 2: the model has only 0 to 1");
     expect_refused("inspect " + model + " --task mqar", 1, "--task mqar: the model was trained on needle");
     expect_refused("inspect " + model + " --seq-len 4", 1, "--seq-len 4: a test of its task needs");
     expect_refused("inspect " + model + " --prompt 'k1 x9'", 1, "'x9' is not a token");

@@ -125,7 +125,7 @@ TEST(Report, LearningRatesAndManyVariants) {
     }
     const std::string page = report_page(lines, "t");
     EXPECT_EQ(page_fault(page), "");
-    EXPECT_TRUE(has(page, "number 8: lr 0.001 of 0.001 (0.0100), 0.01 (0.1000)"));
+    EXPECT_TRUE(has(page, "number 8: lr 0.001 was chosen from 0.001 (0.0100), 0.01 (0.1000)"));
     EXPECT_TRUE(has(page, "seed 1, lr 0.01: last validation loss 0.1000"));
     EXPECT_FALSE(has(page, "class=\"s6\""));
 }

@@ -96,7 +96,7 @@ TEST(Summary, TheRateWithTheLowestLossOfTheFirstSeedCounts) {
     EXPECT_EQ(v.lr, 0.01);
     EXPECT_EQ(v.runs.size(), 2u);
     EXPECT_NEAR(v.at(256)->score.mean, 0.85, 1e-12);
-    EXPECT_EQ(learning_rate_note(v), "lr 0.01 of 0.001 (0.3000), 0.01 (0.2000)");
+    EXPECT_EQ(learning_rate_note(v), "lr 0.01 was chosen from 0.001 (0.3000), 0.01 (0.2000)");
     // one that failed or has no validation is never chosen before one that has
     lines[1] = failed_case({.seed = 1, .lr = 0.01}, "loss is not finite");
     EXPECT_EQ(only(summarize(lines)).lr, 0.001);
@@ -199,29 +199,30 @@ TEST(Summary, CurvesOfSeedsWithOtherPoints) {
     const auto point = [](double tokens, double loss) { return json{{"tokens", tokens}, {"loss", loss}}; };
     a["train"]["curve"] = {point(10, 4), point(20, 2), point(40, 1)};
     b["train"]["curve"] = {point(10, 6), point(30, 2)};
-    const auto curve = mean_curve(only(summarize({a, b})), "curve", "tokens", "loss");
+    const auto curve = mean_curve(only(summarize({a, b})), &RunResult::curve, &TrainPoint::tokens);
     ASSERT_EQ(curve.size(), 2u);
     EXPECT_EQ(curve[0].mean, 5);
     EXPECT_EQ(curve[1].x, 20);
     EXPECT_EQ(curve[1].mean, 3);  // 2 and 4
     EXPECT_EQ(curve[1].low, 2);
     EXPECT_EQ(curve[1].high, 4);
-    EXPECT_TRUE(mean_curve(only(summarize({failed_case({}, "")})), "curve", "tokens", "loss").empty());
+    const VariantFigures failed = only(summarize({failed_case({}, "")}));
+    EXPECT_TRUE(mean_curve(failed, &RunResult::curve, &TrainPoint::tokens).empty());
 }
 
 TEST(Findings, IntervalsThatOverlap) {
     const auto said = findings(two({0.90, 0.92, 0.94}, {0.91, 0.93, 0.95}));
     EXPECT_EQ(said.at(0), "needle, T = 256, 3 seeds: moba 92.0% (87.0 to 97.0), full 93.0% (88.0 to 98.0): "
-                          "no difference beyond the intervals.");
+                          "the intervals overlap, so no variant is clearly better.");
     EXPECT_EQ(said.at(1), "moba's training step takes 1.00x the time of full's.");
 }
 
 TEST(Findings, IntervalsThatDoNot) {
     EXPECT_EQ(findings(two({0.80, 0.81}, {0.99, 0.99})).at(0),
               "needle, T = 256, 2 seeds: moba 80.5% (74.1 to 86.9), full 99.0% (98.0 to 100.0): "
-              "full is higher than moba beyond the intervals.");
+              "full is higher than moba, and the intervals do not overlap.");
     // by hair's breadth: 0.01 either way of one seed's accuracy
-    EXPECT_TRUE(has(findings(two({0.5}, {0.519}))[0], "no difference"));
+    EXPECT_TRUE(has(findings(two({0.5}, {0.519}))[0], "the intervals overlap"));
     EXPECT_TRUE(has(findings(two({0.5}, {0.521}))[0], "full is higher than moba"));
     EXPECT_TRUE(has(findings(two({0.521}, {0.5}))[0], "moba is higher than full"));
 }
@@ -237,16 +238,17 @@ TEST(Findings, OfTextTheLowerLossIsBetter) {
     // deviation 0.002 / sqrt(2), over sqrt(2), times 12.706
     EXPECT_EQ(findings(summarize(lines)[0]).at(0),
               "text, T = 256, 2 seeds: loss moba 1.503 (1.490 to 1.516), full 1.603 (1.590 to 1.616): "
-              "moba is lower than full beyond the intervals.");
+              "moba is lower than full, and the intervals do not overlap.");
     lines.resize(2);
     EXPECT_EQ(findings(summarize(lines)[0]).at(0),
-              "text, T = 256, 1 seed: loss moba 1.502, full 1.602: one seed gives no interval, so no claim.");
+              "text, T = 256, 1 seed: loss moba 1.502, full 1.602: one seed gives no interval, so "
+              "nothing can be concluded.");
 }
 
 TEST(Findings, MissingSeedsAreSaid) {
     const TaskFigures t = two({0.9, 0.9}, {0.9});
     EXPECT_TRUE(has(findings(t)[0], "full 90.0% (89.0 to 91.0; 1 of 2 seeds)")) << findings(t)[0];
-    EXPECT_EQ(warnings(t), (std::vector<std::string>{"needle, full: no run yet with seed 2"}));
+    EXPECT_EQ(warnings(t), (std::vector<std::string>{"needle, full: not yet run with seed 2"}));
 }
 
 TEST(Findings, OneVariantIsNotCompared) {
@@ -262,7 +264,7 @@ TEST(Warnings, EachOfThem) {
     EXPECT_EQ(warnings(summarize({few, failed_case({.seed = 2}, "out of memory")})[0]),
               (std::vector<std::string>{
                   "needle, moba: top-k * block-size is 512: MoBA is full attention at T = 256, 512",
-                  "needle, moba: fewer than 1000 answers (999 in a run): a look, not a figure to claim",
+                  "needle, moba: fewer than 1000 answers (999 in a run): too few for a reliable accuracy",
                   "needle, moba, seed 2: failed: out of memory"}));
     EXPECT_TRUE(
         warnings(summarize({run_case({.variant = "full", .block_size = 64, .top_k = 8})})[0]).empty());
@@ -274,7 +276,7 @@ TEST(Warnings, EachOfThem) {
     }
     // a variant of which only the costs are known yet
     EXPECT_EQ(warnings(summarize({run_case({}), lengths_case("needle", "full", [](int T) { return T; })})[0]),
-              (std::vector<std::string>{"needle, full: no run yet with seed 1"}));
+              (std::vector<std::string>{"needle, full: not yet run with seed 1"}));
 }
 
 TEST(FigureTables, BestByTheMean) {

@@ -1,15 +1,15 @@
 /* Charts and the page around them: what is drawn where, by hand. */
 #include "test/support/page_check.h"
+#include "train/display/html.h"
 #include "train/display/numbers.h"
-#include "train/display/page.h"
-#include "train/display/svg.h"
+#include "train/display/svg_map.h"
 
 namespace moba {
 
 namespace {
 
 Chart two_points(double y1, double y2) {
-    Chart c{"title", {"x"}, {"y"}, {}, {}, {}};
+    Chart c{.title = "title", .x = {"x"}, .y = {"y"}};
     c.series = {{"name", {{0, y1}, {10, y2}}}};
     return c;
 }
@@ -112,7 +112,7 @@ TEST(Svg, WhatIsNotMeasuredIsNotDrawn) {
                                        {{"none", {}}},
                                        {{"inf", {{1, INFINITY}}}}}) {
         for (Scale scale : {Scale::linear, Scale::log2, Scale::log10}) {
-            Chart empty{"empty", {"x", scale}, {"y", scale}, series, {}, {}};
+            Chart empty{.title = "empty", .x = {"x", scale}, .y = {"y", scale}, .series = series};
             EXPECT_TRUE(has(draw_chart(empty), "nothing measured"));
             EXPECT_FALSE(has(draw_chart(empty), "nan\"")) << "a coordinate";
             EXPECT_EQ(page_fault(draw_chart(empty)), "");

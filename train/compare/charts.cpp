@@ -6,7 +6,7 @@ namespace moba {
 
 namespace {
 
-// Losses that fall to a thousandth would lie on the axis.
+// Log scale if the losses span more than a factor of 30: the lowest would otherwise lie on the axis.
 Scale loss_scale(const std::vector<Series>& series) {
     double low = INFINITY, high = 0;
     for (const Series& s : series) {
@@ -17,26 +17,27 @@ Scale loss_scale(const std::vector<Series>& series) {
     return high > 30 * low ? Scale::log10 : Scale::linear;
 }
 
-/* One series for each variant that `points` finds any for. Its style is its place among the variants, the same in every chart. */
+/* One series for each variant for which `points` returns any. The style is the variant's index, so a variant
+   looks the same in every chart. */
 template <class Points>
 std::vector<Series> by_variant(const TaskFigures& t, Points points) {
     std::vector<Series> out;
     for (size_t i = 0; i < t.variants.size(); i++) {
-        Series s{t.variants[i].name, points(t.variants[i]), (int)i};
+        Series s{.name = t.variants[i].name, .points = points(t.variants[i]), .style = (int)i};
         if (!s.points.empty()) { out.push_back(s); }
     }
     return out;
 }
 
-// Bins equally wide on the logarithm, at most 64 for a curve.
+// Mean loss in bins of equal width in log2(position), at most 64 for a curve.
 std::vector<Point> by_position(const LengthFigures& l) {
     struct Bin {
         double loss = 0, position = 0, count = 0;
     };
     std::map<int, Bin> bins;
-    const double each = 63 / std::log2(std::max(2, l.seq_len));
+    const double bins_per_octave = 63 / std::log2(std::max(2, l.seq_len));
     for (const auto& [position, p] : l.positions) {
-        Bin& b = bins[(int)(each * std::log2(position + 1.0))];
+        Bin& b = bins[(int)(bins_per_octave * std::log2(position + 1.0))];
         b.loss += p.loss * p.count, b.position += (position + 1) * p.count, b.count += p.count;
     }
     std::vector<Point> out;
@@ -44,7 +45,7 @@ std::vector<Point> by_position(const LengthFigures& l) {
     return out;
 }
 
-std::vector<Chart> with_something(std::vector<Chart> charts) {
+Charts without_empty(Charts charts) {
     for (Chart& c : charts) {
         const auto drawn = [](const Point& p) { return std::isfinite(p.x) && std::isfinite(p.y); };
         std::erase_if(c.series,
@@ -54,86 +55,92 @@ std::vector<Chart> with_something(std::vector<Chart> charts) {
     return charts;
 }
 
-// What led there, thin, and what counts; one name in the legend for both.
-std::vector<Series> faint_behind(std::vector<Series> faint, const std::vector<Series>& counts) {
-    for (Series& s : faint) {
-        s.faint = true;
-        const auto same = [&](const Series& c) { return c.style == s.style; };
-        if (std::any_of(counts.begin(), counts.end(), same)) { s.name.clear(); }
+// `series` drawn over `background`, which becomes thin lines. A variant in both has one name in the legend.
+std::vector<Series> over_thin_lines(std::vector<Series> background, const std::vector<Series>& series) {
+    for (Series& b : background) {
+        b.faint = true;
+        const auto same = [&](const Series& s) { return s.style == b.style; };
+        if (std::any_of(series.begin(), series.end(), same)) { b.name.clear(); }
     }
-    faint.insert(faint.end(), counts.begin(), counts.end());
-    return faint;
+    background.insert(background.end(), series.begin(), series.end());
+    return background;
 }
 
-// Shares against shares, equal ones on the diagonal.
+// Two shares against each other; they are equal on the diagonal.
 Chart scatter(const std::string& title, const char* x, const char* y, std::vector<Series> series) {
     for (Series& s : series) { s.joined = false; }
-    return {title, {x, Scale::linear, true, 0, 1}, {y, Scale::linear, true, 0, 1}, std::move(series), {}, {},
-            true};
+    const auto share = [](const char* label) {
+        return Axis{.label = label, .percent = true, .low = 0, .high = 1};
+    };
+    return {.title = title, .x = share(x), .y = share(y), .series = std::move(series), .diagonal = true};
 }
 
-Chart loss_chart(const TaskFigures& t, const char* unit) {
-    const auto points = [&](const char* list, bool band) {
-        return [=](const VariantFigures& v) {
-            std::vector<Point> out;
-            for (const CurvePoint& p : mean_curve(v, list, unit, "loss")) {
-                const bool several = band && v.runs.size() > 1;
-                out.push_back({p.x, p.mean, several ? p.low : NAN, several ? p.high : NAN});
-            }
-            return out;
-        };
+Chart loss_chart(const TaskFigures& t, const char* unit, double TrainPoint::*x) {
+    const auto training = [=](const VariantFigures& v) {
+        std::vector<Point> out;
+        for (const CurvePoint& p : mean_curve(v, &RunResult::curve, x)) {
+            out.push_back({.x = p.x, .y = p.mean});
+        }
+        return out;
     };
-    Chart c{t.name + ": loss against " + unit, {unit}, {"loss, nats"}, {}, {}, {}};
-    c.series = faint_behind(by_variant(t, points("curve", false)), by_variant(t, points("validation", true)));
+    const auto validation = [=](const VariantFigures& v) {
+        std::vector<Point> out;
+        for (const CurvePoint& p : mean_curve(v, &RunResult::validation, x)) {
+            const bool band = v.runs.size() > 1;
+            out.push_back({.x = p.x, .y = p.mean, .low = band ? p.low : NAN, .high = band ? p.high : NAN});
+        }
+        return out;
+    };
+    Chart c{.title = t.name + ": loss against " + unit, .x = {.label = unit}, .y = {.label = "loss, nats"}};
+    c.series = over_thin_lines(by_variant(t, training), by_variant(t, validation));
     c.y.scale = loss_scale(c.series);
     return c;
 }
 
 }  // namespace
 
-std::vector<Chart> loss_charts(const TaskFigures& t) {
-    return with_something({loss_chart(t, "tokens"), loss_chart(t, "seconds")});
+Charts loss_charts(const TaskFigures& t) {
+    return without_empty(
+        {loss_chart(t, "tokens", &TrainPoint::tokens), loss_chart(t, "seconds", &TrainPoint::seconds)});
 }
 
-std::vector<Chart> position_charts(const TaskFigures& t) {
-    std::vector<Chart> out;
+Charts position_charts(const TaskFigures& t) {
+    Charts out;
     if (!t.text) { return out; }
     for (int T : t.lengths()) {
-        Chart c{t.name + ": loss by position, T = " + std::to_string(T),
-                {"position, from 1", Scale::log2},
-                {"loss, nats"},
-                {},
-                {},
-                {}};
+        Chart c{.title = t.name + ": loss by position, T = " + std::to_string(T),
+                .x = {.label = "position, from 1", .scale = Scale::log2},
+                .y = {.label = "loss, nats"}};
         c.series = by_variant(t, [&](const VariantFigures& v) {
             return v.at(T) ? by_position(*v.at(T)) : std::vector<Point>();
         });
         out.push_back(c);
     }
-    return with_something(out);
+    return without_empty(out);
 }
 
-std::vector<Chart> length_charts(const TaskFigures& t) {
+Charts length_charts(const TaskFigures& t) {
     if (t.lengths().size() < 2) { return {}; }
-    Chart c{t.name + (t.text ? ": loss" : ": accuracy") + " against length",
-            {"tokens in a test", Scale::log2},
-            t.text ? Axis{"loss, nats"} : Axis{"accuracy", Scale::linear, true, 0, 1},
-            {},
-            {},
-            {}};
+    Chart c{.title = t.name + (t.text ? ": loss" : ": accuracy") + " against length",
+            .x = {.label = "tokens in a test", .scale = Scale::log2},
+            .y = t.text ? Axis{.label = "loss, nats"}
+                        : Axis{.label = "accuracy", .percent = true, .low = 0, .high = 1}};
     c.series = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         for (const LengthFigures& l : v.lengths) {
-            out.push_back({(double)l.seq_len, l.score.mean, l.score.interval.low, l.score.interval.high});
+            out.push_back({.x = (double)l.seq_len,
+                           .y = l.score.mean,
+                           .low = l.score.interval.low,
+                           .high = l.score.interval.high});
         }
         return out;
     });
-    c.x_marks = {{(double)t.seq_len, "trained"}};
+    c.x_marks = {{(double)t.seq_len, "trained length"}};
     if (!std::isnan(t.chance)) { c.y_marks = {{t.chance, "chance"}}; }
-    return with_something({c});
+    return without_empty({c});
 }
 
-std::vector<Chart> cost_charts(const TaskFigures& t) {
+Charts cost_charts(const TaskFigures& t) {
     const auto points = [&](auto value) {
         return by_variant(t, [=](const VariantFigures& v) {
             std::vector<Point> out;
@@ -145,7 +152,10 @@ std::vector<Chart> cost_charts(const TaskFigures& t) {
         });
     };
     const auto chart = [&](const char* title, const char* y, auto value) {
-        return Chart{t.name + title, {"tokens", Scale::log2}, {y, Scale::log10}, points(value), {}, {}};
+        return Chart{.title = t.name + title,
+                     .x = {.label = "tokens", .scale = Scale::log2},
+                     .y = {.label = y, .scale = Scale::log10},
+                     .series = points(value)};
     };
     const auto time = [](const VariantFigures&, const LengthCost& c) { return c.attention_ms; };
     const auto speed = [&](const VariantFigures& v, const LengthCost& c) {
@@ -154,11 +164,11 @@ std::vector<Chart> cost_charts(const TaskFigures& t) {
     const auto memory = [](const VariantFigures&, const LengthCost& c) { return c.memory_bytes / (1 << 20); };
     Chart factor = chart(": speed of attention", "times as fast as full", speed);
     factor.y_marks = {{1, "full attention"}};
-    return with_something({chart(": attention of all layers", "ms, forward and backward", time), factor,
-                           chart(": memory to train", "MiB", memory)});
+    return without_empty({chart(": attention of all layers", "ms, forward and backward", time), factor,
+                          chart(": memory to train", "MiB", memory)});
 }
 
-std::vector<Chart> router_charts(const TaskFigures& t) {
+Charts router_charts(const TaskFigures& t) {
     const auto recall = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         for (const LengthFigures& l : v.lengths) {
@@ -167,7 +177,7 @@ std::vector<Chart> router_charts(const TaskFigures& t) {
                                          std::to_string(h.head) + ", T = " + std::to_string(l.seq_len) +
                                          ": measured " + percent(h.recall) + ", predicted " +
                                          percent(h.predicted) + ", signal to noise " + printed("%.2f", h.snr);
-                out.push_back({h.predicted, h.recall, NAN, NAN, note});
+                out.push_back({.x = h.predicted, .y = h.recall, .note = note});
             }
         }
         return out;
@@ -175,49 +185,48 @@ std::vector<Chart> router_charts(const TaskFigures& t) {
     const auto reach = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         for (const LengthFigures& l : v.lengths) {
-            if (l.router.empty()) { continue; }  // without a router everything is reached
-            out.push_back({l.reach, l.score.mean, NAN, NAN,
-                           v.name + ", T = " + std::to_string(l.seq_len) + ": reach " + percent(l.reach) +
-                               ", accuracy " + percent(l.score.mean)});
+            if (l.router.empty()) { continue; }  // without a router the reach is 100%
+            out.push_back({.x = l.reach,
+                           .y = l.score.mean,
+                           .note = v.name + ", T = " + std::to_string(l.seq_len) + ": reach " +
+                                   percent(l.reach) + ", accuracy " + percent(l.score.mean)});
         }
         return out;
     });
-    return with_something(
+    return without_empty(
         {scatter(t.name + ": recall, measured against predicted", "predicted", "measured", recall),
          scatter(t.name + ": accuracy against reach", "reach", "accuracy", reach)});
 }
 
-std::vector<Chart> flop_charts(const TaskFigures& t) {
-    Chart c{t.name + ": validation loss against compute",
-            {"flop of the training", Scale::log10},
-            {"loss, nats"},
-            {},
-            {},
-            {}};
+Charts flop_charts(const TaskFigures& t) {
+    Chart c{.title = t.name + ": validation loss against compute",
+            .x = {.label = "flop of the training", .scale = Scale::log10},
+            .y = {.label = "loss, nats"}};
     std::vector<Series> ends = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
         if (v.flop > 0 && !std::isnan(v.final_loss)) {
-            out.push_back({v.flop, v.final_loss, NAN, NAN,
-                           v.name + ": " + readable_number(v.parameters) + " parameters, " +
-                               readable_number(v.flop) + " flop, loss " + printed("%.4f", v.final_loss)});
+            out.push_back({.x = v.flop,
+                           .y = v.final_loss,
+                           .note = v.name + ": " + readable_number(v.parameters) + " parameters, " +
+                                   readable_number(v.flop) + " flop, loss " + printed("%.4f", v.final_loss)});
         }
         return out;
     });
     c.series = by_variant(t, [](const VariantFigures& v) {
         std::vector<Point> out;
-        for (const CurvePoint& p : mean_curve(v, "validation", "flop", "loss")) {
-            out.push_back({p.x, p.mean});
+        for (const CurvePoint& p : mean_curve(v, &RunResult::validation, &TrainPoint::flop)) {
+            out.push_back({.x = p.x, .y = p.mean});
         }
         return out;
     });
     for (Series& s : ends) { s.joined = false; }
-    c.series = faint_behind(c.series, ends);
+    c.series = over_thin_lines(c.series, ends);
     c.y.scale = loss_scale(c.series);
-    return with_something({c});
+    return without_empty({c});
 }
 
-std::vector<Chart> all_charts(const TaskFigures& t) {
-    std::vector<Chart> out;
+Charts all_charts(const TaskFigures& t) {
+    Charts out;
     for (const auto& charts : {loss_charts(t), position_charts(t), length_charts(t), cost_charts(t),
                                router_charts(t), flop_charts(t)}) {
         out.insert(out.end(), charts.begin(), charts.end());

@@ -11,7 +11,7 @@
 namespace moba {
 
 static volatile std::sig_atomic_t stop_asked = 0;
-static volatile pid_t child_now = 0;
+static volatile pid_t child_now = 0;  // 0 while none runs
 
 static void pass_on(int signal) {
     stop_asked = 1;
@@ -20,10 +20,11 @@ static void pass_on(int signal) {
 
 bool child_stopped() { return stop_asked != 0; }
 
+// Runs in the child after fork(): replaces the process by `moba <words>`.
 [[noreturn]] static void become(const std::vector<std::string>& words, int output, pid_t parent) {
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != parent) { _exit(127); }  // it died before it could be told apart
-    // A group of its own: Ctrl-C comes once, from the parent.
+    if (getppid() != parent) { _exit(127); }  // the parent died between fork() and prctl()
+    // In another process group the terminal's Ctrl-C does not reach the child; only the parent passes it on.
     setpgid(0, 0);
     dup2(output, STDOUT_FILENO);
     dup2(output, STDERR_FILENO);
@@ -59,13 +60,13 @@ ChildResult run_child(const std::vector<std::string>& words, const std::string& 
         throw_errno("fork");
     }
     child_now = child;
-    if (stop_asked) { kill(child, SIGTERM); }  // asked in between
+    if (stop_asked) { kill(child, SIGTERM); }  // the signal came before child_now was set
 
     ChildResult result{};
     std::FILE* in = fdopen(ends[0], "r");
     char* text = nullptr;
-    size_t room = 0;
-    for (ssize_t n; (n = getline(&text, &room, in)) > 0;) {
+    size_t capacity = 0;
+    for (ssize_t n; (n = getline(&text, &capacity, in)) > 0;) {
         std::fwrite(text, 1, (size_t)n, file);
         std::fflush(file);
         std::string one(text, (size_t)n);

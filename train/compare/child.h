@@ -1,4 +1,4 @@
-/* This program, run once more as a process of its own: what the comparison does is what its commands would do by hand. */
+/* Runs this program again as a child process: a comparison does exactly what its commands do by hand. */
 #pragma once
 #include <functional>
 #include <string>
@@ -7,19 +7,19 @@
 namespace moba {
 
 struct ChildResult {
-    int status;  // of the exit, or 128 + the signal that ended it
-    std::string last_line;
-    size_t peak_bytes;  // resident memory
+    int status;             // exit status, or 128 + the signal that ended it
+    std::string last_line;  // of its output
+    size_t peak_bytes;      // resident memory
 };
 
-/* Runs `moba <words>`. What it prints, errors too, is added to the file `log` and handed to `line`, line by line. SIGINT and
-   SIGTERM reach the child too, which ends in its own way; child_stopped() then tells. A child whose parent dies is asked to stop. Throws
-   Error when it cannot be started. */
+/* Runs `moba <words>`. Its output, errors too, is appended to the file `log` and passed to `line`, line by
+   line. SIGINT and SIGTERM are passed on to the child, which then stops as it does when run by hand. If the
+   parent dies, the child gets SIGTERM. Throws Error when the child cannot be started. */
 ChildResult run_child(const std::vector<std::string>& words, const std::string& log,
                       const std::function<void(const std::string&)>& line);
-bool child_stopped();
+bool child_stopped();  // this process has received SIGINT or SIGTERM since the first run_child()
 
-/* The words as a shell would have to be told them. */
+/* The words as one line for a shell, quoted where needed. */
 std::string shell_text(const std::vector<std::string>& words);
 
 }  // namespace moba

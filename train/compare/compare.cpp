@@ -8,10 +8,10 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
+#include "train/display/numbers.h"
 #include <algorithm>
 #include <fcntl.h>
 #include <filesystem>
-#include <sstream>
 #include <sys/file.h>
 #include <unistd.h>
 
@@ -23,7 +23,13 @@ using Run = ComparePlan::Run;
 
 namespace {
 
-struct Stopped {};
+struct Stopped {};  // thrown after SIGINT or SIGTERM
+
+std::string joined(const std::vector<std::string>& words) {
+    std::string out;
+    for (const std::string& w : words) { out += (out.empty() ? "" : " ") + w; }
+    return out;
+}
 
 class Comparison {
   public:
@@ -36,7 +42,7 @@ class Comparison {
     void check_settings() const;
     std::string folder(const Run& r) const { return o_.out + "/runs/" + r.name; }
     std::vector<std::string> train_words(const Run&) const;
-    std::string eval_settings(const Run&) const;
+    std::vector<std::string> eval_settings(const Run&) const;
     std::vector<std::string> eval_words(const Run&) const;
     bool done(const Run&) const;
     void do_run(const Run&);
@@ -49,8 +55,8 @@ class Comparison {
 
     const CompareOptions& o_;
     const ComparePlan plan_;
-    int number_ = 0, total_ = 0;  // of the runs and timings, done and in all
-    int done_now_ = 0;            // by this call
+    int number_ = 0, total_ = 0;  // the current run, and how many there are
+    int done_now_ = 0;            // runs that this process has finished
     const double begin_ms_ = now_ms();
     StatusLine status_;
 };
@@ -72,25 +78,26 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
     return words;
 }
 
-// What is evaluated; a run whose result is of another evaluation is evaluated again.
-std::string Comparison::eval_settings(const Run& r) const {
+// The options that decide what is evaluated. If they change, a finished run is evaluated again.
+std::vector<std::string> Comparison::eval_settings(const Run& r) const {
     const ComparePlan::Task& task = plan_.tasks[r.task];
     std::string lengths;
     for (int T : task.lengths) { lengths += (lengths.empty() ? "" : ",") + std::to_string(T); }
-    std::string words = "--seq-len=" + lengths;
+    std::vector<std::string> words = {"--seq-len=" + lengths};
     if (r.options.data.empty()) {
-        words += " --depths=" + std::to_string(task.depths) + " --samples=" + std::to_string(task.samples);
-        if (r.plan.config.has(AttentionKind::moba)) { words += " --router"; }
+        words.push_back("--depths=" + std::to_string(task.depths));
+        words.push_back("--samples=" + std::to_string(task.samples));
+        if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
-        words += " --windows=" + std::to_string(task.windows);
+        words.push_back("--windows=" + std::to_string(task.windows));
     }
-    return words + (o_.precision == "fp32" ? "" : " --precision=" + o_.precision);
+    if (o_.precision != "fp32") { words.push_back("--precision=" + o_.precision); }
+    return words;
 }
 
 std::vector<std::string> Comparison::eval_words(const Run& r) const {
     std::vector<std::string> words = {"eval", "--model=" + folder(r)};
-    std::stringstream in(eval_settings(r));
-    for (std::string word; in >> word;) { words.push_back(word); }
+    for (const std::string& word : eval_settings(r)) { words.push_back(word); }
     if (o_.device != "auto") { words.push_back("--device=" + o_.device); }
     words.push_back("--json=" + folder(r) + "/eval.json");
     return words;
@@ -100,16 +107,16 @@ void Comparison::print_plan() const {
     for (const Run& r : plan_.runs) {
         if (r.seed > 1 && plan_.lr.size() > 1) {
             if (r.lr != plan_.lr[0]) { continue; }
-            std::printf("# with the learning rate that was best with seed 1:\n");
+            std::printf("# with the learning rate that has the lowest last validation loss with seed 1:\n");
         }
         std::printf("moba %s\nmoba %s\n", shell_text(train_words(r)).c_str(),
                     shell_text(eval_words(r)).c_str());
     }
 }
 
-// Held by a child too, so that a run that is still being ended is waited for.
+// Child processes inherit the lock, so a comparison that is still shutting down keeps it.
 void Comparison::lock() {
-    if (o_.out.empty()) { throw Error("--out: no folder is named"); }
+    if (o_.out.empty()) { throw Error("--out is empty: name a folder for the results"); }
     std::error_code error;
     fs::create_directories(o_.out + "/runs", error);
     if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
@@ -117,24 +124,26 @@ void Comparison::lock() {
     if (fd < 0) { throw_errno(o_.out + "/lock"); }
     for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
         if (i == 0) {
-            status_.line("another comparison works in " + o_.out + "; waiting for up to a minute");
+            status_.line("another comparison is running in " + o_.out + "; waiting up to a minute");
         }
-        if (i == 600) { throw Error("--out " + o_.out + ": another comparison works there"); }
+        if (i == 600) {
+            throw Error("--out " + o_.out + ": another comparison is running there; choose another folder");
+        }
         usleep(100000);
     }
 }
 
-// A folder of results is of one plan; more variants, tasks and seeds may join, but no run may change.
+// A plan may grow by variants, tasks and seeds, but the settings of a run that has begun must not change.
 void Comparison::check_settings() const {
     for (const Run& r : plan_.runs) {
         const std::string file = folder(r) + "/settings.json";
         if (!fs::exists(file)) { continue; }
-        const json there = read_json(file);
+        const json before = read_json(file);
         for (const auto& [name, value] : r.settings.items()) {
-            if (there.contains(name) && there[name] == value) { continue; }
-            throw Error(folder(r) + " holds a run with other settings: --" + name + " " +
-                        (there.contains(name) ? there[name].dump() : "not set") + " there, " + value.dump() +
-                        " now; name another --out, or delete that folder");
+            if (before.contains(name) && before[name] == value) { continue; }
+            throw Error(folder(r) + " holds a run with other settings: --" + name + " was " +
+                        (before.contains(name) ? before[name].dump() : "not set") + ", now it is " +
+                        value.dump() + "; choose another --out, or delete that folder");
         }
     }
 }
@@ -143,7 +152,8 @@ bool Comparison::done(const Run& r) const {
     const std::string file = folder(r) + "/result.json";
     if (!fs::exists(file)) { return false; }
     const json result = read_json(file);
-    return result.value("status", "") == "done" && result.value("eval_settings", "") == eval_settings(r);
+    return result.value("status", "") == "done" &&
+           result.value("eval_settings", "") == joined(eval_settings(r));
 }
 
 ChildResult Comparison::child(const std::vector<std::string>& words, const std::string& log,
@@ -161,7 +171,7 @@ json Comparison::measure(const Run& r) {
     std::vector<std::string> words = train_words(r);
     if (fs::exists(dir + "/latest")) {
         words = {"train", "--resume", "--out=" + dir};
-    } else {  // a run that was stopped before its first checkpoint
+    } else {  // a new run, or one that was stopped before its first checkpoint
         fs::remove_all(dir, ignore);
         fs::create_directories(dir, ignore);
         replace_file(dir + "/settings.json", r.settings.dump(1) + "\n");
@@ -172,7 +182,7 @@ json Comparison::measure(const Run& r) {
     if (eval.status != 0) { throw Error(eval.last_line); }
     json out = {{"train", train_figures(dir + "/log.jsonl")}, {"eval", read_json(dir + "/eval.json")}};
     out["train"]["plan_bytes"] = r.plan.memory_bytes;
-    // evaluated again, a run that is through trains no more
+    // A finished run that is only evaluated again does not train: keep the peak that was measured before.
     const std::string before = dir + "/result.json";
     const json old = fs::exists(before) ? read_json(before) : json::object();
     const size_t peak = old.contains("train") ? old["train"].value("peak_bytes", (size_t)0) : 0;
@@ -180,24 +190,20 @@ json Comparison::measure(const Run& r) {
     return out;
 }
 
-// With the attention that it ends with.
+// The model with the attention that it has at the end of the training.
 Config final_config(const Run& r) {
     const Switch s = parse_switch(r.options.switch_to);
     return s.attention.empty() ? r.plan.config : switched(r.plan.config, s);
 }
 
-// "99.8% at 256, 95.7% at 512", or losses of a text
+// "99.8% at 256, 95.7% at 512"; for a text "loss 1.5140 at 256"
 std::string eval_text(const json& eval) {
     std::string text;
     for (const json& l : eval.at("lengths")) {
-        char s[60];
-        if (l.contains("all")) {
-            std::snprintf(s, sizeof s, "%.1f%% at %d", 100 * l["all"]["accuracy"].get<double>(),
-                          l["seq_len"].get<int>());
-        } else {
-            std::snprintf(s, sizeof s, "loss %.4f at %d", l["loss"].get<double>(), l["seq_len"].get<int>());
-        }
-        text += (text.empty() ? "" : ", ") + std::string(s);
+        text += text.empty() ? "" : ", ";
+        text += l.contains("all") ? formatted("%.1f%%", 100 * l["all"]["accuracy"].get<double>())
+                                  : formatted("loss %.4f", l["loss"].get<double>());
+        text += formatted(" at %d", l["seq_len"].get<int>());
     }
     return text;
 }
@@ -211,7 +217,7 @@ void Comparison::do_run(const Run& r) {
                    {"lr", r.options.lr.peak},
                    {"command", "moba " + shell_text(train_words(r))},
                    {"eval_command", "moba " + shell_text(eval_words(r))},
-                   {"eval_settings", eval_settings(r)},
+                   {"eval_settings", joined(eval_settings(r))},
                    {"block_size", r.plan.config.block_size},
                    {"top_k", r.plan.config.top_k},
                    {"seq_len", r.options.seq_len},
@@ -233,7 +239,7 @@ void Comparison::do_run(const Run& r) {
                  ", " + readable_seconds((now_ms() - begin) / 1000));
 }
 
-/* The rate with which this variant's first seed ended at the lowest validation loss; 0 where all failed. */
+/* The learning rate with the lowest last validation loss of the variant's first seed; 0 if all failed. */
 double Comparison::best_lr(const Run& run) const {
     double best = 0, lowest = INFINITY;
     for (const Run& r : plan_.runs) {
@@ -241,7 +247,7 @@ double Comparison::best_lr(const Run& run) const {
         const json validation = read_json(folder(r) + "/result.json")["train"]["validation"];
         if (validation.empty()) {
             throw Error(o_.config +
-                        ": 'lr' needs a validation at the end of each run: eval-every must not be 0");
+                        ": 'lr' needs a validation at the end of each run, so eval-every must not be 0");
         }
         const double loss = validation.back()["loss"];
         if (loss < lowest) { best = r.lr, lowest = loss; }
@@ -261,8 +267,8 @@ void Comparison::write_results(bool last) {
         const std::string file = folder(r) + "/result.json";
         if (!fs::exists(file)) { continue; }
         lines.push_back(read_json(file));
-        lines.back()["task"] =
-            plan_.tasks[r.task].name;  // files are named by it: whatever somebody has written there
+        // The names become file names: take those of the plan, which have been checked.
+        lines.back()["task"] = plan_.tasks[r.task].name;
         lines.back()["variant"] = plan_.variants[r.variant];
     }
     for (size_t t = 0; t < plan_.tasks.size(); t++) {
@@ -271,13 +277,13 @@ void Comparison::write_results(bool last) {
             RunBench bench;
             if (last) {
                 bench = [&](const auto& words, const std::string& log, int T) {
-                    return child(words, log, "attention alone at T=" + std::to_string(T));
+                    return child(words, log, "timing attention alone at T = " + std::to_string(T));
                 };
             }
             std::string problem;
             json rows = attention_by_length(r.options, final_config(r), plan_.bench_lengths,
                                             o_.out + "/bench", bench, problem);
-            if (!problem.empty()) { status_.line("not timed: " + problem); }
+            if (!problem.empty()) { status_.line("attention was not timed: " + problem); }
             if (rows.empty()) { continue; }
             lines.push_back({{"kind", "lengths"},
                              {"task", plan_.tasks[t].name},
@@ -312,14 +318,14 @@ int Comparison::run() {
         }
         write_results(true);
     } catch (const Stopped&) {
-        status_.line("stopped; the same command goes on");
+        status_.line("stopped; run the same command again to continue");
         return 0;
     }
     const int failed = (int)std::count_if(plan_.runs.begin(), plan_.runs.end(), [&](const Run& r) {
         return fs::exists(folder(r) + "/result.json") && !done(r);
     });
     if (failed) { status_.line(std::to_string(failed) + " of " + std::to_string(total_) + " runs failed"); }
-    status_.line("results in " + o_.out + "/results.jsonl, to look at in " + o_.out + "/report.html");
+    status_.line("results: " + o_.out + "/results.jsonl, as a page: " + o_.out + "/report.html");
     return failed ? 1 : 0;
 }
 

@@ -15,7 +15,7 @@ struct PassTimes {
     double forward_ms = 0, backward_ms = 0;
 };
 
-// By kind of attention: moba, full, and window where there is one. Timed once for each set of sizes.
+// By kind of attention: "moba", "full", and "window" if `window` is not 0. Timed once for each set of sizes.
 std::map<std::string, PassTimes> time_attention(const TrainOptions& o, const Config& c, int window, int T,
                                                 const std::string& dir, const RunBench& bench) {
     std::vector<std::string> words = {"bench", "attention", "--repeats=5", "--device=" + o.device,

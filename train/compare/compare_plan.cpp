@@ -1,5 +1,6 @@
 #include "train/compare/compare_plan.h"
 #include "train/core/file.h"
+#include "train/display/numbers.h"
 #include "train/run/train_command.h"
 #include <CLI/Error.hpp>
 #include <algorithm>
@@ -46,11 +47,12 @@ void Reader::check_keys(const json& object, const std::set<std::string>& known,
     std::string all;
     for (const std::string& k : known) { all += (all.empty() ? "" : ", ") + k; }
     for (const auto& [key, value] : object.items()) {
-        if (!known.count(key)) { wrong("'" + key + "' is not known" + where + "; known are " + all); }
+        if (!known.count(key)) { wrong("unknown key '" + key + "'" + where + "; the known keys are " + all); }
     }
 }
 
-// A list of objects whose names can be parts of a folder's: letters, digits and these marks.
+// A list of objects with different names. The names become parts of folder names, so they may only have
+// letters, digits and `marks`.
 std::vector<json> Reader::named(const char* key, const std::string& marks) const {
     const auto it = j_.find(key);
     if (it == j_.end() || !it->is_array() || it->empty()) {
@@ -65,9 +67,10 @@ std::vector<json> Reader::named(const char* key, const std::string& marks) const
         const std::string letters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789";
         const bool plain = name.find_first_not_of(letters + marks) == std::string::npos;
         if (name.empty() || name.size() > 40 || !plain || name[0] == '.') {
-            wrong("name '" + name + "' in '" + key + "': must be 1 to 40 letters, digits or " + marks);
+            wrong("name '" + name + "' in '" + key + "': must be 1 to 40 letters, digits or " + marks +
+                  ", without a dot in front");
         }
-        if (!names.insert(name).second) { wrong("name '" + name + "' stands twice in '" + key + "'"); }
+        if (!names.insert(name).second) { wrong("name '" + name + "' appears twice in '" + key + "'"); }
     }
     return *it;
 }
@@ -81,11 +84,7 @@ std::vector<double> Reader::numbers(const json& parent, const char* key, double 
         good = (*it)[i].is_number() && (*it)[i] >= lo && (*it)[i] <= hi;
         if (good) { out.push_back((*it)[i]); }
     }
-    if (!good) {
-        char text[100];
-        std::snprintf(text, sizeof text, "'%s' must be a list of numbers from %g to %g", key, lo, hi);
-        wrong(text);
-    }
+    if (!good) { wrong(formatted("'%s' must be a list of numbers from %g to %g", key, lo, hi)); }
     return out;
 }
 
@@ -100,9 +99,11 @@ int Reader::whole(const json& parent, const char* key, int lo, int hi) const {
 
 void Reader::read_eval(ComparePlan::Task& task, const json& eval, int seq_len) const {
     const std::vector<double> multiples = numbers(eval, "lengths", 1, 1 << 16);
-    if (multiples.empty()) { wrong("'lengths' of eval: none"); }
+    if (multiples.empty()) { wrong("'lengths' in 'eval' is empty"); }
     for (double m : multiples) {
-        if (m * seq_len > 1 << 24) { wrong("'lengths' of eval: more than 2^24 tokens"); }
+        if (m * seq_len > 1 << 24) {
+            wrong(formatted("'lengths' in 'eval': %g times %d tokens is more than 2^24", m, seq_len));
+        }
         task.lengths.push_back((int)std::lround(m * seq_len));
     }
     task.depths = whole(eval, "depths", 1, 1000);
@@ -110,7 +111,7 @@ void Reader::read_eval(ComparePlan::Task& task, const json& eval, int seq_len) c
     task.windows = whole(eval, "windows", 0, 1 << 30);
 }
 
-// --switch: the first variant that has moba layers, once more.
+// --switch: adds a copy of the first variant that has moba layers, with the switch.
 void Reader::add_switch(std::vector<json>& variants, const std::vector<json>& tasks) const {
     for (const json& v : variants) {
         if (!make_run(tasks[0], v, 1, 0).plan.config.has(AttentionKind::moba)) { continue; }
@@ -134,21 +135,22 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     const std::string where = file_ + ": variant '" + variant_name + "' of task '" + task_name + "': ";
     for (const char* key : {"task", "data", "seq-len"}) {
         if (variant.contains(key)) {
-            throw Error(where + "'" + key + "' is for a task, so that all variants have the same");
+            throw Error(where + "'" + key + "' must be the same for all variants: set it in the task");
         }
     }
     for (const char* key : {"out", "resume", "seed", "help"}) {
-        if (options.contains(key)) {
-            throw Error(where + "'" + key + "' cannot stand here: compare decides it");
-        }
+        if (options.contains(key)) { throw Error(where + "'" + key + "' is not allowed in a plan"); }
     }
     for (const auto& [key, value] : options.items()) {
         if (value.is_object() || value.is_null()) {
-            throw Error(where + "'" + key + "' has no usable value");
+            throw Error(where + "'" + key + "' must not be null or an object");
         }
     }
-    ComparePlan::Run run{0,  0,  seed, lr, task_name + "." + variant_name + ".s" + std::to_string(seed),
-                         {}, {}, {},   {}};
+    ComparePlan::Run run{.task = 0,
+                         .variant = 0,
+                         .seed = seed,
+                         .lr = lr,
+                         .name = task_name + "." + variant_name + ".s" + std::to_string(seed)};
     if (lr > 0) {
         options["lr"] = lr;
         run.name += ".lr" + json(lr).dump();
@@ -171,13 +173,15 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
                                    : name.empty()            ? TaskSettings{}.name
                                                              : name;
         if (is_task && learnt != task_name) {
-            throw Error("its name says " + task_name + ", but what is learnt is " + learnt +
-                        ": 'task' decides that");
+            throw Error("the task is named " + task_name + ", but the model learns " + learnt +
+                        "; set 'task', or change the name");
         }
         run.plan = plan_training(run.options);
-        if (lr > 0 && variant.contains("lr")) { throw Error("'lr' of its own, and a list of them for all"); }
+        if (lr > 0 && variant.contains("lr")) {
+            throw Error("the variant sets 'lr', but the plan has a list 'lr' for all variants; remove one");
+        }
         if (lr > 0 && run.options.eval_every == 0) {
-            throw Error("'lr' is chosen by the last validation: eval-every must not be 0");
+            throw Error("'lr' is chosen by the last validation, so eval-every must not be 0");
         }
     } catch (const CLI::ParseError& e) { throw Error(where + e.what()); } catch (const Error& e) {
         throw Error(where + e.what());
@@ -190,12 +194,12 @@ ComparePlan Reader::read() {
     check_keys(j_, {"title", "seeds", "lr", "base", "tasks", "variants", "eval", "bench-lengths"}, "");
     ComparePlan plan;
     if (j_.contains("title")) {
-        if (!j_["title"].is_string()) { wrong("'title' must be a text"); }
+        if (!j_["title"].is_string()) { wrong("'title' must be a string"); }
         plan.title = j_["title"];
     }
     plan.lr = numbers(j_, "lr", 1e-12, 1e3);
     if (std::set<double>(plan.lr.begin(), plan.lr.end()).size() != plan.lr.size()) {
-        wrong("'lr' holds a rate twice");
+        wrong("'lr' contains a learning rate twice");
     }
     for (double T : numbers(j_, "bench-lengths", 1, 1 << 24)) { plan.bench_lengths.push_back((int)T); }
     const int seeds = o_.seeds ? o_.seeds : j_.contains("seeds") ? whole(j_, "seeds", 1, 1000) : 1;
@@ -224,7 +228,7 @@ ComparePlan Reader::read() {
         task.name = tasks[t]["name"];
         json own = eval;
         own.update(object(tasks[t], "eval", json::object()));
-        check_keys(own, {"lengths", "depths", "samples", "windows"}, " in eval");
+        check_keys(own, {"lengths", "depths", "samples", "windows"}, " in 'eval'");
         read_eval(task, own, plan.runs.back().options.seq_len);
     }
     return plan;

@@ -1,18 +1,25 @@
-/* The plan of a comparison: a JSON file of variants x tasks x seeds, turned into the commands that do it.
+/* The plan of a comparison: a JSON file of variants x tasks x seeds, turned into the commands that run it.
 
    {
      "title": "...",
      "seeds": 3,                            runs of each variant, with seeds 1, 2, 3
-     "lr": [0.001, 0.003, 0.006],           optional: each variant's rate is the one whose first seed validates best
-     "base": {"config": "train/configs/needle.json", "stage-accuracy": 0},      options of `moba train` for all runs
-     "tasks": [{"name": "needle", "pairs": 8}],                         options of this task; they override those of base. The name is
-                                                                        a label: "task", "data" or "config" says what is learnt
-     "variants": [{"name": "full", "attention": "full"}, ...],          options of this variant; they override those of the task
-     "eval": {"lengths": [1, 2, 4, 8], "depths": 10, "samples": 100},   lengths in multiples of seq-len; also "windows" (text);
-                                                                        a task may have an "eval" of its own
-     "bench-lengths": [256, 512, 1024]      where attention alone is timed, and training memory told; [] = nowhere
+     "lr": [0.001, 0.003, 0.006],           optional: each variant gets the learning rate whose run with
+                                            seed 1 has the lowest last validation loss
+     "base": {"config": "train/configs/needle.json", "stage-accuracy": 0},
+                                            options of `moba train` for all runs
+     "tasks": [{"name": "needle", "pairs": 8}],
+                                            options for this task; they override those of base. The name is
+                                            a label: "task", "data" or "config" decides what is learnt
+     "variants": [{"name": "full", "attention": "full"}, ...],
+                                            options for this variant; they override those of the task
+     "eval": {"lengths": [1, 2, 4, 8], "depths": 10, "samples": 100},
+                                            lengths are multiples of seq-len; also "windows" (text). The
+                                            "eval" of a task overrides these values
+     "bench-lengths": [256, 512, 1024]      lengths at which attention alone is timed and the memory for
+                                            training is computed; [] = none
    }
-   All but "tasks" and "variants" may be left out. Files are named as seen from the current folder. Throws Error on whatever is not so, before anything runs. */
+   Only "tasks" and "variants" are required. Paths are relative to the current folder. Throws Error before
+   anything runs if the plan is wrong. */
 #pragma once
 #include "train/compare/compare_options.h"
 #include "train/options/options.h"
@@ -28,21 +35,21 @@ struct ComparePlan {
         int depths, samples, windows;
     };
     struct Run {
-        size_t task, variant;
+        size_t task, variant;  // indices
         int seed;
-        double lr = 0;                   // searched; 0 = as the options say
-        std::string name;                // of its folder
-        std::vector<std::string> words;  // of `moba train`, without --out
-        nlohmann::json settings;         // all options that decide what is learnt
-        TrainOptions options;
-        TrainPlan plan;
+        double lr = 0;                        // of the plan's "lr"; 0 = none there, the options decide
+        std::string name = "";                // of the run's folder
+        std::vector<std::string> words = {};  // of `moba train`, without --out
+        nlohmann::json settings = {};         // all options that decide what is learnt
+        TrainOptions options = {};
+        TrainPlan plan = {};
     };
     std::string title;
     std::vector<Task> tasks;
     std::vector<std::string> variants;
     std::vector<double> lr;
     std::vector<int> bench_lengths;
-    std::vector<Run> runs;  // task by task, seed by seed, variant by variant; with lr: all rates of each seed
+    std::vector<Run> runs;  // for each task, for each seed, for each variant, for each learning rate
 };
 
 ComparePlan read_plan(const CompareOptions&);

@@ -6,8 +6,6 @@
 
 namespace moba {
 
-using nlohmann::json;
-
 namespace {
 
 bool has_interval(const Estimate& e) { return !std::isnan(e.interval.low) && !std::isnan(e.interval.high); }
@@ -16,7 +14,7 @@ std::string score_text(const TaskFigures& t, double score) {
     return t.text ? printed("%.3f", score) : percent(score);
 }
 
-// "99.5 to 100.0", "" where there is none
+// "99.5 to 100.0"; "" without an interval
 std::string interval_text(const TaskFigures& t, const Estimate& e) {
     if (!has_interval(e)) { return ""; }
     const char* form = t.text ? "%.3f" : "%.1f";
@@ -32,12 +30,13 @@ std::string joined(const std::vector<std::string>& parts, const char* between) {
 
 std::string seeds_text(size_t n) { return std::to_string(n) + (n == 1 ? " seed" : " seeds"); }
 
+// The figures at the trained length; nullptr without a score.
 const LengthFigures* trained(const TaskFigures& t, const VariantFigures& v) {
     const LengthFigures* l = v.at(t.seq_len);
     return l && !std::isnan(l->score.mean) ? l : nullptr;
 }
 
-// Text is better where its loss is lower.
+// A text is scored by its loss: lower is better.
 bool better(const TaskFigures& t, double a, double b) { return t.text ? a < b : a > b; }
 
 std::string verdict(const TaskFigures& t, const std::vector<const VariantFigures*>& measured) {
@@ -48,16 +47,16 @@ std::string verdict(const TaskFigures& t, const std::vector<const VariantFigures
         if (better(t, trained(t, *v)->score.mean, trained(t, *best)->score.mean)) { best = v; }
         all_known = all_known && has_interval(trained(t, *v)->score);
     }
-    if (!all_known) { return ": one seed gives no interval, so no claim"; }
+    if (!all_known) { return ": one seed gives no interval, so nothing can be concluded"; }
     const Interval top = trained(t, *best)->score.interval;
     std::vector<std::string> beaten;
     for (const VariantFigures* v : measured) {
         const Interval i = trained(t, *v)->score.interval;
         if (i.high < top.low || i.low > top.high) { beaten.push_back(v->name); }
     }
-    if (beaten.empty()) { return ": no difference beyond the intervals"; }
+    if (beaten.empty()) { return ": the intervals overlap, so no variant is clearly better"; }
     return ": " + best->name + (t.text ? " is lower than " : " is higher than ") + joined(beaten, " and ") +
-           " beyond the intervals";
+           ", and the intervals do not overlap";
 }
 
 std::string quality(const TaskFigures& t) {
@@ -108,22 +107,22 @@ std::string cost(const TaskFigures& t, const VariantFigures& v) {
     return parts.empty() ? "" : joined(parts, "; ") + ".";
 }
 
-/* A table column by column. direction: +1 more is better, -1 less is, 0 neither. */
-class Columns {
+/* Builds a table column by column. direction: +1 more is better, -1 less is better, 0 neither. */
+class TableBuilder {
   public:
-    Columns(const std::string& name, size_t variants)
-        : table_{name, {}, std::vector<std::vector<FigureCell>>(variants)} {}
+    TableBuilder(const std::string& name, size_t variants)
+        : table_{.name = name, .rows = std::vector<std::vector<FigureCell>>(variants)} {}
 
     void add(const std::string& heading, int direction, const std::vector<double>& values,
              const std::vector<FigureCell>& cells) {
-        const auto there = [](double v) { return !std::isnan(v); };
-        if (std::none_of(values.begin(), values.end(), there)) { return; }
+        const auto measured = [](double v) { return !std::isnan(v); };
+        if (std::none_of(values.begin(), values.end(), measured)) { return; }
         table_.columns.push_back(heading);
         double low = NAN, high = NAN;
         for (double v : values) { low = std::fmin(low, v), high = std::fmax(high, v); }
         const double best = direction > 0 ? high : low;
         for (size_t i = 0; i < values.size(); i++) {
-            FigureCell cell = there(values[i]) ? cells[i] : FigureCell{"-", "", false};
+            FigureCell cell = measured(values[i]) ? cells[i] : FigureCell{.text = "-"};
             cell.best = direction && low < high && values[i] == best;
             table_.rows[i].push_back(cell);
         }
@@ -134,9 +133,9 @@ class Columns {
     FigureTable table_;
 };
 
-// One column: value and cell of each variant, from functions of it.
+// Adds a column; `value` and `cell` are functions of a variant.
 template <class Value, class Cell>
-void add_column(Columns& columns, const TaskFigures& t, const std::string& heading, int direction,
+void add_column(TableBuilder& table, const TaskFigures& t, const std::string& heading, int direction,
                 Value value, Cell cell) {
     std::vector<double> values;
     std::vector<FigureCell> cells;
@@ -144,28 +143,27 @@ void add_column(Columns& columns, const TaskFigures& t, const std::string& headi
         values.push_back(value(v));
         cells.push_back(std::isnan(values.back()) ? FigureCell{} : cell(v));
     }
-    columns.add(heading, direction, values, cells);
+    table.add(heading, direction, values, cells);
 }
 
 FigureTable quality_table(const TaskFigures& t) {
-    Columns columns("quality", t.variants.size());
+    TableBuilder table("quality", t.variants.size());
     for (int T : t.lengths()) {
         const std::string at = " at " + std::to_string(T) + (T == t.seq_len ? " (trained)" : "");
         const auto score = [&](const VariantFigures& v) { return v.at(T) ? v.at(T)->score.mean : NAN; };
-        add_column(columns, t, (t.text ? "loss" : "accuracy") + at, t.text ? -1 : 1, score,
+        add_column(table, t, (t.text ? "loss" : "accuracy") + at, t.text ? -1 : 1, score,
                    [&](const VariantFigures& v) {
                        return FigureCell{score_text(t, score(v)), interval_text(t, v.at(T)->score)};
                    });
         const auto late = [&](const VariantFigures& v) { return v.at(T) ? v.at(T)->late_loss : NAN; };
-        add_column(columns, t, "late loss" + at, -1, late, [&](const VariantFigures& v) {
-            return FigureCell{score_text(t, late(v)), ""};
-        });
+        add_column(table, t, "late loss" + at, -1, late,
+                   [&](const VariantFigures& v) { return FigureCell{.text = score_text(t, late(v))}; });
     }
     const auto budget = [&](const std::string& within, Validation VariantFigures::*which, auto readable) {
         const auto column = [&](const char* heading, int direction, double Validation::*figure,
                                 const char* form, double unit) {
             add_column(
-                columns, t, heading + within, direction,
+                table, t, heading + within, direction,
                 [&](const VariantFigures& v) { return v.*which.*figure; },
                 [&](const VariantFigures& v) {
                     return FigureCell{printed(form, unit * (v.*which.*figure)),
@@ -182,7 +180,7 @@ FigureTable quality_table(const TaskFigures& t) {
            &VariantFigures::at_equal_seconds, seconds);
     const auto at = [&](const VariantFigures& v) { return v.at(t.seq_len); };
     add_column(
-        columns, t, "best head's recall", 0,
+        table, t, "best head's recall", 0,
         [&](const VariantFigures& v) { return at(v) ? at(v)->best_recall : NAN; },
         [&](const VariantFigures& v) {
             return FigureCell{percent(at(v)->best_recall), "predicted " + percent(at(v)->best_predicted)};
@@ -190,13 +188,12 @@ FigureTable quality_table(const TaskFigures& t) {
     const auto reach = [&](const VariantFigures& v) {
         return v.at(t.seq_len) ? v.at(t.seq_len)->reach : NAN;
     };
-    add_column(columns, t, "reach", 0, reach, [&](const VariantFigures& v) {
-        return FigureCell{percent(reach(v)), ""};
-    });
-    return columns.table();
+    add_column(table, t, "reach", 0, reach,
+               [&](const VariantFigures& v) { return FigureCell{.text = percent(reach(v))}; });
+    return table.table();
 }
 
-// The measured length nearest to the trained one, as a factor; 0 where none was measured.
+// The measured length nearest to the trained one, by their ratio; 0 if none was measured.
 int cost_length(const TaskFigures& t) {
     int nearest = 0;
     const auto away = [&](int T) { return std::fabs(std::log((double)T / t.seq_len)); };
@@ -209,11 +206,10 @@ int cost_length(const TaskFigures& t) {
 }
 
 FigureTable cost_table(const TaskFigures& t) {
-    Columns columns("cost", t.variants.size());
+    TableBuilder table("cost", t.variants.size());
     const auto column = [&](const std::string& heading, int direction, auto value, auto text) {
-        add_column(columns, t, heading, direction, value, [&](const VariantFigures& v) {
-            return FigureCell{text(value(v)), ""};
-        });
+        add_column(table, t, heading, direction, value,
+                   [&](const VariantFigures& v) { return FigureCell{.text = text(value(v))}; });
     };
     const auto bytes = [](double b) { return readable_bytes((size_t)b); };
     const auto seconds = [](double s) { return readable_seconds(s); };
@@ -242,14 +238,14 @@ FigureTable cost_table(const TaskFigures& t) {
         "tokens", 0, [](const VariantFigures& v) { return v.tokens; }, readable_number);
     column(
         "flop", 0, [](const VariantFigures& v) { return v.flop; }, readable_number);
-    return columns.table();
+    return table.table();
 }
 
 }  // namespace
 
-std::string run_name(const TaskFigures& t, const VariantFigures& v, const json& run) {
-    std::string name = t.name + ", " + v.name + ", seed " + printed("%.0f", number_at(run, "seed"));
-    return name + (v.rates.size() > 1 ? ", lr " + printed("%g", number_at(run, "lr")) : "");
+std::string run_name(const TaskFigures& t, const VariantFigures& v, const RunResult& run) {
+    const std::string name = t.name + ", " + v.name + ", seed " + std::to_string(run.seed);
+    return name + (v.rates.size() > 1 ? ", lr " + printed("%g", run.lr) : "");
 }
 
 std::vector<std::string> findings(const TaskFigures& t) {
@@ -276,15 +272,13 @@ std::vector<std::string> warnings(const TaskFigures& t) {
         const LengthFigures* l = trained(t, v);
         if (!t.text && l && l->answers < 1000) {
             out.push_back(name + "fewer than 1000 answers (" + std::to_string(l->answers) +
-                          " in a run): a look, not a figure to claim");
+                          " in a run): too few for a reliable accuracy");
         }
-        for (const json& run : v.all_runs) {
-            if (text_at(run, "status") != "done") {
-                out.push_back(run_name(t, v, run) + ": failed: " + text_at(run, "error"));
-            }
+        for (const RunResult& run : v.all_runs) {
+            if (!run.done) { out.push_back(run_name(t, v, run) + ": failed: " + run.error); }
         }
         for (int seed : v.missing_seeds) { missing.push_back(std::to_string(seed)); }
-        if (!missing.empty()) { out.push_back(name + "no run yet with seed " + joined(missing, ", ")); }
+        if (!missing.empty()) { out.push_back(name + "not yet run with seed " + joined(missing, ", ")); }
     }
     return out;
 }
@@ -296,7 +290,7 @@ std::vector<FigureTable> figure_tables(const TaskFigures& t) {
 }
 
 HeatMap depth_map(const VariantFigures& v) {
-    HeatMap map{"depth \\ T", {}, {}, {}};
+    HeatMap map{.corner = "depth \\ T"};
     std::vector<double> depths;
     for (const LengthFigures& l : v.lengths) {
         for (const auto& [depth, accuracy] : l.depths) { depths.push_back(depth); }
@@ -322,7 +316,7 @@ std::string learning_rate_note(const VariantFigures& v) {
     for (const TriedRate& r : v.rates) {
         tried.push_back(printed("%g", r.lr) + " (" + printed("%.4f", r.loss) + ")");
     }
-    return "lr " + printed("%g", v.lr) + " of " + joined(tried, ", ");
+    return "lr " + printed("%g", v.lr) + " was chosen from " + joined(tried, ", ");
 }
 
 }  // namespace moba

@@ -1,8 +1,9 @@
 #include "train/compare/report.h"
 #include "train/compare/charts.h"
 #include "train/compare/findings.h"
+#include "train/display/html.h"
 #include "train/display/numbers.h"
-#include "train/display/page.h"
+#include "train/display/svg_map.h"
 #include <algorithm>
 #include <cctype>
 #include <set>
@@ -20,10 +21,10 @@ std::string paragraph(const std::string& text, const char* style = "") {
            "</p>\n";
 }
 
-using Charts = std::vector<Chart> (*)(const TaskFigures&);
+using ChartsOf = Charts (*)(const TaskFigures&);
 
-// Those of all tasks side by side.
-std::string cards(const Tasks& tasks, Charts charts) {
+// The charts of all tasks side by side.
+std::string cards(const Tasks& tasks, ChartsOf charts) {
     std::vector<std::string> figures;
     for (const TaskFigures& t : tasks) {
         for (const Chart& c : charts(t)) { figures.push_back(draw_chart(c)); }
@@ -31,7 +32,7 @@ std::string cards(const Tasks& tasks, Charts charts) {
     return html_cards(figures);
 }
 
-std::string cards_by_task(const Tasks& tasks, Charts charts) {
+std::string cards_by_task(const Tasks& tasks, ChartsOf charts) {
     std::string out;
     for (const TaskFigures& t : tasks) { out += cards({t}, charts); }
     return out;
@@ -47,7 +48,7 @@ std::string head(const Tasks& tasks) {
     for (const TaskFigures& t : tasks) {
         for (const std::string& sentence : findings(t)) { out += paragraph(sentence); }
         for (const VariantFigures& v : t.variants) {
-            for (const json& run : v.runs) { devices.insert(text_at(run, "device")); }
+            for (const RunResult& run : v.runs) { devices.insert(run.device); }
         }
     }
     for (const TaskFigures& t : tasks) {
@@ -83,7 +84,8 @@ std::string tables(const Tasks& tasks) {
         }
         if (!rates.empty()) {
             out += paragraph(
-                "Counted is the learning rate with the lowest last validation loss of the first seed. " +
+                "The figures are those of the learning rate with the lowest last validation loss of the "
+                "first seed, given in parentheses. " +
                     rates + ".",
                 "note");
         }
@@ -91,20 +93,21 @@ std::string tables(const Tasks& tasks) {
     if (out.empty()) { return ""; }
     return out +
            paragraph(
-               "Means over the seeds; bold: the best mean of a column. 95% intervals: with one seed Wilson's "
-               "over its answers, which does not tell how another seed would do; with more Student's t over "
-               "the seeds, never narrower than one seed's own. Late loss: of the last quarter of the "
-               "positions. Within some tokens or seconds: the last validation by the time that one variant "
-               "was through; a learning rate that has not come down by then handicaps the others. Reach: "
-               "see below.",
+               "Means over the seeds; the best mean of a column is bold. Intervals are 95% intervals: with "
+               "one seed, Wilson's interval over its answers, which does not tell how another seed would do; "
+               "with several seeds, Student's t over the seeds, never narrower than the interval of one "
+               "seed. Late loss: the loss of the last quarter of the positions. Within a number of tokens or "
+               "seconds: the last validation by the time at which the first variant had finished; the other "
+               "variants are at a disadvantage if their learning rate had not decayed by then. Reach: see "
+               "below.",
                "note");
 }
 
 std::string loss_curves(const Tasks& tasks) {
-    std::string note = "Thin: training; with points: validation.";
+    std::string note = "Thin lines: training loss. Lines with points: validation loss.";
     if (std::any_of(tasks.begin(), tasks.end(), [](const TaskFigures& t) { return t.seeds.size() > 1; })) {
-        note += " Means over the seeds, as far as every seed went; the bands reach from the lowest to the "
-                "highest seed.";
+        note += " Means over the seeds, up to the end of the shortest run; the bands reach from the lowest "
+                "to the highest seed.";
     }
     return with_note(cards_by_task(tasks, loss_charts), note);
 }
@@ -136,9 +139,11 @@ std::string recall_table(const TaskFigures& t) {
         }
     }
     if (routers.empty()) { return ""; }
-    for (const auto& [at, of] : cells) {
-        table.rows.push_back({std::to_string(at.first) + ", " + std::to_string(at.second)});
-        for (size_t i : routers) { table.rows.back().push_back(of.count(i) ? of.at(i) : "-"); }
+    for (const auto& [head, by_variant] : cells) {
+        table.rows.push_back({std::to_string(head.first) + ", " + std::to_string(head.second)});
+        for (size_t i : routers) {
+            table.rows.back().push_back(by_variant.count(i) ? by_variant.at(i) : "-");
+        }
     }
     return "<details" + std::string(cells.size() <= 16 ? " open" : "") + "><summary>" +
            html_escape(t.name + ": recall by layer and head at T = " + std::to_string(t.seq_len)) +
@@ -150,13 +155,13 @@ std::string recall(const Tasks& tasks) {
     if (charts.empty()) { return ""; }
     std::string lists;
     for (const TaskFigures& t : tasks) { lists += recall_table(t); }
-    return paragraph("How often the block with the answer is among the K that a head chooses; predicted from "
-                     "the signal-to-noise ratio of "
-                     "its scores. A point for each layer, head and length, mean over the seeds. Reach: how "
-                     "often the "
-                     "answer can come to the question at all, through other tokens that chose its block in a "
-                     "layer before, too; a point for each length.",
-                     "note") +
+    return paragraph(
+               "Recall: how often the block with the answer is among the K blocks that a head chooses. "
+               "The prediction is computed from the signal-to-noise ratio of the head's scores. One "
+               "point for each layer, head and length, mean over the seeds. Reach: how often the answer "
+               "can get to the question at all, either directly or through tokens that chose its block "
+               "in an earlier layer; one point for each length.",
+               "note") +
            charts + lists;
 }
 
@@ -166,16 +171,13 @@ std::string commands(const Tasks& tasks) {
         std::string list;
         int runs = 0;
         for (const VariantFigures& v : t.variants) {
-            for (const json& run : v.all_runs) {
-                const bool failed = text_at(run, "status") != "done";
+            for (const RunResult& run : v.all_runs) {
                 std::string name = run_name(t, v, run);
-                const double loss = last_validation_loss(run);
+                const double loss = run.last_validation_loss();
                 if (!std::isnan(loss)) { name += ": last validation loss " + printed("%.4f", loss); }
-                list += paragraph(failed ? name + ": failed: " + text_at(run, "error") : name,
-                                  failed ? "warning" : "");
-                std::string lines = text_at(run, "command");
-                const std::string eval = text_at(run, "eval_command");
-                if (!eval.empty()) { lines += "\n" + eval; }
+                list += run.done ? paragraph(name) : paragraph(name + ": failed: " + run.error, "warning");
+                std::string lines = run.command;
+                if (!run.eval_command.empty()) { lines += "\n" + run.eval_command; }
                 list += "<pre>" + html_escape(lines) + "</pre>\n";
                 runs++;
             }
@@ -195,7 +197,7 @@ std::map<std::string, std::string> chart_files(const std::vector<json>& lines) {
     std::map<std::string, std::string> out;
     for (const TaskFigures& t : summarize(lines)) {
         for (const Chart& c : all_charts(t)) {
-            std::string name;  // of the title: its words, joined by -
+            std::string name;  // the words of the title, joined by -
             for (char letter : c.title.substr(t.name.size())) {
                 if (std::isalnum((unsigned char)letter)) {
                     name += letter;
@@ -218,15 +220,14 @@ std::string report_page(const std::vector<json>& lines, const std::string& title
             html_section("Accuracy by length and depth, percent", heat_maps(tasks)) +
             html_section("Loss by position", cards(tasks, position_charts)) +
             html_section("Past the trained length",
-                         with_note(cards(tasks, length_charts), "Bands: 95% intervals.")) +
+                         with_note(cards(tasks, length_charts), "The bands are 95% intervals.")) +
             html_section("Cost by length", with_note(cards_by_task(tasks, cost_charts),
-                                                     "One sequence (B = 1). Attention alone, without the "
-                                                     "rest of the model.")) +
+                                                     "For one sequence (B = 1). Times are those of "
+                                                     "attention alone, without the rest of the model.")) +
             html_section("What the router finds", recall(tasks)) +
             html_section("Loss against training flop",
                          with_note(cards(tasks, flop_charts),
-                                   "Lines: on the way; points: the end. Means over the "
-                                   "seeds.")) +
+                                   "Lines: during training. Points: at its end. Means over the seeds.")) +
             html_section("Commands", commands(tasks)));
 }
 

@@ -1,5 +1,6 @@
-/* What a comparison found, to be read: a page that needs nothing else, and a summary for the terminal. Both work while runs are missing;
-   what nobody measured does not appear. lines: of results.jsonl, as train/compare/summary.h describes them. */
+/* The results of a comparison for people: an HTML page in one file, and a summary for the terminal. Both work
+   while runs are missing; figures that were not measured do not appear.
+   `lines` are those of results.jsonl, see train/compare/summary.h. */
 #pragma once
 #include <map>
 #include <nlohmann/json.hpp>
@@ -10,11 +11,13 @@ namespace moba {
 
 std::string report_page(const std::vector<nlohmann::json>& lines, const std::string& title);
 
-/* The charts of the page as files that stand alone, by path: "needle/accuracy-against-length.svg". */
+/* The charts of the page as SVG files, by path: "needle/accuracy-against-length.svg". */
 std::map<std::string, std::string> chart_files(const std::vector<nlohmann::json>& lines);
 
-/* Tables with the variants side by side, heat maps, sentences, in lines of at most `width` characters as far as one column allows. */
+/* Tables with the variants side by side, heat maps and sentences. Lines of tables and maps have at most
+   `width` characters, unless one variant alone needs more. */
 std::string comparison_text(const std::vector<nlohmann::json>& lines, int width, bool colour);
-void print_comparison(const std::vector<nlohmann::json>& lines);  // fits the terminal, coloured if it is one
+/* Prints it as wide as the terminal, in colour if stdout is a terminal. */
+void print_comparison(const std::vector<nlohmann::json>& lines);
 
 }  // namespace moba

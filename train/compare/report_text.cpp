@@ -11,7 +11,8 @@ using nlohmann::json;
 
 namespace {
 
-int characters(const std::string& text) {  // of UTF-8
+// Counts UTF-8 characters, not bytes.
+int characters(const std::string& text) {
     return (int)std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
 }
 
@@ -19,14 +20,14 @@ std::string padded(const std::string& text, int width) {
     return text + std::string(std::max(0, width - characters(text)), ' ');
 }
 
-// Without spaces at its end.
+// Removes the spaces at the end.
 std::string trimmed(const std::string& line) { return line.substr(0, line.find_last_not_of(' ') + 1); }
 
 std::string cell_text(const FigureCell& cell) {
     return cell.text + (cell.note.empty() ? "" : " (" + cell.note + ")");
 }
 
-/* Variants side by side, as many as there is room for, then the next ones below. */
+/* As many variants side by side as fit the width, the next ones below them. */
 std::string table_text(const FigureTable& table, const TaskFigures& t, int width, bool colour) {
     size_t heading = table.name.size();
     for (const std::string& c : table.columns) { heading = std::max(heading, c.size()); }
@@ -60,9 +61,10 @@ std::string table_text(const FigureTable& table, const TaskFigures& t, int width
     return out;
 }
 
+// The heat maps of the variants, side by side as far as they fit the width.
 std::string maps_text(const TaskFigures& t, int width, bool colour) {
     std::string out;
-    std::vector<std::string> block;  // lines of the maps that stand side by side
+    std::vector<std::string> block;  // the lines of maps side by side
     int used = 0;
     const auto flush = [&] {
         for (const std::string& line : block) { out += trimmed(line) + "\n"; }
@@ -79,7 +81,7 @@ std::string maps_text(const TaskFigures& t, int width, bool colour) {
         if (used && used + 3 + wide > width) { flush(); }
         block.resize(std::max(block.size(), lines.size()), std::string(used, ' '));
         for (size_t i = 0; i < block.size(); i++) {
-            // every map line is heat_map_width() wide, whatever its colours count
+            // every line of a map shows heat_map_width() characters; its colour codes are not visible
             const int shown = i >= lines.size() ? 0 : i == 0 ? characters(lines[0]) : heat_map_width(map);
             block[i] += std::string(used ? 3 : 0, ' ') + (i < lines.size() ? lines[i] : "") +
                         std::string(wide - shown, ' ');

@@ -1,19 +1,27 @@
 #include "train/compare/summary.h"
 #include <algorithm>
+#include <nlohmann/json.hpp>
 #include <set>
 
 namespace moba {
 
 using nlohmann::json;
 
+namespace {
+
+// These four never throw: a missing value is NaN, 0, "" or null.
 double number_at(const json& j, const char* key) {
     const auto it = j.is_object() ? j.find(key) : j.end();
     return it != j.end() && it->is_number() ? it->get<double>() : NAN;
 }
 
-static const json nothing;
+int whole_at(const json& j, const char* key) {
+    const double x = number_at(j, key);
+    return std::isnan(x) ? 0 : (int)x;
+}
 
-static const json& child(const json& j, const char* key) {
+const json& child(const json& j, const char* key) {
+    static const json nothing;
     return j.is_object() && j.contains(key) ? j[key] : nothing;
 }
 
@@ -22,22 +30,85 @@ std::string text_at(const json& j, const char* key) {
     return c.is_string() ? c.get<std::string>() : "";
 }
 
-double last_validation_loss(const json& run) {
-    const json& v = child(child(run, "train"), "validation");
-    return v.empty() ? NAN : number_at(v.back(), "loss");
+std::vector<TrainPoint> read_points(const json& list) {
+    std::vector<TrainPoint> out;
+    for (const json& p : list) {
+        out.push_back({.tokens = number_at(p, "tokens"),
+                       .seconds = number_at(p, "seconds"),
+                       .flop = number_at(p, "flop"),
+                       .loss = number_at(p, "loss"),
+                       .accuracy = number_at(p, "accuracy")});
+    }
+    return out;
 }
 
-namespace {
-
-// 0 where there is none.
-int whole_at(const json& j, const char* key) {
-    const double x = number_at(j, key);
-    return std::isnan(x) ? 0 : (int)x;
+LengthResult read_length(const json& j) {
+    const json& all = child(j, "all");
+    LengthResult out{.seq_len = whole_at(j, "seq_len"),
+                     .is_task = j.contains("all"),
+                     .accuracy = number_at(all, "accuracy"),
+                     .accuracy_low = number_at(all, "low"),
+                     .accuracy_high = number_at(all, "high"),
+                     .answers = number_at(all, "answers"),
+                     .loss = number_at(j, "loss"),
+                     .sparsity = number_at(j, "sparsity"),
+                     .reach = number_at(j, "reach")};
+    for (const json& d : child(j, "depths")) {
+        out.depths.push_back({number_at(d, "depth"), number_at(d, "accuracy")});
+    }
+    for (const json& p : child(j, "loss_by_position")) {
+        out.positions.push_back({whole_at(p, "position"), number_at(p, "loss"), number_at(p, "count")});
+    }
+    for (const json& r : child(j, "router")) {
+        out.router.push_back({.layer = whole_at(r, "layer"),
+                              .head = whole_at(r, "head"),
+                              .recall = number_at(r, "recall"),
+                              .predicted = number_at(r, "predicted"),
+                              .snr = number_at(r, "snr")});
+    }
+    return out;
 }
 
-bool done(const json& run) { return text_at(run, "status") == "done"; }
+RunResult read_run(const json& j) {
+    const json &train = child(j, "train"), &eval = child(j, "eval");
+    RunResult out{.seed = whole_at(j, "seed"),
+                  .lr = number_at(j, "lr"),
+                  .done = text_at(j, "status") == "done",
+                  .error = text_at(j, "error"),
+                  .device = text_at(j, "device"),
+                  .command = text_at(j, "command"),
+                  .eval_command = text_at(j, "eval_command"),
+                  .block_size = whole_at(j, "block_size"),
+                  .top_k = whole_at(j, "top_k"),
+                  .seq_len = whole_at(j, "seq_len"),
+                  .parameters = number_at(j, "parameters"),
+                  .ms_per_step = number_at(train, "ms_per_step"),
+                  .tokens_per_s = number_at(train, "tokens_per_s"),
+                  .seconds = number_at(train, "seconds"),
+                  .tokens = number_at(train, "tokens"),
+                  .flop = number_at(train, "flop"),
+                  .peak_bytes = number_at(train, "peak_bytes"),
+                  .curve = read_points(child(train, "curve")),
+                  .validation = read_points(child(train, "validation")),
+                  .chance = number_at(eval, "chance")};
+    for (const json& l : child(j, "layers")) {
+        out.layers.push_back(l.is_string() ? l.get<std::string>() : "");
+    }
+    for (const json& l : child(eval, "lengths")) { out.lengths.push_back(read_length(l)); }
+    return out;
+}
 
-// Of what is there; NaN where nothing is.
+std::vector<LengthCost> read_costs(const json& rows) {
+    std::vector<LengthCost> out;
+    for (const json& r : rows) {
+        out.push_back({.seq_len = whole_at(r, "seq_len"),
+                       .attention_ms = number_at(r, "attention_ms"),
+                       .memory_bytes = number_at(r, "memory_bytes")});
+    }
+    return out;
+}
+
+// The weighted mean of all values but NaN; NaN without any.
 class Mean {
   public:
     void add(double x, double weight = 1) {
@@ -50,72 +121,50 @@ class Mean {
     double sum_ = 0, weight_ = 0;
 };
 
-double mean_of(const std::vector<json>& runs, const char* key) {
+double mean_of(const std::vector<RunResult>& runs, double RunResult::*figure) {
     Mean m;
-    for (const json& r : runs) { m.add(number_at(child(r, "train"), key)); }
+    for (const RunResult& r : runs) { m.add(r.*figure); }
     return m.value();
 }
 
-// Both NaN (a run without --lr) count as equal.
-bool same_rate(const json& run, double lr) {
-    const double x = number_at(run, "lr");
-    return x == lr || (std::isnan(x) && std::isnan(lr));
-}
+// Two NaN (runs without --lr) are equal.
+bool same_rate(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
 void choose_rate(VariantFigures& v) {
     if (v.all_runs.empty()) { return; }
-    const json first_seed = child(v.all_runs[0], "seed");
     double lowest = INFINITY;
-    v.lr = number_at(v.all_runs[0], "lr");
-    for (const json& r : v.all_runs) {
-        const double lr = number_at(r, "lr");
+    v.lr = v.all_runs[0].lr;
+    for (const RunResult& r : v.all_runs) {
         auto tried = std::find_if(v.rates.begin(), v.rates.end(),
-                                  [&](const TriedRate& t) { return same_rate(r, t.lr); });
-        if (tried == v.rates.end()) { tried = v.rates.insert(tried, {lr, NAN}); }
-        if (child(r, "seed") != first_seed || !done(r)) { continue; }
-        tried->loss = last_validation_loss(r);
-        if (tried->loss < lowest) { lowest = tried->loss, v.lr = lr; }
+                                  [&](const TriedRate& t) { return same_rate(r.lr, t.lr); });
+        if (tried == v.rates.end()) { tried = v.rates.insert(tried, {r.lr, NAN}); }
+        if (r.seed != v.all_runs[0].seed || !r.done) { continue; }
+        tried->loss = r.last_validation_loss();
+        if (tried->loss < lowest) { lowest = tried->loss, v.lr = r.lr; }
     }
-    for (const json& r : v.all_runs) {
-        if (done(r) && same_rate(r, v.lr)) { v.runs.push_back(r); }
+    for (const RunResult& r : v.all_runs) {
+        if (r.done && same_rate(r.lr, v.lr)) { v.runs.push_back(r); }
     }
 }
 
 void describe_model(VariantFigures& v) {
     if (v.all_runs.empty()) { return; }
-    const json& run = v.runs.empty() ? v.all_runs[0] : v.runs[0];
-    for (const json& l : child(run, "layers")) {
-        v.layers.push_back(l.is_string() ? l.get<std::string>() : "");
-    }
-    v.block_size = whole_at(run, "block_size"), v.top_k = whole_at(run, "top_k");
-    v.seq_len = whole_at(run, "seq_len");
-    v.parameters = number_at(run, "parameters");
+    const RunResult& run = v.runs.empty() ? v.all_runs[0] : v.runs[0];
+    v.layers = run.layers;
+    v.block_size = run.block_size, v.top_k = run.top_k;
+    v.seq_len = run.seq_len;
+    v.parameters = run.parameters;
 }
 
-void add_costs(VariantFigures& v, const json& rows) {
-    v.costs.clear();
-    for (const json& r : rows) {
-        v.costs.push_back(
-            {whole_at(r, "seq_len"), number_at(r, "attention_ms"), number_at(r, "memory_bytes")});
-    }
-}
-
-const json* length_of(const json& run, int T) {
-    for (const json& l : child(child(run, "eval"), "lengths")) {
-        if (number_at(l, "seq_len") == T) { return &l; }
-    }
-    return nullptr;
-}
-
-double late_loss(const json& length, int T) {
+double late_loss(const LengthResult& l) {
     Mean m;
-    for (const json& p : child(length, "loss_by_position")) {
-        if (4 * number_at(p, "position") >= 3.0 * T) { m.add(number_at(p, "loss"), number_at(p, "count")); }
+    for (const LengthResult::Position& p : l.positions) {
+        if (4.0 * p.position >= 3.0 * l.seq_len) { m.add(p.loss, p.count); }
     }
     return m.value();
 }
 
-LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
+LengthFigures length_figures(const std::vector<RunResult>& runs, int T, bool text) {
     LengthFigures out;
     out.seq_len = T;
     std::vector<double> scores, late;
@@ -127,43 +176,35 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
     };
     std::map<std::pair<int, int>, Head> heads;
     Mean reach, best_recall, best_prediction;
-    for (const json& run : runs) {
-        const json* l = length_of(run, T);
+    for (const RunResult& run : runs) {
+        const LengthResult* l = run.at(T);
         if (!l) { continue; }
-        out.sparsity = number_at(*l, "sparsity");
-        const json& all = child(*l, "all");
-        scores.push_back(text ? number_at(*l, "loss") : number_at(all, "accuracy"));
-        alone = {number_at(all, "low"), number_at(all, "high")};
-        if (!text) {
-            const double answers = number_at(all, "answers");
-            if (!std::isnan(answers)) {
-                out.answers = scores.size() == 1 ? (long)answers : std::min(out.answers, (long)answers);
-            }
+        out.sparsity = l->sparsity;
+        scores.push_back(text ? l->loss : l->accuracy);
+        alone = {l->accuracy_low, l->accuracy_high};
+        if (!text && !std::isnan(l->answers)) {
+            out.answers = scores.size() == 1 ? (long)l->answers : std::min(out.answers, (long)l->answers);
         }
-        late.push_back(late_loss(*l, T));
-        for (const json& d : child(*l, "depths")) {
-            depths[number_at(d, "depth")].add(number_at(d, "accuracy"));
-        }
-        for (const json& p : child(*l, "loss_by_position")) {
-            positions[whole_at(p, "position")].add(number_at(p, "loss"), number_at(p, "count"));
-        }
-        reach.add(number_at(*l, "reach"));
+        late.push_back(late_loss(*l));
+        for (const LengthResult::Depth& d : l->depths) { depths[d.depth].add(d.accuracy); }
+        for (const LengthResult::Position& p : l->positions) { positions[p.position].add(p.loss, p.count); }
+        reach.add(l->reach);
         double best = NAN, best_predicted = NAN;
-        for (const json& r : child(*l, "router")) {
-            const double recall = number_at(r, "recall");
-            if (!(best >= recall) && !std::isnan(recall)) {
-                best = recall, best_predicted = number_at(r, "predicted");
+        for (const HeadRecall& r : l->router) {
+            if (!(best >= r.recall) && !std::isnan(r.recall)) {
+                best = r.recall, best_predicted = r.predicted;
             }
-            Head& h = heads[{whole_at(r, "layer"), whole_at(r, "head")}];
-            h.recall.add(number_at(r, "recall"));
-            h.predicted.add(number_at(r, "predicted"));
-            h.snr.add(number_at(r, "snr"));
+            Head& h = heads[{r.layer, r.head}];
+            h.recall.add(r.recall);
+            h.predicted.add(r.predicted);
+            h.snr.add(r.snr);
         }
         best_recall.add(best);
         best_prediction.add(best_predicted);
     }
     out.score = estimate(scores, alone);
-    // Seeds see the same tests, and near 0 or 100% they agree by chance: never narrower than one run's own interval.
+    // All seeds answer the same tests, and near 0% or 100% they agree by chance: the interval over the seeds
+    // is never narrower than that of one run.
     if (!text && scores.size() > 1) {
         Interval& i = out.score.interval;
         const double half = (alone.high - alone.low) / 2;
@@ -186,63 +227,66 @@ LengthFigures length_figures(const std::vector<json>& runs, int T, bool text) {
 void measure(VariantFigures& v, bool text) {
     std::set<int> lengths;
     Mean final_loss;
-    for (const json& run : v.runs) {
-        for (const json& l : child(child(run, "eval"), "lengths")) { lengths.insert(whole_at(l, "seq_len")); }
-        final_loss.add(last_validation_loss(run));
+    for (const RunResult& run : v.runs) {
+        for (const LengthResult& l : run.lengths) { lengths.insert(l.seq_len); }
+        final_loss.add(run.last_validation_loss());
     }
     for (int T : lengths) { v.lengths.push_back(length_figures(v.runs, T, text)); }
     v.final_loss = final_loss.value();
-    v.ms_per_step = mean_of(v.runs, "ms_per_step"), v.tokens_per_s = mean_of(v.runs, "tokens_per_s");
-    v.seconds = mean_of(v.runs, "seconds"), v.tokens = mean_of(v.runs, "tokens"),
-    v.flop = mean_of(v.runs, "flop");
-    v.peak_bytes = mean_of(v.runs, "peak_bytes");
+    v.ms_per_step = mean_of(v.runs, &RunResult::ms_per_step);
+    v.tokens_per_s = mean_of(v.runs, &RunResult::tokens_per_s);
+    v.seconds = mean_of(v.runs, &RunResult::seconds);
+    v.tokens = mean_of(v.runs, &RunResult::tokens);
+    v.flop = mean_of(v.runs, &RunResult::flop);
+    v.peak_bytes = mean_of(v.runs, &RunResult::peak_bytes);
 }
 
-Validation validation_within(const VariantFigures& v, const char* unit, double budget) {
+// The last validation of each seed within a budget of tokens or seconds; mean over the seeds.
+Validation validation_within(const VariantFigures& v, double TrainPoint::*unit, double budget) {
     Mean loss, accuracy, at;
-    for (const json& run : v.runs) {
-        const json* last = nullptr;
-        for (const json& p : child(child(run, "train"), "validation")) {
-            if (number_at(p, unit) <= budget) { last = &p; }
+    for (const RunResult& run : v.runs) {
+        const TrainPoint* last = nullptr;
+        for (const TrainPoint& p : run.validation) {
+            if (p.*unit <= budget) { last = &p; }
         }
         if (!last) { continue; }
-        loss.add(number_at(*last, "loss"));
-        accuracy.add(number_at(*last, "accuracy"));
-        at.add(number_at(*last, unit));
+        loss.add(last->loss);
+        accuracy.add(last->accuracy);
+        at.add(last->*unit);
     }
     return {loss.value(), accuracy.value(), at.value()};
 }
 
-// What every variant has had: the smallest run's tokens; the seconds in which all seeds of the quickest variant were through.
+// The budgets that every variant has spent: the tokens of the smallest run, and the seconds that all seeds of
+// the fastest variant needed.
 void compare_at_equal_cost(TaskFigures& t) {
     double tokens = INFINITY, seconds = INFINITY;
     for (const VariantFigures& v : t.variants) {
         double slowest = NAN;
-        for (const json& run : v.runs) {
-            tokens = std::fmin(tokens, number_at(child(run, "train"), "tokens"));
-            slowest = std::fmax(slowest, number_at(child(run, "train"), "seconds"));
+        for (const RunResult& run : v.runs) {
+            tokens = std::fmin(tokens, run.tokens);
+            slowest = std::fmax(slowest, run.seconds);
         }
         seconds = std::fmin(seconds, slowest);
     }
     if (std::isfinite(tokens)) { t.equal_tokens = tokens; }
     if (std::isfinite(seconds)) { t.equal_seconds = seconds; }
     for (VariantFigures& v : t.variants) {
-        v.at_equal_tokens = validation_within(v, "tokens", t.equal_tokens);
-        v.at_equal_seconds = validation_within(v, "seconds", t.equal_seconds);
+        v.at_equal_tokens = validation_within(v, &TrainPoint::tokens, t.equal_tokens);
+        v.at_equal_seconds = validation_within(v, &TrainPoint::seconds, t.equal_seconds);
     }
 }
 
 void find_seeds(TaskFigures& t) {
     std::set<int> seeds;
     for (const VariantFigures& v : t.variants) {
-        for (const json& r : v.all_runs) { seeds.insert(whole_at(r, "seed")); }
+        for (const RunResult& r : v.all_runs) { seeds.insert(r.seed); }
     }
     t.seeds.assign(seeds.begin(), seeds.end());
     for (VariantFigures& v : t.variants) {
         for (int seed : t.seeds) {
-            if (std::none_of(v.all_runs.begin(), v.all_runs.end(), [&](const json& r) {
-                    return whole_at(r, "seed") == seed && same_rate(r, v.lr);
-                })) {
+            const auto is_run = [&](const RunResult& r) { return r.seed == seed && same_rate(r.lr, v.lr); };
+            if (std::none_of(v.all_runs.begin(), v.all_runs.end(), is_run)) {
                 v.missing_seeds.push_back(seed);
             }
         }
@@ -251,8 +295,8 @@ void find_seeds(TaskFigures& t) {
 
 bool is_text(const TaskFigures& t) {
     for (const VariantFigures& v : t.variants) {
-        for (const json& run : v.all_runs) {
-            for (const json& l : child(child(run, "eval"), "lengths")) { return !l.contains("all"); }
+        for (const RunResult& run : v.all_runs) {
+            if (!run.lengths.empty()) { return !run.lengths[0].is_task; }
         }
     }
     return false;
@@ -270,6 +314,12 @@ Named& find_or_add(std::vector<Named>& list, const std::string& name) {
 
 Estimate estimate(const std::vector<double>& seeds, Interval alone) {
     return {mean(seeds), seeds.size() == 1 ? alone : student(seeds)};
+}
+
+const LengthResult* RunResult::at(int T) const {
+    const auto it =
+        std::find_if(lengths.begin(), lengths.end(), [&](const LengthResult& l) { return l.seq_len == T; });
+    return it == lengths.end() ? nullptr : &*it;
 }
 
 bool VariantFigures::is_full() const {
@@ -321,16 +371,17 @@ std::vector<TaskFigures> summarize(const std::vector<json>& lines) {
         TaskFigures& task = find_or_add(tasks, text_at(line, "task"));
         VariantFigures& v = find_or_add(task.variants, text_at(line, "variant"));
         if (kind == "lengths") {
-            add_costs(v, child(line, "rows"));
+            v.costs = read_costs(child(line, "rows"));
             continue;
         }
-        const auto again = std::find_if(v.all_runs.begin(), v.all_runs.end(), [&](const json& r) {
-            return child(r, "seed") == child(line, "seed") && same_rate(r, number_at(line, "lr"));
+        const RunResult run = read_run(line);
+        const auto again = std::find_if(v.all_runs.begin(), v.all_runs.end(), [&](const RunResult& r) {
+            return r.seed == run.seed && same_rate(r.lr, run.lr);
         });
         if (again == v.all_runs.end()) {
-            v.all_runs.push_back(line);
+            v.all_runs.push_back(run);
         } else {
-            *again = line;
+            *again = run;
         }
     }
     for (TaskFigures& t : tasks) {
@@ -340,9 +391,7 @@ std::vector<TaskFigures> summarize(const std::vector<json>& lines) {
             describe_model(v);
             measure(v, t.text);
             t.seq_len = std::max(t.seq_len, v.seq_len);
-            for (const json& run : v.runs) {
-                t.chance = std::fmax(t.chance, number_at(child(run, "eval"), "chance"));
-            }
+            for (const RunResult& run : v.runs) { t.chance = std::fmax(t.chance, run.chance); }
         }
         find_seeds(t);
         compare_at_equal_cost(t);
@@ -350,35 +399,30 @@ std::vector<TaskFigures> summarize(const std::vector<json>& lines) {
     return tasks;
 }
 
-// Straight lines between the points; NaN beyond them.
-static double read_off(const std::vector<std::pair<double, double>>& curve, double x) {
+// Linear interpolation; NaN outside the range of the points.
+static double interpolated(const std::vector<TrainPoint>& curve, double TrainPoint::*x, double at) {
     for (size_t i = 0; i < curve.size(); i++) {
-        if (curve[i].first == x) { return curve[i].second; }
-        if (i && curve[i - 1].first < x && x < curve[i].first) {
-            const double share = (x - curve[i - 1].first) / (curve[i].first - curve[i - 1].first);
-            return curve[i - 1].second + share * (curve[i].second - curve[i - 1].second);
+        const double right = curve[i].*x;
+        if (right == at) { return curve[i].loss; }
+        const double left = i ? curve[i - 1].*x : NAN;
+        if (left < at && at < right) {
+            return curve[i - 1].loss + (at - left) / (right - left) * (curve[i].loss - curve[i - 1].loss);
         }
     }
     return NAN;
 }
 
-std::vector<CurvePoint> mean_curve(const VariantFigures& v, const char* list, const char* x, const char* y) {
-    std::vector<std::vector<std::pair<double, double>>> curves;
-    for (const json& run : v.runs) {
-        curves.emplace_back();
-        for (const json& p : child(child(run, "train"), list)) {
-            curves.back().push_back({number_at(p, x), number_at(p, y)});
-        }
-    }
+std::vector<CurvePoint> mean_curve(const VariantFigures& v, std::vector<TrainPoint> RunResult::*curve,
+                                   double TrainPoint::*x) {
     std::vector<CurvePoint> out;
-    if (curves.empty()) { return out; }
-    for (const auto& [at, first] : curves[0]) {
-        std::vector<double> values;
-        for (const auto& curve : curves) { values.push_back(read_off(curve, at)); }
-        const double m = mean(values);
+    if (v.runs.empty()) { return out; }
+    for (const TrainPoint& p : v.runs[0].*curve) {
+        std::vector<double> losses;
+        for (const RunResult& run : v.runs) { losses.push_back(interpolated(run.*curve, x, p.*x)); }
+        const double m = mean(losses);
         if (std::isnan(m)) { continue; }
-        out.push_back({at, m, *std::min_element(values.begin(), values.end()),
-                       *std::max_element(values.begin(), values.end())});
+        out.push_back({p.*x, m, *std::min_element(losses.begin(), losses.end()),
+                       *std::max_element(losses.begin(), losses.end())});
     }
     return out;
 }

@@ -12,8 +12,9 @@ using nlohmann::json;
 
 namespace {
 
-constexpr size_t points = 200;
+constexpr size_t max_points = 200;
 
+// Sums up to the current step.
 struct Sums {
     int step = 0;
     double tokens = 0, seconds = 0, flop = 0;
@@ -52,9 +53,9 @@ json train_figures(const std::string& path) {
             steps.push_back(row);
         }
     } catch (const json::exception&) {
-        throw Error(path + ": line " + std::to_string(number) + " is not what a run writes");
+        throw Error(path + ": line " + std::to_string(number) + " is not a line of a training log");
     }
-    if (steps.empty()) { throw Error(path + ": no steps"); }
+    if (steps.empty()) { throw Error(path + ": the log has no steps"); }
 
     std::vector<double> ms, speed;
     for (const json& s : steps) {
@@ -63,7 +64,7 @@ json train_figures(const std::string& path) {
         speed.push_back(s["tokens_per_s"]);
     }
     json curve = json::array();
-    const size_t n = steps.size(), bins = std::min(n, points);
+    const size_t n = steps.size(), bins = std::min(n, max_points);
     for (size_t b = 0; b < bins; b++) {
         const size_t begin = b * n / bins, end = (b + 1) * n / bins;
         double loss = 0, accuracy = 0;

@@ -1,4 +1,5 @@
 #include "train/display/heat_map.h"
+#include "train/display/numbers.h"
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -6,7 +7,7 @@
 
 namespace moba {
 
-// The 6x6x6 colour cube of 256-colour terminals: red over yellow to green.
+// From red over yellow to green in the 6x6x6 colour cube of 256-colour terminals.
 static int heat_colour(double share) {
     const int red = share < 0.5 ? 5 : (int)std::lround(5 * 2 * (1 - share));
     const int green = share > 0.5 ? 5 : (int)std::lround(5 * 2 * share);
@@ -16,23 +17,18 @@ static int heat_colour(double share) {
 int heat_map_width(const HeatMap& m) { return 10 + 10 * (int)m.columns.size(); }
 
 std::vector<std::string> heat_map_lines(const HeatMap& m, bool colour) {
-    char text[64];
-    const auto padded = [&](const char* form, const std::string& what) {
-        std::snprintf(text, sizeof text, form, what.c_str());
-        return std::string(text);
-    };
-    std::vector<std::string> lines = {padded("%10s", m.corner)};
-    for (const std::string& c : m.columns) { lines[0] += padded(" %9s", c); }
+    std::vector<std::string> lines = {formatted("%10s", m.corner.c_str())};
+    for (const std::string& c : m.columns) { lines[0] += formatted(" %9s", c.c_str()); }
     for (size_t r = 0; r < m.rows.size(); r++) {
-        std::string line = padded("%10s", m.rows[r]);
+        std::string line = formatted("%10s", m.rows[r].c_str());
         for (double share : m.share[r]) {
             if (std::isnan(share)) {
-                line += padded(" %9s", "-");
-                continue;
+                line += formatted(" %9s", "-");
+            } else if (colour) {
+                line += formatted(" \033[30;48;5;%dm%8.1f%%\033[0m", heat_colour(share), 100 * share);
+            } else {
+                line += formatted(" %8.1f%%", 100 * share);
             }
-            if (colour) { line += " \033[30;48;5;" + std::to_string(heat_colour(share)) + "m"; }
-            std::snprintf(text, sizeof text, colour ? "%8.1f%%\033[0m" : " %8.1f%%", 100 * share);
-            line += text;
         }
         lines.push_back(line);
     }

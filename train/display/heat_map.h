@@ -1,4 +1,4 @@
-/* Figures on a terminal: a heat map of shares, rows by columns. */
+/* A heat map of shares, rows by columns, as text for a terminal. */
 #pragma once
 #include <string>
 #include <vector>
@@ -6,17 +6,17 @@
 namespace moba {
 
 struct HeatMap {
-    std::string corner;  // what rows and columns are: "depth \ T"
-    std::vector<std::string> columns, rows;
-    std::vector<std::vector<double>> share;  // [row][column], 0..1; NaN = nothing measured
+    std::string corner;  // what rows and columns mean: "depth \ T"
+    std::vector<std::string> columns = {}, rows = {};
+    std::vector<std::vector<double>> share = {};  // [row][column], 0 to 1; NaN = not measured
 };
 
-/* A line for the columns' names, then one for each row, all equally wide; with a colour from red (0) to green (1) behind the
-   percentages if so wanted. */
+/* One line with the names of the columns, then one line for each row, all equally wide. With `colour`, the
+   background of each percentage goes from red (0) to green (1). */
 std::vector<std::string> heat_map_lines(const HeatMap&, bool colour);
-int heat_map_width(const HeatMap&);  // characters, colours not counted
+int heat_map_width(const HeatMap&);  // visible characters of a line, without the codes of colours
 
-/* The lines; coloured on a terminal. */
+/* Prints the lines, in colour if stdout is a terminal. */
 void print_heat_map(const HeatMap&);
 
 }  // namespace moba

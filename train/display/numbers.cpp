@@ -1,15 +1,22 @@
 #include "train/display/numbers.h"
 #include <cmath>
+#include <cstdarg>
 #include <cstdio>
 
 namespace moba {
 
-std::string printed(const char* form, double x) {
-    if (std::isnan(x)) { return "-"; }
-    char text[400];
-    std::snprintf(text, sizeof text, form, x);
+std::string formatted(const char* format, ...) {
+    std::va_list arguments, again;
+    va_start(arguments, format);
+    va_copy(again, arguments);
+    std::string text(std::vsnprintf(nullptr, 0, format, arguments), '\0');
+    std::vsnprintf(text.data(), text.size() + 1, format, again);
+    va_end(again);
+    va_end(arguments);
     return text;
 }
+
+std::string printed(const char* format, double x) { return std::isnan(x) ? "-" : formatted(format, x); }
 
 std::string percent(double share) { return printed("%.1f%%", 100 * share); }
 

@@ -1,20 +1,14 @@
-/* Charts as SVG text for an HTML page (train/display/page.h, whose style gives the colours). Each is a <figure> with its title and legend,
-   drawn 360 wide with text of 12 (marks 11): on a phone about as many pixels. Text is escaped here. What is NaN is not drawn. */
+/* Charts as SVG inside an HTML page (html.h, whose style gives the colours). Each is a <figure> with a title
+   and a legend, drawn 360 units wide with text of 12 units (marks 11): on a phone a unit is about one pixel.
+   Text is escaped here. Points with NaN are not drawn. */
 #pragma once
-#include "train/display/heat_map.h"
 #include <cmath>
 #include <string>
 #include <vector>
 
 namespace moba {
 
-constexpr int series_colours = 6,
-              heat_levels = 16;  // classes s0 to s5; h0 to h15, and o0 to o15 in another hue
-
-/* The level of a share: 0 is level 0; all else, however small, is to be told from it. */
-int heat_level(double share);
-
-/* How an axis counts, and how its numbers are written. log2: ticks at powers of two, 1K = 1024. */
+/* log2: ticks at powers of two, written with 1K = 1024. */
 enum class Scale { linear, log2, log10 };
 struct Axis {
     std::string label;
@@ -25,19 +19,19 @@ struct Axis {
 
 struct Point {
     double x, y;
-    double low = NAN, high = NAN;  // a band around the line, where a series has two such points in a row
-    std::string note = "";         // shown on pointing at it, in place of the numbers
+    double low = NAN, high = NAN;  // a band around the line, between neighbouring points that both have one
+    std::string note = "";         // tooltip; empty = the numbers
 };
 
 struct Series {
     std::string name;
     std::vector<Point> points;
-    int style = 0;       // colour, dash and marker; the same for what belongs together
-    bool faint = false;  // thin, and only a line: what is noisy
-    bool joined = true;  // false: points only, a scatter
+    int style = 0;       // colour, dashes and marker
+    bool faint = false;  // a thin line without markers, for noisy data
+    bool joined = true;  // false: points only, a scatter plot
 };
 
-/* A dashed line across the chart with a word at it. */
+/* A dashed line across the chart with a label. */
 struct Mark {
     double at;
     std::string label;
@@ -46,31 +40,12 @@ struct Mark {
 struct Chart {
     std::string title;
     Axis x, y;
-    std::vector<Series> series;
-    std::vector<Mark> x_marks, y_marks;  // upright; level
-    bool diagonal = false;               // y = x
+    std::vector<Series> series = {};
+    std::vector<Mark> x_marks = {}, y_marks = {};  // vertical lines, horizontal lines
+    bool diagonal = false;                         // draws the line y = x
 };
 std::string draw_chart(const Chart&);
-/* The same as an SVG file that stands alone: title, legend and style in it, light and dark. */
+/* The same as a complete SVG file, with title, legend and style, for light and dark mode. */
 std::string draw_chart_file(const Chart&);
-
-/* Shares 0..1 in labelled cells, with their percentages as far as there is room. */
-std::string draw_heat_map(const std::string& title, const HeatMap&);
-
-/* Many small cells (512 x 128): one path for each of 16 levels. Level 0 is 0 alone. The <g class="dense"> is scaled so that its units
-   are cells, column across and row down: a script finds the cell under the pointer through its getScreenCTM(). */
-struct DenseMap {
-    std::string title;
-    int rows, columns;
-    std::vector<float> value;  // [row][column]; NaN stays blank
-    double high = 1;           // the value of the last level
-    std::string row_label, column_label;
-    double row_unit = 1, column_unit = 1;  // what one row and one column count on the axes, e.g. tokens
-    std::string id = "";                   // of the <svg>, for a script
-    std::vector<char> other_hue = {};      // [row][column]; empty = none
-    /* Arrows at the edges, pointing at a row or a column; where two of them meet, a ring. */
-    std::vector<Mark> row_marks = {}, column_marks = {};
-};
-std::string draw_dense_map(const DenseMap&);
 
 }  // namespace moba

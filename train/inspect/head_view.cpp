@@ -15,7 +15,7 @@ static double dot(const float* a, const float* b, int D) {
 
 static HeadView::Query view_query(const AttentionView& v, int t, int h) {
     const BlockTable& blocks = v.blocks(h);
-    HeadView::Query q{blocks.own[t], blocks.first[blocks.own[t]], {}, {}, {}, {}, 0};
+    HeadView::Query q{.own = blocks.own[t], .first = blocks.first[blocks.own[t]]};
     if (!v.chosen.empty()) {
         for (int n = q.first; n <= q.own; n++) {
             if (v.is_chosen(t, h, n)) { q.chosen.push_back(n); }
@@ -72,13 +72,13 @@ double HeadView::mass_kept() const {
 
 HeadView view_head(const AttentionView& v, int layer, int head) {
     const AttentionShape& s = v.shape;
-    HeadView view{layer,
-                  head,
-                  s.kind,
-                  v.blocks(head).size,
-                  s.kind == AttentionKind::moba ? s.gate.slots(v.seqs, head) : 0,
-                  s.kind == AttentionKind::window ? s.window : 0,
-                  std::vector<HeadView::Query>(v.seqs.num_tokens)};
+    HeadView view{.layer = layer,
+                  .head = head,
+                  .kind = s.kind,
+                  .block_size = v.blocks(head).size,
+                  .top_k = s.kind == AttentionKind::moba ? s.gate.slots(v.seqs, head) : 0,
+                  .window = s.kind == AttentionKind::window ? s.window : 0,
+                  .queries = std::vector<HeadView::Query>(v.seqs.num_tokens)};
     parallel_for(view.queries.size(), [&](size_t t, int) { view.queries[t] = view_query(v, (int)t, head); });
     return view;
 }

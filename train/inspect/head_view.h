@@ -1,12 +1,15 @@
-/* One head of one layer for pictures: which blocks each query chose, what it found there, and what it left out.
+/* What one head of one layer reads, for display: the blocks that each query chose, the attention weight of
+   each block, and the weight that full attention would give it.
 
-   Math     s[t,j] = <q[t], k[j]> / sqrt(D), j <= t of t's sequence
+   Math     s[t,j] = <q[t], k[j]> / sqrt(D), for all keys j <= t in the sequence of t
             full_weights[t,n] = softmax of s[t] over all of these keys, summed over the keys of block n
-            weights[t,n]      = the same over the keys that the layer lets t see: its chosen blocks, its window, or all
-            kept[t]           = sum of full_weights over the keys that t sees;   mass_kept = mean of kept over the queries
-            The same q and k in both: what full attention would read at this place, not what a model trained with it would.
-   Shapes   of query t with its own block `own`: scores own - first, weights and full_weights own - first + 1
-   Units    shares; scores as the gate compares them; blocks and tokens by index over all packed sequences
+            weights[t,n]      = the same over the keys that t sees in this layer: chosen blocks, window or all
+            kept[t]           = sum of the full-attention weights of the keys that t sees
+            mass_kept         = mean of kept over the queries
+            Both use the same q and k: full_weights are what full attention would read at this point of this
+            model, not what a model trained with full attention would read.
+   Shapes   for query t in block `own`: scores own - first; weights and full_weights own - first + 1
+   Units    shares; scores as the gate compares them; blocks and tokens are indices over all packed sequences
    Cost     2*D flop in double for each causal pair of tokens of a head */
 #pragma once
 #include "moba/attention_view.h"
@@ -16,11 +19,11 @@ namespace moba {
 
 struct HeadView {
     struct Query {
-        int own, first;                            // blocks: the query's, and the first of its sequence
-        std::vector<int> chosen;                   // blocks, ascending, the own one last; moba only
-        std::vector<float> scores;                 // of the past blocks first..own-1; moba only
-        std::vector<float> weights, full_weights;  // of the blocks first..own
-        double kept;
+        int own, first;                                      // the query's block; first block of its sequence
+        std::vector<int> chosen = {};                        // blocks, ascending, `own` last; moba only
+        std::vector<float> scores = {};                      // of the blocks first..own-1; moba only
+        std::vector<float> weights = {}, full_weights = {};  // of the blocks first..own
+        double kept = 0;
 
         bool chose(int block) const { return std::find(chosen.begin(), chosen.end(), block) != chosen.end(); }
         /* 1 = the highest score among the past blocks; ties go to the lower block, as in the gate. */
@@ -28,7 +31,7 @@ struct HeadView {
     };
     int layer, head;
     AttentionKind kind;
-    int block_size, top_k, window;  // top_k 0 unless moba, window 0 unless window
+    int block_size, top_k, window;  // top_k is 0 unless moba, window is 0 unless window
     std::vector<Query> queries;     // one for each token
 
     double mass_kept() const;
@@ -36,13 +39,13 @@ struct HeadView {
 
 HeadView view_head(const AttentionView&, int layer, int head);
 
-/* Does the question see the token that tells its answer? In a moba layer: has it chosen that block. */
+/* Does the question see the token with its answer, the source? In a moba layer: has it chosen that block? */
 bool sees(const HeadView&, int question, int source);
 
 /* {"layer","head","kind","block_size","top_k","window","mass_kept","answer_chosen",
     "queries":[{"t","own","chosen":[...],"scores":[...],"weights":[...],"full_weights":[...]}]}
-   Five significant digits. top_k and each query's chosen and scores with moba only, window with windows only; answer_chosen (what
-   sees() says) only where a test tells it: question and source >= 0. */
+   Numbers have five significant digits. Only moba has top_k, chosen and scores; only windows have window;
+   only a test (question and source >= 0) has answer_chosen, the result of sees(). */
 nlohmann::json to_json(const HeadView&, int question, int source);
 
 }  // namespace moba

@@ -15,7 +15,7 @@ using nlohmann::json;
 
 namespace {
 
-// The ones that were named, in order and once each, or all.
+// The layers or heads that the option names, sorted and without repetition; all if it names none.
 std::vector<int> pick(const char* option, std::vector<int> named, int count) {
     if (named.empty()) {
         named.resize(count);
@@ -24,13 +24,13 @@ std::vector<int> pick(const char* option, std::vector<int> named, int count) {
     std::sort(named.begin(), named.end());
     named.erase(std::unique(named.begin(), named.end()), named.end());
     if (named.back() >= count) {
-        throw Error(std::string(option) + " " + std::to_string(named.back()) + ": the model has 0 to " +
+        throw Error(std::string(option) + " " + std::to_string(named.back()) + ": the model has only 0 to " +
                     std::to_string(count - 1));
     }
     return named;
 }
 
-// View by view: the text of all of them would fill the memory.
+// Writes view by view: the text of all views together could fill the memory.
 void write_json(const std::string& path, const json& head, const std::vector<HeadView>& views,
                 const Inspection& about) {
     FileWriter out(path);
@@ -46,7 +46,7 @@ void write_json(const std::string& path, const json& head, const std::vector<Hea
 }
 
 void print_view(const HeadView& v, const Inspection& about) {
-    std::printf("layer %d head %d: %s of full attention's weight kept", v.layer, v.head,
+    std::printf("layer %d head %d: reads the keys with %s of full attention's weight", v.layer, v.head,
                 percent(v.mass_kept()).c_str());
     if (about.is_test()) {
         std::printf(", the question %s the answer",
@@ -64,7 +64,7 @@ int inspect(const InspectOptions& o) {
                            heads = pick("--head", o.heads, config.num_heads);
     const Speech speech(folder, o.task);
     const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
-    if (o.out.empty()) { throw Error("--out: no file is named"); }
+    if (o.out.empty()) { throw Error("--out is empty: name a file for the page"); }
     check_writable(o.out);
     check_writable(o.json);
     const int T = (int)prompt.tokens.size();

@@ -1,7 +1,8 @@
 #include "train/inspect/inspect_page.h"
+#include "train/display/html.h"
 #include "train/display/numbers.h"
-#include "train/display/page.h"
-#include "train/display/svg.h"
+#include "train/display/svg_map.h"
+#include "train/display/svg_style.h"
 #include "train/inspect/inspect_script.h"
 #include <nlohmann/json.hpp>
 
@@ -20,33 +21,33 @@ mark{background:var(--warn);color:inherit;outline:1px solid var(--soft);border-r
 @media print{#readout{display:none}}
 )";
 
-// Colour goes by the square root, so that a hundredth is seen, too.
+// The colour follows the square root of the weight, so that a weight of 1% can be seen.
 static float shade(float weight) { return std::sqrt(weight); }
-// What was chosen is seen as chosen, however little it was read.
+// A chosen block is at least this dark, however small its weight.
 constexpr float palest_choice = 0.2f;
 
 InspectPage::InspectPage(Inspection about) : about_(std::move(about)) {
-    const int T = (int)about_.tokens.size(), kept = about_.is_test() ? about_.question : T - 1;
+    const int T = (int)about_.tokens.size(), shown = about_.is_test() ? about_.question : T - 1;
     step_ = ceil_div(T, max_page_rows);
-    for (int t = kept % step_; t < T; t += step_) { drawn_.push_back(t); }
+    // every step-th query, such that the question (or else the last token) is one of them
+    for (int t = shown % step_; t < T; t += step_) { drawn_.push_back(t); }
 }
 
 std::string InspectPage::matrix(const HeadView& v, bool full) const {
     const bool moba = v.kind == AttentionKind::moba;
     const int columns = v.queries.back().own + 1;
-    DenseMap m{full   ? "Full attention, same queries and keys"
-               : moba ? "MoBA: the chosen blocks"
-                      : "What the layer reads",
-               (int)drawn_.size(),
-               columns,
-               std::vector<float>(drawn_.size() * columns, NAN),
-               1,
-               "query token",
-               "key token, in blocks of " + std::to_string(v.block_size),
-               (double)step_,
-               (double)v.block_size,
-               "v" + std::to_string(num_views_) + (full ? "f" : "m"),
-               std::vector<char>(drawn_.size() * columns)};
+    DenseMap m{.title = full   ? "Full attention, same queries and keys"
+                        : moba ? "MoBA: the chosen blocks"
+                               : "What the layer reads",
+               .rows = (int)drawn_.size(),
+               .columns = columns,
+               .value = std::vector<float>(drawn_.size() * columns, NAN),
+               .row_label = "query token",
+               .column_label = "key token, in blocks of " + std::to_string(v.block_size),
+               .row_unit = (double)step_,
+               .column_unit = (double)v.block_size,
+               .id = "v" + std::to_string(num_views_) + (full ? "f" : "m"),
+               .other_hue = std::vector<char>(drawn_.size() * columns)};
     for (size_t r = 0; r < drawn_.size(); r++) {
         const HeadView::Query& q = v.queries[drawn_[r]];
         for (int n = 0; n <= q.own; n++) {
@@ -63,7 +64,7 @@ std::string InspectPage::matrix(const HeadView& v, bool full) const {
         if (drawn_[r] == about_.question) { m.row_marks = {{(double)r, "the question"}}; }
     }
     if (about_.source >= 0) {
-        m.column_marks = {{(double)v.queries[about_.source].own, "the block that tells the answer"}};
+        m.column_marks = {{(double)v.queries[about_.source].own, "the block with the answer"}};
     }
     return draw_dense_map(m);
 }
@@ -71,14 +72,14 @@ std::string InspectPage::matrix(const HeadView& v, bool full) const {
 std::string InspectPage::card(const HeadView& v) const {
     std::string title = "Head " + std::to_string(v.head);
     if (v.kind != AttentionKind::full) {
-        title += ": keeps " + percent(v.mass_kept()) + " of full attention's weight";
+        title += ": reads the keys with " + percent(v.mass_kept()) + " of full attention's weight";
     }
     if (about_.is_test()) {
         const bool seen = sees(v, about_.question, about_.source);
         const bool own = v.queries[about_.source].own == v.queries[about_.question].own;
         title += v.kind != AttentionKind::moba
                      ? (seen ? ", the question sees the answer" : ", the question does not see the answer")
-                 : own  ? ", the answer lies in the question's own block"
+                 : own  ? ", the answer is in the question's own block"
                  : seen ? ", the question chose the answer's block"
                         : ", the question did not choose the answer's block";
     }
@@ -88,7 +89,8 @@ std::string InspectPage::card(const HeadView& v) const {
            html_cards(figures);
 }
 
-// For the script: [chosen, weights (of the chosen ones, or of all), full weights, scores] of each row; weights in 1/10000.
+// For the script, each row as [chosen, weights, full weights, scores]. `weights` are those of the chosen
+// blocks in a moba layer and of all blocks otherwise. Weights count in 1/10000.
 std::string InspectPage::data(const HeadView& v) const {
     const bool moba = v.kind == AttentionKind::moba;
     const auto tenthousandths = [](float weight) {
@@ -131,7 +133,7 @@ void InspectPage::add(const HeadView& v) {
     bytes_ += new_card.size() + new_data.size();
     if (bytes_ > max_page_bytes) {
         throw Error("the page would be larger than " + std::to_string(max_page_bytes >> 20) +
-                    " MB; pick with --layer and --head");
+                    " MB; select fewer heads with --layer and --head");
     }
     cards_[v.layer] += new_card;
     data_ += (data_.empty() ? "" : ",\n") + new_data;
@@ -142,7 +144,8 @@ void InspectPage::add(const HeadView& v) {
 }
 
 std::string InspectPage::prompt() const {
-    constexpr int ends = 300, around = 40;  // tokens of a long prompt that are printed
+    // Of a long prompt only the first and last 300 tokens are printed, and 40 on both sides of the source.
+    constexpr int ends = 300, around = 40;
     const int T = (int)about_.tokens.size();
     const auto printed_token = [&](int t) {
         return T <= 2 * ends || t < ends || t >= T - ends ||
@@ -157,18 +160,18 @@ std::string InspectPage::prompt() const {
             continue;
         }
         const std::string& text = about_.text[t];
-        const size_t blank = text.size() > 1 && text[0] == ' ';  // not marked
+        const size_t blank = text.size() > 1 && text[0] == ' ';  // a leading space stays outside of the mark
         const std::string token = html_escape(text.substr(blank));
         out += blank ? " " : "";
         const char* role = t == about_.question ? "the question"
-                           : t == about_.source ? "tells the answer"
+                           : t == about_.source ? "the answer"
                                                 : nullptr;
         out += role ? "<mark title=\"" + std::string(role) + "\">" + token + "</mark>" : token;
     }
     return "<pre>" + out + "</pre>\n";
 }
 
-// A row of squares, from nothing to all.
+// The legend of a hue: squares for weights from 0 to 100%.
 static std::string scale(const char* hue, const std::string& name) {
     std::string out = "<span>" + name;
     for (const double weight : {0.0, 0.01, 0.05, 0.2, 0.5, 1.0}) {
@@ -183,26 +186,24 @@ static std::string scale(const char* hue, const std::string& name) {
 std::string InspectPage::introduction() const {
     const bool leaves_out = chooses_ || windows_;
     std::string out =
-        "<p>Each row is a query, a token that reads; each column a block of keys, tokens that are read.";
+        "<p>Each row is a query, a token that reads. Each column is a block of keys, tokens that are read.";
     if (chooses_) {
-        out += " On the left the blocks that MoBA chose, the own one included: the stronger the colour, the "
-               "more of the"
-               " query's attention went there.";
+        out +=
+            " The left map shows the blocks that MoBA chose, including the query's own block. The stronger "
+            "the colour, the more of the query's attention weight is on the block.";
     }
     if (leaves_out) {
-        out += " On the right what full attention would read with the same queries and keys: blue where the "
-               "layer"
-               " reads, too, orange what it leaves out.";
+        out += " The right map shows what full attention would read with the same queries and keys: blue "
+               "blocks are read by the layer too, orange blocks are left out.";
     }
-    out += " Point at a cell, touch it, or walk with the arrow keys to read its numbers below.</p>\n";
+    out += " Point at a cell, touch it, or move with the arrow keys to see its numbers below.</p>\n";
     if (about_.is_test()) {
-        out += "<p>An arrow on the right marks the question's row, one at the top the block that tells the "
-               "answer;"
-               " a ring lies where they meet.</p>\n";
+        out += "<p>The arrow on the right marks the row of the question, the arrow at the top the block with "
+               "the answer, and the ring the cell where they cross.</p>\n";
     }
     if (step_ > 1) {
         out += "<p class=\"warning\">Of the " + std::to_string(about_.tokens.size()) + " queries one in " +
-               std::to_string(step_) + " is drawn; the file of --json has all.</p>\n";
+               std::to_string(step_) + " is drawn; the JSON file (--json) contains all of them.</p>\n";
     }
     return out + "<p class=\"scale\">" + scale("h", "read") + (leaves_out ? scale("o", "left out") : "") +
            "</p>\n";
@@ -213,23 +214,24 @@ std::string InspectPage::html() const {
     std::string body = "<h1>Which blocks were chosen</h1>\n<p><b>" + html_escape(about_.model) + "</b>, " +
                        std::to_string(T) + (T == 1 ? " token" : " tokens");
     if (about_.is_test()) {
-        body += ". The answer to " + html_escape(about_.tokens[about_.question]) + " at the end is " +
-                html_escape(about_.answer) + ", told at token " + std::to_string(about_.source) +
-                "; the model gives it " + percent(about_.probability) +
-                (about_.right ? ", the likeliest token" : ", and another token more");
+        body += ". The question is the last token, " + html_escape(about_.tokens[about_.question]) +
+                "; its answer is " + html_escape(about_.answer) + ", found at token " +
+                std::to_string(about_.source) + ". The model gives the answer a probability of " +
+                percent(about_.probability) +
+                (about_.right ? "; no token is more likely" : "; another token is more likely");
     }
     body += ".</p>\n" + introduction();
-    HtmlTable table{{"layer, head", "kind", "weight kept"}, summary_};
+    HtmlTable table{{"layer, head", "kind", "weight covered"}, summary_};
     if (about_.is_test()) {
         for (const char* c : {"question sees the answer", "rank of its block's score", "weight on its block",
                               "under full attention"}) {
             table.columns.push_back(c);
         }
     }
-    body += html_section("Heads",
-                         "<p class=\"note\">Weight kept: the share of full attention's weight that lies on "
-                         "what the layer reads, mean over all queries.</p>\n" +
-                             html_table(table));
+    body += html_section(
+        "Heads", "<p class=\"note\">Weight covered: the share of full attention's weight that is on the "
+                 "keys that the layer reads, mean over all queries.</p>\n" +
+                     html_table(table));
     body += html_section("Prompt", prompt());
     for (const auto& [layer, cards] : cards_) {
         body += html_section("Layer " + std::to_string(layer) + ", " + about_.layers[layer], cards);
@@ -242,7 +244,7 @@ std::string InspectPage::html() const {
     }
     std::string script = about.dump();
     for (size_t at = 0; (at = script.find('<', at)) != std::string::npos;) {
-        script.replace(at, 1, "\\u003c");  // nothing in there ends the script
+        script.replace(at, 1, "\\u003c");  // so that no token can end the script
     }
     return html_page("moba inspect: " + about_.model, body,
                      "const about = " + script + ";\nconst views = [" + data_ + "];\n" + inspect_script,

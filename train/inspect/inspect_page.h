@@ -1,4 +1,4 @@
-/* The page of `moba inspect`: for every head MoBA's choice beside full attention's weights, block by block. */
+/* The page of `moba inspect`: for every head the blocks that MoBA chose and the weights of full attention. */
 #pragma once
 #include "train/inspect/head_view.h"
 #include <map>
@@ -7,22 +7,22 @@
 
 namespace moba {
 
-/* What was asked, and what the model made of it. */
+/* The prompt, and for a test the model's answer. */
 struct Inspection {
     std::string model;
-    std::vector<std::string> layers;  // names of their kinds
-    std::vector<std::string> tokens;  // names, one by one
-    std::vector<std::string> text;    // the same as running text
-    int question = -1, source = -1;   // tokens; -1: the prompt is no test
-    std::string answer = "";          // of a test: its first token
-    double probability = 0;           // that the model gives it
-    bool right = false;               // no other token is likelier
+    std::vector<std::string> layers;  // "moba:rope", ...
+    std::vector<std::string> tokens;  // the name of each token
+    std::vector<std::string> text;    // each token as part of the running text
+    int question = -1, source = -1;   // the token that asks, the token with the answer; -1: not a test
+    std::string answer = "";          // of a test: the first token of the answer
+    double probability = 0;           // that the model gives to `answer`
+    bool right = false;               // no other token is more likely
 
     bool is_test() const { return question >= 0; }
 };
 
-constexpr size_t max_page_bytes = 8 << 20;  // beyond, a browser is slow
-constexpr int max_page_rows = 512;          // queries drawn; of more, every n-th
+constexpr size_t max_page_bytes = 8 << 20;  // browsers are slow with larger pages
+constexpr int max_page_rows = 512;          // queries that are drawn; of more queries only every n-th
 
 class InspectPage {
   public:
@@ -39,14 +39,14 @@ class InspectPage {
     std::string introduction() const;
 
     Inspection about_;
-    int step_;                // between two rows
-    std::vector<int> drawn_;  // queries
+    int step_;                // queries from one drawn row to the next
+    std::vector<int> drawn_;  // the queries with a row
     int num_views_ = 0;
-    std::map<int, std::string> cards_;  // by layer
-    std::string data_;
-    std::vector<std::vector<std::string>> summary_;
-    size_t bytes_ = 0;
-    bool chooses_ = false, windows_ = false;  // what there is to explain
+    std::map<int, std::string> cards_;               // HTML by layer
+    std::string data_;                               // of all views, for the script
+    std::vector<std::vector<std::string>> summary_;  // rows of the table of heads
+    size_t bytes_ = 0;                               // of cards_ and data_
+    bool chooses_ = false, windows_ = false;         // there is a moba layer, a layer with a window
 };
 
 }  // namespace moba

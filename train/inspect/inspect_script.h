@@ -1,4 +1,5 @@
-/* What moves on the page of `moba inspect`: the numbers of the cell under the pointer. Reads `about` and `views`, which stand before it. */
+/* The script on the page of `moba inspect`: shows the numbers of the cell under the pointer. It reads the
+   variables `about` and `views`, which the page defines before it. */
 #pragma once
 
 namespace moba {
@@ -8,7 +9,8 @@ const readout = document.getElementById('readout');
 const percent = w => w === null ? 'NaN' : (w / 100).toFixed(2) + '%';
 const svgs = view => ['m', 'f'].map(side => document.getElementById('v' + view + side)).filter(svg => svg);
 
-function say(lines) {  // as text, never as HTML: token names are anybody's
+// As text, never as HTML: token names may contain anything.
+function say(lines) {
     const div = document.createElement('div');
     for (const [style, text] of lines) {
         const line = document.createElement('div');
@@ -19,7 +21,7 @@ function say(lines) {  // as text, never as HTML: token names are anybody's
     readout.replaceChildren(div);
 }
 
-// Its first and last tokens, where they are too many.
+// The tokens of a block; of a long one only its beginning and its end.
 function block_text(first, end) {
     const names = about.tokens.slice(first, end);
     const text = names.join(' ');
@@ -31,7 +33,7 @@ function describe(view, row, column) {
     const first = column * v.size, own = full.length - 1;
     const end = Math.min(first + v.size, column === own ? t + 1 : Infinity);
     let line = `layer ${v.layer}, head ${v.head}: query ${t} "${about.tokens[t]}", block ${column}, tokens ${first} to ${end - 1}`;
-    if (first <= about.source && about.source < end) { line += `, tells the answer at ${about.source}`; }
+    if (first <= about.source && about.source < end) { line += `, the answer is at ${about.source}`; }
     let what = `weight ${percent(weights[column])}`;
     if (v.moba) {
         const slot = chosen.indexOf(column);
