@@ -1,13 +1,15 @@
-/* Attention on the GPU, version 2, backward: dq as the forward pass goes, queries stay; then dk and dv, keys stay. Both compute the
-   scores again, so no sum has two owners: no atomics, one order. */
+/* Attention on the GPU, version 2, backward pass. One kernel computes dq, with the loops of the forward
+   kernel. A second kernel computes dk and dv: its keys stay in shared memory and its queries pass. Both
+   compute the scores again. So every sum is computed by one thread block: no atomics, and a fixed order. */
 #include "moba/attention/tile.cuh"
 
 namespace moba {
 
-/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]); MoBA: the part of one block, into the slot
-   Maps     as the forward kernel
-   Memory   as the forward kernel, dout beside q
-   Sync     as the forward kernel */
+/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t])
+   MoBA: the partial result of one block, stored in the query's slot
+   Maps     as in the forward kernel
+   Memory   as in the forward kernel; dout is loaded together with q
+   Sync     as in the forward kernel */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int room, bool packed) {
@@ -76,9 +78,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 }
 
 /* dq[t] = the sum of its slots
-   Maps     a thread -> N channels of a query and head
-   Memory   coalesced, 16 bytes a thread, four slots in flight
-   Order    slots one after another: fixed */
+   Maps     thread -> N channels of one query of one head
+   Memory   coalesced, 16 bytes per thread; the loads of four slots are in flight at the same time
+   Order    fixed: slots one after another */
 template <class E, int N>
 __global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, Heads s) {
     const Channels at = channels_of<N>(s);
@@ -100,11 +102,13 @@ namespace {
 
 /* Keys against the queries of all heads that share them, one head after another. */
 struct KeyItem {
-    int g, head, key, keys, rows;  // head: the first of the group; rows: of all heads
-    int block, skip, more;         // MoBA: rows of the block's items before this one; place of its sums
+    int g, key, keys;  // key/value head; first key and number of keys
+    int head, rows;    // the first query head of the group; rows of all its heads together
+    // MoBA: the block; rows of the block before this item; index for KeySums::row
+    int block, skip, more;
 };
 
-// The end of the sequence that token t lies in
+// The end of the sequence in which token t lies
 __device__ int sequence_end(const Heads& s, int t) {
     int low = 0, high = s.num_seqs;
     while (high - low > 1) {
@@ -124,7 +128,7 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
     if (!items.entries) {
         const int kv_heads = s.count / s.group();
         it.head = index % kv_heads * s.group();
-        it.key = index / kv_heads * T;  // those that most queries see come first
+        it.key = index / kv_heads * T;  // keys that most queries see come first
         it.keys = min(T, s.M - it.key);
         const int last = it.key + it.keys - 1;
         it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
@@ -146,7 +150,7 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
     return true;
 }
 
-// Row `index` of the item: its head and token
+// Finds the head and the token of row `index` of the item.
 __device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
     if (!s.chosen) {
         const int of_a_head = it.rows / s.group();
@@ -164,11 +168,14 @@ __device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& i
 
 }  // namespace
 
-/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]; MoBA: the item's share of both, added up by the next kernel
-   Maps     a block -> up to T keys of a block, or of all keys, and a part of the queries that see them; a thread -> 4 queries x T/16
-            keys of the scores, 4 keys x DT/16 channels of dk and dv, which stay in registers
-   Memory   K and V are loaded once and stay, q and dout stream past; one buffer for p, then ds
-   Sync     every thread reads probabilities of all queries: __syncthreads between writing and reading them
+/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]
+   MoBA: the partial sums of one item; the next kernel adds them up
+   Maps     thread block -> up to T keys, of one block for MoBA, and a part of the queries that see them (full
+            and window: all of these); thread -> scores of 4 queries x T/16 keys, and dk and dv of 4 keys x
+            DT/16 channels, which stay in registers
+   Memory   K and V are loaded once and stay; q and dout pass in tiles; one buffer holds p, later ds
+   Sync     every thread reads the probabilities of all queries: __syncthreads between writing and reading
+            them
    Needs    D <= 128 */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
@@ -245,10 +252,10 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* dk, dv of a key: the sum over the items of its block, if it has at least least_items
-   Maps     a thread -> N channels of a key and key/value head
-   Memory   coalesced, 4 N bytes of dk and of dv a thread
-   Order    items one after another: fixed */
+/* dk and dv of a key: the sum over the items of its block, if the block has at least least_items of them
+   Maps     thread -> N channels of one key of one key/value head
+   Memory   coalesced, 4 N bytes of dk and of dv per thread
+   Order    fixed: items one after another */
 template <class E, int N>
 __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items,
                                           int least_items) {
@@ -309,8 +316,9 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
-            int least_items =
-                1;  // that dk and dv are summed over; where there is one, it may write them itself
+            // dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv directly if a
+            // block has one item
+            int least_items = 1;
             if (version == 2) {
                 with_tile(
                     s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });

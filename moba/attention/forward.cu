@@ -1,13 +1,17 @@
-/* Attention on the GPU, version 2, forward: tiles with a running softmax, and for MoBA the merge of a query's blocks. */
+/* Attention on the GPU, version 2, forward pass: tiles with a running softmax, and for MoBA the merge of the
+   results of a query's blocks. */
 #include "moba/attention/tile.cuh"
 
 namespace moba {
 
-/* out, lse of an item's queries, or their part of it
-   Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
-   Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
-            K and V stream past. 8 wide loads from shared memory for 64 multiplications of a thread
-   Sync     __syncthreads around what is loaded together; a query's probabilities are written and read by its own 16 lanes
+/* out and lse of an item's queries; for MoBA their partial results from one block
+   Maps     thread block -> item; thread -> scores of 4 queries x 4 keys, and output of 4 queries x DT/16
+            channels
+   Memory   MoBA, if a block of keys fits: its K and V are loaded once and stay, and the gathered queries pass
+            in tiles. Otherwise a tile of queries stays, and K and V pass in chunks. A thread issues 8 16-byte
+            loads from shared memory per 64 multiplications
+   Sync     __syncthreads before and after loads into shared memory; __syncwarp for the probabilities, because
+            the 16 lanes that read the probabilities of a query are those that wrote them
    Differs  from 1: shared memory and register tiles; MoBA block by block
    Needs    D <= 128 */
 template <class E, int DT>
@@ -84,12 +88,12 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse
-   itself is rounded: weights relative to it would lose digits where scores are large.
-   Maps     a thread -> N channels of a query and head
-   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads
-            of a query (a broadcast)
-   Order    slots one after another: fixed */
+/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. The weights are
+   relative to top and not to lse: lse is rounded, so they would lose digits where scores are large.
+   Maps     thread -> N channels of one query of one head
+   Memory   reads of a slot's part are coalesced, 16 bytes per thread; all threads of a query read the same
+            lse (a broadcast)
+   Order    fixed: slots one after another */
 template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
     const Channels at = channels_of<N>(s);

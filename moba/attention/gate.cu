@@ -1,4 +1,5 @@
-/* The gate on the GPU: block means, the choice, and the choice turned around into lists. Contract: gate.h; definition: gate.cpp. */
+/* The gate on the GPU: block means, the choice of blocks, and its inverse, the lists. Contract: gate.h;
+   definition: gate.cpp. */
 #include "moba/attention/gate.cuh"
 #include "moba/core/sort.cuh"
 #include "moba/core/tensor.cuh"
@@ -6,14 +7,15 @@
 
 namespace moba {
 
-// All heads, or with mixed block sizes those of one key/value head.
+// Query heads per launch: all, or with mixed block sizes those of one key/value head.
 static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
 
-static const int pad = 32;  // rows of means are a multiple of this
+static const int pad = 32;  // the width of a row of means is a multiple of this
 
-/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E; exchange: channels in the order of tensor.cuh
-   Maps     grid x -> a block of keys, grid y -> a key/value head, a thread -> a channel
-   Memory   coalesced along the channels of a key */
+/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E. exchange: stores the channels in
+   the exchanged order of tensor.cuh
+   Maps     grid x -> a block of keys; grid y -> a key/value head; thread -> a channel
+   Memory   reads are coalesced along the channels of a key */
 template <class E, bool exchange>
 __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
     const int n = blockIdx.x, begin = s.blocks.start[n], end = s.blocks.start[n + 1];
@@ -28,18 +30,20 @@ __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
 
 namespace {
 
-/* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
-   i * threads + t, so that neighbours touch neighbouring banks. */
+/* The blocks that a thread has chosen so far, in shared memory: an array that is indexed at run time cannot
+   be kept in registers. Entry i of thread t is at i * threads + t, so that neighbouring threads access
+   neighbouring banks. */
 struct Chosen {
-    float* score;
-    int* block;
+    float* score;  // (K, threads), from this thread's first entry on
+    int* block;    // (K, threads), from this thread's first entry on
     int threads;
 
     __device__ void put(int i, float x, int n) {
         score[i * threads] = x;
         block[i * threads] = n;
     }
-    // Into the first `count` entries, best first; equals stay in the order in which they came, which is ascending.
+    // Inserts block n if it is good enough; returns the new number of entries. Entries are sorted, best
+    // first. Blocks with equal scores keep the order in which they are offered, which is ascending.
     __device__ int offer(int count, int room, float x, int n) {
         if (!(x == x)) { x = -INFINITY; }
         if (count == room && (room == 0 || !(x > score[(count - 1) * threads]))) { return count; }
@@ -54,11 +58,13 @@ struct Chosen {
 
 }  // namespace
 
-/* chosen[t,:] = the past blocks of highest score, ascending, then the own block, then -1; recent and sink by place
-   Maps     a thread -> a query, over all past blocks of its sequence; grid y -> a head
-   Memory   all threads of a warp read the same mean at once (a broadcast); q through the cache; the list in shared memory
-   Sync     none: a thread touches its own entries only
-   Differs  version 1: gate.cpp's naive version, query by query; no T x N scores are written */
+/* chosen[t,:] = the past blocks with the highest scores in ascending order, then the query's own block, then
+   -1. The gates recent and sink choose by position
+   Maps     thread -> a query, for all past blocks of its sequence; grid y -> a query head
+   Memory   all threads of a warp read the same mean at the same time (a broadcast); q comes from the cache;
+            the chosen blocks are in shared memory
+   Sync     none: no thread accesses entries of another thread
+   Differs  version 1: as the naive version in gate.cpp, query by query; the T x N scores are never stored */
 template <class E>
 __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, GateHeads s) {
     SHARED_MEMORY;
@@ -80,7 +86,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         for (int i = 0; i < room; i++) { best.put(i, 0, own - room + i); }
         if (s.gate == Gate::sink && room > 0) { best.put(0, 0, first); }
     }
-    for (int i = 1; i < room; i++) {  // by block, ascending
+    for (int i = 1; i < room; i++) {  // insertion sort by block, ascending
         const int n = best.block[i * best.threads];
         int at = i;
         for (; at > 0 && best.block[(at - 1) * best.threads] > n; at--) {
@@ -94,23 +100,24 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 
 namespace {
 
-// Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
+// Version 2: a tile of scores has 64 queries x 64 blocks and is computed by 16 x 16 threads. A thread has 4
+// neighbouring rows x 4 columns, which are 16 apart.
 const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4, choose_threads = across * across;
 
-/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
-   and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
-   half the time (attention_tile.cuh). */
+/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n and n ^ 1
+   read the same mean, lanes n and n ^ 2 the same query. Shared memory serves such pairs in half the time
+   (tile.cuh). */
 __device__ int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
-// The value of the row's thread at a column
+// The value of x in the thread of the same row that has this column.
 template <class T>
 __device__ T from_column(T x, int column) {
     return __shfl_sync(all_lanes, x, 2 * column + threadIdx.x % 2);
 }
 
-/* The best blocks of a row so far, best first, in the registers of its 16 threads: N entries each, neighbours together. The
-   first entries, one for each that is too many, have score infinity and stay; those not used yet have NaN, which is never
-   equal or better. */
+/* The best K - 1 blocks of a row so far, sorted, best first, in registers: each of the row's 16 threads has N
+   consecutive entries. There may be more than K - 1 entries; the surplus entries, at the front, have score
+   infinity and are never replaced. Unused entries have score NaN, which loses every comparison. */
 template <int N>
 struct Ranking {
     static const int none = 0x7FFFFFFF;
@@ -125,7 +132,8 @@ struct Ranking {
         }
     }
     __device__ float last() const { return from_column(score[N - 1], across - 1); }
-    // Entries below x move on by one, and x takes the place of the first of them. Equals that came before stay before.
+    // Inserts block n with score x if `taken`: the entries below x move back by one, and x takes the place of
+    // the first of them. Blocks with equal scores stay in the order in which they were offered.
     __device__ void offer(bool taken, float x, int n) {
         float before = __shfl_up_sync(all_lanes, score[N - 1], 2);
         int before_block = __shfl_up_sync(all_lanes, block[N - 1], 2);
@@ -143,8 +151,8 @@ struct Ranking {
     }
 };
 
-/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile
-   before it is multiplied. */
+/* A thread's part of a tile of 64 means x 32 channels. It is loaded into registers while the previous tile is
+   multiplied, and later stored in shared memory. */
 template <class E>
 struct MeansTile {
     static constexpr int elements = pack_elements<E>, across = pad / elements,
@@ -153,7 +161,7 @@ struct MeansTile {
 
     __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / across; }
     __device__ static int channel(int i) { return (threadIdx.x + i * choose_threads) % across * elements; }
-    // Means n0.. of a sequence whose last past block is end - 1, channels d0..
+    // Loads means n0.. and channels d0.. of a sequence whose last past block is end - 1.
     __device__ void load(const E* means, int width, int n0, int end, int d0) {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
@@ -169,8 +177,8 @@ struct MeansTile {
     }
 };
 
-// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a
-// thread in flight
+// rows[i] = query t0 + i as floats, zeros beyond the last query and the last channel. packed: each thread
+// issues 4 loads before it stores.
 template <class E>
 __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
     const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
@@ -202,17 +210,18 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
 
 }  // namespace
 
-/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
-            grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
-            them, and its ranking
-   Memory   q stays in shared memory, means pass through registers and it, the next tile while this
-            one is multiplied; rows 4 floats longer than a multiple of 8, so that 16-byte loads of 8
-            neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever
-            written
-   Sync     before the sums: the means are there (at first the queries too); after them: nobody
-            still reads them. Rankings: shuffles
-   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the
-            row's (K-1)-th best
+/* chosen[t,:] as in version 1; topk only
+   Maps     thread block of 256 threads -> a tile of queries, for all tiles of means, 32 channels at a time;
+            grid y -> a query head. 16 threads, every second lane of a warp, share a row of scores and its
+            ranking
+   Memory   q stays in shared memory. Means pass through registers into shared memory: the next tile is loaded
+            while this one is multiplied. Rows are 4 floats longer than a multiple of 8, so that 16-byte loads
+            from 8 neighbouring rows use all banks; a thread issues 8 of them per 64 multiplications. Scores
+            are never stored
+   Sync     a barrier before the products: the means are stored (the first time also the queries). A barrier
+            after them: no thread still reads the means. Rankings use shuffles only
+   Differs  from 1: shared memory and register tiles; a score is inserted only if it beats the (K-1)-th best
+            of its row
    Needs    D <= 128; 16 * N >= K - 1 */
 template <class E, int N>
 __global__ void __launch_bounds__(choose_threads, 2)
@@ -221,13 +230,13 @@ __global__ void __launch_bounds__(choose_threads, 2)
     const int stride = s.width + 4, lane = threadIdx.x % warp_size;
     float *rows = (float*)shared_memory, *columns = rows + tile * stride;
     const int tx = tile_column(), ty = tile_row();
-    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // long ones first
+    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // queries with most past blocks first
     const E* means = means_of_head(mean, s);
 
     load_queries(rows, q, s, t0, packed);
     Ranking<N> best[reg];
     int own[reg], first[reg];
-    float worst[reg];  // of those that would be chosen; NaN as long as there is room
+    float worst[reg];  // the (K-1)-th best score so far; NaN while fewer have been seen
 #pragma unroll
     for (int i = 0; i < reg; i++) {
         best[i].clear(s.K - 1);
@@ -271,16 +280,16 @@ __global__ void __launch_bounds__(choose_threads, 2)
 #pragma unroll
         for (int i = 0; i < reg; i++) {
 #pragma unroll
-            for (int j = 0; j < reg; j++) {  // ascending blocks
+            for (int j = 0; j < reg; j++) {  // blocks in ascending order
                 const int n = n0 + tx + j * across;
                 const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
                 const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
                 const unsigned votes = __ballot_sync(all_lanes, waits);
                 if (!votes) { continue; }
                 const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
-                unsigned row = lane % 2 ? odd : even;  // of my 16 threads
-                // `worst` may be overtaken meanwhile: to offer a score that is no better any more
-                // changes nothing
+                unsigned row = lane % 2 ? odd : even;  // votes of the 16 threads of this row
+                // `worst` is not updated inside this loop: a score that is no longer good enough is offered
+                // too, which changes nothing
 #pragma unroll 1
                 for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
                     const int source = __ffs(row) - 1;
@@ -297,7 +306,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
 #pragma unroll
     for (int i = 0; i < reg; i++) {
         const int t = t0 + ty * reg + i, room = min(s.K - 1, own[i] - first[i]);
-        int rank[N] = {};  // of my entries, by block
+        int rank[N] = {};  // of this thread's entries, by block
         for (int other = 0; other < across; other++) {
 #pragma unroll
             for (int e = 0; e < N; e++) {
@@ -315,7 +324,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
     }
 }
 
-// Means of all heads that go together, rows padded.
+// Bytes of the means of all heads of one launch, with padded rows.
 template <class E>
 static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
     return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, pad) * sizeof(E);
@@ -376,13 +385,13 @@ INSTANTIATE(gate_forward_gpu)
 INSTANTIATE(gate_workspace_bytes_gpu)
 
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    const int most = g.K << (num_levels - 1);  // slots of a head
+    const int most = g.K << (num_levels - 1);  // slots of a query, at most
     return sort_workspace_bytes((size_t)max_tokens * most,
                                 max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)),
                                 heads_together(num_levels, g));
 }
 
-/* A head's (M, K) choices are keys; the entries t*K + slot of a block are the elements that have it. */
+/* Sorts the entries t*K + slot of a head by the block that they chose: chosen (M, K) has the sort keys. */
 void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
     choose_version(ctx, 1);
     const int heads = heads_together(seqs.num_levels, s);

@@ -1,9 +1,9 @@
-/* Attention on the GPU, version 3: MoBA's forward pass on tensor cores by mma.sync. */
+/* Attention on the GPU, version 3: the forward pass of MoBA on tensor cores by mma.sync. */
 #include "moba/attention/tensor_forward.cuh"
 
 namespace moba {
 
-/* score[m] = q[m] K' for 16 rows each; keys and channels in the order of the tile */
+/* score[m] = q[m] K' for 16 rows each; k: tile (S, D), channels exchanged */
 template <int D, int S, int tiles>
 __device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4],
                                          const uint32_t (&q)[tiles][D / 16][4], const unsigned char* k) {
@@ -27,7 +27,7 @@ __device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4],
         }
     }
 }
-/* out[m] = p[m] V for channels 8 * first and on */
+/* out[m] = p[m] V for 8 * columns channels from 8 * first on; v: tile (S, D), channels exchanged */
 template <int columns, int S, int tiles>
 __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
                                            const uint32_t (&p)[tiles][S / 16][4], const unsigned char* v,
@@ -53,20 +53,23 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
     }
 }
 
-/* The parts of out and lse of an item's queries: what one block gives to each of them
-   Maps     a block of 4 warps -> an item; a warp -> 32 queries at a time, two tiles of 16; a lane -> rows g and g + 8 of each
-   Memory   K and V of the block once into shared memory. A fragment of either serves 32 queries: 128 bytes of shared memory for 4096
-            multiply-adds. The next queries are on their way into registers while these are computed
-   Sync     one __syncthreads after K and V, none in the loop
+/* Partial results of out and lse for an item's queries, from one block of keys
+   Maps     thread block of 4 warps -> an item; warp -> 32 queries at a time, two tiles of 16; lane -> rows g
+            and g + 8 of each tile
+   Memory   K and V of the block are loaded once into shared memory. A fragment of K or V is used for 32
+            queries: 128 bytes of shared memory per 4096 multiply-adds. The next queries are loaded into
+            registers while the current ones are computed
+   Sync     one __syncthreads after loading K and V, none in the loop
    Differs  from 2: products on tensor cores, no running maximum, q and out not in shared memory
-   Needs    bf16, D 64 or 128, S <= 128 */
+   Needs    bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(128, 2)
     attention_forward_kernel3(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
                               Divisor query_of) {
-    constexpr int tiles = 2, columns = 4;  // columns: of the output at once, 8 channels each
+    constexpr int tiles = 2,
+                  columns = 4;  // columns: 8-channel columns of the output computed at the same time
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;
+    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;  // (S, D) bf16 each, in panels
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
     const int first = threadIdx.x / 32 * 16 * tiles + threadIdx.x % 32 / 4;

@@ -1,22 +1,23 @@
-/* What version 2 of attention is made of: tiles in shared memory, products of tiles in registers. Included by attention_*.cu only.
+/* Building blocks of version 2 of attention: tiles in shared memory, products of tiles in registers. Included
+   by forward.cu, backward.cu and items.cu only.
 
-   Tiles are rows of floats, DT + 4 apart: neighbouring rows lie 4 banks apart, so that 8 lanes
-   read 16 bytes each, of 8 rows, at once. A thread (tm, tn) owns rows 4 tm .. 4 tm + 3 of every
-   product; its columns are keys tn + 16 j, or packs of channels 16 apart. The 16 threads of one tm
-   lie in one warp: its even lanes, or its odd ones. */
+   A tile is a matrix of floats whose rows lie DT + 4 floats apart. So neighbouring rows begin in different
+   banks, and 8 lanes can read 16 bytes each from 8 rows without a bank conflict. Thread (tm, tn) computes
+   rows 4 tm .. 4 tm + 3 of every product; its columns are the keys tn + 16 j, or every 16th pack of channels.
+   The 16 threads of one tm are the even lanes, or the odd lanes, of one warp. */
 #pragma once
 #include "moba/attention/items.cuh"
 
 namespace moba {
 
-// DT: the head size, rounded up to one of the five that kernels are made for. Rows: attention_items.cuh
+// DT: the head size, rounded up to one of the five sizes that kernels are compiled for. tile_rows: items.cuh
 template <int DT>
 constexpr int tile_threads = 4 * tile_rows<DT>;
 template <int DT>
 constexpr int row_floats = DT + 4;
-constexpr int chunk_keys = 64;                 // keys whose scores are in registers at once
-constexpr int weight_floats = chunk_keys + 4;  // a row of probabilities
-// f.template operator()<DT>() for the head size D
+constexpr int chunk_keys = 64;                 // keys whose scores are in registers at the same time
+constexpr int weight_floats = chunk_keys + 4;  // length of a row of probabilities
+// Calls f.template operator()<DT>() for the head size D
 template <class F>
 auto with_tile(int D, F f) {
     return D <= 16   ? f.template operator()<16>()
@@ -26,26 +27,26 @@ auto with_tile(int D, F f) {
                      : f.template operator()<128>();
 }
 
-// -------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Tiles
 
-/* The place of a thread in a tile. Shared memory serves 16 bytes a lane in 2 cycles instead of 4
-   where lanes n and n ^ 1, or n and n ^ 2, read the same address. So lanes n and n ^ 1 have one tn:
-   they read the same keys. Lanes n and n ^ 2 have one tm: they read the same queries. */
+/* The place (tm, tn) of a thread in a tile. Shared memory serves 16 bytes per lane in 2 cycles instead of 4
+   where lanes n and n ^ 1, or n and n ^ 2, read the same address. So lanes n and n ^ 1 have the same tn: they
+   read the same keys. Lanes n and n ^ 2 have the same tm: they read the same queries. */
 __device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
 __device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
-/* to[r] = from(r) as floats, for r < rows; zeros in the rows up to all_rows, and in channels beyond
-   D. from(r) points to D elements, 16-byte aligned if packed. All loads of `most` rows, up to 8 of
-   a thread, are in flight before the first is stored. A lane's 8 bf16 become 32 bytes, so the first halves of 8
-   lanes would lie in 16 of the 32 banks, two in each. Lanes in every second group of 32 channels
-   store their upper half first: then all banks are busy. */
+/* to[r] = from(r) as floats, for r < rows; zeros in the rows from there up to all_rows, and in channels
+   beyond D. from(r) points to D elements, 16-byte aligned if packed. A thread issues all its loads for `most`
+   rows, at most 8, before it stores the first. The 8 bf16 of a lane become 32 bytes, so the first halves of 8
+   lanes would lie in only 16 of the 32 banks, two in each. Therefore lanes in every second group of 32
+   channels store their upper half first: then all banks are used. */
 template <int DT, int most = chunk_keys, class From>
 __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed, From from) {
     using E = std::remove_cv_t<std::remove_pointer_t<decltype(from(0))>>;
     constexpr int N = pack_elements<E>, W = row_floats<DT>, threads = tile_threads<DT>;
-    constexpr int across = (DT == 96 ? 128 : DT) / N,
-                  down = threads / across;  // threads of a row; rows at once
+    constexpr int across = (DT == 96 ? 128 : DT) / N;  // threads per row
+    constexpr int down = threads / across;             // rows that all threads together load at a time
     constexpr int flight = most / down > 8 ? 8 : most > down ? most / down : 1;
     if (packed) {
         const int d = threadIdx.x % across * N;
@@ -99,7 +100,7 @@ __device__ void dot_columns(float (&s)[columns][4], const float* x, const float*
     }
 }
 
-// As above for all columns below `keys`; those beyond stay as they are
+// The same for all columns below `keys`; the columns beyond are not changed.
 template <int DT, int columns>
 __device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y, int keys) {
     if (keys > 16 * (columns - 1)) {
@@ -107,7 +108,7 @@ __device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y,
         return;
     }
     if constexpr (columns > 2) {
-        if (keys > 16) {  // half a chunk, where shared memory is small
+        if (keys > 16) {  // half a chunk: happens where shared memory is small
             dot_columns<DT, 0, 2>(s, x, y);
             if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
             return;
@@ -116,7 +117,8 @@ __device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y,
     dot_columns<DT, 0, 1>(s, x, y);
 }
 
-/* A thread's 4 rows of DT channels: packs of `width`, one for every 16 * width channels. */
+/* A thread's sums for its 4 rows of DT channels. Of each row it has packs of `width` channels, one pack for
+   every 16 * width channels. */
 template <int DT>
 struct RowSums {
     static constexpr int columns = DT / 16, width = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
@@ -162,7 +164,7 @@ struct RowSums {
             add(a.at, y + r * row_floats<DT>);
         }
     }
-    // row[d] = at[i] * factor for a row of D elements; in packs where these are aligned
+    // row[d] = at[i] * factor for a row of D elements; packed: stores whole packs, which must be aligned
     template <class Out>
     __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
 #pragma unroll
@@ -180,24 +182,26 @@ struct RowSums {
     }
 };
 
-/* A tile of queries of an item: who they are, and which keys each may see. */
+/* The queries of a tile: their tokens, and which keys each may see. */
 template <int DT>
 struct TileRows {
-    int token[tile_rows<DT>], first[tile_rows<DT>], last[tile_rows<DT>];
-    size_t slot[tile_rows<DT>];  // where the result of a listed query goes
+    int token[tile_rows<DT>];
+    int first[tile_rows<DT>], last[tile_rows<DT>];  // may see the keys [first, last)
+    size_t slot[tile_rows<DT>];                     // MoBA: the slot for the query's partial result
 };
 
-/* Queries against keys [key_begin, key_end): those of the list, or neighbours from token `first` on. */
+/* Queries against the keys [key_begin, key_end). */
 struct Item {
-    int head, rows, first;
-    const int* list;
+    int head, rows;
+    const int* list;  // MoBA: the list of the head. null: the queries are neighbouring tokens
+    int first;        // the first entry of the list, or the first token
     int key_begin, key_end;
 };
 
-// Item `index` of the forward pass and of dq. False: there is none.
+// Item `index` of the forward pass and of dq. Returns false if there is none.
 template <int DT>
 __device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
-    if (!items.entries) {  // neighbours; those that see most come first
+    if (!items.entries) {  // neighbouring tokens; those that see most keys come first
         const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
         it.head = index % s.count;
         it.first = tile * tile_rows<DT>;
@@ -218,7 +222,7 @@ __device__ bool take_item(Item& it, const Heads& s, const Items& items, int inde
     return true;
 }
 
-// Rows r0.. of the item into the tile, by the first tile_rows threads.
+// Fills x with rows r0.. of the item. Only the first tile_rows threads work.
 template <int DT>
 __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r0) {
     const int r = threadIdx.x;
@@ -236,11 +240,12 @@ __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r
     x.last[r] = min(it.key_end, t + 1);
 }
 
-/* The keys and values of an item in shared memory: all of them if they fit, and then they stay; else a chunk at a time. */
+/* The keys and values of an item in shared memory: all of them for the whole item if they fit, else one chunk
+   at a time. */
 template <class E, int DT>
 struct KeyTiles {
-    float *k, *v;
-    int room;  // keys
+    float *k, *v;  // (room, row_floats)
+    int room;      // capacity in keys
     const E *from_k, *from_v;
     bool packed;
 
@@ -251,8 +256,7 @@ struct KeyTiles {
     }
 };
 
-// The sum, or the largest, of the 16 lanes that share a thread's rows: every second lane of the
-// warp
+// The sum, or the maximum, over the 16 lanes that share a thread's rows: every second lane of the warp.
 __device__ inline float row_sum(float x) {
     for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
@@ -262,24 +266,25 @@ __device__ inline float row_max(float x) {
     return x;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Launches
 
-/* Keys in shared memory at once, of `whole` that could stay or of a chunk, for a block of threads
-   that has `own` bytes beside them. Two blocks of threads on a multiprocessor come first: what
-   hides latency is worth more than reading K and V once, which come from L2 faster than fp32 can
-   use them. Then many keys. attention_items.cu */
+/* How many keys a thread block holds in shared memory at the same time: `whole` (all of its keys), a chunk,
+   or half a chunk. `own` is the number of bytes that it needs for everything else. First goal: two thread
+   blocks fit on an SM, because occupancy, which hides latency, gains more than loading K and V only once: L2
+   delivers them faster than fp32 arithmetic can use them. Second goal: many keys. Defined in items.cu. */
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
 
-// `floats`: what the kernel keeps beside the keys. A whole block of up to 128 keys may stay.
+// `floats`: what the kernel stores besides the keys. A block of up to 128 keys may stay as a whole.
 template <int DT>
 int key_room(const Heads& s, size_t floats) {
     const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
-    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;  // the driver takes 1 KB
+    // 1 KB that the driver takes; 1 KB for lse, delta and the alignment of SHARED_MEMORY
+    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;
     return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());
 }
 
-// Blocks of threads for them: a place each
+// The number of thread blocks: one for each place of an item.
 template <int DT>
 unsigned item_blocks(const Heads& s, const Items& items) {
     return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
