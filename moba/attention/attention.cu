@@ -9,13 +9,13 @@ namespace {
 
 /* The part of a row of D numbers that one lane holds: every 32nd number. */
 struct LaneRow {
-    static constexpr int most = max_head_dim_gpu / warp_size;
-    float at[most];
+    static constexpr int max = max_head_dim_gpu / warp_size;
+    float at[max];
 
     template <class E>
     __device__ void load(const E* row, int D) {
 #pragma unroll
-        for (int i = 0; i < most; i++) {
+        for (int i = 0; i < max; i++) {
             const int d = threadIdx.x % warp_size + i * warp_size;
             at[i] = d < D ? (float)row[d] : 0.f;
         }
@@ -23,7 +23,7 @@ struct LaneRow {
     template <class E>
     __device__ void store(E* row, int D, float factor) const {
 #pragma unroll
-        for (int i = 0; i < most; i++) {
+        for (int i = 0; i < max; i++) {
             const int d = threadIdx.x % warp_size + i * warp_size;
             if (d < D) { row[d] = E(at[i] * factor); }
         }
@@ -31,24 +31,34 @@ struct LaneRow {
     __device__ float dot(const LaneRow& o) const {
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < most; i++) { sum += at[i] * o.at[i]; }
+        for (int i = 0; i < max; i++) { sum += at[i] * o.at[i]; }
         return warp_sum(sum);
     }
     __device__ void add(float weight, const LaneRow& o) {
 #pragma unroll
-        for (int i = 0; i < most; i++) { at[i] += weight * o.at[i]; }
+        for (int i = 0; i < max; i++) { at[i] += weight * o.at[i]; }
     }
 };
 
-/* The keys that query t may see are one range, or for MoBA one range for each chosen block.
-   Returns range i; an empty range means that there are no more. */
-struct Stretch {
+struct KeyRange {
     int begin, end;
 };
-__device__ Stretch stretch(const Heads& s, int head, int t, int i) {
-    if (!s.chosen) { return i == 0 ? Stretch{s.first_key(t), t + 1} : Stretch{0, 0}; }
+/* The keys that query t may see are one range, or for MoBA one range for each chosen block.
+   Returns range i; an empty range means that there are no more. */
+__device__ KeyRange key_range(const Heads& s, int head, int t, int i) {
+    if (!s.chosen) { return i == 0 ? KeyRange{s.first_key(t), t + 1} : KeyRange{0, 0}; }
     const int block = i < s.K ? s.chosen[head * s.slots() + (size_t)t * s.K + i] : -1;
-    return block < 0 ? Stretch{0, 0} : Stretch{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
+    return block < 0 ? KeyRange{0, 0}
+                     : KeyRange{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
+}
+// Calls f(j) for every key j that query t of this head may see.
+template <class F>
+__device__ __forceinline__ void for_each_key(const Heads& s, int head, int t, F f) {
+    for (int i = 0;; i++) {
+        const KeyRange keys = key_range(s, head, t, i);
+        if (keys.begin == keys.end) { break; }
+        for (int j = keys.begin; j < keys.end; j++) { f(j); }
+    }
 }
 
 }  // namespace
@@ -65,21 +75,17 @@ __global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
     LaneRow q, key, value, out{};
     q.load(a.q + s.query(t, head), s.D);
     float top = -INFINITY, sum = 0;
-    for (int i = 0;; i++) {
-        const Stretch keys = stretch(s, head, t, i);
-        if (keys.begin == keys.end) { break; }
-        for (int j = keys.begin; j < keys.end; j++) {
-            key.load(a.k + s.key(j, g), s.D);
-            value.load(a.v + s.key(j, g), s.D);
-            const float score = q.dot(key) * s.scale, now = max(top, score);
-            const float factor = expf(top - now), e = expf(score - now);
-            sum = sum * factor + e;
+    for_each_key(s, head, t, [&](int j) {
+        key.load(a.k + s.key(j, g), s.D);
+        value.load(a.v + s.key(j, g), s.D);
+        const float score = q.dot(key) * s.scale, now = max(top, score);
+        const float factor = expf(top - now), e = expf(score - now);
+        sum = sum * factor + e;
 #pragma unroll
-            for (int c = 0; c < LaneRow::most; c++) { out.at[c] *= factor; }
-            out.add((float)E(e), value);
-            top = now;
-        }
-    }
+        for (int c = 0; c < LaneRow::max; c++) { out.at[c] *= factor; }
+        out.add((float)E(e), value);
+        top = now;
+    });
     out.store(a.out + s.query(t, head), s.D, 1 / sum);
     if (threadIdx.x % warp_size == 0) { a.lse[(size_t)(s.first + head) * s.M + t] = top + logf(sum); }
 }
@@ -130,16 +136,12 @@ __global__ void attention_dq_kernel1(AttentionOperands<E> a, Heads s) {
     LaneRow q, dout, key, value, dq{};
     q.load(a.q + s.query(t, head), s.D);
     dout.load(a.dout + s.query(t, head), s.D);
-    for (int i = 0;; i++) {
-        const Stretch keys = stretch(s, head, t, i);
-        if (keys.begin == keys.end) { break; }
-        for (int j = keys.begin; j < keys.end; j++) {
-            key.load(a.k + s.key(j, g), s.D);
-            value.load(a.v + s.key(j, g), s.D);
-            const float p = expf(q.dot(key) * s.scale - lse);
-            dq.add((float)E(p * (dout.dot(value) - delta)), key);
-        }
-    }
+    for_each_key(s, head, t, [&](int j) {
+        key.load(a.k + s.key(j, g), s.D);
+        value.load(a.v + s.key(j, g), s.D);
+        const float p = expf(q.dot(key) * s.scale - lse);
+        dq.add((float)E(p * (dout.dot(value) - delta)), key);
+    });
     dq.store(a.dq + s.query(t, head), s.D, s.scale);
 }
 

@@ -44,6 +44,23 @@ inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
     return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
 }
 
+// A layout is a struct whose constructor Layout(BumpAllocator&, arguments...) takes its arrays from the allocator.
+template <class Layout, class... Arguments>
+size_t layout_bytes(const Arguments&... arguments) {
+    BumpAllocator allocator(nullptr);
+    Layout layout(allocator, arguments...);
+    return allocator.bytes();
+}
+// Lays out the workspace of the call.
+template <class Layout, class... Arguments>
+Layout lay_out_workspace(const Ctx& ctx, const Arguments&... arguments) {
+    BumpAllocator allocator(ctx.workspace);
+    Layout layout(allocator, arguments...);
+    REQUIRE(allocator.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", allocator.bytes(),
+            ctx.workspace_bytes);
+    return layout;
+}
+
 template <class E>
 acc_t<E> dot(const E* a, const E* b, int D) {
     using A = acc_t<E>;

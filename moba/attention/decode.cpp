@@ -62,7 +62,7 @@ struct Scratch {
         max_pieces = moba ? s.gate.K << (c.num_levels - 1) : ceil_div(c.capacity, full_piece) + 1;
         width = padded(moba ? c.S : full_piece);
         head_scores = std::max((size_t)max_pieces * width, moba ? c.columns(c.num_levels - 1) : 0);
-        Carver w(base);
+        BumpAllocator w(base);
         pieces = w.take<Piece<A>>((size_t)s.H * max_pieces);
         num_pieces = w.take<int>(s.H);
         partial = w.take<A>((size_t)s.H * max_pieces * s.D);

@@ -2,6 +2,7 @@
    possible number of tokens; the kernels read the actual number on the device. So one recorded launch can be
    repeated for every token. */
 #include "moba/attention/decode.h"
+#include "moba/core/arena.h"
 #include "moba/core/device.cuh"
 #include <algorithm>
 
@@ -304,19 +305,14 @@ static size_t set_up(Decode& d, char* base, const CacheShape& c, const Attention
     d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.num_levels - 1) : 0;
-    size_t used = 0;
-    const auto take = [&](size_t count) {
-        char* p = base ? base + used : nullptr;
-        used += round_up(count * 4, (size_t)256);
-        return (float*)p;
-    };
+    BumpAllocator allocator(base);
     const size_t pieces = (size_t)s.H * d.max_pieces;
-    d.chosen = (int*)take((size_t)s.H * max_top_k);
-    d.scores = take((size_t)s.H * d.max_blocks);
-    d.top = take(pieces);
-    d.sum = take(pieces);
-    d.partial = take(pieces * s.D);
-    return used;
+    d.chosen = allocator.take<int>((size_t)s.H * max_top_k);
+    d.scores = allocator.take<float>((size_t)s.H * d.max_blocks);
+    d.top = allocator.take<float>(pieces);
+    d.sum = allocator.take<float>(pieces);
+    d.partial = allocator.take<float>(pieces * s.D);
+    return allocator.bytes();
 }
 
 template <class E>

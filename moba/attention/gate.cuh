@@ -5,7 +5,7 @@
 
 namespace moba {
 
-// A range of query heads with the same block table and the same K: what one launch computes. Grid y -> a head.
+// A range of query heads with the same block table and the same K: one launch computes it. Grid y -> a head.
 struct GateHeads {
     BlockTable blocks;
     int M, H, G, D;

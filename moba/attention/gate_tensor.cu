@@ -22,7 +22,7 @@ template <int keep>
 struct Candidates {
     // entries of one lane, at most: `keep` that remain, and 8 that half a tile may add
     static constexpr int most = keep + 8;
-    // distance between rows: an odd multiple of 4, so the lists of 8 rows begin in different groups of 4 banks
+    // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different groups of 4 banks
     static constexpr int stride = 4 * (most | 1);
     static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
     static_assert(bytes % 1024 == 0);  // tiles of means follow, which must be aligned to 1024

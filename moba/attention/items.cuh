@@ -153,7 +153,7 @@ struct TiledWorkspace {
     size_t bytes;
 
     TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
-        Carver c(base);
+        BumpAllocator c(base);
         const size_t slots = (size_t)kv_heads * group * M * K;
         part = c.take<E>(slots * D);
         part_lse = c.take<float>(key_items ? 0 : slots);

@@ -23,7 +23,7 @@ struct BlockScratch {
     A *k, *dk, *dv;     // (width, Dp), backward only
     A *q, *dout, *sum;  // (tile_queries, Dp); sum: of out, or of dq
     A *p, *ds;          // (tile_queries, tile_keys)
-    BlockScratch(Carver& c, int S, int D, bool backward) {
+    BlockScratch(BumpAllocator& c, int S, int D, bool backward) {
         const size_t wide = (size_t)round_up(S, tile_keys) * padded(D),
                      queries = (size_t)tile_queries * padded(D);
         k_t = c.take<A>(wide);
@@ -37,11 +37,6 @@ struct BlockScratch {
         p = c.take<A>(tile_queries * tile_keys);
         ds = c.take<A>(backward ? tile_queries * tile_keys : 0);
     }
-    static size_t bytes(int S, int D, bool backward) {
-        Carver c(nullptr);
-        BlockScratch scratch(c, S, D, backward);
-        return c.bytes();
-    }
 };
 
 // The workspace of one call: the slots of one group of heads. The groups use it one after another.
@@ -53,12 +48,12 @@ struct MobaWorkspace {
     A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
-    MobaWorkspace(Carver& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
+    MobaWorkspace(BumpAllocator& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
         const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (num_levels - 1));
         part = c.take<E>(slots * s.D);
         part_lse = c.take<A>(slots);
         delta = c.take<A>(backward ? (size_t)s.H * M : 0);
-        scratch_bytes = BlockScratch<E>::bytes(S, s.D, backward);
+        scratch_bytes = layout_bytes<BlockScratch<E>>(S, s.D, backward);
         scratch = c.take<char>(max_threads() * scratch_bytes);
     }
 };
@@ -67,9 +62,7 @@ struct MobaWorkspace {
 
 template <class E>
 size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
-    Carver c(nullptr);
-    MobaWorkspace<E> workspace(c, max_tokens, S, num_levels, s, backward);
-    return c.bytes();
+    return layout_bytes<MobaWorkspace<E>>(max_tokens, S, num_levels, s, backward);
 }
 
 namespace {
@@ -100,14 +93,11 @@ struct Group {
 };
 
 template <class E>
-MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
+MobaWorkspace<E> workspace_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s,
+                               bool backward) {
     int S = 0;  // tokens of the longest block; at most the configured block size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
-    Carver c(ctx.workspace);
-    MobaWorkspace<E> w(c, seqs.num_tokens, S, seqs.num_levels, s, backward);
-    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
-            ctx.workspace_bytes);
-    return w;
+    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, S, seqs.num_levels, s, backward);
 }
 
 // How many keys query t may see of the tile that begins at key `j` of block n.
@@ -199,7 +189,7 @@ void merge_slots(const AttentionForward<E>& a, const Group& group, const MobaWor
 template <class E>
 void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
                   AttentionShape s) {
-    const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, false);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, false);
     struct Item {
         int head, block, begin, end;
     };
@@ -216,7 +206,7 @@ void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const 
             }
         }
         parallel_for(items.size(), [&](size_t item, int thread) {
-            Carver c(w.scratch + thread * w.scratch_bytes);
+            BumpAllocator c(w.scratch + thread * w.scratch_bytes);
             const BlockScratch<E> x(c, longest, s.D, false);
             const Item& it = items[item];
             forward_item(a, group, w, x, s, it.head, it.block, it.begin, it.end);
@@ -290,13 +280,13 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
                    AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
-    const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, true);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, true);
     row_deltas(w.delta, a, M, s);
     for (int g = 0; g < s.G; g++) {
         const Group group(g, routing, seqs, s);
         const int longest = group.longest_block();
         parallel_for(group.blocks.num_blocks, [&](size_t n, int thread) {
-            Carver c(w.scratch + thread * w.scratch_bytes);
+            BumpAllocator c(w.scratch + thread * w.scratch_bytes);
             const BlockScratch<E> x(c, longest, s.D, true);
             backward_block(a, group, w, x, M, s, (int)n);
         });

@@ -45,17 +45,12 @@ template <class E>
 struct TiledScratch {
     using A = acc_t<E>;
     A *q, *dout, *p, *ds, *sum;
-    explicit TiledScratch(Carver& c, int D) {
+    explicit TiledScratch(BumpAllocator& c, int D) {
         q = c.take<A>((size_t)tile * padded(D));
         dout = c.take<A>((size_t)tile * padded(D));
         sum = c.take<A>((size_t)tile * padded(D));
         p = c.take<A>((size_t)tile * tile);
         ds = c.take<A>((size_t)tile * tile);
-    }
-    static size_t bytes(int D) {
-        Carver c(nullptr);
-        TiledScratch scratch(c, D);
-        return c.bytes();
     }
 };
 
@@ -70,7 +65,7 @@ struct TiledWorkspace {
     A *dk, *dv;                // (G, tiles, tile, Dp)
     char* scratch;
 
-    TiledWorkspace(Carver& c, int M, const AttentionShape& s, bool backward) {
+    TiledWorkspace(BumpAllocator& c, int M, const AttentionShape& s, bool backward) {
         const size_t tiles = ceil_div(M, tile);
         head_t = tiles * s.D * tile;
         head_rows = tiles * tile * padded(s.D);
@@ -81,7 +76,7 @@ struct TiledWorkspace {
         dq = c.take<A>(backward ? s.H * head_rows : 0);
         dk = c.take<A>(backward ? s.G * head_rows : 0);
         dv = c.take<A>(backward ? s.G * head_rows : 0);
-        scratch = c.take<char>(max_threads() * TiledScratch<E>::bytes(s.D));
+        scratch = c.take<char>(max_threads() * layout_bytes<TiledScratch<E>>(s.D));
     }
 };
 
@@ -89,18 +84,7 @@ struct TiledWorkspace {
 
 template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
-    Carver c(nullptr);
-    TiledWorkspace<E> workspace(c, max_tokens, s, backward);
-    return c.bytes();
-}
-
-template <class E>
-static TiledWorkspace<E> carve(const Ctx& ctx, int M, const AttentionShape& s, bool backward) {
-    Carver c(ctx.workspace);
-    TiledWorkspace<E> w(c, M, s, backward);
-    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
-            ctx.workspace_bytes);
-    return w;
+    return layout_bytes<TiledWorkspace<E>>(max_tokens, s, backward);
 }
 
 template <class E>
@@ -108,7 +92,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = carve<E>(ctx, M, s, false);
+    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, false);
     const int tiles = ceil_div(M, tile), query_tiles = ceil_div(M, tile_queries);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -116,7 +100,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
         pack_rows(w.packed.v + g * w.head_rows, a.v, s.G, g, j, M, D);
     });
     parallel_for((size_t)s.H * query_tiles, [&](size_t i, int thread) {
-        Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+        BumpAllocator c(w.scratch + thread * layout_bytes<TiledScratch<E>>(D));
         const TiledScratch<E> x(c, D);
         const int h = (int)(i / query_tiles), g = h / group;
         // tiles with most keys first, so that no long tile is left for the end
@@ -193,7 +177,7 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = carve<E>(ctx, M, s, true);
+    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, true);
     const int tiles = ceil_div(M, tile);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -210,7 +194,7 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     row_deltas(w.delta, a, M, s);
     for (int round = 0; round < tiles; round++) {
         parallel_for((size_t)s.G * (tiles - round), [&](size_t item, int thread) {
-            Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+            BumpAllocator c(w.scratch + thread * layout_bytes<TiledScratch<E>>(D));
             const TiledScratch<E> x(c, D);
             const int g = (int)(item / (tiles - round)), j = (int)(item % (tiles - round)), i = j + round;
             // no query of tile i sees a key of tile j

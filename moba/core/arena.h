@@ -46,9 +46,9 @@ class Arena {
 };
 
 /* Hands out pieces of a workspace, aligned as tensors are. Without a base it only adds up. */
-class Carver {
+class BumpAllocator {
   public:
-    explicit Carver(char* base) : base_(base) {}
+    explicit BumpAllocator(char* base) : base_(base) {}
     template <class X>
     X* take(size_t count) {
         char* p = base_ ? base_ + used_ : nullptr;
