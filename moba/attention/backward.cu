@@ -13,14 +13,14 @@ namespace moba {
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int room, bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    constexpr int T = tile_size<DT>, W = row_floats<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     __shared__ float lse[T], delta[T];
     float *q = (float*)shared_memory, *dout = q + T * W, *p = dout + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = tile_tm(), tn = tile_tn();
+    const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
@@ -49,27 +49,28 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                 keys.load(s, g, j0, n);
             }
             __syncthreads();
-            float score[4][4] = {}, dp[4][4] = {};
+            float score[chunk_keys_per_thread][rows_per_thread] = {},
+                  dp[chunk_keys_per_thread][rows_per_thread] = {};
             dot_rows<DT>(score, q, keys.k + at, n);
             dot_rows<DT>(dp, dout, keys.v + at, n);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+            for (int i = 0; i < rows_per_thread; i++) {
+                const int row = rows_per_thread * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int key = j0 + tn + 16 * j;
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
+                    const int key = j0 + tn + lanes_per_row * j;
                     const bool seen = key >= lo && key < hi;
                     const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
-                    p[row * weight_floats + tn + 16 * j] =
+                    p[row * weight_floats + tn + lanes_per_row * j] =
                         seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
                 }
             }
             __syncwarp();
-            dq.add_rows(p, keys.k + at, (n + 15) / 16 * 16);
+            dq.add_rows(p, keys.k + at, padded_keys(n));
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
+        for (int i = 0; i < rows_per_thread; i++) {
+            const int row = rows_per_thread * tm + i;
             if (row >= rows) { continue; }
             dq.store(it.list ? part + x.slot[row] * s.D : a.dq + s.query(x.token[row], it.head), i, s.D,
                      s.scale, packed);
@@ -124,7 +125,7 @@ __device__ int sequence_end(const Heads& s, int t) {
 
 template <int DT>
 __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile) {
-    constexpr int T = tile_rows<DT>;
+    constexpr int T = tile_size<DT>;
     if (!items.entries) {
         const int kv_heads = s.count / s.group();
         it.head = index % kv_heads * s.group();
@@ -180,12 +181,12 @@ __device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& i
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_dkdv_kernel2(AttentionOperands<E> a, KeySums sums, Heads s, Items items, bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>, J = T / 16;
+    constexpr int T = tile_size<DT>, W = row_floats<DT>, J = T / lanes_per_row;
     SHARED_MEMORY;
     __shared__ int token[T], head[T], last[T], first[T];
     __shared__ float lse[T], delta[T];
     float *q = (float*)shared_memory, *dout = q + T * W, *k = dout + T * W, *v = k + T * W, *p = v + T * W;
-    const int tm = tile_tm(), tn = tile_tn();
+    const int tm = thread_tm(), tn = thread_tn();
     KeyItem it;
     if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
     load_rows<DT, T>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
@@ -210,15 +211,15 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         load_rows<DT, T>(dout, rows, T, s.D, packed,
                          [&](int r) { return a.dout + s.query(token[r], head[r]); });
         __syncthreads();
-        float score[J][4] = {}, dp[J][4] = {};
+        float score[J][rows_per_thread] = {}, dp[J][rows_per_thread] = {};
         dot_rows<DT>(score, q, k, it.keys);
         dot_rows<DT>(dp, dout, v, it.keys);
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
+        for (int i = 0; i < rows_per_thread; i++) {
+            const int row = rows_per_thread * tm + i;
 #pragma unroll
             for (int j = 0; j < J; j++) {
-                const int at = tn + 16 * j, key = it.key + at;
+                const int at = tn + lanes_per_row * j, key = it.key + at;
                 const bool seen = at < it.keys && key >= first[row] && key < last[row];
                 const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
                 dp[j][i] = seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
@@ -229,16 +230,18 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         dv.add_columns(p, dout, rows);
         __syncthreads();
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < rows_per_thread; i++) {
 #pragma unroll
-            for (int j = 0; j < J; j++) { p[(4 * tm + i) * weight_floats + tn + 16 * j] = dp[j][i]; }
+            for (int j = 0; j < J; j++) {
+                p[(rows_per_thread * tm + i) * weight_floats + tn + lanes_per_row * j] = dp[j][i];
+            }
         }
         __syncthreads();
         dk.add_columns(p, q, rows);
     }
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int key = 4 * tm + i;
+    for (int i = 0; i < rows_per_thread; i++) {
+        const int key = rows_per_thread * tm + i;
         if (key >= it.keys) { continue; }
         if (s.chosen) {
             float* to =
@@ -285,7 +288,7 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
 template <class E, int DT>
 static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
                              const Items& items, bool packed) {
-    constexpr size_t own = tile_rows<DT> * (2 * row_floats<DT> + weight_floats);
+    constexpr size_t own = tile_size<DT> * (2 * row_floats<DT> + weight_floats);
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
@@ -297,7 +300,7 @@ static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* p
 template <class E, int DT>
 static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const KeySums& sums, const Heads& s,
                           const Items& items, bool packed) {
-    constexpr int T = tile_rows<DT>;
+    constexpr int T = tile_size<DT>;
     constexpr size_t bytes = T * (4 * row_floats<DT> + weight_floats) * sizeof(float);
     const int kv_heads = s.count / s.group();
     const dim3 grid = s.chosen

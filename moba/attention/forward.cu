@@ -18,13 +18,13 @@ template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int room,
                               bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    constexpr int T = tile_size<DT>, W = row_floats<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     float *q = (float*)shared_memory, *p = q + T * W;
     const KeyTiles<E, DT> keys{
         p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = tile_tm(), tn = tile_tn();
+    const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
     const int g = s.kv_head(it.head);
@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
         RowSums<DT> out;
         out.zero();
-        float top[4], sum[4];
-        for (int i = 0; i < 4; i++) { top[i] = -INFINITY, sum[i] = 0; }
+        float top[rows_per_thread], sum[rows_per_thread];
+        for (int i = 0; i < rows_per_thread; i++) { top[i] = -INFINITY, sum[i] = 0; }
         for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
             const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
             if (!stay) {
@@ -48,24 +48,24 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                 keys.load(s, g, j0, n);
             }
             __syncthreads();
-            float score[4][4] = {};
+            float score[chunk_keys_per_thread][rows_per_thread] = {};
             dot_rows<DT>(score, q, keys.k + at, n);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+            for (int i = 0; i < rows_per_thread; i++) {
+                const int row = rows_per_thread * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
                 float now = top[i], total = 0;
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int key = j0 + tn + 16 * j;
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
+                    const int key = j0 + tn + lanes_per_row * j;
                     score[j][i] = key >= lo && key < hi ? score[j][i] * s.scale : -INFINITY;
                     now = max(now, score[j][i]);
                 }
                 now = row_max(now);
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
                     const float e = now == -INFINITY ? 0.f : expf(score[j][i] - now);
                     total += e;
-                    p[row * weight_floats + tn + 16 * j] = (float)E(e);
+                    p[row * weight_floats + tn + lanes_per_row * j] = (float)E(e);
                 }
                 const float factor = top[i] == -INFINITY ? 1.f : expf(top[i] - now);
                 sum[i] = sum[i] * factor + row_sum(total);
@@ -74,11 +74,11 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                 for (int c = 0; c < out.columns; c++) { out.at[i][c] *= factor; }
             }
             __syncwarp();
-            out.add_rows(p, keys.v + at, (n + 15) / 16 * 16);
+            out.add_rows(p, keys.v + at, padded_keys(n));
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
+        for (int i = 0; i < rows_per_thread; i++) {
+            const int row = rows_per_thread * tm + i;
             if (row >= rows) { continue; }
             const size_t slot = x.slot[row], at = (size_t)(s.first + it.head) * s.M + x.token[row];
             out.store(it.list ? part.out + slot * s.D : a.out + s.query(x.token[row], it.head), i, s.D,
@@ -119,7 +119,7 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    constexpr size_t own = tile_rows<DT> * (row_floats<DT> + weight_floats);
+    constexpr size_t own = tile_size<DT> * (row_floats<DT> + weight_floats);
     const int room = key_room<DT>(s, own);
     const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);

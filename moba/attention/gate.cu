@@ -1,6 +1,7 @@
 /* The gate on the GPU: block means, the choice of blocks, and its inverse, the lists. Contract: gate.h;
    definition: gate.cpp. */
 #include "moba/attention/gate.cuh"
+#include "moba/attention/tile.cuh"
 #include "moba/core/sort.cuh"
 #include "moba/core/tensor.cuh"
 #include <algorithm>
@@ -100,15 +101,12 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 
 namespace {
 
-// Version 2: a tile of scores has 64 queries x 64 blocks and is computed by 16 x 16 threads. A thread has 4
-// neighbouring rows x 4 columns, which are 16 apart.
-const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4, choose_threads = across * across;
+/* Version 2: a tile of scores has 64 queries x 64 blocks. Its threads have the places of tile.cuh: thread
+   (tm, tn) has rows_per_thread neighbouring rows, and columns that are lanes_per_row apart. */
+const int tile = 64, columns_per_thread = tile / lanes_per_row;
+const int choose_threads = lanes_per_row * (tile / rows_per_thread);
+const int mean_stride = pad + row_padding;
 
-/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n and n ^ 1
-   read the same mean, lanes n and n ^ 2 the same query. Shared memory serves such pairs in half the time
-   (tile.cuh). */
-__device__ int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
-__device__ int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
 // The value of x in the thread of the same row that has this column.
 template <class T>
 __device__ T from_column(T x, int column) {
@@ -127,17 +125,17 @@ struct Ranking {
     __device__ void clear(int entries) {
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            score[i] = tile_column() * N + i < across * N - entries ? INFINITY : NAN;
+            score[i] = thread_tn() * N + i < lanes_per_row * N - entries ? INFINITY : NAN;
             block[i] = none;
         }
     }
-    __device__ float last() const { return from_column(score[N - 1], across - 1); }
+    __device__ float last() const { return from_column(score[N - 1], lanes_per_row - 1); }
     // Inserts block n with score x if `taken`: the entries below x move back by one, and x takes the place of
     // the first of them. Blocks with equal scores stay in the order in which they were offered.
     __device__ void offer(bool taken, float x, int n) {
         float before = __shfl_up_sync(all_lanes, score[N - 1], 2);
         int before_block = __shfl_up_sync(all_lanes, block[N - 1], 2);
-        if (tile_column() == 0) { before = INFINITY; }
+        if (thread_tn() == 0) { before = INFINITY; }
 #pragma unroll
         for (int i = N - 1; i >= 0; i--) {
             const float above = i > 0 ? score[i > 0 ? i - 1 : 0] : before;
@@ -155,12 +153,14 @@ struct Ranking {
    multiplied, and later stored in shared memory. */
 template <class E>
 struct MeansTile {
-    static constexpr int elements = pack_elements<E>, across = pad / elements,
-                         loads = tile * across / choose_threads;
+    static constexpr int elements = pack_elements<E>, packs_per_row = pad / elements;
+    static constexpr int loads = tile * packs_per_row / choose_threads;
     Pack<uint32_t, 4> at[loads];
 
-    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / across; }
-    __device__ static int channel(int i) { return (threadIdx.x + i * choose_threads) % across * elements; }
+    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / packs_per_row; }
+    __device__ static int channel(int i) {
+        return (threadIdx.x + i * choose_threads) % packs_per_row * elements;
+    }
     // Loads means n0.. and channels d0.. of a sequence whose last past block is end - 1.
     __device__ void load(const E* means, int width, int n0, int end, int d0) {
 #pragma unroll
@@ -181,20 +181,21 @@ struct MeansTile {
 // issues 4 loads before it stores.
 template <class E>
 __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
-    const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
+    const int N = packed ? pack_elements<E> : 1, packs_per_row = s.width / N, stride = s.width + row_padding,
+              flight = 4;
     const auto from = [&](int i) { return q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D; };
     if (!packed) {
-        for (int o = threadIdx.x; o < tile * across; o += choose_threads) {
-            const int i = o / across, d = o % across;
+        for (int o = threadIdx.x; o < tile * packs_per_row; o += choose_threads) {
+            const int i = o / packs_per_row, d = o % packs_per_row;
             rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)from(i)[d] : 0.f;
         }
         return;
     }
-    for (int first = threadIdx.x; first < tile * across; first += flight * choose_threads) {
+    for (int first = threadIdx.x; first < tile * packs_per_row; first += flight * choose_threads) {
         Pack<uint32_t, 4> x[flight];
 #pragma unroll
         for (int j = 0; j < flight; j++) {
-            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            const int o = first + j * choose_threads, i = o / packs_per_row, d = o % packs_per_row * N;
             x[j] = {};
             if (i < tile && t0 + i < s.M && d < s.D) {
                 x[j] = load_pack<uint32_t, 4>((const uint32_t*)(from(i) + d));
@@ -202,7 +203,7 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
         }
 #pragma unroll
         for (int j = 0; j < flight; j++) {
-            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            const int o = first + j * choose_threads, i = o / packs_per_row, d = o % packs_per_row * N;
             if (i < tile) { store_floats<E>(rows + i * stride + d, x[j]); }
         }
     }
@@ -227,20 +228,20 @@ template <class E, int N>
 __global__ void __launch_bounds__(choose_threads, 2)
     gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s, bool packed) {
     SHARED_MEMORY;
-    const int stride = s.width + 4, lane = threadIdx.x % warp_size;
+    const int stride = s.width + row_padding, lane = threadIdx.x % warp_size;
     float *rows = (float*)shared_memory, *columns = rows + tile * stride;
-    const int tx = tile_column(), ty = tile_row();
+    const int tm = thread_tm(), tn = thread_tn();
     const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // queries with most past blocks first
     const E* means = means_of_head(mean, s);
 
     load_queries(rows, q, s, t0, packed);
-    Ranking<N> best[reg];
-    int own[reg], first[reg];
-    float worst[reg];  // the (K-1)-th best score so far; NaN while fewer have been seen
+    Ranking<N> best[rows_per_thread];
+    int own[rows_per_thread], first[rows_per_thread];
+    float worst[rows_per_thread];  // the (K-1)-th best score so far; NaN while fewer have been seen
 #pragma unroll
-    for (int i = 0; i < reg; i++) {
+    for (int i = 0; i < rows_per_thread; i++) {
         best[i].clear(s.K - 1);
-        own[i] = s.blocks.own[min(t0 + ty * reg + i, s.M - 1)];
+        own[i] = s.blocks.own[min(t0 + tm * rows_per_thread + i, s.M - 1)];
         first[i] = s.blocks.first[own[i]];
         worst[i] = NAN;
     }
@@ -249,7 +250,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
     MeansTile<E> next;
     if (begin < end) { next.load(means, s.width, begin, end, 0); }
     for (int n0 = begin; n0 < end; n0 += tile) {
-        float sum[reg][reg] = {};
+        float sum[rows_per_thread][columns_per_thread] = {};
         for (int d0 = 0; d0 < s.width; d0 += pad) {
             next.store(columns);
             if (d0 + pad < s.width) {
@@ -259,29 +260,33 @@ __global__ void __launch_bounds__(choose_threads, 2)
             }
             __syncthreads();
 #pragma unroll 1
-            for (int d = 0; d < pad; d += 4) {
-                Pack<float, 4> x[reg], y[reg];
+            for (int d = 0; d < pad; d += pack_floats) {
+                Pack<float, pack_floats> x[rows_per_thread], y[columns_per_thread];
 #pragma unroll
-                for (int i = 0; i < reg; i++) {
-                    x[i] = load_pack<float, 4>(rows + (ty * reg + i) * stride + d0 + d);
-                    y[i] = load_pack<float, 4>(columns + (tx + i * across) * mean_stride + d);
+                for (int i = 0; i < rows_per_thread; i++) {
+                    x[i] = load_pack<float, pack_floats>(rows + (tm * rows_per_thread + i) * stride + d0 + d);
                 }
 #pragma unroll
-                for (int o = 0; o < 4; o++) {
+                for (int j = 0; j < columns_per_thread; j++) {
+                    y[j] =
+                        load_pack<float, pack_floats>(columns + (tn + j * lanes_per_row) * mean_stride + d);
+                }
 #pragma unroll
-                    for (int i = 0; i < reg; i++) {
+                for (int o = 0; o < pack_floats; o++) {
 #pragma unroll
-                        for (int j = 0; j < reg; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
+                    for (int i = 0; i < rows_per_thread; i++) {
+#pragma unroll
+                        for (int j = 0; j < columns_per_thread; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
                     }
                 }
             }
             __syncthreads();
         }
 #pragma unroll
-        for (int i = 0; i < reg; i++) {
+        for (int i = 0; i < rows_per_thread; i++) {
 #pragma unroll
-            for (int j = 0; j < reg; j++) {  // blocks in ascending order
-                const int n = n0 + tx + j * across;
+            for (int j = 0; j < columns_per_thread; j++) {  // blocks in ascending order
+                const int n = n0 + tn + j * lanes_per_row;
                 const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
                 const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
                 const unsigned votes = __ballot_sync(all_lanes, waits);
@@ -294,7 +299,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
                     const int source = __ffs(row) - 1;
                     const float x = __shfl_sync(all_lanes, mine, source);
-                    best[i].offer(row != 0, x, n0 + source / 2 + j * across);
+                    best[i].offer(row != 0, x, n0 + source / 2 + j * lanes_per_row);
                     row &= row - 1;
                 }
                 worst[i] = best[i].last();
@@ -304,10 +309,10 @@ __global__ void __launch_bounds__(choose_threads, 2)
 
     int* out = choices_of_head(chosen, s);
 #pragma unroll
-    for (int i = 0; i < reg; i++) {
-        const int t = t0 + ty * reg + i, room = min(s.K - 1, own[i] - first[i]);
+    for (int i = 0; i < rows_per_thread; i++) {
+        const int t = t0 + tm * rows_per_thread + i, room = min(s.K - 1, own[i] - first[i]);
         int rank[N] = {};  // of this thread's entries, by block
-        for (int other = 0; other < across; other++) {
+        for (int other = 0; other < lanes_per_row; other++) {
 #pragma unroll
             for (int e = 0; e < N; e++) {
                 const int n = from_column(best[i].block[e], other);
@@ -320,7 +325,9 @@ __global__ void __launch_bounds__(choose_threads, 2)
         for (int j = 0; j < N; j++) {
             if (best[i].block[j] != best[i].none) { out[(size_t)t * s.K + rank[j]] = best[i].block[j]; }
         }
-        for (int e = room + tx; e < s.K; e += across) { out[(size_t)t * s.K + e] = e == room ? own[i] : -1; }
+        for (int e = room + tn; e < s.K; e += lanes_per_row) {
+            out[(size_t)t * s.K + e] = e == room ? own[i] : -1;
+        }
     }
 }
 
@@ -371,7 +378,7 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
             }
             continue;
         } else {
-            const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
+            const size_t bytes = tile * (a.width + row_padding + mean_stride) * sizeof(float);
             launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
                    dim3(blocks_for(M, tile), heads), choose_threads, bytes, ctx.stream, chosen, q, mean, a,
                    packable<E>(s.D, {q}));

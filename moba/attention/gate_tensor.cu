@@ -13,9 +13,9 @@
 
 namespace moba {
 
-constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
+constexpr int tile_queries = 128, tile_means = 64, choose_threads = 256;
 
-/* The candidates of a row, for K - 1 <= keep, in shared memory: two arrays (tile_rows, stride), scores and
+/* The candidates of a row, for K - 1 <= keep, in shared memory: two arrays (tile_queries, stride), scores and
    blocks. Each of the row's four lanes has a separate list, in ascending order of blocks. Entry i of lane c
    is at 4 i + c. */
 template <int keep>
@@ -24,7 +24,7 @@ struct Candidates {
     static constexpr int most = keep + 8;
     // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different groups of 4 banks
     static constexpr int stride = 4 * (most | 1);
-    static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
+    static constexpr int bytes = tile_queries * stride * (int)(sizeof(float) + sizeof(int));
     static_assert(bytes % 1024 == 0);  // tiles of means follow, which must be aligned to 1024
     int row;
 
@@ -34,7 +34,7 @@ struct Candidates {
     }
     __device__ __forceinline__ int& block(int i, int lane) const {
         SHARED_MEMORY;
-        return ((int*)shared_memory)[(tile_rows + row) * stride + 4 * i + lane];
+        return ((int*)shared_memory)[(tile_queries + row) * stride + 4 * i + lane];
     }
     __device__ __forceinline__ void put(int i, float x, int n) const {
         score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
@@ -178,7 +178,7 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
             is close to the final one
    Needs    bf16, D 64 or 128, K <= 17; version 4: sm_90a */
 template <int D, bool hopper, int keep>
-__global__ void __launch_bounds__(row_threads, 2)
+__global__ void __launch_bounds__(choose_threads, 2)
     gate_choose_kernel3(int* chosen, const bf16* q, const bf16* mean, GateHeads s) {
     if constexpr (hopper && !HOPPER_CODE) {
         __trap();
@@ -187,7 +187,7 @@ __global__ void __launch_bounds__(row_threads, 2)
         SHARED_MEMORY;
         unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
         const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
-        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_rows;  // queries with most past blocks first
+        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_queries;  // queries with most past blocks first
         const bf16* means = means_of_head(mean, s);
 
         int own[2] = {}, first[2] = {}, count[2] = {};
@@ -207,14 +207,14 @@ __global__ void __launch_bounds__(row_threads, 2)
             load_exchanged_rows<D>(fragments, from[0], from[1]);
         }
         const int begin = s.blocks.first[s.blocks.own[t0]],
-                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
+                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_queries, s.M) - 1] : begin;
         const int tiles = (end - begin + tile_means - 1) / tile_means;
         // steps of the first pass; with at most 32 blocks all can be candidates, so there is no first pass
         const int before = end - begin > 32 ? tiles : 0;
         const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
             unsigned char* to = buffers + step % 2 * tile_bytes;
-            for (int o = threadIdx.x; o < tile_means * D / 8; o += row_threads) {
+            for (int o = threadIdx.x; o < tile_means * D / 8; o += choose_threads) {
                 const int r = o / (D / 8), piece = o % (D / 8);
                 const int n = min(begin + tile_of(step) * tile_means + r, end - 1);
                 cp_async_16(to + piece_offset(r, piece, tile_means), means + (size_t)n * D + piece * 8);
@@ -339,8 +339,8 @@ void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q,
     with_sizes(s.D, s.K, [&]<int D, int keep> {
         const auto run = [&]<bool hopper> {
             allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
-            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_rows), heads), row_threads,
-                   shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
+            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_queries), heads),
+                   choose_threads, shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
             LAUNCHED(ctx);
         };
         version == 3 ? run.template operator()<false>() : run.template operator()<true>();

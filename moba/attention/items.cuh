@@ -12,9 +12,9 @@
 
 namespace moba {
 
-// Rows of a tile of version 2. The sizes of items are chosen for it.
+// Rows of a tile of version 2: queries, and for dk and dv also keys. The sizes of items are chosen for it.
 template <int DT>
-constexpr int tile_rows = DT <= 64 ? 64 : 32;
+constexpr int tile_size = DT <= 64 ? 64 : 32;
 
 /* How the lists of MoBA are cut into items. A set is one head, or all query heads that share a key/value
    head; the lists of its heads for one block count as one list. The place of an item is computed, without a
@@ -122,7 +122,7 @@ inline Items query_items(const Heads& s) {
    so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as many
    thread blocks as S has tiles; therefore large blocks get large items. */
 inline Items key_items(size_t slots, int sets, int group, int S, int D) {
-    const int tile = D <= 64 ? tile_rows<64> : tile_rows<128>;
+    const int tile = D <= 64 ? tile_size<64> : tile_size<128>;
     return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
                      std::max(1024, 8 * S));
 }

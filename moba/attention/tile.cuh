@@ -1,22 +1,30 @@
 /* Building blocks of version 2 of attention: tiles in shared memory, products of tiles in registers. Included
-   by forward.cu, backward.cu and items.cu only.
+   by forward.cu, backward.cu, items.cu and gate.cu only.
 
    A tile is a matrix of floats whose rows lie DT + 4 floats apart. So neighbouring rows begin in different
-   banks, and 8 lanes can read 16 bytes each from 8 rows without a bank conflict. Thread (tm, tn) computes
-   rows 4 tm .. 4 tm + 3 of every product; its columns are the keys tn + 16 j, or every 16th pack of channels.
-   The 16 threads of one tm are the even lanes, or the odd lanes, of one warp. */
+   banks, and 8 lanes can read 16 bytes each from 8 rows without a bank conflict.
+
+   Thread (tm, tn) computes rows_per_thread = 4 neighbouring rows of every product, from row 4 tm on. Its
+   columns are lanes_per_row = 16 apart: the keys tn + 16 j, or every 16th pack of channels. The 16 threads of
+   one tm are the even lanes, or the odd lanes, of one warp. */
 #pragma once
 #include "moba/attention/items.cuh"
 
 namespace moba {
 
-// DT: the head size, rounded up to one of the five sizes that kernels are compiled for. tile_rows: items.cuh
+constexpr int rows_per_thread = 4;
+constexpr int lanes_per_row = warp_size / 2;       // threads that share rows; the distance of their columns
+constexpr int pack_floats = pack_elements<float>;  // floats of a 16-byte access to shared memory
+constexpr int row_padding = pack_floats;  // floats after each row, so that rows begin in different banks
+
+// DT: the head size, rounded up to one of the five sizes that kernels are compiled for. tile_size: items.cuh
 template <int DT>
-constexpr int tile_threads = 4 * tile_rows<DT>;
+constexpr int tile_threads = lanes_per_row*(tile_size<DT> / rows_per_thread);
 template <int DT>
-constexpr int row_floats = DT + 4;
-constexpr int chunk_keys = 64;                 // keys whose scores are in registers at the same time
-constexpr int weight_floats = chunk_keys + 4;  // length of a row of probabilities
+constexpr int row_floats = DT + row_padding;
+constexpr int chunk_keys = 64;  // keys whose scores are in registers at the same time
+constexpr int chunk_keys_per_thread = chunk_keys / lanes_per_row;
+constexpr int weight_floats = chunk_keys + row_padding;  // length of a row of probabilities
 // Calls f.template operator()<DT>() for the head size D
 template <class F>
 auto with_tile(int D, F f) {
@@ -33,8 +41,8 @@ auto with_tile(int D, F f) {
 /* The place (tm, tn) of a thread in a tile. Shared memory serves 16 bytes per lane in 2 cycles instead of 4
    where lanes n and n ^ 1, or n and n ^ 2, read the same address. So lanes n and n ^ 1 have the same tn: they
    read the same keys. Lanes n and n ^ 2 have the same tm: they read the same queries. */
-__device__ inline int tile_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
-__device__ inline int tile_tn() { return (int)(threadIdx.x % warp_size / 2); }
+__device__ inline int thread_tm() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
+__device__ inline int thread_tn() { return (int)(threadIdx.x % warp_size / 2); }
 
 /* to[r] = from(r) as floats, for r < rows; zeros in the rows from there up to all_rows, and in channels
    beyond D. from(r) points to D elements, 16-byte aligned if packed. A thread issues all its loads for `most`
@@ -73,28 +81,29 @@ __device__ void load_rows(float* to, int rows, int all_rows, int D, bool packed,
     }
 }
 
-// s[j][i] = <x row 4 tm + i, y row tn + 16 j> for columns J0 .. J0 + J - 1
+/* s[j][i] = <row 4 tm + i of x, row tn + 16 j of y> for columns j = J0 .. J0 + J - 1.
+   x (tile_size, row_floats), y (16 * columns, row_floats), both in shared memory. */
 template <int DT, int J0, int J, int columns>
-__device__ void dot_columns(float (&s)[columns][4], const float* x, const float* y) {
-    constexpr int W = row_floats<DT>;
-    x += tile_tm() * 4 * W;
-    y += tile_tn() * W;
+__device__ void dot_columns(float (&s)[columns][rows_per_thread], const float* x, const float* y) {
+    constexpr int W = row_floats<DT>, N = pack_floats;
+    x += thread_tm() * rows_per_thread * W;
+    y += thread_tn() * W;
 #pragma unroll
     for (int j = J0; j < J0 + J; j++) {
-        for (int i = 0; i < 4; i++) { s[j][i] = 0; }
+        for (int i = 0; i < rows_per_thread; i++) { s[j][i] = 0; }
     }
 #pragma unroll 1
-    for (int d = 0; d < DT; d += 4) {
-        Pack<float, 4> a[4];
+    for (int d = 0; d < DT; d += N) {
+        Pack<float, N> a[rows_per_thread];
 #pragma unroll
-        for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(x + i * W + d); }
+        for (int i = 0; i < rows_per_thread; i++) { a[i] = load_pack<float, N>(x + i * W + d); }
 #pragma unroll
         for (int j = J0; j < J0 + J; j++) {
-            const Pack<float, 4> b = load_pack<float, 4>(y + 16 * j * W + d);
+            const Pack<float, N> b = load_pack<float, N>(y + lanes_per_row * j * W + d);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
+            for (int i = 0; i < rows_per_thread; i++) {
 #pragma unroll
-                for (int c = 0; c < 4; c++) { s[j][i] += a[i].at[c] * b.at[c]; }
+                for (int c = 0; c < N; c++) { s[j][i] += a[i].at[c] * b.at[c]; }
             }
         }
     }
@@ -102,65 +111,69 @@ __device__ void dot_columns(float (&s)[columns][4], const float* x, const float*
 
 // The same for all columns below `keys`; the columns beyond are not changed.
 template <int DT, int columns>
-__device__ void dot_rows(float (&s)[columns][4], const float* x, const float* y, int keys) {
-    if (keys > 16 * (columns - 1)) {
+__device__ void dot_rows(float (&s)[columns][rows_per_thread], const float* x, const float* y, int keys) {
+    if (keys > lanes_per_row * (columns - 1)) {
         dot_columns<DT, 0, columns>(s, x, y);
         return;
     }
     if constexpr (columns > 2) {
-        if (keys > 16) {  // half a chunk: happens where shared memory is small
+        if (keys > lanes_per_row) {  // half a chunk: happens where shared memory is small
             dot_columns<DT, 0, 2>(s, x, y);
-            if (keys > 32) { dot_columns<DT, 2, 1>(s, x, y); }
+            if (keys > 2 * lanes_per_row) { dot_columns<DT, 2, 1>(s, x, y); }
             return;
         }
     }
     dot_columns<DT, 0, 1>(s, x, y);
 }
 
-/* A thread's sums for its 4 rows of DT channels. Of each row it has packs of `width` channels, one pack for
-   every 16 * width channels. */
+/* A thread's sums for its rows of DT channels. Of each row it has packs of `width` channels, one pack for
+   every lanes_per_row * width channels. */
 template <int DT>
 struct RowSums {
-    static constexpr int columns = DT / 16, width = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
-    float at[4][columns];
+    static constexpr int columns = DT / lanes_per_row;
+    static constexpr int width = columns % 4 == 0 ? 4 : columns % 2 == 0 ? 2 : 1;
+    float at[rows_per_thread][columns];
 
     __device__ void zero() {
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
+        for (int i = 0; i < rows_per_thread; i++) {
             for (int c = 0; c < columns; c++) { at[i][c] = 0; }
         }
     }
     // at[i] += weight[i] * row
-    __device__ void add(const float (&weight)[4], const float* row) {
+    __device__ void add(const float (&weight)[rows_per_thread], const float* row) {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const Pack<float, width> b = load_pack<float, width>(row + (c / width * 16 + tile_tn()) * width);
+            const Pack<float, width> b =
+                load_pack<float, width>(row + (c / width * lanes_per_row + thread_tn()) * width);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
+            for (int i = 0; i < rows_per_thread; i++) {
 #pragma unroll
                 for (int w = 0; w < width; w++) { at[i][c + w] += weight[i] * b.at[w]; }
             }
         }
     }
-    // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of 4
+    // at[i] += sum over j < n of p[4 tm + i, j] y[j];  n a multiple of pack_floats
     __device__ void add_rows(const float* p, const float* y, int n) {
-        p += tile_tm() * 4 * weight_floats;
-        for (int j = 0; j < n; j += 4) {
-            Pack<float, 4> a[4];
+        p += thread_tm() * rows_per_thread * weight_floats;
+        for (int j = 0; j < n; j += pack_floats) {
+            Pack<float, pack_floats> a[rows_per_thread];
 #pragma unroll
-            for (int i = 0; i < 4; i++) { a[i] = load_pack<float, 4>(p + i * weight_floats + j); }
+            for (int i = 0; i < rows_per_thread; i++) {
+                a[i] = load_pack<float, pack_floats>(p + i * weight_floats + j);
+            }
 #pragma unroll
-            for (int c = 0; c < 4; c++) {
-                const float weight[4] = {a[0].at[c], a[1].at[c], a[2].at[c], a[3].at[c]};
+            for (int c = 0; c < pack_floats; c++) {
+                const float weight[rows_per_thread] = {a[0].at[c], a[1].at[c], a[2].at[c], a[3].at[c]};
                 add(weight, y + (j + c) * row_floats<DT>);
             }
         }
     }
     // at[i] += sum over r < n of p[r, 4 tm + i] y[r]
     __device__ void add_columns(const float* p, const float* y, int n) {
-        p += tile_tm() * 4;
+        p += thread_tm() * rows_per_thread;
         for (int r = 0; r < n; r++) {
-            const Pack<float, 4> a = load_pack<float, 4>(p + r * weight_floats);
+            const Pack<float, rows_per_thread> a = load_pack<float, rows_per_thread>(p + r * weight_floats);
             add(a.at, y + r * row_floats<DT>);
         }
     }
@@ -169,7 +182,7 @@ struct RowSums {
     __device__ void store(Out* row, int i, int D, float factor, bool packed) const {
 #pragma unroll
         for (int c = 0; c < columns; c += width) {
-            const int d = (c / width * 16 + tile_tn()) * width;
+            const int d = (c / width * lanes_per_row + thread_tn()) * width;
             Pack<Out, width> out;
 #pragma unroll
             for (int w = 0; w < width; w++) { out.at[w] = Out(at[i][c + w] * factor); }
@@ -185,9 +198,9 @@ struct RowSums {
 /* The queries of a tile: their tokens, and which keys each may see. */
 template <int DT>
 struct TileRows {
-    int token[tile_rows<DT>];
-    int first[tile_rows<DT>], last[tile_rows<DT>];  // may see the keys [first, last)
-    size_t slot[tile_rows<DT>];                     // MoBA: the slot for the query's partial result
+    int token[tile_size<DT>];
+    int first[tile_size<DT>], last[tile_size<DT>];  // may see the keys [first, last)
+    size_t slot[tile_size<DT>];                     // MoBA: the slot for the query's partial result
 };
 
 /* Queries against the keys [key_begin, key_end). */
@@ -202,10 +215,10 @@ struct Item {
 template <int DT>
 __device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
     if (!items.entries) {  // neighbouring tokens; those that see most keys come first
-        const int tiles = (s.M + tile_rows<DT> - 1) / tile_rows<DT>, tile = tiles - 1 - index / s.count;
+        const int tiles = (s.M + tile_size<DT> - 1) / tile_size<DT>, tile = tiles - 1 - index / s.count;
         it.head = index % s.count;
-        it.first = tile * tile_rows<DT>;
-        it.rows = min(tile_rows<DT>, s.M - it.first);
+        it.first = tile * tile_size<DT>;
+        it.rows = min(tile_size<DT>, s.M - it.first);
         it.list = nullptr;
         it.key_begin = s.first_key(it.first);
         it.key_end = it.first + it.rows;
@@ -222,11 +235,11 @@ __device__ bool take_item(Item& it, const Heads& s, const Items& items, int inde
     return true;
 }
 
-// Fills x with rows r0.. of the item. Only the first tile_rows threads work.
+// Fills x with rows r0.. of the item. Only the first tile_size threads work.
 template <int DT>
 __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r0) {
     const int r = threadIdx.x;
-    if (r >= tile_rows<DT>) { return; }
+    if (r >= tile_size<DT>) { return; }
     const bool there = r0 + r < it.rows;
     const int entry = it.first + r0 + r;
     if (!there) {
@@ -240,6 +253,9 @@ __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r
     x.last[r] = min(it.key_end, t + 1);
 }
 
+// n keys, rounded up to whole columns of all lanes. The keys that this adds have zeros in shared memory.
+__device__ inline int padded_keys(int n) { return (n + lanes_per_row - 1) / lanes_per_row * lanes_per_row; }
+
 /* The keys and values of an item in shared memory: all of them for the whole item if they fit, else one chunk
    at a time. */
 template <class E, int DT>
@@ -250,19 +266,20 @@ struct KeyTiles {
     bool packed;
 
     __device__ void load(const Heads& s, int g, int begin, int n) const {
-        const int all = (n + 15) / 16 * 16;
+        const int all = padded_keys(n);
         load_rows<DT>(k, n, all, s.D, packed, [&](int r) { return from_k + s.key(begin + r, g); });
         load_rows<DT>(v, n, all, s.D, packed, [&](int r) { return from_v + s.key(begin + r, g); });
     }
 };
 
-// The sum, or the maximum, over the 16 lanes that share a thread's rows: every second lane of the warp.
+// The sum, or the maximum, over the lanes_per_row lanes that share a thread's rows: every second lane of the
+// warp.
 __device__ inline float row_sum(float x) {
-    for (int bits = 16; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
+    for (int bits = warp_size / 2; bits > 1; bits /= 2) { x += __shfl_xor_sync(all_lanes, x, bits); }
     return x;
 }
 __device__ inline float row_max(float x) {
-    for (int bits = 16; bits > 1; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
+    for (int bits = warp_size / 2; bits > 1; bits /= 2) { x = max(x, __shfl_xor_sync(all_lanes, x, bits)); }
     return x;
 }
 
@@ -288,7 +305,7 @@ int key_room(const Heads& s, size_t floats) {
 template <int DT>
 unsigned item_blocks(const Heads& s, const Items& items) {
     return items.entries ? (unsigned)s.count * items.places(s.blocks.num_blocks)
-                         : (unsigned)(ceil_div(s.M, tile_rows<DT>) * s.count);
+                         : (unsigned)(ceil_div(s.M, tile_size<DT>) * s.count);
 }
 
 }  // namespace moba
