@@ -9,7 +9,7 @@
    ties, it is reduced to the best ones earlier, and the bound rises. Both passes compute scores with the same
    instructions, so with the same bits. */
 #include "moba/attention/gate.cuh"
-#include "moba/core/tensor.cuh"
+#include "moba/attention/tensor_forward.cuh"
 
 namespace moba {
 
@@ -22,7 +22,7 @@ template <int keep>
 struct Candidates {
     // entries of one lane, at most: `keep` that remain, and 8 that half a tile may add
     static constexpr int most = keep + 8;
-    // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different groups of 4 banks
+    // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different bank groups
     static constexpr int stride = 4 * (most | 1);
     static constexpr int bytes = tile_queries * stride * (int)(sizeof(float) + sizeof(int));
     static_assert(bytes % 1024 == 0);  // tiles of means follow, which must be aligned to 1024
@@ -134,7 +134,7 @@ constexpr int columns = hopper ? tile_means : tile_means / 2;
 
 /* x = the scores of this warp's 16 queries against the means of a tile, from mean `first` on. */
 template <int D, bool hopper>
-__device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], uint32_t (&q)[D / 16][4],
+__device__ __forceinline__ void score_tile(float (&x)[1][columns<hopper> / 8][4], uint32_t (&q)[1][D / 16][4],
                                            const unsigned char* tile, int first) {
     if constexpr (hopper) {
 #if HOPPER_CODE
@@ -142,28 +142,14 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
-            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16,
-                                     step > 0);
+            wgmma<tile_means, false>(x[0], q[0][step],
+                                     means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
         }
         wgmma_commit();
-        wgmma_wait<0>(x, q);
+        wgmma_wait<0>(x[0], q[0]);
 #endif
     } else {
-        const int lane = threadIdx.x % warp_size, odd = lane / 8 % 2;
-        const unsigned char* base = tile + (first + lane % 8 + lane / 16 * 8) * 128;
-        const int exchange = (odd ^ lane % 8) * 16;
-        set_zero(x);
-#pragma unroll
-        for (int step = 0; step < D / 16; step++) {
-            const unsigned char* from = base + step / 4 * tile_means * 128 + (exchange ^ step % 4 * 32);
-#pragma unroll
-            for (int j = 0; j < columns<hopper> / 8; j += 2) {
-                uint32_t b[4];
-                ldmatrix_x4<false>(b, from + j * 8 * 128);
-                mma_bf16(x[j], q[step], b[0], b[1]);
-                mma_bf16(x[j + 1], q[step], b[2], b[3]);
-            }
-        }
+        dot_tile<D, tile_means, columns<hopper>, 1>(x, q, tile + first * 128);
     }
 }
 
@@ -185,6 +171,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
     } else {
         constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
         SHARED_MEMORY;
+        // (2, tile_means, D) bf16, in panels: double-buffered
         unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
         const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
         const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_queries;  // queries with most past blocks first
@@ -194,7 +181,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
         float bound[2] = {-INFINITY, -INFINITY};
         const Candidates<keep> candidates[2] = {{row}, {row + 8}};
         const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
-        uint32_t fragments[D / 16][4];
+        uint32_t fragments[1][D / 16][4];  // of q
         {
             const bf16* from[2];
 #pragma unroll
@@ -204,7 +191,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 first[h] = s.blocks.first[own[h]];
                 from[h] = q + ((size_t)t * s.H + s.first + blockIdx.y) * D;
             }
-            load_exchanged_rows<D>(fragments, from[0], from[1]);
+            load_exchanged_rows<D>(fragments[0], from[0], from[1]);
         }
         const int begin = s.blocks.first[s.blocks.own[t0]],
                   end = s.K > 1 ? s.blocks.own[min(t0 + tile_queries, s.M) - 1] : begin;
@@ -239,8 +226,9 @@ __global__ void __launch_bounds__(choose_threads, 2)
 #pragma unroll 1
             for (int part = 0; part < tile_means; part += columns<hopper>) {
                 constexpr int J = columns<hopper> / 8;
-                float x[J][4];
-                score_tile<D, hopper>(x, fragments, tile, part);
+                float scores[1][J][4];
+                score_tile<D, hopper>(scores, fragments, tile, part);
+                float(&x)[J][4] = scores[0];
                 const int n0 = begin + tile_of(step) * tile_means + part;
                 if (step < before) {
                     const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);

@@ -3,30 +3,6 @@
 
 namespace moba {
 
-/* score[m] = q[m] K' for 16 rows each; k: tile (S, D), channels exchanged */
-template <int D, int S, int tiles>
-__device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4],
-                                         const uint32_t (&q)[tiles][D / 16][4], const unsigned char* k) {
-    const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
-    const unsigned char* base = k + row * 128;
-    const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
-#pragma unroll
-    for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
-        const unsigned char* from = base + step / 4 * S * 128 + (exchange ^ step % 4 * 32);
-#pragma unroll
-        for (int j = 0; j < S / 8; j += 2) {
-            uint32_t b[4];
-            ldmatrix_x4<false>(b, from + j * 8 * 128);
-#pragma unroll
-            for (int m = 0; m < tiles; m++) {
-                mma_bf16(score[m][j], q[m][step], b[0], b[1]);
-                mma_bf16(score[m][j + 1], q[m][step], b[2], b[3]);
-            }
-        }
-    }
-}
 /* out[m] = p[m] V for 8 * columns channels from 8 * first on; v: tile (S, D), channels exchanged */
 template <int columns, int S, int tiles>
 __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
@@ -69,7 +45,7 @@ __global__ void __launch_bounds__(128, 2)
     constexpr int tiles = 2,
                   columns = 4;  // columns: 8-channel columns of the output computed at the same time
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;  // (S, D) bf16 each, in panels
+    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
     const int first = threadIdx.x / 32 * 16 * tiles + threadIdx.x % 32 / 4;
@@ -92,7 +68,7 @@ __global__ void __launch_bounds__(128, 2)
 #pragma unroll 1
     for (int r0 = first; r0 - first % 16 < it.rows; r0 += 64 * tiles) {
         float score[tiles][S / 8][4];
-        dot_tile<D, S, tiles>(score, q, k);
+        dot_tile<D, S, S, tiles>(score, q, k);
         uint32_t p[tiles][S / 16][4];
         float factor[tiles][2];
 #pragma unroll
@@ -130,7 +106,7 @@ __global__ void __launch_bounds__(128, 2)
 void mma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part, const Heads& s,
                      const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * panels<D> * S * 128;
+        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
         allow_shared_memory<attention_forward_kernel3<D, S>>(bytes);
         launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
                bytes, ctx.stream, a, part, s, items, Divisor(s.K));

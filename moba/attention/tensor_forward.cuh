@@ -1,5 +1,5 @@
 /* Shared by versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention: bf16, D = 64 or
-   128, blocks of at most 128 keys. Included by mma_*.cu and wgmma_*.cu only.
+   128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and gate_tensor.cu.
 
    The keys of a block are one tile. So the softmax of a (query, block) is computed exactly in one step,
    without a running maximum, and its scores and its output are never in registers at the same time.
@@ -45,6 +45,36 @@ __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From 
             for (int m = 0; m < 4; m++) {
                 store_operand((uint32_t*)(tile + piece_offset(row, 4 * group + m, rows) + 4 * c),
                               row < n ? in[i].at[m] : 0u);
+            }
+        }
+    }
+}
+
+// Bytes of a tile of K or V: (S, D) bf16, in panels.
+template <int D, int S>
+constexpr int key_tile_bytes = panels<D>* S * 128;
+
+/* score[m] = q[m] x' for `tiles` times 16 rows q, with mma.sync. x: the first `columns` rows from `x` on of a
+   tile of D channels with `rows` rows. The channels of q and x have the same order. */
+template <int D, int rows, int columns, int tiles>
+__device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
+                                         const uint32_t (&q)[tiles][D / 16][4], const unsigned char* x) {
+    const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
+    const unsigned char* base = x + row * 128;
+    const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
+#pragma unroll
+    for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
+#pragma unroll
+    for (int step = 0; step < D / 16; step++) {
+        const unsigned char* from = base + step / 4 * rows * 128 + (exchange ^ step % 4 * 32);
+#pragma unroll
+        for (int j = 0; j < columns / 8; j += 2) {
+            uint32_t b[4];
+            ldmatrix_x4<false>(b, from + j * 8 * 128);
+#pragma unroll
+            for (int m = 0; m < tiles; m++) {
+                mma_bf16(score[m][j], q[m][step], b[0], b[1]);
+                mma_bf16(score[m][j + 1], q[m][step], b[2], b[3]);
             }
         }
     }

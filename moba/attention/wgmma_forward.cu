@@ -18,7 +18,7 @@ __global__ void __launch_bounds__(128, 3)
                               Divisor query_of) {
 #if HOPPER_CODE
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;  // (S, D) bf16 each, in panels
+    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
     const int first = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(128, 3)
 void wgmma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part,
                        const Heads& s, const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * panels<D> * S * 128;
+        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
         allow_shared_memory<attention_forward_kernel4<D, S>>(bytes);
         launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
                bytes, ctx.stream, a, part, s, items, Divisor(s.K));
