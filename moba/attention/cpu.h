@@ -44,7 +44,8 @@ inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
     return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
 }
 
-// A layout is a struct whose constructor Layout(BumpAllocator&, arguments...) takes its arrays from the allocator.
+// A layout is a struct whose constructor, Layout(BumpAllocator&, arguments...), takes its arrays from the
+// allocator.
 template <class Layout, class... Arguments>
 size_t layout_bytes(const Arguments&... arguments) {
     BumpAllocator allocator(nullptr);

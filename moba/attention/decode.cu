@@ -2,6 +2,7 @@
    possible number of tokens; the kernels read the actual number on the device. So one recorded launch can be
    repeated for every token. */
 #include "moba/attention/decode.h"
+#include "moba/attention/launch.cuh"
 #include "moba/core/arena.h"
 #include "moba/core/device.cuh"
 #include <algorithm>
@@ -114,8 +115,8 @@ struct Scored {
             double-buffered, so the next round needs no second barrier. One barrier before sorting, which
             reads all chosen blocks */
 __global__ static void decode_choose_kernel(Decode s) {
-    __shared__ Scored of_warp[2][warps];
-    __shared__ int block[max_top_k];
+    __shared__ Scored of_warp[2][warps];  // best of each warp; double-buffered by round
+    __shared__ int block[max_top_k];      // past blocks in the order in which they are found
     const DecodeHead head(s, blockIdx.x);
     const int t = threadIdx.x, own = head.own(s.length()), room = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
@@ -175,6 +176,22 @@ struct Keys {
     }
 };
 
+/* Dynamic shared memory of the kernel for pieces. */
+struct PieceMemory {
+    float* q;       // (D)
+    float* weight;  // (most_keys) scores, later e^(score - top)
+    float* sums;    // (teams, D) weighted sums of values
+    size_t bytes;
+
+    HOST_DEVICE PieceMemory(void* base, int D, int teams) {
+        SharedLayout layout(base);
+        q = layout.take<float>(D);
+        weight = layout.take<float>(most_keys);
+        sums = layout.take<float>((size_t)teams * D);
+        bytes = layout.bytes();
+    }
+};
+
 // The maximum, or the sum, of x over the thread block; every thread gets it. `of_warp` is scratch: put a
 // barrier between two uses of it.
 template <bool largest>
@@ -203,16 +220,17 @@ __device__ float block_reduce(float x, float* of_warp) {
 template <class E, int N>
 __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team, Decode s) {
     SHARED_MEMORY;
-    __shared__ float highest[warps], total[warps];
+    __shared__ float highest[warps], total[warps];  // scratch of block_reduce
     const int h = blockIdx.y, t = threadIdx.x, lane = t % team, mine = t / team, teams = threads / team;
     const Keys keys(s, h, blockIdx.x);
     const size_t piece = (size_t)h * s.max_pieces + blockIdx.x;
-    if (keys.begin >= keys.end) {  // the same for all threads
+    if (keys.begin >= keys.end) {  // true for all threads or none
         if (t == 0) { s.top[piece] = -INFINITY, s.sum[piece] = 0; }
         return;
     }
     const int count = keys.end - keys.begin;
-    float *row = (float*)shared_memory, *weight = row + s.D, *sums = weight + most_keys;
+    const PieceMemory memory(shared_memory, s.D, teams);
+    float *row = memory.q, *weight = memory.weight, *sums = memory.sums;
     const size_t first = ((size_t)keys.begin * s.G + h / (s.H / s.G)) * s.D, step = (size_t)s.G * s.D;
     for (int d = t; d < s.D; d += threads) { row[d] = (float)q[(size_t)h * s.D + d]; }
     __syncthreads();
@@ -345,9 +363,8 @@ static void weigh_pieces(const Ctx& ctx, const E* q, const E* k, const E* v, int
                          const Decode& s) {
     int team = 1;
     while (team < warp_size && team * N < s.D) { team *= 2; }
-    const size_t floats = s.D + most_keys + (size_t)threads / team * s.D;
-    launch(decode_piece_kernel<E, N>, dim3(num_pieces, s.H), threads, floats * sizeof(float), ctx.stream, q,
-           k, v, team, s);
+    const size_t bytes = PieceMemory(nullptr, s.D, threads / team).bytes;
+    launch(decode_piece_kernel<E, N>, dim3(num_pieces, s.H), threads, bytes, ctx.stream, q, k, v, team, s);
     LAUNCHED(ctx);
 }
 

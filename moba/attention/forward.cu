@@ -4,6 +4,28 @@
 
 namespace moba {
 
+namespace {
+
+/* Shared memory of the forward kernel. */
+template <int DT>
+struct ForwardMemory {
+    float* q;      // (tile_size, row_floats)
+    float* p;      // (tile_size, weight_floats) probabilities
+    float *k, *v;  // (room, row_floats)
+    size_t bytes;
+
+    HOST_DEVICE ForwardMemory(void* base, int room) {
+        SharedLayout layout(base);
+        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        p = layout.take<float>(tile_size<DT> * weight_floats);
+        k = layout.take<float>((size_t)room * row_floats<DT>);
+        v = layout.take<float>((size_t)room * row_floats<DT>);
+        bytes = layout.bytes();
+    }
+};
+
+}  // namespace
+
 /* out and lse of an item's queries; for MoBA their partial results from one block
    Maps     thread block -> item; thread -> scores of 4 queries x 4 keys, and output of 4 queries x DT/16
             channels
@@ -18,19 +40,16 @@ template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int room,
                               bool packed) {
-    constexpr int T = tile_size<DT>, W = row_floats<DT>;
+    constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
-    float *q = (float*)shared_memory, *p = q + T * W;
-    const KeyTiles<E, DT> keys{
-        p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
+    const ForwardMemory<DT> memory(shared_memory, room);
+    float *q = memory.q, *p = memory.p;
+    const KeyTiles<E, DT> keys{memory.k, memory.v, room, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
-    const int g = s.kv_head(it.head);
-    const bool stay = it.key_end - it.key_begin <= room;
-    const int step = min(chunk_keys, room);
-    if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
+    const bool all_keys = keys.load_all(s, it);
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
         __syncthreads();
@@ -41,15 +60,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         out.zero();
         float top[rows_per_thread], sum[rows_per_thread];
         for (int i = 0; i < rows_per_thread; i++) { top[i] = -INFINITY, sum[i] = 0; }
-        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
-            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
-            if (!stay) {
-                __syncthreads();
-                keys.load(s, g, j0, n);
-            }
-            __syncthreads();
+        keys.for_each_chunk(s, it, all_keys, [&](int j0, int n, const float* k, const float* v) {
             float score[chunk_keys_per_thread][rows_per_thread] = {};
-            dot_rows<DT>(score, q, keys.k + at, n);
+            dot_rows<DT>(score, q, k, n);
 #pragma unroll
             for (int i = 0; i < rows_per_thread; i++) {
                 const int row = rows_per_thread * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
@@ -74,8 +87,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                 for (int c = 0; c < out.columns; c++) { out.at[i][c] *= factor; }
             }
             __syncwarp();
-            out.add_rows(p, keys.v + at, padded_keys(n));
-        }
+            out.add_rows(p, v, padded_keys(n));
+        });
 #pragma unroll
         for (int i = 0; i < rows_per_thread; i++) {
             const int row = rows_per_thread * tm + i;
@@ -119,9 +132,8 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    constexpr size_t own = tile_size<DT> * (row_floats<DT> + weight_floats);
-    const int room = key_room<DT>(s, own);
-    const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
+    const int room = key_room<DT>(s, ForwardMemory<DT>(nullptr, 0).bytes);
+    const size_t bytes = ForwardMemory<DT>(nullptr, room).bytes;
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
            a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));

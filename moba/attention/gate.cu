@@ -31,6 +31,20 @@ __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
 
 namespace {
 
+/* Shared memory of version 1 of the choice, for all threads of a thread block. */
+struct ChosenMemory {
+    float* score;  // (K, threads)
+    int* block;    // (K, threads)
+    size_t bytes;
+
+    HOST_DEVICE ChosenMemory(void* base, int K, int threads) {
+        SharedLayout layout(base);
+        score = layout.take<float>((size_t)K * threads);
+        block = layout.take<int>((size_t)K * threads);
+        bytes = layout.bytes();
+    }
+};
+
 /* The blocks that a thread has chosen so far, in shared memory: an array that is indexed at run time cannot
    be kept in registers. Entry i of thread t is at i * threads + t, so that neighbouring threads access
    neighbouring banks. */
@@ -72,8 +86,8 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= s.M) { return; }
     const int own = s.blocks.own[t], first = s.blocks.first[own], room = min(s.K - 1, own - first);
-    float* scores = (float*)shared_memory;
-    Chosen best{scores + threadIdx.x, (int*)(scores + s.K * blockDim.x) + threadIdx.x, (int)blockDim.x};
+    const ChosenMemory memory(shared_memory, s.K, blockDim.x);
+    Chosen best{memory.score + threadIdx.x, memory.block + threadIdx.x, (int)blockDim.x};
     if (s.gate == Gate::topk) {
         const E* row = q + ((size_t)t * s.H + s.first + blockIdx.y) * s.D;
         const E* means = means_of_head(mean, s);
@@ -209,6 +223,99 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
     }
 }
 
+/* Shared memory of version 2 of the choice. */
+struct ChooseMemory {
+    float* queries;  // (tile, width + row_padding)
+    float* means;    // (tile, mean_stride) `pad` channels of a tile of means
+    size_t bytes;
+
+    HOST_DEVICE ChooseMemory(void* base, int width) {
+        SharedLayout layout(base);
+        queries = layout.take<float>(tile * (width + row_padding));
+        means = layout.take<float>(tile * mean_stride);
+        bytes = layout.bytes();
+    }
+};
+
+/* sum[i][j] += the product of `pad` channels: of this thread's rows of queries, `stride` apart, and of this
+   thread's means (tile, mean_stride). */
+__device__ __forceinline__ void add_products(float (&sum)[rows_per_thread][columns_per_thread],
+                                             const float* queries, int stride, const float* means) {
+    queries += thread_tm() * rows_per_thread * stride;
+    means += thread_tn() * mean_stride;
+#pragma unroll 1
+    for (int d = 0; d < pad; d += pack_floats) {
+        Pack<float, pack_floats> x[rows_per_thread], y[columns_per_thread];
+#pragma unroll
+        for (int i = 0; i < rows_per_thread; i++) {
+            x[i] = load_pack<float, pack_floats>(queries + i * stride + d);
+        }
+#pragma unroll
+        for (int j = 0; j < columns_per_thread; j++) {
+            y[j] = load_pack<float, pack_floats>(means + j * lanes_per_row * mean_stride + d);
+        }
+#pragma unroll
+        for (int c = 0; c < pack_floats; c++) {
+#pragma unroll
+            for (int i = 0; i < rows_per_thread; i++) {
+#pragma unroll
+                for (int j = 0; j < columns_per_thread; j++) { sum[i][j] += x[i].at[c] * y[j].at[c]; }
+            }
+        }
+    }
+}
+
+/* Offers the scores of one row to its ranking: score[j] is that of block n0 + tn + j * lanes_per_row, of
+   which the blocks from `first` to own - 1 count. worst: the (K-1)-th best score so far; NaN while fewer have
+   been seen. By whole warps. */
+template <int N>
+__device__ __forceinline__ void accept_scores(Ranking<N>& best, float& worst,
+                                              const float (&score)[columns_per_thread], int n0, int first,
+                                              int own) {
+#pragma unroll
+    for (int j = 0; j < columns_per_thread; j++) {  // blocks in ascending order
+        const int n = n0 + thread_tn() + j * lanes_per_row;
+        const float mine = score[j] == score[j] ? score[j] : -INFINITY;
+        const bool waits = n >= first && n < own && !(mine <= worst);
+        const unsigned votes = __ballot_sync(all_lanes, waits);
+        if (!votes) { continue; }
+        const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
+        unsigned row = threadIdx.x % 2 ? odd : even;  // votes of the 16 threads of this row
+        // `worst` is not updated inside this loop: a score that is no longer good enough is offered too,
+        // which changes nothing
+#pragma unroll 1
+        for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
+            const int source = __ffs(row) - 1;
+            const float x = __shfl_sync(all_lanes, mine, source);
+            best.offer(row != 0, x, n0 + source / 2 + j * lanes_per_row);
+            row &= row - 1;
+        }
+        worst = best.last();
+    }
+}
+
+/* chosen (K) = the blocks of the row's ranking in ascending order, then `own`, then -1. `past`: how many
+   blocks the ranking has. exists: whether the row is a query. By whole warps. */
+template <int N>
+__device__ __forceinline__ void write_ranking(int* chosen, int K, const Ranking<N>& best, int past, int own,
+                                              bool exists) {
+    int rank[N] = {};  // of this thread's entries, by block
+    for (int other = 0; other < lanes_per_row; other++) {
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            const int n = from_column(best.block[e], other);
+#pragma unroll
+            for (int j = 0; j < N; j++) { rank[j] += n < best.block[j]; }
+        }
+    }
+    if (!exists) { return; }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        if (best.block[j] != best.none) { chosen[rank[j]] = best.block[j]; }
+    }
+    for (int e = past + thread_tn(); e < K; e += lanes_per_row) { chosen[e] = e == past ? own : -1; }
+}
+
 }  // namespace
 
 /* chosen[t,:] as in version 1; topk only
@@ -228,16 +335,15 @@ template <class E, int N>
 __global__ void __launch_bounds__(choose_threads, 2)
     gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s, bool packed) {
     SHARED_MEMORY;
-    const int stride = s.width + row_padding, lane = threadIdx.x % warp_size;
-    float *rows = (float*)shared_memory, *columns = rows + tile * stride;
-    const int tm = thread_tm(), tn = thread_tn();
+    const int stride = s.width + row_padding, tm = thread_tm();
+    const ChooseMemory memory(shared_memory, s.width);
     const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // queries with most past blocks first
     const E* means = means_of_head(mean, s);
 
-    load_queries(rows, q, s, t0, packed);
+    load_queries(memory.queries, q, s, t0, packed);
     Ranking<N> best[rows_per_thread];
     int own[rows_per_thread], first[rows_per_thread];
-    float worst[rows_per_thread];  // the (K-1)-th best score so far; NaN while fewer have been seen
+    float worst[rows_per_thread];
 #pragma unroll
     for (int i = 0; i < rows_per_thread; i++) {
         best[i].clear(s.K - 1);
@@ -252,82 +358,26 @@ __global__ void __launch_bounds__(choose_threads, 2)
     for (int n0 = begin; n0 < end; n0 += tile) {
         float sum[rows_per_thread][columns_per_thread] = {};
         for (int d0 = 0; d0 < s.width; d0 += pad) {
-            next.store(columns);
+            next.store(memory.means);
             if (d0 + pad < s.width) {
                 next.load(means, s.width, n0, end, d0 + pad);
             } else if (n0 + tile < end) {
                 next.load(means, s.width, n0 + tile, end, 0);
             }
             __syncthreads();
-#pragma unroll 1
-            for (int d = 0; d < pad; d += pack_floats) {
-                Pack<float, pack_floats> x[rows_per_thread], y[columns_per_thread];
-#pragma unroll
-                for (int i = 0; i < rows_per_thread; i++) {
-                    x[i] = load_pack<float, pack_floats>(rows + (tm * rows_per_thread + i) * stride + d0 + d);
-                }
-#pragma unroll
-                for (int j = 0; j < columns_per_thread; j++) {
-                    y[j] =
-                        load_pack<float, pack_floats>(columns + (tn + j * lanes_per_row) * mean_stride + d);
-                }
-#pragma unroll
-                for (int o = 0; o < pack_floats; o++) {
-#pragma unroll
-                    for (int i = 0; i < rows_per_thread; i++) {
-#pragma unroll
-                        for (int j = 0; j < columns_per_thread; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
-                    }
-                }
-            }
+            add_products(sum, memory.queries + d0, stride, memory.means);
             __syncthreads();
         }
 #pragma unroll
         for (int i = 0; i < rows_per_thread; i++) {
-#pragma unroll
-            for (int j = 0; j < columns_per_thread; j++) {  // blocks in ascending order
-                const int n = n0 + tn + j * lanes_per_row;
-                const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
-                const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
-                const unsigned votes = __ballot_sync(all_lanes, waits);
-                if (!votes) { continue; }
-                const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
-                unsigned row = lane % 2 ? odd : even;  // votes of the 16 threads of this row
-                // `worst` is not updated inside this loop: a score that is no longer good enough is offered
-                // too, which changes nothing
-#pragma unroll 1
-                for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
-                    const int source = __ffs(row) - 1;
-                    const float x = __shfl_sync(all_lanes, mine, source);
-                    best[i].offer(row != 0, x, n0 + source / 2 + j * lanes_per_row);
-                    row &= row - 1;
-                }
-                worst[i] = best[i].last();
-            }
+            accept_scores(best[i], worst[i], sum[i], n0, first[i], own[i]);
         }
     }
-
-    int* out = choices_of_head(chosen, s);
 #pragma unroll
     for (int i = 0; i < rows_per_thread; i++) {
-        const int t = t0 + tm * rows_per_thread + i, room = min(s.K - 1, own[i] - first[i]);
-        int rank[N] = {};  // of this thread's entries, by block
-        for (int other = 0; other < lanes_per_row; other++) {
-#pragma unroll
-            for (int e = 0; e < N; e++) {
-                const int n = from_column(best[i].block[e], other);
-#pragma unroll
-                for (int j = 0; j < N; j++) { rank[j] += n < best[i].block[j]; }
-            }
-        }
-        if (t >= s.M) { continue; }
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            if (best[i].block[j] != best[i].none) { out[(size_t)t * s.K + rank[j]] = best[i].block[j]; }
-        }
-        for (int e = room + tn; e < s.K; e += lanes_per_row) {
-            out[(size_t)t * s.K + e] = e == room ? own[i] : -1;
-        }
+        const int t = t0 + tm * rows_per_thread + i;
+        write_ranking(choices_of_head(chosen, s) + (size_t)t * s.K, s.K, best[i],
+                      min(s.K - 1, own[i] - first[i]), own[i], t < s.M);
     }
 }
 
@@ -371,14 +421,14 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         if (version == 1 || s.gate != Gate::topk) {
             const int threads = 64;
             launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
-                   8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
+                   ChosenMemory(nullptr, a.K, threads).bytes, ctx.stream, chosen, q, mean, a);
         } else if (version >= 3) {
             if constexpr (std::is_same_v<E, bf16>) {
                 gate_choose_tensor(ctx, version, chosen, q, mean, a, heads);
             }
             continue;
         } else {
-            const size_t bytes = tile * (a.width + row_padding + mean_stride) * sizeof(float);
+            const size_t bytes = ChooseMemory(nullptr, a.width).bytes;
             launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
                    dim3(blocks_for(M, tile), heads), choose_threads, bytes, ctx.stream, chosen, q, mean, a,
                    packable<E>(s.D, {q}));

@@ -58,24 +58,33 @@ struct ListPart {
     int rows;  // entries of the item
     int more;  // index of the item among the additional places of the set; -1: the first item of its block
 };
-/* Finds the item at place `index` of all sets. Returns false if the place is empty. Must be called by whole
-   warps: each lane tests one of 32 blocks, so the search needs two or three dependent loads instead of ten.
-   */
-__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
-    const int places = items.places(s.blocks.num_blocks), place = index % places,
-              lane = threadIdx.x % warp_size;
-    x.head = index / places * items.group;
-    int low = 0,
-        high = s.blocks.num_blocks;  // searches the last block whose places begin at or before `place`
+/* The last index below `count` for which before(index) is true. Needs before(0), and true for no index after
+   the first false one. Must be called by whole warps with the same arguments: each lane tests one of 32
+   indices, so a search in 1000 needs two dependent loads instead of ten. */
+template <class Before>
+__device__ __forceinline__ int last_index(int count, Before before) {
+    int low = 0, high = count;
     while (high - low > 1) {
-        const int step = (high - low + warp_size) / (warp_size + 1), middle = low + step * (lane + 1);
-        const bool before =
-            middle < high && middle + list_begin(s, x.head, items.group, middle) / items.entries <= place;
-        low += step * __popc(__ballot_sync(all_lanes, before));
+        const int step = (high - low + warp_size) / (warp_size + 1),
+                  middle = low + step * ((int)threadIdx.x % warp_size + 1);
+        const bool below = middle < high && before(middle);
+        low += step * __popc(__ballot_sync(all_lanes, below));
         high = min(high, low + step);
     }
-    const int begin = list_begin(s, x.head, items.group, low),
-              end = list_begin(s, x.head, items.group, low + 1), item = place - low - begin / items.entries;
+    return low;
+}
+/* Finds the item at place `index` of all sets. Returns false if the place is empty. Must be called by whole
+   warps. */
+__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
+    const int places = items.places(s.blocks.num_blocks), place = index % places;
+    const int head = index / places * items.group;
+    x.head = head;
+    // the last block whose places begin at or before `place`
+    const int low = last_index(s.blocks.num_blocks, [&](int block) {
+        return block + list_begin(s, head, items.group, block) / items.entries <= place;
+    });
+    const int begin = list_begin(s, head, items.group, low), end = list_begin(s, head, items.group, low + 1),
+              item = place - low - begin / items.entries;
     x.block = low;
     x.skip = item * items.entries;
     x.rows = min(items.entries, end - begin - x.skip);

@@ -6,6 +6,29 @@
 
 namespace moba {
 
+/* Hands out arrays in dynamic shared memory, one after another. A struct that takes the arrays of a kernel
+   from it is constructed twice: in the kernel for the pointers, and on the host, without a base, for the
+   number of bytes. */
+class SharedLayout {
+  public:
+    HOST_DEVICE explicit SharedLayout(void* base) : base_((unsigned char*)base) {}
+    template <class X>
+    HOST_DEVICE X* take(size_t count) {
+#ifdef __CUDA_ARCH__  // a test of base_ would hide from the compiler that the arrays are in shared memory
+        unsigned char* p = base_ + used_;
+#else
+        unsigned char* p = base_ ? base_ + used_ : nullptr;
+#endif
+        used_ += count * sizeof(X);
+        return (X*)p;
+    }
+    HOST_DEVICE size_t bytes() const { return used_; }
+
+  private:
+    unsigned char* base_;
+    size_t used_ = 0;
+};
+
 template <class E>
 struct AttentionOperands {
     E* out;

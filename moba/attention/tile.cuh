@@ -270,6 +270,29 @@ struct KeyTiles {
         load_rows<DT>(k, n, all, s.D, packed, [&](int r) { return from_k + s.key(begin + r, g); });
         load_rows<DT>(v, n, all, s.D, packed, [&](int r) { return from_v + s.key(begin + r, g); });
     }
+    // Whether all keys of the item fit; if so, loads them. To be called once, before the item's first tile.
+    __device__ bool load_all(const Heads& s, const Item& it) const {
+        const int keys = it.key_end - it.key_begin;
+        if (keys > room) { return false; }
+        load(s, s.kv_head(it.head), it.key_begin, keys);
+        return true;
+    }
+    /* Calls f(j0, n, k, v) for each chunk of the item's keys: k and v are the rows of keys j0 .. j0 + n - 1.
+       `all`: the result of load_all. Before each call there is a barrier, so f may also read what was stored
+       before. */
+    template <class F>
+    __device__ __forceinline__ void for_each_chunk(const Heads& s, const Item& it, bool all, F f) const {
+        const int step = min(chunk_keys, room);
+        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
+            const int n = min(step, it.key_end - j0), at = all ? (j0 - it.key_begin) * row_floats<DT> : 0;
+            if (!all) {
+                __syncthreads();
+                load(s, s.kv_head(it.head), j0, n);
+            }
+            __syncthreads();
+            f(j0, n, k + at, v + at);
+        }
+    }
 };
 
 // The sum, or the maximum, over the lanes_per_row lanes that share a thread's rows: every second lane of the
@@ -292,12 +315,12 @@ __device__ inline float row_max(float x) {
    delivers them faster than fp32 arithmetic can use them. Second goal: many keys. Defined in items.cu. */
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
 
-// `floats`: what the kernel stores besides the keys. A block of up to 128 keys may stay as a whole.
+// `bytes`: dynamic shared memory of the kernel without keys. A block of up to 128 keys may stay as a whole.
 template <int DT>
-int key_room(const Heads& s, size_t floats) {
+int key_room(const Heads& s, size_t bytes) {
     const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
     // 1 KB that the driver takes; 1 KB for lse, delta and the alignment of SHARED_MEMORY
-    const size_t own = floats * sizeof(float) + sizeof(TileRows<DT>) + 1024 + 1024;
+    const size_t own = bytes + sizeof(TileRows<DT>) + 1024 + 1024;
     return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());
 }
 
