@@ -1,4 +1,5 @@
-/* Attention on the GPU: which version runs, and version 1, the equations query by query. Contract: attention.h. */
+/* Attention on the GPU: chooses the version, and holds version 1, which follows the equations query by query.
+   Contract: attention.h. */
 #include "moba/attention/launch.cuh"
 #include <algorithm>
 
@@ -6,15 +7,15 @@ namespace moba {
 
 namespace {
 
-/* A lane's part of a row of D numbers: every 32nd. */
+/* The part of a row of D numbers that one lane holds: every 32nd number. */
 struct LaneRow {
-    static constexpr int most = max_head_dim_gpu / warp_size;
-    float at[most];
+    static constexpr int max = max_head_dim_gpu / warp_size;
+    float at[max];
 
     template <class E>
     __device__ void load(const E* row, int D) {
 #pragma unroll
-        for (int i = 0; i < most; i++) {
+        for (int i = 0; i < max; i++) {
             const int d = threadIdx.x % warp_size + i * warp_size;
             at[i] = d < D ? (float)row[d] : 0.f;
         }
@@ -22,7 +23,7 @@ struct LaneRow {
     template <class E>
     __device__ void store(E* row, int D, float factor) const {
 #pragma unroll
-        for (int i = 0; i < most; i++) {
+        for (int i = 0; i < max; i++) {
             const int d = threadIdx.x % warp_size + i * warp_size;
             if (d < D) { row[d] = E(at[i] * factor); }
         }
@@ -30,32 +31,43 @@ struct LaneRow {
     __device__ float dot(const LaneRow& o) const {
         float sum = 0;
 #pragma unroll
-        for (int i = 0; i < most; i++) { sum += at[i] * o.at[i]; }
+        for (int i = 0; i < max; i++) { sum += at[i] * o.at[i]; }
         return warp_sum(sum);
     }
     __device__ void add(float weight, const LaneRow& o) {
 #pragma unroll
-        for (int i = 0; i < most; i++) { at[i] += weight * o.at[i]; }
+        for (int i = 0; i < max; i++) { at[i] += weight * o.at[i]; }
     }
 };
 
-/* The keys that query t sees, as stretches: one, or for MoBA one for each chosen block. Empty when there is no i-th. */
-struct Stretch {
+struct KeyRange {
     int begin, end;
 };
-__device__ Stretch stretch(const Heads& s, int head, int t, int i) {
-    if (!s.chosen) { return i == 0 ? Stretch{s.first_key(t), t + 1} : Stretch{0, 0}; }
+/* The keys that query t may see are one range, or for MoBA one range for each chosen block.
+   Returns range i; an empty range means that there are no more. */
+__device__ KeyRange key_range(const Heads& s, int head, int t, int i) {
+    if (!s.chosen) { return i == 0 ? KeyRange{s.first_key(t), t + 1} : KeyRange{0, 0}; }
     const int block = i < s.K ? s.chosen[head * s.slots() + (size_t)t * s.K + i] : -1;
-    return block < 0 ? Stretch{0, 0} : Stretch{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
+    return block < 0 ? KeyRange{0, 0}
+                     : KeyRange{s.blocks.start[block], min(s.blocks.start[block + 1], t + 1)};
+}
+// Calls f(j) for every key j that query t of this head may see.
+template <class F>
+__device__ __forceinline__ void for_each_key(const Heads& s, int head, int t, F f) {
+    for (int i = 0;; i++) {
+        const KeyRange keys = key_range(s, head, t, i);
+        if (keys.begin == keys.end) { break; }
+        for (int j = keys.begin; j < keys.end; j++) { f(j); }
+    }
 }
 
 }  // namespace
 
-/* out[t] = sum_j p[t,j] v[j], lse[t] = log sum_j e^s[t,j], key after key with a running maximum
-   Maps     a warp -> a query and head, a lane -> every 32nd channel
-   Memory   k and v of a key coalesced; every query reads all of its keys from global memory
-   Sync     none beyond the shuffles of a dot product
-   Differs  version 1: the equations */
+/* out[t] = sum_j p[t,j] v[j], lse[t] = log sum_j e^s[t,j], one key at a time with a running maximum
+   Maps     warp -> one query of one head; lane -> every 32nd channel
+   Memory   reads of k and v are coalesced; every query reads all of its keys from global memory
+   Sync     only the shuffles of the dot product
+   Differs  version 1: follows the equations */
 template <class E>
 __global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y, g = s.kv_head(head);
@@ -63,27 +75,23 @@ __global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
     LaneRow q, key, value, out{};
     q.load(a.q + s.query(t, head), s.D);
     float top = -INFINITY, sum = 0;
-    for (int i = 0;; i++) {
-        const Stretch keys = stretch(s, head, t, i);
-        if (keys.begin == keys.end) { break; }
-        for (int j = keys.begin; j < keys.end; j++) {
-            key.load(a.k + s.key(j, g), s.D);
-            value.load(a.v + s.key(j, g), s.D);
-            const float score = q.dot(key) * s.scale, now = max(top, score);
-            const float factor = expf(top - now), e = expf(score - now);
-            sum = sum * factor + e;
+    for_each_key(s, head, t, [&](int j) {
+        key.load(a.k + s.key(j, g), s.D);
+        value.load(a.v + s.key(j, g), s.D);
+        const float score = q.dot(key) * s.scale, now = max(top, score);
+        const float factor = expf(top - now), e = expf(score - now);
+        sum = sum * factor + e;
 #pragma unroll
-            for (int c = 0; c < LaneRow::most; c++) { out.at[c] *= factor; }
-            out.add((float)E(e), value);
-            top = now;
-        }
-    }
+        for (int c = 0; c < LaneRow::max; c++) { out.at[c] *= factor; }
+        out.add((float)E(e), value);
+        top = now;
+    });
     out.store(a.out + s.query(t, head), s.D, 1 / sum);
     if (threadIdx.x % warp_size == 0) { a.lse[(size_t)(s.first + head) * s.M + t] = top + logf(sum); }
 }
 
 /* delta[t] = <dout[t], out[t]>
-   Maps     a warp -> a query and head */
+   Maps     warp -> one query of one head */
 template <class E>
 __global__ void attention_delta_kernel1(float* delta, const E* dout, const E* out, Heads s) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y;
@@ -95,10 +103,11 @@ __global__ void attention_delta_kernel1(float* delta, const E* dout, const E* ou
     if (threadIdx.x % warp_size == 0) { delta[(size_t)(s.first + head) * s.M + t] = sum; }
 }
 
-/* Maps     D / N neighbouring lanes -> a query and head, a lane -> a pack of its channels
-   Memory   16 bytes a lane of both; rows of all heads lie one after another
-   Differs  from 1: 16 bytes instead of 2
-   Needs    packed rows of all heads, D / N a power of two of at most 32 */
+/* delta[t] = <dout[t], out[t]>
+   Maps     D / N neighbouring lanes -> one query of one head; lane -> one pack of its channels
+   Memory   each lane reads 16 bytes of dout and of out; the rows of all heads are contiguous
+   Differs  from 1: 16-byte reads instead of 2 or 4 bytes
+   Needs    all heads in one launch; rows that can be read in packs; D / N a power of two, at most 32 */
 template <class E>
 __global__ void attention_delta_kernel2(float* delta, const E* dout, const E* out, Heads s) {
     constexpr int N = pack_elements<E>;
@@ -115,8 +124,9 @@ __global__ void attention_delta_kernel2(float* delta, const E* dout, const E* ou
     if (row < rows && i % across == 0) { delta[row % s.H * s.M + row / s.H] = sum; }
 }
 
-/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]),  p[t,j] = e^(s[t,j] - lse[t])
-   Maps     as the forward */
+/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]),
+   p[t,j] = e^(s[t,j] - lse[t])
+   Maps     as in the forward kernel */
 template <class E>
 __global__ void attention_dq_kernel1(AttentionOperands<E> a, Heads s) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y, g = s.kv_head(head);
@@ -126,20 +136,16 @@ __global__ void attention_dq_kernel1(AttentionOperands<E> a, Heads s) {
     LaneRow q, dout, key, value, dq{};
     q.load(a.q + s.query(t, head), s.D);
     dout.load(a.dout + s.query(t, head), s.D);
-    for (int i = 0;; i++) {
-        const Stretch keys = stretch(s, head, t, i);
-        if (keys.begin == keys.end) { break; }
-        for (int j = keys.begin; j < keys.end; j++) {
-            key.load(a.k + s.key(j, g), s.D);
-            value.load(a.v + s.key(j, g), s.D);
-            const float p = expf(q.dot(key) * s.scale - lse);
-            dq.add((float)E(p * (dout.dot(value) - delta)), key);
-        }
-    }
+    for_each_key(s, head, t, [&](int j) {
+        key.load(a.k + s.key(j, g), s.D);
+        value.load(a.v + s.key(j, g), s.D);
+        const float p = expf(q.dot(key) * s.scale - lse);
+        dq.add((float)E(p * (dout.dot(value) - delta)), key);
+    });
     dq.store(a.dq + s.query(t, head), s.D, s.scale);
 }
 
-// Does query t of a head see key j <= t of its sequence, which lies in `block`?
+// Whether query t of this head may see key j. Needs j <= t in the same sequence; `block` is the block of j.
 __device__ static bool sees(const Heads& s, int head, int t, int j, int block) {
     if (!s.chosen) { return t - j < s.window; }
     const int* chosen = s.chosen + head * s.slots() + (size_t)t * s.K;
@@ -148,9 +154,10 @@ __device__ static bool sees(const Heads& s, int head, int t, int j, int block) {
     return found;
 }
 
-/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t], over the queries of all heads that share the key
-   Maps     a warp -> a key and key/value head; it asks every later query of the sequence whether it sees the key
-   Order    heads one after another, queries ascending: fixed */
+/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t],
+   summed over the queries of all heads that share the key
+   Maps     warp -> one key of one key/value head; it checks every later query of the sequence
+   Order    fixed: head by head, queries in ascending order */
 template <class E>
 __global__ void attention_dkdv_kernel1(AttentionOperands<E> a, Heads s) {
     const int j = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, group = s.group();
@@ -180,15 +187,15 @@ static dim3 rows_grid(const Heads& s, int heads) {
     return dim3(blocks_for(s.M, plain_threads / warp_size), heads);
 }
 
-// f(Heads) for all heads, in as few calls as block sizes allow
+// Calls f(Heads) for all heads, in as few calls as possible: the heads of one call have equal block sizes.
 template <class F>
 static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s, F f) {
     const int kv_heads = s.kind == AttentionKind::moba && seqs.num_levels > 1 ? 1 : s.G;
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
-/* Versions 3 and 4 fit bf16, D 64 or 128, blocks of at most 128 keys, and lists whose entries they can divide by K with one
-   multiplication. */
+/* Whether versions 3 and 4 can run: bf16, D = 64 or 128, blocks of at most 128 keys, and list entries small
+   enough that a multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
     if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) {

@@ -1,30 +1,52 @@
-/* Attention on the GPU, version 2, backward: dq as the forward pass goes, queries stay; then dk and dv, keys stay. Both compute the
-   scores again, so no sum has two owners: no atomics, one order. */
+/* Attention on the GPU, version 2, backward pass. One kernel computes dq, with the loops of the forward
+   kernel. A second kernel computes dk and dv: its keys stay in shared memory and its queries pass. Both
+   compute the scores again. So every sum is computed by one thread block: no atomics, and a fixed order. */
 #include "moba/attention/tile.cuh"
 
 namespace moba {
 
-/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t]); MoBA: the part of one block, into the slot
-   Maps     as the forward kernel
-   Memory   as the forward kernel, dout beside q
-   Sync     as the forward kernel */
+namespace {
+
+/* Shared memory of the kernel for dq. */
+template <int DT>
+struct QueryMemory {
+    float *q, *dout;  // (tile_size, row_floats)
+    float* ds;        // (tile_size, weight_floats)
+    float *k, *v;     // (room, row_floats)
+    size_t bytes;
+
+    HOST_DEVICE QueryMemory(void* base, int room) {
+        SharedLayout layout(base);
+        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        dout = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        ds = layout.take<float>(tile_size<DT> * weight_floats);
+        k = layout.take<float>((size_t)room * row_floats<DT>);
+        v = layout.take<float>((size_t)room * row_floats<DT>);
+        bytes = layout.bytes();
+    }
+};
+
+}  // namespace
+
+/* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t])
+   MoBA: the partial result of one block, stored in the query's slot
+   Maps     as in the forward kernel
+   Memory   as in the forward kernel; dout is loaded together with q
+   Sync     as in the forward kernel */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int room, bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     __shared__ float lse[T], delta[T];
-    float *q = (float*)shared_memory, *dout = q + T * W, *p = dout + T * W;
-    const KeyTiles<E, DT> keys{
-        p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = tile_tm(), tn = tile_tn();
+    const QueryMemory<DT> memory(shared_memory, room);
+    float *q = memory.q, *dout = memory.dout, *ds = memory.ds;
+    const KeyTiles<E, DT> keys{memory.k, memory.v, room, a.k, a.v, packed};
+    const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
-    const int g = s.kv_head(it.head);
-    const bool stay = it.key_end - it.key_begin <= room;
-    const int step = min(chunk_keys, room);
-    if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
+    const bool all_keys = keys.load_all(s, it);
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
         __syncthreads();
@@ -40,34 +62,29 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                          [&](int r) { return a.dout + s.query(x.token[r], it.head); });
         RowSums<DT> dq;
         dq.zero();
-        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
-            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
-            if (!stay) {
-                __syncthreads();
-                keys.load(s, g, j0, n);
-            }
-            __syncthreads();
-            float score[4][4] = {}, dp[4][4] = {};
-            dot_rows<DT>(score, q, keys.k + at, n);
-            dot_rows<DT>(dp, dout, keys.v + at, n);
+        keys.for_each_chunk(s, it, all_keys, [&](int j0, int n, const float* k, const float* v) {
+            float score[chunk_keys_per_thread][rows_per_thread] = {},
+                  dp[chunk_keys_per_thread][rows_per_thread] = {};
+            dot_rows<DT>(score, q, k, n);
+            dot_rows<DT>(dp, dout, v, n);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+            for (int i = 0; i < rows_per_thread; i++) {
+                const int row = rows_per_thread * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int key = j0 + tn + 16 * j;
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
+                    const int key = j0 + tn + lanes_per_row * j;
                     const bool seen = key >= lo && key < hi;
                     const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
-                    p[row * weight_floats + tn + 16 * j] =
+                    ds[row * weight_floats + tn + lanes_per_row * j] =
                         seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
                 }
             }
             __syncwarp();
-            dq.add_rows(p, keys.k + at, (n + 15) / 16 * 16);
-        }
+            dq.add_rows(ds, k, padded_keys(n));
+        });
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
+        for (int i = 0; i < rows_per_thread; i++) {
+            const int row = rows_per_thread * tm + i;
             if (row >= rows) { continue; }
             dq.store(it.list ? part + x.slot[row] * s.D : a.dq + s.query(x.token[row], it.head), i, s.D,
                      s.scale, packed);
@@ -76,9 +93,9 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
 }
 
 /* dq[t] = the sum of its slots
-   Maps     a thread -> N channels of a query and head
-   Memory   coalesced, 16 bytes a thread, four slots in flight
-   Order    slots one after another: fixed */
+   Maps     thread -> N channels of one query of one head
+   Memory   coalesced, 16 bytes per thread; the loads of four slots are in flight at the same time
+   Order    fixed: slots one after another */
 template <class E, int N>
 __global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, Heads s) {
     const Channels at = channels_of<N>(s);
@@ -100,31 +117,26 @@ namespace {
 
 /* Keys against the queries of all heads that share them, one head after another. */
 struct KeyItem {
-    int g, head, key, keys, rows;  // head: the first of the group; rows: of all heads
-    int block, skip, more;         // MoBA: rows of the block's items before this one; place of its sums
+    int g, key, keys;  // key/value head; first key and number of keys
+    int head, rows;    // the first query head of the group; rows of all its heads together
+    // MoBA: the block; rows of the block before this item; index for KeySums::row
+    int block, skip, more;
 };
 
-// The end of the sequence that token t lies in
+// The end of the sequence in which token t lies
 __device__ int sequence_end(const Heads& s, int t) {
-    int low = 0, high = s.num_seqs;
-    while (high - low > 1) {
-        const int middle = (low + high) / 2;
-        if (s.cu_seqlens[middle] <= t) {
-            low = middle;
-        } else {
-            high = middle;
-        }
-    }
-    return s.cu_seqlens[low + 1];
+    return s.cu_seqlens[last_index(s.num_seqs, [&](int i) { return s.cu_seqlens[i] <= t; }) + 1];
 }
 
+// Item `index` of dk and dv, keys of tile `tile` of its block. Returns false if there is none. By whole
+// warps.
 template <int DT>
 __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile) {
-    constexpr int T = tile_rows<DT>;
+    constexpr int T = tile_size<DT>;
     if (!items.entries) {
         const int kv_heads = s.count / s.group();
         it.head = index % kv_heads * s.group();
-        it.key = index / kv_heads * T;  // those that most queries see come first
+        it.key = index / kv_heads * T;  // keys that most queries see come first
         it.keys = min(T, s.M - it.key);
         const int last = it.key + it.keys - 1;
         it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
@@ -146,7 +158,7 @@ __device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, i
     return true;
 }
 
-// Row `index` of the item: its head and token
+// Finds the head and the token of row `index` of the item.
 __device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
     if (!s.chosen) {
         const int of_a_head = it.rows / s.group();
@@ -162,80 +174,94 @@ __device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& i
     *token = s.list[h * s.slots() + s.starts(h)[it.block] + index] / s.K;
 }
 
-}  // namespace
+/* Shared memory of the kernel for dk and dv. */
+template <int DT>
+struct KeyMemory {
+    float *q, *dout, *k, *v;  // (tile_size, row_floats)
+    float* p;                 // (tile_size, weight_floats) (query, key): p, later ds
+    size_t bytes;
 
-/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]; MoBA: the item's share of both, added up by the next kernel
-   Maps     a block -> up to T keys of a block, or of all keys, and a part of the queries that see them; a thread -> 4 queries x T/16
-            keys of the scores, 4 keys x DT/16 channels of dk and dv, which stay in registers
-   Memory   K and V are loaded once and stay, q and dout stream past; one buffer for p, then ds
-   Sync     every thread reads probabilities of all queries: __syncthreads between writing and reading them
-   Needs    D <= 128 */
-template <class E, int DT>
-__global__ void __launch_bounds__(tile_threads<DT>, 2)
-    attention_dkdv_kernel2(AttentionOperands<E> a, KeySums sums, Heads s, Items items, bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>, J = T / 16;
-    SHARED_MEMORY;
-    __shared__ int token[T], head[T], last[T], first[T];
-    __shared__ float lse[T], delta[T];
-    float *q = (float*)shared_memory, *dout = q + T * W, *k = dout + T * W, *v = k + T * W, *p = v + T * W;
-    const int tm = tile_tm(), tn = tile_tn();
-    KeyItem it;
-    if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
-    load_rows<DT, T>(k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
-    load_rows<DT, T>(v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
-    RowSums<DT> dk, dv;
-    dk.zero();
-    dv.zero();
-    for (int r0 = 0; r0 < it.rows; r0 += T) {
-        const int rows = min(T, it.rows - r0), r = threadIdx.x;
-        if (r < rows) {
-            find_row(&head[r], &token[r], s, it, r0 + r);
-            const size_t row = (size_t)(s.first + head[r]) * s.M + token[r];
-            lse[r] = a.lse[row];
-            delta[r] = a.delta[row];
-            first[r] = s.first_key(token[r]);
-            last[r] = token[r] + 1;
-        } else if (r < T) {
-            first[r] = last[r] = 0;
-        }
-        __syncthreads();
-        load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(token[r], head[r]); });
-        load_rows<DT, T>(dout, rows, T, s.D, packed,
-                         [&](int r) { return a.dout + s.query(token[r], head[r]); });
-        __syncthreads();
-        float score[J][4] = {}, dp[J][4] = {};
-        dot_rows<DT>(score, q, k, it.keys);
-        dot_rows<DT>(dp, dout, v, it.keys);
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
-#pragma unroll
-            for (int j = 0; j < J; j++) {
-                const int at = tn + 16 * j, key = it.key + at;
-                const bool seen = at < it.keys && key >= first[row] && key < last[row];
-                const float weight = seen ? expf(score[j][i] * s.scale - lse[row]) : 0.f;
-                dp[j][i] = seen ? (float)E(weight * (dp[j][i] - delta[row])) : 0.f;
-                p[row * weight_floats + at] = (float)E(weight);
-            }
-        }
-        __syncthreads();
-        dv.add_columns(p, dout, rows);
-        __syncthreads();
-#pragma unroll
-        for (int i = 0; i < 4; i++) {
-#pragma unroll
-            for (int j = 0; j < J; j++) { p[(4 * tm + i) * weight_floats + tn + 16 * j] = dp[j][i]; }
-        }
-        __syncthreads();
-        dk.add_columns(p, q, rows);
+    HOST_DEVICE explicit KeyMemory(void* base) {
+        SharedLayout layout(base);
+        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        dout = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        k = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        v = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        p = layout.take<float>(tile_size<DT> * weight_floats);
+        bytes = layout.bytes();
     }
+};
+
+/* The queries of a tile of the kernel for dk and dv, in shared memory. */
+template <int DT>
+struct KeyQueries {
+    int token[tile_size<DT>], head[tile_size<DT>];
+    int last[tile_size<DT>], first[tile_size<DT>];  // may see the keys [first, last)
+    float lse[tile_size<DT>], delta[tile_size<DT>];
+};
+
+// Fills x with rows r0 .. r0 + rows - 1 of the item. Rows past the end see no key.
+template <class E, int DT>
+__device__ __forceinline__ void find_queries(KeyQueries<DT>& x, const AttentionOperands<E>& a, const Heads& s,
+                                             const KeyItem& it, int r0, int rows) {
+    const int r = threadIdx.x;
+    if (r < rows) {
+        find_row(&x.head[r], &x.token[r], s, it, r0 + r);
+        const size_t row = (size_t)(s.first + x.head[r]) * s.M + x.token[r];
+        x.lse[r] = a.lse[row];
+        x.delta[r] = a.delta[row];
+        x.first[r] = s.first_key(x.token[r]);
+        x.last[r] = x.token[r] + 1;
+    } else if (r < tile_size<DT>) {
+        x.first[r] = x.last[r] = 0;
+    }
+}
+
+// Stores p of this thread's queries and keys, rounded to E; dp becomes ds = p (dp - delta), rounded to E.
+template <class E, int DT, int J>
+__device__ __forceinline__ void weigh_queries(float* p, float (&dp)[J][rows_per_thread],
+                                              const float (&score)[J][rows_per_thread],
+                                              const KeyQueries<DT>& x, const KeyItem& it, float scale) {
+    const int tm = thread_tm(), tn = thread_tn();
 #pragma unroll
-    for (int i = 0; i < 4; i++) {
-        const int key = 4 * tm + i;
+    for (int i = 0; i < rows_per_thread; i++) {
+        const int row = rows_per_thread * tm + i;
+#pragma unroll
+        for (int j = 0; j < J; j++) {
+            const int at = tn + lanes_per_row * j, key = it.key + at;
+            const bool seen = at < it.keys && key >= x.first[row] && key < x.last[row];
+            const float weight = seen ? expf(score[j][i] * scale - x.lse[row]) : 0.f;
+            dp[j][i] = seen ? (float)E(weight * (dp[j][i] - x.delta[row])) : 0.f;
+            p[row * weight_floats + at] = (float)E(weight);
+        }
+    }
+}
+
+// Stores ds of this thread's queries and keys in the place of p.
+template <int J>
+__device__ __forceinline__ void store_slopes(float* p, const float (&ds)[J][rows_per_thread]) {
+    const int tm = thread_tm(), tn = thread_tn();
+#pragma unroll
+    for (int i = 0; i < rows_per_thread; i++) {
+#pragma unroll
+        for (int j = 0; j < J; j++) {
+            p[(rows_per_thread * tm + i) * weight_floats + tn + lanes_per_row * j] = ds[j][i];
+        }
+    }
+}
+
+// Stores dk and dv of this thread's keys: the result, or for MoBA the partial sums of the item.
+template <class E, int DT>
+__device__ __forceinline__ void store_key_sums(const AttentionOperands<E>& a, const KeySums& sums,
+                                               const Heads& s, const KeyItem& it, const RowSums<DT>& dk,
+                                               const RowSums<DT>& dv, bool packed) {
+#pragma unroll
+    for (int i = 0; i < rows_per_thread; i++) {
+        const int key = rows_per_thread * thread_tm() + i;
         if (key >= it.keys) { continue; }
         if (s.chosen) {
-            float* to =
-                sums.row(it.head / s.group(), s.blocks.start[it.block], it.more, blockIdx.y * T + key);
+            float* to = sums.row(it.head / s.group(), s.blocks.start[it.block], it.more,
+                                 blockIdx.y * tile_size<DT> + key);
             dk.store(to, i, s.D, s.scale, packed);
             dv.store(to + s.D, i, s.D, 1, packed);
         } else {
@@ -245,10 +271,59 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* dk, dv of a key: the sum over the items of its block, if it has at least least_items
-   Maps     a thread -> N channels of a key and key/value head
-   Memory   coalesced, 4 N bytes of dk and of dv a thread
-   Order    items one after another: fixed */
+}  // namespace
+
+/* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]
+   MoBA: the partial sums of one item; the next kernel adds them up
+   Maps     thread block -> up to T keys, of one block for MoBA, and a part of the queries that see them (full
+            and window: all of these); thread -> scores of 4 queries x T/16 keys, and dk and dv of 4 keys x
+            DT/16 channels, which stay in registers
+   Memory   K and V are loaded once and stay; q and dout pass in tiles; one buffer holds p, later ds
+   Sync     every thread reads the probabilities of all queries: __syncthreads between writing and reading
+            them
+   Needs    D <= 128 */
+template <class E, int DT>
+__global__ void __launch_bounds__(tile_threads<DT>, 2)
+    attention_dkdv_kernel2(AttentionOperands<E> a, KeySums sums, Heads s, Items items, bool packed) {
+    constexpr int T = tile_size<DT>, J = T / lanes_per_row;
+    SHARED_MEMORY;
+    __shared__ KeyQueries<DT> x;
+    const KeyMemory<DT> memory(shared_memory);
+    float *q = memory.q, *dout = memory.dout, *p = memory.p;
+    KeyItem it;
+    if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
+    load_rows<DT, T>(memory.k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
+    load_rows<DT, T>(memory.v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
+    RowSums<DT> dk, dv;
+    dk.zero();
+    dv.zero();
+    for (int r0 = 0; r0 < it.rows; r0 += T) {
+        const int rows = min(T, it.rows - r0);
+        find_queries(x, a, s, it, r0, rows);
+        __syncthreads();
+        load_rows<DT, T>(q, rows, T, s.D, packed,
+                         [&](int r) { return a.q + s.query(x.token[r], x.head[r]); });
+        load_rows<DT, T>(dout, rows, T, s.D, packed,
+                         [&](int r) { return a.dout + s.query(x.token[r], x.head[r]); });
+        __syncthreads();
+        float score[J][rows_per_thread] = {}, dp[J][rows_per_thread] = {};
+        dot_rows<DT>(score, q, memory.k, it.keys);
+        dot_rows<DT>(dp, dout, memory.v, it.keys);
+        weigh_queries<E>(p, dp, score, x, it, s.scale);
+        __syncthreads();
+        dv.add_columns(p, dout, rows);
+        __syncthreads();
+        store_slopes(p, dp);
+        __syncthreads();
+        dk.add_columns(p, q, rows);
+    }
+    store_key_sums(a, sums, s, it, dk, dv, packed);
+}
+
+/* dk and dv of a key: the sum over the items of its block, if the block has at least least_items of them
+   Maps     thread -> N channels of one key of one key/value head
+   Memory   coalesced, 4 N bytes of dk and of dv per thread
+   Order    fixed: items one after another */
 template <class E, int N>
 __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, Heads s, Items items,
                                           int least_items) {
@@ -278,9 +353,8 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
 template <class E, int DT>
 static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
                              const Items& items, bool packed) {
-    constexpr size_t own = tile_rows<DT> * (2 * row_floats<DT> + weight_floats);
-    const int room = key_room<DT>(s, own);
-    const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
+    const int room = key_room<DT>(s, QueryMemory<DT>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT>(nullptr, room).bytes;
     allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
     launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
            part, s, items, room, packed);
@@ -290,8 +364,8 @@ static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* p
 template <class E, int DT>
 static void backward_keys(const Ctx& ctx, const AttentionOperands<E>& a, const KeySums& sums, const Heads& s,
                           const Items& items, bool packed) {
-    constexpr int T = tile_rows<DT>;
-    constexpr size_t bytes = T * (4 * row_floats<DT> + weight_floats) * sizeof(float);
+    constexpr int T = tile_size<DT>;
+    const size_t bytes = KeyMemory<DT>(nullptr).bytes;
     const int kv_heads = s.count / s.group();
     const dim3 grid = s.chosen
                           ? dim3((unsigned)kv_heads * items.places(s.blocks.num_blocks), ceil_div(sums.S, T))
@@ -309,8 +383,9 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
-            int least_items =
-                1;  // that dk and dv are summed over; where there is one, it may write them itself
+            // dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv directly if a
+            // block has one item
+            int least_items = 1;
             if (version == 2) {
                 with_tile(
                     s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });

@@ -1,5 +1,5 @@
-/* What the files of attention share: the operands under one name, and the steps every tiled version is made of.
-   CPU only. */
+/* Shared by the CPU files of attention: structs of the operands, and the steps of which every tiled version
+   is built. CPU only. */
 #pragma once
 #include "moba/attention/attention.h"
 #include "moba/core/arena.h"
@@ -23,14 +23,14 @@ struct AttentionBackward {
     const acc_t<E>* lse;
 };
 
-// attention_tiled.cpp: full and window
+// tiled.cpp: full and window
 template <class E>
 void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionShape);
 template <class E>
 void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);
 template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape, bool backward);
-// attention_moba.cpp
+// moba.cpp
 template <class E>
 void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);
 template <class E>
@@ -38,10 +38,28 @@ void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, 
 template <class E>
 size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
 
-// The first key that query t may see, by sequence and window. It never decreases with t.
+// The first key that query t may see, by its sequence and by the window. Never decreases when t grows.
 inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
     const int begin = t - seqs.position[t];
     return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
+}
+
+// A layout is a struct whose constructor, Layout(BumpAllocator&, arguments...), takes its arrays from the
+// allocator.
+template <class Layout, class... Arguments>
+size_t layout_bytes(const Arguments&... arguments) {
+    BumpAllocator allocator(nullptr);
+    Layout layout(allocator, arguments...);
+    return allocator.bytes();
+}
+// Lays out the workspace of the call.
+template <class Layout, class... Arguments>
+Layout lay_out_workspace(const Ctx& ctx, const Arguments&... arguments) {
+    BumpAllocator allocator(ctx.workspace);
+    Layout layout(allocator, arguments...);
+    REQUIRE(allocator.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", allocator.bytes(),
+            ctx.workspace_bytes);
+    return layout;
 }
 
 template <class E>
@@ -52,8 +70,9 @@ acc_t<E> dot(const E* a, const E* b, int D) {
     return sum;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
-// Tiles in scratch memory: rows of acc_t, `width` apart, padded with zeros so that tile_matmul may read whole vectors.
+// -----------------------------------------------------------------------------------------------------------
+// Tiles in scratch memory: rows of acc_t, `width` elements apart, padded with zeros so that tile_matmul may
+// read whole vectors.
 
 inline int padded(int n) { return round_up(n, 16); }
 
@@ -63,7 +82,7 @@ void load_row(acc_t<E>* dst, const E* src, int D, acc_t<E> scale = 1) {
     std::fill(dst + D, dst + padded(D), acc_t<E>(0));
 }
 
-// dst (D, width) = the transpose of `rows` rows of src, which lie `stride` apart; columns beyond rows are zero
+// dst (D, width) = the transpose of `rows` rows of src, `stride` elements apart; columns past `rows` are 0
 template <class E>
 void load_transposed(acc_t<E>* dst, int width, const E* src, size_t stride, int rows, int D) {
     for (int d = 0; d < D; d++) {
@@ -72,14 +91,15 @@ void load_transposed(acc_t<E>* dst, int width, const E* src, size_t stride, int 
     }
 }
 
-/* The softmax of a row whose scores come tile by tile: everything summed so far is relative to `top`. */
+/* The softmax of one row whose scores arrive tile by tile. `top` is the largest score so far; all sums so far
+   are relative to it. */
 template <class E>
 struct RunningSoftmax {
     using A = acc_t<E>;
     A top = -INFINITY, sum = 0;
 
-    // p[0..n): scores in, weights e^(score - top) out, rounded to E as they enter the product with v.
-    // Returns the factor by which everything accumulated before has to be multiplied.
+    // p[0..n): in scores, out weights e^(score - top), rounded to E because the product with v uses them so.
+    // Returns the factor by which the caller must multiply everything that it has accumulated before.
     A update(A* p, int n) {
         const A now = std::max(top, highest(p, n));
         if (now == A(-INFINITY)) {  // nothing visible so far
@@ -101,7 +121,8 @@ struct RunningSoftmax {
     A lse() const { return top + std::log(sum); }
 };
 
-// One row of the backward: scores p and products dp = <dout, v> in; p = e^(score - lse) and ds = p (dp - delta) out.
+// One row of the backward pass. In: p the scores, dp the products <dout, v>.
+// Out: p = e^(score - lse), dp = ds = p (dp - delta).
 template <class E>
 void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delta, int n) {
     using A = acc_t<E>;
@@ -113,7 +134,7 @@ void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delt
     }
 }
 
-// delta (H, M)
+// delta (H, M): delta[h,t] = <dout[t,h], out[t,h]>
 template <class E>
 void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const AttentionShape& s) {
     parallel_ranges(M, 256, [&](size_t b, size_t e) {

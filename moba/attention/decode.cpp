@@ -4,7 +4,7 @@
 
 namespace moba {
 
-static const int full_piece = 1024;  // keys of a piece where no block cuts them
+static const int full_piece = 1024;  // keys of a piece in full and window attention
 
 size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, block_size(g))); }
 
@@ -38,7 +38,8 @@ void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, const int* p
 
 namespace {
 
-// A stretch of keys, and the weighted sum of its values relative to its highest score.
+// A range of keys, its highest score `top`, and the sum of e^(score - top). The sum of the values weighted by
+// e^(score - top) is in Scratch::partial.
 template <class A>
 struct Piece {
     int begin, end;
@@ -49,7 +50,7 @@ template <class E>
 struct Scratch {
     using A = acc_t<E>;
     int max_pieces, width;  // pieces of a head; keys of a piece
-    size_t head_scores;     // of one head: those of its pieces, before that those of all blocks
+    size_t head_scores;     // scores of one head: first those of all blocks, later those of its pieces
     Piece<A>* pieces;       // (H, max_pieces)
     int* num_pieces;        // (H)
     A* partial;             // (H, max_pieces, D)
@@ -61,7 +62,7 @@ struct Scratch {
         max_pieces = moba ? s.gate.K << (c.num_levels - 1) : ceil_div(c.capacity, full_piece) + 1;
         width = padded(moba ? c.S : full_piece);
         head_scores = std::max((size_t)max_pieces * width, moba ? c.columns(c.num_levels - 1) : 0);
-        Carver w(base);
+        BumpAllocator w(base);
         pieces = w.take<Piece<A>>((size_t)s.H * max_pieces);
         num_pieces = w.take<int>(s.H);
         partial = w.take<A>((size_t)s.H * max_pieces * s.D);
@@ -70,7 +71,7 @@ struct Scratch {
     }
 };
 
-// The blocks of one head's choice, as pieces.
+// Writes the blocks that one head chooses as pieces; returns how many.
 template <class E>
 int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<E>* mean, size_t columns,
                 int length, int S, int K, const AttentionShape& s) {

@@ -1,6 +1,9 @@
-/* Decoding on the GPU. Contract: decode.h; definition: decode.cpp. The host knows how many tokens there are at most, the device how
-   many there are: so a recorded launch serves them all. */
+/* Decoding on the GPU. Contract: decode.h; definition: decode.cpp. Launch sizes depend only on the largest
+   possible number of tokens; the kernels read the actual number on the device. So one recorded launch can be
+   repeated for every token. */
 #include "moba/attention/decode.h"
+#include "moba/attention/launch.cuh"
+#include "moba/core/arena.h"
 #include "moba/core/device.cuh"
 #include <algorithm>
 
@@ -8,20 +11,20 @@ namespace moba {
 
 namespace {
 
-const int most_keys = 1024;  // of a piece; a longer block is several pieces
+const int most_keys = 1024;  // keys of a piece, at most; a longer block becomes several pieces
 const int threads = 256, warps = threads / warp_size;
 
-// What the kernels share.
+// Arguments of all kernels.
 struct Decode {
     int H, G, D;
-    const int* place;  // (1) of the query
+    const int* place;  // (1) position of the query
     AttentionKind kind;
     int window;
     int K, S, num_levels;
     Gate gate;
-    size_t columns[max_levels];  // of the means of a level
-    int max_pieces, max_blocks;  // of a head
-    int* chosen;                 // (H, max_top_k) blocks, -1 in slots not used
+    size_t columns[max_levels];  // columns of the means of a key/value head, by level
+    int max_pieces, max_blocks;  // per query head
+    int* chosen;                 // (H, max_top_k) blocks, -1 in unused slots
     float* scores;               // (H, max_blocks)
     float *top, *sum;            // (H, max_pieces)
     float* partial;              // (H, max_pieces, D)
@@ -29,7 +32,7 @@ struct Decode {
     __device__ int length() const { return *place + 1; }
 };
 
-// Key/value head g of a query head, and its blocks.
+// The key/value head g of a query head, its block size and its means.
 struct DecodeHead {
     int g, S, K;
     size_t columns, first_mean;
@@ -37,7 +40,7 @@ struct DecodeHead {
     __device__ DecodeHead(const Decode& s, int h) : g(h / (s.H / s.G)), columns(0), first_mean(0) {
         const int level = g % s.num_levels;
         S = s.S >> level, K = s.K << level;
-        // all heads of level i before g; columns[i] is 0 for levels there are not
+        // adds all heads of level i that come before g; columns[i] is 0 for levels that do not exist
 #pragma unroll
         for (int i = 0; i < max_levels; i++) {
             if (i == level) { columns = s.columns[i]; }
@@ -50,7 +53,7 @@ struct DecodeHead {
 }  // namespace
 
 /* cache[place + t, :] = rows[t, :]
-   Maps     a thread -> a pack of N elements, found by threads_for_rows */
+   Maps     thread -> one pack of N elements; grid from threads_for_rows */
 template <class E, int N>
 __global__ void cache_rows_kernel(E* cache, const E* rows, const int* place, int count, int width) {
     const size_t t = row_of_thread();
@@ -60,8 +63,9 @@ __global__ void cache_rows_kernel(E* cache, const E* rows, const int* place, int
 }
 
 /* mean[d,n] = mean over the tokens of block n of k[t,g,d], rounded to E
-   Maps     grid x -> a block that became complete, grid y -> a key/value head, a thread -> a channel
-   Memory   keys are read along their channels; the means, which lie transposed for the scores, are written apart */
+   Maps     grid x -> a block that became complete; grid y -> a key/value head; thread -> a channel
+   Memory   reads of keys are coalesced; writes of means are not, because the means are stored transposed for
+            the kernel that computes scores */
 template <class E>
 __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s) {
     const DecodeHead head(s, blockIdx.y * (s.H / s.G));
@@ -77,8 +81,8 @@ __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s
 }
 
 /* scores[h,n] = <q[h], mean[n]>, NaN as -inf
-   Maps     a thread -> a past block, grid y -> a query head
-   Memory   neighbouring threads read neighbouring means; q is a broadcast */
+   Maps     thread -> a past block; grid y -> a query head
+   Memory   neighbouring threads read neighbouring means; all threads read the same q (a broadcast) */
 template <class E>
 __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
     const DecodeHead head(s, blockIdx.y);
@@ -92,7 +96,7 @@ __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
 
 namespace {
 
-// A block and its score. The order is total, so it does not matter who is compared with whom first.
+// A block and its score. The order is total, so the result does not depend on the order of the comparisons.
 struct Scored {
     float score;
     int block;
@@ -105,19 +109,21 @@ struct Scored {
 }  // namespace
 
 /* chosen[h,:] as in gate.h
-   Maps     a block of 256 threads -> a query head; as many rounds as past blocks are chosen, a thread -> every 256th score
-   Sync     a barrier between the bests of the warps and their reading; two sets of them, so that the next round needs no other.
-            One before the sorting, which needs all */
+   Maps     thread block of 256 threads -> a query head; each round finds the next best past block; thread ->
+            every 256th score
+   Sync     each round: a barrier between writing and reading the best of each warp. The array is
+            double-buffered, so the next round needs no second barrier. One barrier before sorting, which
+            reads all chosen blocks */
 __global__ static void decode_choose_kernel(Decode s) {
-    __shared__ Scored of_warp[2][warps];
-    __shared__ int block[max_top_k];
+    __shared__ Scored of_warp[2][warps];  // best of each warp; double-buffered by round
+    __shared__ int block[max_top_k];      // past blocks in the order in which they are found
     const DecodeHead head(s, blockIdx.x);
     const int t = threadIdx.x, own = head.own(s.length()), room = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
     if (s.gate == Gate::topk) {
-        Scored last{INFINITY, -1};  // before all
+        Scored last{INFINITY, -1};  // comes before every block
         for (int i = 0; i < room; i++) {
-            Scored best{-INFINITY, own};  // behind all
+            Scored best{-INFINITY, own};  // comes after every block
             for (int n = t; n < own; n += threads) {
                 const Scored x{scores[n], n};
                 if (last.before(x) && x.before(best)) { best = x; }
@@ -151,7 +157,7 @@ __global__ static void decode_choose_kernel(Decode s) {
 
 namespace {
 
-// The keys of a piece; none where end <= begin.
+// The keys of a piece; there are none if end <= begin.
 struct Keys {
     int begin, end;
 
@@ -162,14 +168,32 @@ struct Keys {
             return;
         }
         const DecodeHead head(s, h);
-        const int pieces = (head.S + most_keys - 1) / most_keys, slot = piece / pieces;  // of a block
+        // `pieces` per block; `slot` of the chosen block
+        const int pieces = (head.S + most_keys - 1) / most_keys, slot = piece / pieces;
         const int block = slot < head.K ? s.chosen[h * max_top_k + slot] : -1;
         begin = block * head.S + piece % pieces * most_keys;
         end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
     }
 };
 
-// The largest of a block's x, or their sum, in every thread. `of_warp` must not be in use; nor is it to be used again at once.
+/* Dynamic shared memory of the kernel for pieces. */
+struct PieceMemory {
+    float* q;       // (D)
+    float* weight;  // (most_keys) scores, later e^(score - top)
+    float* sums;    // (teams, D) weighted sums of values
+    size_t bytes;
+
+    HOST_DEVICE PieceMemory(void* base, int D, int teams) {
+        SharedLayout layout(base);
+        q = layout.take<float>(D);
+        weight = layout.take<float>(most_keys);
+        sums = layout.take<float>((size_t)teams * D);
+        bytes = layout.bytes();
+    }
+};
+
+// The maximum, or the sum, of x over the thread block; every thread gets it. `of_warp` is scratch: put a
+// barrier between two uses of it.
 template <bool largest>
 __device__ float block_reduce(float x, float* of_warp) {
     for (int bits = warp_size / 2; bits > 0; bits /= 2) {
@@ -185,32 +209,35 @@ __device__ float block_reduce(float x, float* of_warp) {
 
 }  // namespace
 
-/* top, sum and partial of a piece: its highest score, the sum of e^(score - top), the values weighted with that
-   Maps     grid x -> a piece, grid y -> a query head. A team of `team` neighbouring threads -> a key, later its value; a
-            thread -> every team-th pack of N channels of it
-   Memory   keys and values are read once, in packs, neighbours side by side; scores, q and the teams' sums in shared memory
-   Sync     q before the scores; scores before the exponentials (in the reduction), these before the values (the same); teams'
-            sums before they are added, in order */
+/* Results of a piece. top: its highest score; sum: the sum of e^(score - top); partial: the sum of the values
+   weighted by e^(score - top)
+   Maps     grid x -> a piece; grid y -> a query head; a team of `team` neighbouring threads -> a key, later
+            its value; thread -> every team-th pack of N channels of it
+   Memory   keys and values are read once, in packs, coalesced; scores, q and the sums of the teams in shared
+            memory
+   Sync     four barriers: after loading q; after the scores and after the exponentials, both in block_reduce;
+            after the sums of the teams, which are then added in order */
 template <class E, int N>
 __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team, Decode s) {
     SHARED_MEMORY;
-    __shared__ float highest[warps], total[warps];
+    __shared__ float highest[warps], total[warps];  // scratch of block_reduce
     const int h = blockIdx.y, t = threadIdx.x, lane = t % team, mine = t / team, teams = threads / team;
     const Keys keys(s, h, blockIdx.x);
     const size_t piece = (size_t)h * s.max_pieces + blockIdx.x;
-    if (keys.begin >= keys.end) {  // the whole block
+    if (keys.begin >= keys.end) {  // true for all threads or none
         if (t == 0) { s.top[piece] = -INFINITY, s.sum[piece] = 0; }
         return;
     }
     const int count = keys.end - keys.begin;
-    float *row = (float*)shared_memory, *weight = row + s.D, *sums = weight + most_keys;
+    const PieceMemory memory(shared_memory, s.D, teams);
+    float *row = memory.q, *weight = memory.weight, *sums = memory.sums;
     const size_t first = ((size_t)keys.begin * s.G + h / (s.H / s.G)) * s.D, step = (size_t)s.G * s.D;
     for (int d = t; d < s.D; d += threads) { row[d] = (float)q[(size_t)h * s.D + d]; }
     __syncthreads();
 
     const float scale = 1 / sqrtf((float)s.D);
     float top = -INFINITY;
-    for (int j0 = 0; j0 < count; j0 += teams) {  // all threads stay for the shuffles
+    for (int j0 = 0; j0 < count; j0 += teams) {  // all threads must take part in the shuffles
         const int j = j0 + mine;
         float score = 0;
         for (int d = lane * N; j < count && d < s.D; d += team * N) {
@@ -252,9 +279,9 @@ __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team
     if (t == 0) { s.top[piece] = top, s.sum[piece] = sum; }
 }
 
-/* out[h,d] = the pieces, relative to the highest score of all
-   Maps     a block -> a query head, a thread -> a channel, over all pieces in order
-   Memory   partials are read along the channels */
+/* out[h,d] = the merged result of all pieces, with weights relative to the highest score of all
+   Maps     thread block -> a query head; thread -> a channel, for all pieces in order
+   Memory   reads of partial are coalesced */
 template <class E>
 __global__ void decode_merge_kernel(E* out, int num_pieces, Decode s) {
     const int h = blockIdx.x;
@@ -264,7 +291,7 @@ __global__ void decode_merge_kernel(E* out, int num_pieces, Decode s) {
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0, total = 0;
         for (int i = 0; i < num_pieces; i++) {
-            if (s.sum[first + i] == 0) { continue; }  // no keys: nothing in partial
+            if (s.sum[first + i] == 0) { continue; }  // a piece without keys did not write partial
             const float factor = expf(s.top[first + i] - top);
             sum += s.sum[first + i] * factor;
             total += s.partial[(first + i) * s.D + d] * factor;
@@ -273,7 +300,7 @@ __global__ void decode_merge_kernel(E* out, int num_pieces, Decode s) {
     }
 }
 
-// Pieces of a head that has `keys` keys before it.
+// The number of pieces of one head for `keys` keys.
 static int pieces_of(const CacheShape& c, const AttentionShape& s, int keys) {
     if (s.kind != AttentionKind::moba) { return ceil_div(keys, most_keys); }
     int most = 0;
@@ -290,25 +317,20 @@ static Decode levels_of(const CacheShape& c) {
     return s;
 }
 
-// Everything but what follows from `length`; the workspace handed out. Returns its bytes.
+// Fills d, except what depends on the number of tokens, and assigns the workspace. Returns its bytes.
 static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
     d = levels_of(c);
     d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.num_levels - 1) : 0;
-    size_t used = 0;
-    const auto take = [&](size_t count) {
-        char* p = base ? base + used : nullptr;
-        used += round_up(count * 4, (size_t)256);
-        return (float*)p;
-    };
+    BumpAllocator allocator(base);
     const size_t pieces = (size_t)s.H * d.max_pieces;
-    d.chosen = (int*)take((size_t)s.H * max_top_k);
-    d.scores = take((size_t)s.H * d.max_blocks);
-    d.top = take(pieces);
-    d.sum = take(pieces);
-    d.partial = take(pieces * s.D);
-    return used;
+    d.chosen = allocator.take<int>((size_t)s.H * max_top_k);
+    d.scores = allocator.take<float>((size_t)s.H * d.max_blocks);
+    d.top = allocator.take<float>(pieces);
+    d.sum = allocator.take<float>(pieces);
+    d.partial = allocator.take<float>(pieces * s.D);
+    return allocator.bytes();
 }
 
 template <class E>
@@ -329,7 +351,8 @@ void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const in
     choose_version(ctx, 1);
     Decode d = levels_of(c);
     d.place = place;
-    const int complete = ceil_div(count, c.block_size(c.num_levels - 1));  // at most, of the smallest blocks
+    // at most so many of the smallest blocks become complete
+    const int complete = ceil_div(count, c.block_size(c.num_levels - 1));
     launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
            count, d);
     LAUNCHED(ctx);
@@ -340,9 +363,8 @@ static void weigh_pieces(const Ctx& ctx, const E* q, const E* k, const E* v, int
                          const Decode& s) {
     int team = 1;
     while (team < warp_size && team * N < s.D) { team *= 2; }
-    const size_t floats = s.D + most_keys + (size_t)threads / team * s.D;
-    launch(decode_piece_kernel<E, N>, dim3(num_pieces, s.H), threads, floats * sizeof(float), ctx.stream, q,
-           k, v, team, s);
+    const size_t bytes = PieceMemory(nullptr, s.D, threads / team).bytes;
+    launch(decode_piece_kernel<E, N>, dim3(num_pieces, s.H), threads, bytes, ctx.stream, q, k, v, team, s);
     LAUNCHED(ctx);
 }
 

@@ -1,32 +1,55 @@
-/* Attention on the GPU, version 2, forward: tiles with a running softmax, and for MoBA the merge of a query's blocks. */
+/* Attention on the GPU, version 2, forward pass: tiles with a running softmax, and for MoBA the merge of the
+   results of a query's blocks. */
 #include "moba/attention/tile.cuh"
 
 namespace moba {
 
-/* out, lse of an item's queries, or their part of it
-   Maps     a block -> an item; a thread -> 4 queries x 4 keys of the scores, 4 queries x DT/16 channels of the output
-   Memory   a block's K and V are loaded once and stay, gathered queries stream past (MoBA, blocks that fit); or the queries stay and
-            K and V stream past. 8 wide loads from shared memory for 64 multiplications of a thread
-   Sync     __syncthreads around what is loaded together; a query's probabilities are written and read by its own 16 lanes
+namespace {
+
+/* Shared memory of the forward kernel. */
+template <int DT>
+struct ForwardMemory {
+    float* q;      // (tile_size, row_floats)
+    float* p;      // (tile_size, weight_floats) probabilities
+    float *k, *v;  // (room, row_floats)
+    size_t bytes;
+
+    HOST_DEVICE ForwardMemory(void* base, int room) {
+        SharedLayout layout(base);
+        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        p = layout.take<float>(tile_size<DT> * weight_floats);
+        k = layout.take<float>((size_t)room * row_floats<DT>);
+        v = layout.take<float>((size_t)room * row_floats<DT>);
+        bytes = layout.bytes();
+    }
+};
+
+}  // namespace
+
+/* out and lse of an item's queries; for MoBA their partial results from one block
+   Maps     thread block -> item; thread -> scores of 4 queries x 4 keys, and output of 4 queries x DT/16
+            channels
+   Memory   MoBA, if a block of keys fits: its K and V are loaded once and stay, and the gathered queries pass
+            in tiles. Otherwise a tile of queries stays, and K and V pass in chunks. A thread issues 8 16-byte
+            loads from shared memory per 64 multiplications
+   Sync     __syncthreads before and after loads into shared memory; __syncwarp for the probabilities, because
+            the 16 lanes that read the probabilities of a query are those that wrote them
    Differs  from 1: shared memory and register tiles; MoBA block by block
    Needs    D <= 128 */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
     attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int room,
                               bool packed) {
-    constexpr int T = tile_rows<DT>, W = row_floats<DT>;
+    constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
-    float *q = (float*)shared_memory, *p = q + T * W;
-    const KeyTiles<E, DT> keys{
-        p + T * weight_floats, p + T * weight_floats + room * W, room, a.k, a.v, packed};
-    const int tm = tile_tm(), tn = tile_tn();
+    const ForwardMemory<DT> memory(shared_memory, room);
+    float *q = memory.q, *p = memory.p;
+    const KeyTiles<E, DT> keys{memory.k, memory.v, room, a.k, a.v, packed};
+    const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
-    const int g = s.kv_head(it.head);
-    const bool stay = it.key_end - it.key_begin <= room;
-    const int step = min(chunk_keys, room);
-    if (stay) { keys.load(s, g, it.key_begin, it.key_end - it.key_begin); }
+    const bool all_keys = keys.load_all(s, it);
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
         __syncthreads();
@@ -35,33 +58,27 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
         load_rows<DT, T>(q, rows, T, s.D, packed, [&](int r) { return a.q + s.query(x.token[r], it.head); });
         RowSums<DT> out;
         out.zero();
-        float top[4], sum[4];
-        for (int i = 0; i < 4; i++) { top[i] = -INFINITY, sum[i] = 0; }
-        for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
-            const int n = min(step, it.key_end - j0), at = stay ? (j0 - it.key_begin) * W : 0;
-            if (!stay) {
-                __syncthreads();
-                keys.load(s, g, j0, n);
-            }
-            __syncthreads();
-            float score[4][4] = {};
-            dot_rows<DT>(score, q, keys.k + at, n);
+        float top[rows_per_thread], sum[rows_per_thread];
+        for (int i = 0; i < rows_per_thread; i++) { top[i] = -INFINITY, sum[i] = 0; }
+        keys.for_each_chunk(s, it, all_keys, [&](int j0, int n, const float* k, const float* v) {
+            float score[chunk_keys_per_thread][rows_per_thread] = {};
+            dot_rows<DT>(score, q, k, n);
 #pragma unroll
-            for (int i = 0; i < 4; i++) {
-                const int row = 4 * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
+            for (int i = 0; i < rows_per_thread; i++) {
+                const int row = rows_per_thread * tm + i, lo = x.first[row], hi = min(x.last[row], j0 + n);
                 float now = top[i], total = 0;
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
-                    const int key = j0 + tn + 16 * j;
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
+                    const int key = j0 + tn + lanes_per_row * j;
                     score[j][i] = key >= lo && key < hi ? score[j][i] * s.scale : -INFINITY;
                     now = max(now, score[j][i]);
                 }
                 now = row_max(now);
 #pragma unroll
-                for (int j = 0; j < 4; j++) {
+                for (int j = 0; j < chunk_keys_per_thread; j++) {
                     const float e = now == -INFINITY ? 0.f : expf(score[j][i] - now);
                     total += e;
-                    p[row * weight_floats + tn + 16 * j] = (float)E(e);
+                    p[row * weight_floats + tn + lanes_per_row * j] = (float)E(e);
                 }
                 const float factor = top[i] == -INFINITY ? 1.f : expf(top[i] - now);
                 sum[i] = sum[i] * factor + row_sum(total);
@@ -70,11 +87,11 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
                 for (int c = 0; c < out.columns; c++) { out.at[i][c] *= factor; }
             }
             __syncwarp();
-            out.add_rows(p, keys.v + at, (n + 15) / 16 * 16);
-        }
+            out.add_rows(p, v, padded_keys(n));
+        });
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int row = 4 * tm + i;
+        for (int i = 0; i < rows_per_thread; i++) {
+            const int row = rows_per_thread * tm + i;
             if (row >= rows) { continue; }
             const size_t slot = x.slot[row], at = (size_t)(s.first + it.head) * s.M + x.token[row];
             out.store(it.list ? part.out + slot * s.D : a.out + s.query(x.token[row], it.head), i, s.D,
@@ -84,12 +101,12 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     }
 }
 
-/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. lse
-   itself is rounded: weights relative to it would lose digits where scores are large.
-   Maps     a thread -> N channels of a query and head
-   Memory   a slot's part coalesced, 16 bytes a thread; the slots' lse are the same for the threads
-            of a query (a broadcast)
-   Order    slots one after another: fixed */
+/* out[t] = sum over the slots of e^(lse_slot - top) part_slot / sum, lse = top + log sum. The weights are
+   relative to top and not to lse: lse is rounded, so they would lose digits where scores are large.
+   Maps     thread -> N channels of one query of one head
+   Memory   reads of a slot's part are coalesced, 16 bytes per thread; all threads of a query read the same
+            lse (a broadcast)
+   Order    fixed: slots one after another */
 template <class E, int N>
 __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Heads s) {
     const Channels at = channels_of<N>(s);
@@ -115,9 +132,8 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    constexpr size_t own = tile_rows<DT> * (row_floats<DT> + weight_floats);
-    const int room = key_room<DT>(s, own);
-    const size_t bytes = (own + 2 * (size_t)room * row_floats<DT>)*sizeof(float);
+    const int room = key_room<DT>(s, ForwardMemory<DT>(nullptr, 0).bytes);
+    const size_t bytes = ForwardMemory<DT>(nullptr, room).bytes;
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
            a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));

@@ -7,7 +7,8 @@ namespace moba {
 
 static const int tile_queries = 64, tile_blocks = 256;
 
-static Sequences levels_only(int num_levels) {  // enough of a Sequences for GateShape::slots
+// Contains only what GateShape::slots reads.
+static Sequences levels_only(int num_levels) {
     Sequences s{};
     s.num_levels = num_levels;
     return s;
@@ -37,7 +38,7 @@ size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_lev
     return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
 }
 
-/* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores is q · mean_t. */
+/* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores = q · mean_t. */
 template <class E>
 static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks,
                         GateShape s) {
@@ -136,7 +137,7 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
     }
 }
 
-// A counting sort by block: entries are visited in ascending order, so every list is ascending.
+// A counting sort by block. Entries are visited in ascending order, so every list is in ascending order.
 void gate_lists_cpu(const Ctx&, Routing r, const Sequences& seqs, GateShape s) {
     parallel_for(s.H, [&](size_t h, int) {
         const int K = s.slots(seqs, (int)h), N = seqs.level[s.level(seqs, (int)h)].num_blocks;

@@ -1,19 +1,22 @@
-/* The gate on the GPU: block means, the choice, and the choice turned around into lists. Contract: gate.h; definition: gate.cpp. */
+/* The gate on the GPU: block means, the choice of blocks, and its inverse, the lists. Contract: gate.h;
+   definition: gate.cpp. */
 #include "moba/attention/gate.cuh"
+#include "moba/attention/tile.cuh"
 #include "moba/core/sort.cuh"
 #include "moba/core/tensor.cuh"
 #include <algorithm>
 
 namespace moba {
 
-// All heads, or with mixed block sizes those of one key/value head.
+// Query heads per launch: all, or with mixed block sizes those of one key/value head.
 static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
 
-static const int pad = 32;  // rows of means are a multiple of this
+static const int pad = 32;  // the width of a row of means is a multiple of this
 
-/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E; exchange: channels in the order of tensor.cuh
-   Maps     grid x -> a block of keys, grid y -> a key/value head, a thread -> a channel
-   Memory   coalesced along the channels of a key */
+/* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E. exchange: stores the channels in
+   the exchanged order of tensor.cuh
+   Maps     grid x -> a block of keys; grid y -> a key/value head; thread -> a channel
+   Memory   reads are coalesced along the channels of a key */
 template <class E, bool exchange>
 __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
     const int n = blockIdx.x, begin = s.blocks.start[n], end = s.blocks.start[n + 1];
@@ -28,18 +31,34 @@ __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
 
 namespace {
 
-/* The blocks that a thread has chosen so far, in shared memory: K of them do not live in registers. Entry i of thread t lies at
-   i * threads + t, so that neighbours touch neighbouring banks. */
+/* Shared memory of version 1 of the choice, for all threads of a thread block. */
+struct ChosenMemory {
+    float* score;  // (K, threads)
+    int* block;    // (K, threads)
+    size_t bytes;
+
+    HOST_DEVICE ChosenMemory(void* base, int K, int threads) {
+        SharedLayout layout(base);
+        score = layout.take<float>((size_t)K * threads);
+        block = layout.take<int>((size_t)K * threads);
+        bytes = layout.bytes();
+    }
+};
+
+/* The blocks that a thread has chosen so far, in shared memory: an array that is indexed at run time cannot
+   be kept in registers. Entry i of thread t is at i * threads + t, so that neighbouring threads access
+   neighbouring banks. */
 struct Chosen {
-    float* score;
-    int* block;
+    float* score;  // (K, threads), from this thread's first entry on
+    int* block;    // (K, threads), from this thread's first entry on
     int threads;
 
     __device__ void put(int i, float x, int n) {
         score[i * threads] = x;
         block[i * threads] = n;
     }
-    // Into the first `count` entries, best first; equals stay in the order in which they came, which is ascending.
+    // Inserts block n if it is good enough; returns the new number of entries. Entries are sorted, best
+    // first. Blocks with equal scores keep the order in which they are offered, which is ascending.
     __device__ int offer(int count, int room, float x, int n) {
         if (!(x == x)) { x = -INFINITY; }
         if (count == room && (room == 0 || !(x > score[(count - 1) * threads]))) { return count; }
@@ -54,19 +73,21 @@ struct Chosen {
 
 }  // namespace
 
-/* chosen[t,:] = the past blocks of highest score, ascending, then the own block, then -1; recent and sink by place
-   Maps     a thread -> a query, over all past blocks of its sequence; grid y -> a head
-   Memory   all threads of a warp read the same mean at once (a broadcast); q through the cache; the list in shared memory
-   Sync     none: a thread touches its own entries only
-   Differs  version 1: gate.cpp's naive version, query by query; no T x N scores are written */
+/* chosen[t,:] = the past blocks with the highest scores in ascending order, then the query's own block, then
+   -1. The gates recent and sink choose by position
+   Maps     thread -> a query, for all past blocks of its sequence; grid y -> a query head
+   Memory   all threads of a warp read the same mean at the same time (a broadcast); q comes from the cache;
+            the chosen blocks are in shared memory
+   Sync     none: no thread accesses entries of another thread
+   Differs  version 1: as the naive version in gate.cpp, query by query; the T x N scores are never stored */
 template <class E>
 __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, GateHeads s) {
     SHARED_MEMORY;
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= s.M) { return; }
     const int own = s.blocks.own[t], first = s.blocks.first[own], room = min(s.K - 1, own - first);
-    float* scores = (float*)shared_memory;
-    Chosen best{scores + threadIdx.x, (int*)(scores + s.K * blockDim.x) + threadIdx.x, (int)blockDim.x};
+    const ChosenMemory memory(shared_memory, s.K, blockDim.x);
+    Chosen best{memory.score + threadIdx.x, memory.block + threadIdx.x, (int)blockDim.x};
     if (s.gate == Gate::topk) {
         const E* row = q + ((size_t)t * s.H + s.first + blockIdx.y) * s.D;
         const E* means = means_of_head(mean, s);
@@ -80,7 +101,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         for (int i = 0; i < room; i++) { best.put(i, 0, own - room + i); }
         if (s.gate == Gate::sink && room > 0) { best.put(0, 0, first); }
     }
-    for (int i = 1; i < room; i++) {  // by block, ascending
+    for (int i = 1; i < room; i++) {  // insertion sort by block, ascending
         const int n = best.block[i * best.threads];
         int at = i;
         for (; at > 0 && best.block[(at - 1) * best.threads] > n; at--) {
@@ -94,23 +115,21 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 
 namespace {
 
-// Version 2: a tile of scores is 64 queries x 64 blocks, 16 x 16 threads, a thread -> 4 neighbouring rows x 4 columns 16 apart.
-const int tile = 64, reg = 4, across = tile / reg, mean_stride = pad + 4, choose_threads = across * across;
+/* Version 2: a tile of scores has 64 queries x 64 blocks. Its threads have the places of tile.cuh: thread
+   (tm, tn) has rows_per_thread neighbouring rows, and columns that are lanes_per_row apart. */
+const int tile = 64, columns_per_thread = tile / lanes_per_row;
+const int choose_threads = lanes_per_row * (tile / rows_per_thread);
+const int mean_stride = pad + row_padding;
 
-/* The place of a thread in a tile. The 16 threads of a row are every second lane of a warp: lanes n
-   and n ^ 1 read the same mean, n and n ^ 2 the same query, and shared memory serves such pairs in
-   half the time (attention_tile.cuh). */
-__device__ int tile_row() { return (int)(threadIdx.x / warp_size * 2 + threadIdx.x % 2); }
-__device__ int tile_column() { return (int)(threadIdx.x % warp_size / 2); }
-// The value of the row's thread at a column
+// The value of x in the thread of the same row that has this column.
 template <class T>
 __device__ T from_column(T x, int column) {
     return __shfl_sync(all_lanes, x, 2 * column + threadIdx.x % 2);
 }
 
-/* The best blocks of a row so far, best first, in the registers of its 16 threads: N entries each, neighbours together. The
-   first entries, one for each that is too many, have score infinity and stay; those not used yet have NaN, which is never
-   equal or better. */
+/* The best K - 1 blocks of a row so far, sorted, best first, in registers: each of the row's 16 threads has N
+   consecutive entries. There may be more than K - 1 entries; the surplus entries, at the front, have score
+   infinity and are never replaced. Unused entries have score NaN, which loses every comparison. */
 template <int N>
 struct Ranking {
     static const int none = 0x7FFFFFFF;
@@ -120,16 +139,17 @@ struct Ranking {
     __device__ void clear(int entries) {
 #pragma unroll
         for (int i = 0; i < N; i++) {
-            score[i] = tile_column() * N + i < across * N - entries ? INFINITY : NAN;
+            score[i] = thread_tn() * N + i < lanes_per_row * N - entries ? INFINITY : NAN;
             block[i] = none;
         }
     }
-    __device__ float last() const { return from_column(score[N - 1], across - 1); }
-    // Entries below x move on by one, and x takes the place of the first of them. Equals that came before stay before.
+    __device__ float last() const { return from_column(score[N - 1], lanes_per_row - 1); }
+    // Inserts block n with score x if `taken`: the entries below x move back by one, and x takes the place of
+    // the first of them. Blocks with equal scores stay in the order in which they were offered.
     __device__ void offer(bool taken, float x, int n) {
         float before = __shfl_up_sync(all_lanes, score[N - 1], 2);
         int before_block = __shfl_up_sync(all_lanes, block[N - 1], 2);
-        if (tile_column() == 0) { before = INFINITY; }
+        if (thread_tn() == 0) { before = INFINITY; }
 #pragma unroll
         for (int i = N - 1; i >= 0; i--) {
             const float above = i > 0 ? score[i > 0 ? i - 1 : 0] : before;
@@ -143,17 +163,19 @@ struct Ranking {
     }
 };
 
-/* A thread's share of 64 means x 32 channels, on its way to shared memory: loaded while the tile
-   before it is multiplied. */
+/* A thread's part of a tile of 64 means x 32 channels. It is loaded into registers while the previous tile is
+   multiplied, and later stored in shared memory. */
 template <class E>
 struct MeansTile {
-    static constexpr int elements = pack_elements<E>, across = pad / elements,
-                         loads = tile * across / choose_threads;
+    static constexpr int elements = pack_elements<E>, packs_per_row = pad / elements;
+    static constexpr int loads = tile * packs_per_row / choose_threads;
     Pack<uint32_t, 4> at[loads];
 
-    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / across; }
-    __device__ static int channel(int i) { return (threadIdx.x + i * choose_threads) % across * elements; }
-    // Means n0.. of a sequence whose last past block is end - 1, channels d0..
+    __device__ static int row(int i) { return (threadIdx.x + i * choose_threads) / packs_per_row; }
+    __device__ static int channel(int i) {
+        return (threadIdx.x + i * choose_threads) % packs_per_row * elements;
+    }
+    // Loads means n0.. and channels d0.. of a sequence whose last past block is end - 1.
     __device__ void load(const E* means, int width, int n0, int end, int d0) {
 #pragma unroll
         for (int i = 0; i < loads; i++) {
@@ -169,24 +191,25 @@ struct MeansTile {
     }
 };
 
-// rows[i] = query t0 + i as floats, zeros beyond the last query and channel; packed: 4 loads of a
-// thread in flight
+// rows[i] = query t0 + i as floats, zeros beyond the last query and the last channel. packed: each thread
+// issues 4 loads before it stores.
 template <class E>
 __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0, bool packed) {
-    const int N = packed ? pack_elements<E> : 1, across = s.width / N, stride = s.width + 4, flight = 4;
+    const int N = packed ? pack_elements<E> : 1, packs_per_row = s.width / N, stride = s.width + row_padding,
+              flight = 4;
     const auto from = [&](int i) { return q + ((size_t)(t0 + i) * s.H + s.first + blockIdx.y) * s.D; };
     if (!packed) {
-        for (int o = threadIdx.x; o < tile * across; o += choose_threads) {
-            const int i = o / across, d = o % across;
+        for (int o = threadIdx.x; o < tile * packs_per_row; o += choose_threads) {
+            const int i = o / packs_per_row, d = o % packs_per_row;
             rows[i * stride + d] = t0 + i < s.M && d < s.D ? (float)from(i)[d] : 0.f;
         }
         return;
     }
-    for (int first = threadIdx.x; first < tile * across; first += flight * choose_threads) {
+    for (int first = threadIdx.x; first < tile * packs_per_row; first += flight * choose_threads) {
         Pack<uint32_t, 4> x[flight];
 #pragma unroll
         for (int j = 0; j < flight; j++) {
-            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            const int o = first + j * choose_threads, i = o / packs_per_row, d = o % packs_per_row * N;
             x[j] = {};
             if (i < tile && t0 + i < s.M && d < s.D) {
                 x[j] = load_pack<uint32_t, 4>((const uint32_t*)(from(i) + d));
@@ -194,44 +217,137 @@ __device__ void load_queries(float* rows, const E* q, const GateHeads& s, int t0
         }
 #pragma unroll
         for (int j = 0; j < flight; j++) {
-            const int o = first + j * choose_threads, i = o / across, d = o % across * N;
+            const int o = first + j * choose_threads, i = o / packs_per_row, d = o % packs_per_row * N;
             if (i < tile) { store_floats<E>(rows + i * stride + d, x[j]); }
         }
     }
 }
 
+/* Shared memory of version 2 of the choice. */
+struct ChooseMemory {
+    float* queries;  // (tile, width + row_padding)
+    float* means;    // (tile, mean_stride) `pad` channels of a tile of means
+    size_t bytes;
+
+    HOST_DEVICE ChooseMemory(void* base, int width) {
+        SharedLayout layout(base);
+        queries = layout.take<float>(tile * (width + row_padding));
+        means = layout.take<float>(tile * mean_stride);
+        bytes = layout.bytes();
+    }
+};
+
+/* sum[i][j] += the product of `pad` channels: of this thread's rows of queries, `stride` apart, and of this
+   thread's means (tile, mean_stride). */
+__device__ __forceinline__ void add_products(float (&sum)[rows_per_thread][columns_per_thread],
+                                             const float* queries, int stride, const float* means) {
+    queries += thread_tm() * rows_per_thread * stride;
+    means += thread_tn() * mean_stride;
+#pragma unroll 1
+    for (int d = 0; d < pad; d += pack_floats) {
+        Pack<float, pack_floats> x[rows_per_thread], y[columns_per_thread];
+#pragma unroll
+        for (int i = 0; i < rows_per_thread; i++) {
+            x[i] = load_pack<float, pack_floats>(queries + i * stride + d);
+        }
+#pragma unroll
+        for (int j = 0; j < columns_per_thread; j++) {
+            y[j] = load_pack<float, pack_floats>(means + j * lanes_per_row * mean_stride + d);
+        }
+#pragma unroll
+        for (int c = 0; c < pack_floats; c++) {
+#pragma unroll
+            for (int i = 0; i < rows_per_thread; i++) {
+#pragma unroll
+                for (int j = 0; j < columns_per_thread; j++) { sum[i][j] += x[i].at[c] * y[j].at[c]; }
+            }
+        }
+    }
+}
+
+/* Offers the scores of one row to its ranking: score[j] is that of block n0 + tn + j * lanes_per_row, of
+   which the blocks from `first` to own - 1 count. worst: the (K-1)-th best score so far; NaN while fewer have
+   been seen. By whole warps. */
+template <int N>
+__device__ __forceinline__ void accept_scores(Ranking<N>& best, float& worst,
+                                              const float (&score)[columns_per_thread], int n0, int first,
+                                              int own) {
+#pragma unroll
+    for (int j = 0; j < columns_per_thread; j++) {  // blocks in ascending order
+        const int n = n0 + thread_tn() + j * lanes_per_row;
+        const float mine = score[j] == score[j] ? score[j] : -INFINITY;
+        const bool waits = n >= first && n < own && !(mine <= worst);
+        const unsigned votes = __ballot_sync(all_lanes, waits);
+        if (!votes) { continue; }
+        const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
+        unsigned row = threadIdx.x % 2 ? odd : even;  // votes of the 16 threads of this row
+        // `worst` is not updated inside this loop: a score that is no longer good enough is offered too,
+        // which changes nothing
+#pragma unroll 1
+        for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
+            const int source = __ffs(row) - 1;
+            const float x = __shfl_sync(all_lanes, mine, source);
+            best.offer(row != 0, x, n0 + source / 2 + j * lanes_per_row);
+            row &= row - 1;
+        }
+        worst = best.last();
+    }
+}
+
+/* chosen (K) = the blocks of the row's ranking in ascending order, then `own`, then -1. `past`: how many
+   blocks the ranking has. exists: whether the row is a query. By whole warps. */
+template <int N>
+__device__ __forceinline__ void write_ranking(int* chosen, int K, const Ranking<N>& best, int past, int own,
+                                              bool exists) {
+    int rank[N] = {};  // of this thread's entries, by block
+    for (int other = 0; other < lanes_per_row; other++) {
+#pragma unroll
+        for (int e = 0; e < N; e++) {
+            const int n = from_column(best.block[e], other);
+#pragma unroll
+            for (int j = 0; j < N; j++) { rank[j] += n < best.block[j]; }
+        }
+    }
+    if (!exists) { return; }
+#pragma unroll
+    for (int j = 0; j < N; j++) {
+        if (best.block[j] != best.none) { chosen[rank[j]] = best.block[j]; }
+    }
+    for (int e = past + thread_tn(); e < K; e += lanes_per_row) { chosen[e] = e == past ? own : -1; }
+}
+
 }  // namespace
 
-/* Maps     a block of 256 threads -> a tile of queries, over tiles of means, 32 channels at a time;
-            grid y -> a head. 16 threads, every second lane of a warp, have a row of scores between
-            them, and its ranking
-   Memory   q stays in shared memory, means pass through registers and it, the next tile while this
-            one is multiplied; rows 4 floats longer than a multiple of 8, so that 16-byte loads of 8
-            neighbouring rows meet all banks: 8 of them for 64 multiplications. No score is ever
-            written
-   Sync     before the sums: the means are there (at first the queries too); after them: nobody
-            still reads them. Rankings: shuffles
-   Differs  from 1: shared memory and register tiles; a score is only looked at when it beats the
-            row's (K-1)-th best
+/* chosen[t,:] as in version 1; topk only
+   Maps     thread block of 256 threads -> a tile of queries, for all tiles of means, 32 channels at a time;
+            grid y -> a query head. 16 threads, every second lane of a warp, share a row of scores and its
+            ranking
+   Memory   q stays in shared memory. Means pass through registers into shared memory: the next tile is loaded
+            while this one is multiplied. Rows are 4 floats longer than a multiple of 8, so that 16-byte loads
+            from 8 neighbouring rows use all banks; a thread issues 8 of them per 64 multiplications. Scores
+            are never stored
+   Sync     a barrier before the products: the means are stored (the first time also the queries). A barrier
+            after them: no thread still reads the means. Rankings use shuffles only
+   Differs  from 1: shared memory and register tiles; a score is inserted only if it beats the (K-1)-th best
+            of its row
    Needs    D <= 128; 16 * N >= K - 1 */
 template <class E, int N>
 __global__ void __launch_bounds__(choose_threads, 2)
     gate_choose_kernel2(int* chosen, const E* q, const E* mean, GateHeads s, bool packed) {
     SHARED_MEMORY;
-    const int stride = s.width + 4, lane = threadIdx.x % warp_size;
-    float *rows = (float*)shared_memory, *columns = rows + tile * stride;
-    const int tx = tile_column(), ty = tile_row();
-    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // long ones first
+    const int stride = s.width + row_padding, tm = thread_tm();
+    const ChooseMemory memory(shared_memory, s.width);
+    const int t0 = (gridDim.x - 1 - blockIdx.x) * tile;  // queries with most past blocks first
     const E* means = means_of_head(mean, s);
 
-    load_queries(rows, q, s, t0, packed);
-    Ranking<N> best[reg];
-    int own[reg], first[reg];
-    float worst[reg];  // of those that would be chosen; NaN as long as there is room
+    load_queries(memory.queries, q, s, t0, packed);
+    Ranking<N> best[rows_per_thread];
+    int own[rows_per_thread], first[rows_per_thread];
+    float worst[rows_per_thread];
 #pragma unroll
-    for (int i = 0; i < reg; i++) {
+    for (int i = 0; i < rows_per_thread; i++) {
         best[i].clear(s.K - 1);
-        own[i] = s.blocks.own[min(t0 + ty * reg + i, s.M - 1)];
+        own[i] = s.blocks.own[min(t0 + tm * rows_per_thread + i, s.M - 1)];
         first[i] = s.blocks.first[own[i]];
         worst[i] = NAN;
     }
@@ -240,82 +356,32 @@ __global__ void __launch_bounds__(choose_threads, 2)
     MeansTile<E> next;
     if (begin < end) { next.load(means, s.width, begin, end, 0); }
     for (int n0 = begin; n0 < end; n0 += tile) {
-        float sum[reg][reg] = {};
+        float sum[rows_per_thread][columns_per_thread] = {};
         for (int d0 = 0; d0 < s.width; d0 += pad) {
-            next.store(columns);
+            next.store(memory.means);
             if (d0 + pad < s.width) {
                 next.load(means, s.width, n0, end, d0 + pad);
             } else if (n0 + tile < end) {
                 next.load(means, s.width, n0 + tile, end, 0);
             }
             __syncthreads();
-#pragma unroll 1
-            for (int d = 0; d < pad; d += 4) {
-                Pack<float, 4> x[reg], y[reg];
-#pragma unroll
-                for (int i = 0; i < reg; i++) {
-                    x[i] = load_pack<float, 4>(rows + (ty * reg + i) * stride + d0 + d);
-                    y[i] = load_pack<float, 4>(columns + (tx + i * across) * mean_stride + d);
-                }
-#pragma unroll
-                for (int o = 0; o < 4; o++) {
-#pragma unroll
-                    for (int i = 0; i < reg; i++) {
-#pragma unroll
-                        for (int j = 0; j < reg; j++) { sum[i][j] += x[i].at[o] * y[j].at[o]; }
-                    }
-                }
-            }
+            add_products(sum, memory.queries + d0, stride, memory.means);
             __syncthreads();
         }
 #pragma unroll
-        for (int i = 0; i < reg; i++) {
-#pragma unroll
-            for (int j = 0; j < reg; j++) {  // ascending blocks
-                const int n = n0 + tx + j * across;
-                const float mine = sum[i][j] == sum[i][j] ? sum[i][j] : -INFINITY;
-                const bool waits = n >= first[i] && n < own[i] && !(mine <= worst[i]);
-                const unsigned votes = __ballot_sync(all_lanes, waits);
-                if (!votes) { continue; }
-                const unsigned even = votes & 0x55555555u, odd = votes & 0xAAAAAAAAu;
-                unsigned row = lane % 2 ? odd : even;  // of my 16 threads
-                // `worst` may be overtaken meanwhile: to offer a score that is no better any more
-                // changes nothing
-#pragma unroll 1
-                for (int left = max(__popc(even), __popc(odd)); left > 0; left--) {
-                    const int source = __ffs(row) - 1;
-                    const float x = __shfl_sync(all_lanes, mine, source);
-                    best[i].offer(row != 0, x, n0 + source / 2 + j * across);
-                    row &= row - 1;
-                }
-                worst[i] = best[i].last();
-            }
+        for (int i = 0; i < rows_per_thread; i++) {
+            accept_scores(best[i], worst[i], sum[i], n0, first[i], own[i]);
         }
     }
-
-    int* out = choices_of_head(chosen, s);
 #pragma unroll
-    for (int i = 0; i < reg; i++) {
-        const int t = t0 + ty * reg + i, room = min(s.K - 1, own[i] - first[i]);
-        int rank[N] = {};  // of my entries, by block
-        for (int other = 0; other < across; other++) {
-#pragma unroll
-            for (int e = 0; e < N; e++) {
-                const int n = from_column(best[i].block[e], other);
-#pragma unroll
-                for (int j = 0; j < N; j++) { rank[j] += n < best[i].block[j]; }
-            }
-        }
-        if (t >= s.M) { continue; }
-#pragma unroll
-        for (int j = 0; j < N; j++) {
-            if (best[i].block[j] != best[i].none) { out[(size_t)t * s.K + rank[j]] = best[i].block[j]; }
-        }
-        for (int e = room + tx; e < s.K; e += across) { out[(size_t)t * s.K + e] = e == room ? own[i] : -1; }
+    for (int i = 0; i < rows_per_thread; i++) {
+        const int t = t0 + tm * rows_per_thread + i;
+        write_ranking(choices_of_head(chosen, s) + (size_t)t * s.K, s.K, best[i],
+                      min(s.K - 1, own[i] - first[i]), own[i], t < s.M);
     }
 }
 
-// Means of all heads that go together, rows padded.
+// Bytes of the means of all heads of one launch, with padded rows.
 template <class E>
 static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
     return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, pad) * sizeof(E);
@@ -355,14 +421,14 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         if (version == 1 || s.gate != Gate::topk) {
             const int threads = 64;
             launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
-                   8 * (size_t)a.K * threads, ctx.stream, chosen, q, mean, a);
+                   ChosenMemory(nullptr, a.K, threads).bytes, ctx.stream, chosen, q, mean, a);
         } else if (version >= 3) {
             if constexpr (std::is_same_v<E, bf16>) {
                 gate_choose_tensor(ctx, version, chosen, q, mean, a, heads);
             }
             continue;
         } else {
-            const size_t bytes = tile * (a.width + 4 + mean_stride) * sizeof(float);
+            const size_t bytes = ChooseMemory(nullptr, a.width).bytes;
             launch(a.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
                    dim3(blocks_for(M, tile), heads), choose_threads, bytes, ctx.stream, chosen, q, mean, a,
                    packable<E>(s.D, {q}));
@@ -376,13 +442,13 @@ INSTANTIATE(gate_forward_gpu)
 INSTANTIATE(gate_workspace_bytes_gpu)
 
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    const int most = g.K << (num_levels - 1);  // slots of a head
+    const int most = g.K << (num_levels - 1);  // slots of a query, at most
     return sort_workspace_bytes((size_t)max_tokens * most,
                                 max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)),
                                 heads_together(num_levels, g));
 }
 
-/* A head's (M, K) choices are keys; the entries t*K + slot of a block are the elements that have it. */
+/* Sorts the entries t*K + slot of a head by the block that they chose: chosen (M, K) has the sort keys. */
 void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
     choose_version(ctx, 1);
     const int heads = heads_together(seqs.num_levels, s);

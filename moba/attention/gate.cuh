@@ -1,20 +1,21 @@
-/* What the versions of the gate share. Included by gate*.cu only. */
+/* Shared by all versions of the gate on the GPU. Included by gate.cu and gate_tensor.cu only. */
 #pragma once
 #include "moba/attention/gate.h"
 #include "moba/core/device.cuh"
 
 namespace moba {
 
-// Query heads that go together: those of one block table and one K that lie together. Grid y -> one of them
+// A range of query heads with the same block table and the same K: one launch computes it. Grid y -> a head.
 struct GateHeads {
     BlockTable blocks;
     int M, H, G, D;
-    int first;     // of the query heads
-    int K, width;  // of a row of means: D and zeros
+    int first;  // the first query head
+    int K;
+    int width;  // channels of a row of means: D, and zeros up to a multiple of 32
     Gate gate;
 };
 
-// The means and the choices of the block's head.
+// The means, and the choices, of the head that this thread block works on.
 template <class E>
 __device__ const E* means_of_head(const E* mean, const GateHeads& s) {
     const int group = s.H / s.G, g = (s.first + blockIdx.y) / group - s.first / group;
@@ -24,12 +25,12 @@ __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
     return chosen + (size_t)blockIdx.y * s.M * s.K;
 }
 
-/* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D 64 or 128, K <= 17, rows of `q` 16-byte aligned. `mean`: channels exchanged
-   (tensor.cuh), rows of D. gate_tensor.cu */
+/* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D = 64 or 128, K <= 17, rows of `q` 16-byte
+   aligned. `mean` has rows of D channels, in the exchanged order of tensor.cuh. Defined in gate_tensor.cu. */
 constexpr int max_tensor_top_k = 17;
 void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean,
                         const GateHeads&, int heads);
-// Shared memory that they need
+// Bytes of shared memory that they need.
 size_t gate_tensor_bytes(int D, int K);
 
 }  // namespace moba

@@ -1,4 +1,5 @@
-/* What the gate and decoding share: the mean of a block, the best blocks, and how a choice is written. CPU only. */
+/* Shared by the gate and by decoding: block means, the best K blocks, and how a choice is written. CPU only.
+   */
 #pragma once
 #include "moba/attention/gate.h"
 #include "moba/core/parallel.h"
@@ -7,10 +8,10 @@
 
 namespace moba {
 
-// Columns of the transposed means: all blocks, rounded up so that a tile may read past the last one.
+// Columns of the transposed means: more than num_blocks, so that a tile may read past the last block.
 inline int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
 
-// mean[d * columns] = the mean of `count` keys, which lie `stride` apart, rounded to E.
+// mean[d * columns] = the mean of channel d over `count` keys, `stride` elements apart, rounded to E.
 template <class E>
 void block_mean(acc_t<E>* mean, size_t columns, const E* k, size_t stride, int count, int D) {
     using A = acc_t<E>;
@@ -21,7 +22,8 @@ void block_mean(acc_t<E>* mean, size_t columns, const E* k, size_t stride, int c
     for (int d = 0; d < D; d++) { mean[d * columns] = round_to<E>(sum[d] / (A)count); }
 }
 
-/* The best `room` blocks seen so far, by score, then by lower index. Blocks must be offered in ascending order. */
+/* The best blocks seen so far, at most `room`: by score, equal scores by lower index. Blocks must be offered
+   in ascending order. */
 template <class A>
 struct Best {
     int room = 0, count = 0;
@@ -41,7 +43,7 @@ struct Best {
     }
 };
 
-// Writes a query's slots: its past blocks in ascending order, its own block, then -1.
+// Writes the slots of a query: the chosen past blocks in ascending order, the block of the query, then -1.
 inline void write_choice(int* chosen, int K, int* past, int num_past, int own) {
     std::sort(past, past + num_past);
     std::copy_n(past, num_past, chosen);
@@ -49,7 +51,7 @@ inline void write_choice(int* chosen, int K, int* past, int num_past, int own) {
     std::fill(chosen + num_past + 1, chosen + K, -1);
 }
 
-// recent and sink look at no key
+// The choice of the gates `recent` and `sink`, which do not depend on the keys.
 inline void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
     const int room = std::min(K - 1, own - first);
     int past[max_top_k];

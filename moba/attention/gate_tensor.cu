@@ -1,26 +1,31 @@
 /* The gate on the GPU, versions 3 and 4: scores on tensor cores. Contract: gate.h; definition: gate.cpp.
 
-   A row has many scores and few of them are chosen, so what is done with every score must be little. Two passes over the means:
-     1  the largest score in each of 32 classes of blocks; the (K-1)-th largest of these is a lower bound of what is chosen
-     2  scores that are not below the bound become candidates of the row: few more than K - 1
-   In the end the best K - 1 of the candidates stay. Where there are too many of them, as with ties, the best stay earlier, and the bound
-   rises. Both passes compute a score in the same way, so with the same bits. */
+   A row has many scores, but few of them are chosen. So the work per score must be small. Two passes over the
+   means:
+     1  find the largest score in each of 32 classes of blocks; the (K-1)-th largest of these 32 is a lower
+        bound of the chosen scores
+     2  scores that are not below the bound become candidates of the row: only a few more than K - 1
+   At the end the best K - 1 candidates remain. If a row gets too many candidates, for example because of
+   ties, it is reduced to the best ones earlier, and the bound rises. Both passes compute scores with the same
+   instructions, so with the same bits. */
 #include "moba/attention/gate.cuh"
-#include "moba/core/tensor.cuh"
+#include "moba/attention/tensor_forward.cuh"
 
 namespace moba {
 
-constexpr int tile_rows = 128, tile_means = 64, row_threads = 256;
+constexpr int tile_queries = 128, tile_means = 64, choose_threads = 256;
 
-/* Candidates of a row, for K - 1 <= keep: each of its four lanes has a list of its own, ascending by block, in shared memory. Entry i of
-   lane c is at 4 i + c. */
+/* The candidates of a row, for K - 1 <= keep, in shared memory: two arrays (tile_queries, stride), scores and
+   blocks. Each of the row's four lanes has a separate list, in ascending order of blocks. Entry i of lane c
+   is at 4 i + c. */
 template <int keep>
 struct Candidates {
-    static constexpr int most = keep + 8;  // of a lane: what may stay, and what half a tile may add
-    // From row to row: an odd multiple of 4, so the lists of 8 rows begin in different groups of four banks
+    // entries of one lane, at most: `keep` that remain, and 8 that half a tile may add
+    static constexpr int most = keep + 8;
+    // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different bank groups
     static constexpr int stride = 4 * (most | 1);
-    static constexpr int bytes = tile_rows * stride * (int)(sizeof(float) + sizeof(int));
-    static_assert(bytes % 1024 == 0);  // tiles of means follow
+    static constexpr int bytes = tile_queries * stride * (int)(sizeof(float) + sizeof(int));
+    static_assert(bytes % 1024 == 0);  // tiles of means follow, which must be aligned to 1024
     int row;
 
     __device__ __forceinline__ float& score(int i, int lane) const {
@@ -29,14 +34,15 @@ struct Candidates {
     }
     __device__ __forceinline__ int& block(int i, int lane) const {
         SHARED_MEMORY;
-        return ((int*)shared_memory)[(tile_rows + row) * stride + 4 * i + lane];
+        return ((int*)shared_memory)[(tile_queries + row) * stride + 4 * i + lane];
     }
     __device__ __forceinline__ void put(int i, float x, int n) const {
         score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
         block(i, threadIdx.x % 4) = n;
     }
-    /* The best `room` of all stay, of equals those of lower blocks; this lane has `count` entries, and then as many as it returns. By whole
-       warps. lowest: of what stays, of all four lanes. */
+    /* Reduces the candidates of the row to the best `room`; equal scores: lower blocks first. This lane has
+       `count` entries before; returns how many it has after. lowest: the lowest score that remains in the
+       four lanes. Must be called by whole warps. */
     __device__ __forceinline__ int shrink(float& lowest, int count, int room) const {
         const int c = threadIdx.x % 4, first = threadIdx.x % warp_size - c;
         __syncwarp();
@@ -62,7 +68,7 @@ struct Candidates {
             }
         }
         lowest = -quad_max(-lowest);
-        __syncwarp();  // all have read
+        __syncwarp();  // all lanes have finished reading
         int to = 0;
         for (int i = 0; i < count; i++) {
             if (!(stay >> i & 1)) { continue; }
@@ -73,7 +79,7 @@ struct Candidates {
         __syncwarp();
         return to;
     }
-    // How many entries of the four lanes have a lower block than n
+    // The number of entries of the four lanes whose block is lower than n
     __device__ __forceinline__ int place(int n, const int (&count_of)[4]) const {
         int lower = 0;
 #pragma unroll
@@ -84,8 +90,8 @@ struct Candidates {
     }
 };
 
-/* A lower bound of the `count`-th best score of a row, from the largest scores of its classes: 8 of each of its four lanes. -infinity
-   where too few classes have one. */
+/* A lower bound of the `count`-th best score of a row, from the largest score of each class: each of its four
+   lanes has 8 classes. -infinity if fewer than `count` classes have a score. */
 __device__ float lower_bound(float (&most)[8], int count, int rounds) {
     float bound = INFINITY;
     int found = 0;
@@ -112,7 +118,7 @@ __device__ float lower_bound(float (&most)[8], int count, int rounds) {
     return found < count ? -INFINITY : bound;
 }
 
-// The copies of all threads have landed, and the tensor cores see them.
+// Waits until the copies of all threads are complete and visible to the tensor cores.
 template <bool hopper>
 __device__ __forceinline__ void wait_for_tile() {
     cp_async_wait<0>();
@@ -122,13 +128,13 @@ __device__ __forceinline__ void wait_for_tile() {
     __syncthreads();
 }
 
-// Means of a tile whose scores a warp has at once: with mma.sync, the registers do for half of it
+// Number of means whose scores a warp has in registers at the same time. With mma.sync only half a tile fits.
 template <bool hopper>
 constexpr int columns = hopper ? tile_means : tile_means / 2;
 
-/* x = scores of this warp's 16 queries against means `first` and on of a tile */
+/* x = the scores of this warp's 16 queries against the means of a tile, from mean `first` on. */
 template <int D, bool hopper>
-__device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], uint32_t (&q)[D / 16][4],
+__device__ __forceinline__ void score_tile(float (&x)[1][columns<hopper> / 8][4], uint32_t (&q)[1][D / 16][4],
                                            const unsigned char* tile, int first) {
     if constexpr (hopper) {
 #if HOPPER_CODE
@@ -136,57 +142,46 @@ __device__ __forceinline__ void score_tile(float (&x)[columns<hopper> / 8][4], u
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
-            wgmma<tile_means, false>(x, q[step], means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16,
-                                     step > 0);
+            wgmma<tile_means, false>(x[0], q[0][step],
+                                     means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
         }
         wgmma_commit();
-        wgmma_wait<0>(x, q);
+        wgmma_wait<0>(x[0], q[0]);
 #endif
     } else {
-        const int lane = threadIdx.x % warp_size, odd = lane / 8 % 2;
-        const unsigned char* base = tile + (first + lane % 8 + lane / 16 * 8) * 128;
-        const int exchange = (odd ^ lane % 8) * 16;
-        set_zero(x);
-#pragma unroll
-        for (int step = 0; step < D / 16; step++) {
-            const unsigned char* from = base + step / 4 * tile_means * 128 + (exchange ^ step % 4 * 32);
-#pragma unroll
-            for (int j = 0; j < columns<hopper> / 8; j += 2) {
-                uint32_t b[4];
-                ldmatrix_x4<false>(b, from + j * 8 * 128);
-                mma_bf16(x[j], q[step], b[0], b[1]);
-                mma_bf16(x[j + 1], q[step], b[2], b[3]);
-            }
-        }
+        dot_tile<D, tile_means, columns<hopper>, 1>(x, q, tile + first * 128);
     }
 }
 
 /* chosen[t,:] as in version 1
-   Maps     a block of 8 warps -> 128 queries, over tiles of 64 means; grid y -> a head; a warp -> 16 queries, a lane -> two rows of
-            scores, of which it has every fourth pair
-   Memory   q straight into fragments; means by cp.async, the next tile while this one is multiplied; candidates in shared memory
-   Sync     one barrier a tile: it has landed, and nobody reads the one before it. Candidates: a lane writes its own, and its
-            row's four lanes read them after __syncwarp
-   Differs  from 2: tensor cores; a score is compared with a bound that is near the end's from the beginning
+   Maps     thread block of 8 warps -> 128 queries, for all tiles of 64 means; grid y -> a query head; warp ->
+            16 queries; lane -> two rows of scores, every fourth pair of columns
+   Memory   q is loaded directly into fragments; means by cp.async, the next tile while this one is
+            multiplied; candidates in shared memory
+   Sync     one barrier per tile: this tile is complete, and no warp still reads the previous one. Candidates:
+            each lane writes its list; the four lanes of a row read them after __syncwarp
+   Differs  from 2: tensor cores; from the beginning of the second pass scores are compared with a bound that
+            is close to the final one
    Needs    bf16, D 64 or 128, K <= 17; version 4: sm_90a */
 template <int D, bool hopper, int keep>
-__global__ void __launch_bounds__(row_threads, 2)
+__global__ void __launch_bounds__(choose_threads, 2)
     gate_choose_kernel3(int* chosen, const bf16* q, const bf16* mean, GateHeads s) {
     if constexpr (hopper && !HOPPER_CODE) {
         __trap();
     } else {
         constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
         SHARED_MEMORY;
+        // (2, tile_means, D) bf16, in panels: double-buffered
         unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
         const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
-        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_rows;  // long ones first
+        const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_queries;  // queries with most past blocks first
         const bf16* means = means_of_head(mean, s);
 
         int own[2] = {}, first[2] = {}, count[2] = {};
         float bound[2] = {-INFINITY, -INFINITY};
         const Candidates<keep> candidates[2] = {{row}, {row + 8}};
         const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
-        uint32_t fragments[D / 16][4];
+        uint32_t fragments[1][D / 16][4];  // of q
         {
             const bf16* from[2];
 #pragma unroll
@@ -196,18 +191,17 @@ __global__ void __launch_bounds__(row_threads, 2)
                 first[h] = s.blocks.first[own[h]];
                 from[h] = q + ((size_t)t * s.H + s.first + blockIdx.y) * D;
             }
-            load_exchanged_rows<D>(fragments, from[0], from[1]);
+            load_exchanged_rows<D>(fragments[0], from[0], from[1]);
         }
         const int begin = s.blocks.first[s.blocks.own[t0]],
-                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_rows, s.M) - 1] : begin;
-        const int tiles = (end - begin + tile_means - 1) / tile_means,
-                  before = end - begin > 32
-                               ? tiles
-                               : 0;  // steps of the first pass; where all can be candidates, none
+                  end = s.K > 1 ? s.blocks.own[min(t0 + tile_queries, s.M) - 1] : begin;
+        const int tiles = (end - begin + tile_means - 1) / tile_means;
+        // steps of the first pass; with at most 32 blocks all can be candidates, so there is no first pass
+        const int before = end - begin > 32 ? tiles : 0;
         const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
             unsigned char* to = buffers + step % 2 * tile_bytes;
-            for (int o = threadIdx.x; o < tile_means * D / 8; o += row_threads) {
+            for (int o = threadIdx.x; o < tile_means * D / 8; o += choose_threads) {
                 const int r = o / (D / 8), piece = o % (D / 8);
                 const int n = min(begin + tile_of(step) * tile_means + r, end - 1);
                 cp_async_16(to + piece_offset(r, piece, tile_means), means + (size_t)n * D + piece * 8);
@@ -232,8 +226,9 @@ __global__ void __launch_bounds__(row_threads, 2)
 #pragma unroll 1
             for (int part = 0; part < tile_means; part += columns<hopper>) {
                 constexpr int J = columns<hopper> / 8;
-                float x[J][4];
-                score_tile<D, hopper>(x, fragments, tile, part);
+                float scores[1][J][4];
+                score_tile<D, hopper>(scores, fragments, tile, part);
+                float(&x)[J][4] = scores[0];
                 const int n0 = begin + tile_of(step) * tile_means + part;
                 if (step < before) {
                     const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
@@ -258,7 +253,7 @@ __global__ void __launch_bounds__(row_threads, 2)
                     continue;
                 }
 #pragma unroll
-                for (int j0 = 0; j0 < J; j0 += 4) {  // half a tile
+                for (int j0 = 0; j0 < J; j0 += 4) {  // 4 x 8 means: half a tile
                     if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
 #pragma unroll
                         for (int h = 0; h < 2; h++) { shrink(h); }
@@ -308,7 +303,7 @@ __global__ void __launch_bounds__(row_threads, 2)
     }
 }
 
-// f.template operator()<D, keep>() for the kernel of these sizes
+// Calls f.template operator()<D, keep>() for the kernel that supports these sizes.
 template <class F>
 static void with_sizes(int D, int K, F f) {
     REQUIRE((D == 64 || D == 128) && K <= max_tensor_top_k, "D = %d, K = %d", D, K);
@@ -332,8 +327,8 @@ void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q,
     with_sizes(s.D, s.K, [&]<int D, int keep> {
         const auto run = [&]<bool hopper> {
             allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
-            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_rows), heads), row_threads,
-                   shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
+            launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_queries), heads),
+                   choose_threads, shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
             LAUNCHED(ctx);
         };
         version == 3 ? run.template operator()<false>() : run.template operator()<true>();

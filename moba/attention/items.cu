@@ -1,5 +1,5 @@
-/* What the host decides for version 2: keys in shared memory, workspace, and how many heads go
-   together. */
+/* Decisions of the host for versions 2 to 4: how many keys fit in shared memory (version 2), the workspace
+   size, and how many heads one launch computes. */
 #include "moba/attention/tile.cuh"
 
 namespace moba {
@@ -13,12 +13,13 @@ int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_byt
     return chunk_keys / 2;
 }
 
-/* So that 16 heads of 128 go together at T = 8192, B = 2, K = 8: few launches, and long items. */
+/* Large enough for 16 heads of 128 channels in one launch at T = 8192, B = 2, K = 8: few launches, and long
+   items. */
 static const size_t budget_bytes = (size_t)1 << 30;
 
-/* Of as many key/value heads as the budget allows, one at least; with mixed block sizes of one. How
-   many sequences there are does not matter: parts go by queries, sums of dk and dv by keys and list
-   entries. */
+/* Workspace for as many key/value heads as the budget allows, at least one; with mixed block sizes one. It
+   does not depend on the number of sequences: partial results are per query, sums of dk and dv per key and
+   list entry. */
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int, int S, int num_levels, AttentionShape s,
                                  bool backward) {

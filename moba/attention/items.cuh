@@ -1,10 +1,10 @@
-/* Items of work of attention's versions 2 to 4, the workspace that these share, and the heads that go together. Included by
-   attention_*.cu only.
+/* Items of work of versions 2 to 4 of attention, the workspace that these versions share, and how heads are
+   grouped into launches. Included by the attention kernels only.
 
-   An item is a set of queries against a stretch of keys. Full and window attention: a tile of
-   neighbouring queries against all keys that any of them sees. MoBA: a part of one block's list of
-   queries against the keys of the block. So one kernel serves all kinds, and comparing them is
-   fair. A block of threads takes one item; the queries go through in tiles. */
+   An item is a set of queries and a range of keys. Full and window attention: a tile of neighbouring queries,
+   and all keys that any of them sees. MoBA: a part of one block's list of queries, and the keys of the block.
+   So one kernel serves all kinds of attention, which makes comparisons between them fair. One thread block
+   computes one item and processes its queries tile by tile. */
 #pragma once
 #include "moba/attention/launch.cuh"
 #include "moba/core/arena.h"
@@ -12,25 +12,26 @@
 
 namespace moba {
 
-// Rows of a tile of version 2. Items are cut to suit it
+// Rows of a tile of version 2: queries, and for dk and dv also keys. The sizes of items are chosen for it.
 template <int DT>
-constexpr int tile_rows = DT <= 64 ? 64 : 32;
+constexpr int tile_size = DT <= 64 ? 64 : 32;
 
-/* How the lists of MoBA are cut into items. The heads of a set have their lists of a block one after
-   another: one head, or all that share a key/value head. Where an item lies needs no table. Let
-   begin(b) be the entries of all blocks before b: the items of block b have the places from
-   b + begin(b) / entries on. A list of n entries has ceil(n / entries) items. It has at least as
-   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not
-   needed stay empty. */
+/* How the lists of MoBA are cut into items. A set is one head, or all query heads that share a key/value
+   head; the lists of its heads for one block count as one list. The place of an item is computed, without a
+   table: let begin(b) be the number of entries of all blocks before b; then the items of block b have the
+   places from b + begin(b) / entries on. A list of n entries has ceil(n / entries) items, and at least as
+   many places: floor((begin + n) / entries) - floor(begin / entries) + 1. Places that are not needed stay
+   empty. */
 struct Items {
-    int entries;  // of an item, at most; 0: full and window attention
+    int entries;  // at most, of one item; 0: full and window attention
     int group;    // heads of a set
-    int more;     // places of a set beyond one for each block
+    int more;     // places of a set in addition to one per block
 
     HOST_DEVICE int places(int num_blocks) const { return num_blocks + more; }
 };
-/* All lists of `sets` * `group` heads of `slots` entries each, cut into about `wanted` items of
-   `least` to `most` entries. `more` never falls when `slots` grows: workspaces are planned with it. */
+/* Cuts the lists of `sets` * `group` heads, `slots` entries each, into about `wanted` items of `least` to
+   `most` entries. `more` never decreases when `slots` grows, because the planned size of workspaces depends
+   on it. */
 inline Items cut_lists(size_t slots, int sets, int group, int wanted, int least, int most) {
     const size_t total = slots * sets * group;
     REQUIRE(slots * group < 1ull << 31, "%zu entries of %d heads", slots, group);
@@ -38,7 +39,7 @@ inline Items cut_lists(size_t slots, int sets, int group, int wanted, int least,
     return {(int)ceil_div(total, pieces), group, (int)(pieces / sets)};
 }
 
-// The entries of all blocks before this one
+// The number of entries of all blocks before this one, in all heads of the set.
 __device__ inline int list_begin(const Heads& s, int head, int group, int block) {
     int begin = 0;
     for (int i = 0; i < group; i++) { begin += s.starts(head + i)[block]; }
@@ -49,27 +50,41 @@ __device__ inline int list_length(const Heads& s, int head, int block) {
     return start[1] - start[0];
 }
 
-/* A part of a block's lists. */
+/* An item of MoBA: a part of the list of one block. */
 struct ListPart {
-    int head, block, skip, rows;  // head: the first of the set; skip: entries before the item
-    int more;  // of the places beyond one for each block, the item's; -1: it is the block's first
+    int head;  // the first head of the set
+    int block;
+    int skip;  // entries of the block's list before the item
+    int rows;  // entries of the item
+    int more;  // index of the item among the additional places of the set; -1: the first item of its block
 };
-/* The item at place `index` of all sets. False: the place is empty. By whole warps: each lane asks at
-   one of 32 blocks, so that the search takes two or three loads, one after another, and not ten. */
-__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
-    const int places = items.places(s.blocks.num_blocks), place = index % places,
-              lane = threadIdx.x % warp_size;
-    x.head = index / places * items.group;
-    int low = 0, high = s.blocks.num_blocks;  // the last block whose places begin here or before
+/* The last index below `count` for which before(index) is true. Needs before(0), and true for no index after
+   the first false one. Must be called by whole warps with the same arguments: each lane tests one of 32
+   indices, so a search in 1000 needs two dependent loads instead of ten. */
+template <class Before>
+__device__ __forceinline__ int last_index(int count, Before before) {
+    int low = 0, high = count;
     while (high - low > 1) {
-        const int step = (high - low + warp_size) / (warp_size + 1), middle = low + step * (lane + 1);
-        const bool before =
-            middle < high && middle + list_begin(s, x.head, items.group, middle) / items.entries <= place;
-        low += step * __popc(__ballot_sync(all_lanes, before));
+        const int step = (high - low + warp_size) / (warp_size + 1),
+                  middle = low + step * ((int)threadIdx.x % warp_size + 1);
+        const bool below = middle < high && before(middle);
+        low += step * __popc(__ballot_sync(all_lanes, below));
         high = min(high, low + step);
     }
-    const int begin = list_begin(s, x.head, items.group, low),
-              end = list_begin(s, x.head, items.group, low + 1), item = place - low - begin / items.entries;
+    return low;
+}
+/* Finds the item at place `index` of all sets. Returns false if the place is empty. Must be called by whole
+   warps. */
+__device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items, int index) {
+    const int places = items.places(s.blocks.num_blocks), place = index % places;
+    const int head = index / places * items.group;
+    x.head = head;
+    // the last block whose places begin at or before `place`
+    const int low = last_index(s.blocks.num_blocks, [&](int block) {
+        return block + list_begin(s, head, items.group, block) / items.entries <= place;
+    });
+    const int begin = list_begin(s, head, items.group, low), end = list_begin(s, head, items.group, low + 1),
+              item = place - low - begin / items.entries;
     x.block = low;
     x.skip = item * items.entries;
     x.rows = min(items.entries, end - begin - x.skip);
@@ -77,12 +92,12 @@ __device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items
     return x.rows > 0;
 }
 
-// -------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 // Launches
 
-/* N channels of a query of a head, and the query's slots. A query has a slot for its own block and
-   one for each of the best K - 1 blocks before it, or for all of these: nobody needs to look for
-   the first slot that is not used. */
+/* N channels of one query of one head, and the slots of the query. A query uses one slot for the block in
+   which it lies and one for each of the best K - 1 past blocks, or for all past blocks if there are fewer. So
+   the number of used slots is known without a search for the first unused one. */
 struct Channels {
     int t, d, head, used;
     size_t slot;
@@ -103,51 +118,51 @@ inline dim3 channels_grid(const Heads& s, int N, int heads) {
     return dim3(blocks_for(packs, channels_threads), heads);
 }
 
-/* Items that a launch should have: 8 for each of the two blocks of threads on 132 SMs, so that the
-   last ones keep few waiting for long. A constant: the sums of dk and dv are the same on every
-   card. */
+/* Number of items that a launch should have: 8 for each of two thread blocks on each of 132 SMs, so that few
+   SMs are idle while the last items run. A constant, so that the sums of dk and dv have the same bits on
+   every card. */
 constexpr int wanted_items = 8 * 2 * 132;
 
-// Items of the forward pass and dq. How lists are cut does not change a bit of a part.
+// Items of the forward pass and of dq. How lists are cut does not change the bits of partial results.
 inline Items query_items(const Heads& s) {
     return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
 }
-/* Items of dk and dv, for all heads whose blocks are of one size, however many go together: the
-   sums do not depend on it. An item has sums of S keys, and is as many blocks of threads as S has
-   tiles: large blocks have large items. */
+/* Items of dk and dv. Computed for all heads with equal block size, even if a launch has only some of them,
+   so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as many
+   thread blocks as S has tiles; therefore large blocks get large items. */
 inline Items key_items(size_t slots, int sets, int group, int S, int D) {
-    const int tile = D <= 64 ? tile_rows<64> : tile_rows<128>;
+    const int tile = D <= 64 ? tile_size<64> : tile_size<128>;
     return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
                      std::max(1024, 8 * S));
 }
 
-/* Sums of dk and dv in fp32, (rows, 2, D) for each key/value head. The first item of a block has
-   the rows of its keys; the others have S rows each, after all keys. So short blocks need no more
-   than their keys. */
+/* Partial sums of dk and dv in fp32. The first item of a block uses the rows of the block's keys. Every
+   further item uses S rows after the M rows of all keys. So a short block with one item needs only as many
+   rows as it has keys. */
 struct KeySums {
-    float* at;
+    float* at;  // (kv_heads, rows, 2, D), dk then dv
     int M, S, D;
-    size_t rows;  // of a key/value head
+    size_t rows;  // of one key/value head
 
     KeySums(float* at, int M, int S, int D, const Items& items)
         : at(at), M(M), S(std::min(S, M)), D(D), rows(M + (size_t)items.more * this->S) {}
-    // Of key `key` of a block that begins at token `start`
+    // The row for key `key` of a block that begins at token `start`; more: as in ListPart
     __device__ float* row(int kv_head, int start, int more, int key) const {
         const size_t r = more < 0 ? (size_t)start + key : M + (size_t)more * S + key;
         return at + (kv_head * rows + r) * 2 * D;
     }
 };
 
-/* What versions 2 to 4 keep in their workspace for MoBA and one set of heads. */
+/* The workspace of versions 2 to 4 for MoBA and the heads of one launch. */
 template <class E>
 struct TiledWorkspace {
-    E* part;          // (heads, M, K, D) results of (query, block)
+    E* part;          // (heads, M, K, D) partial results of (query, block): out, or dq
     float* part_lse;  // (heads, M, K), forward only
-    float* keys;      // KeySums, backward only
+    float* keys;      // KeySums::at, backward only
     size_t bytes;
 
     TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
-        Carver c(base);
+        BumpAllocator c(base);
         const size_t slots = (size_t)kv_heads * group * M * K;
         part = c.take<E>(slots * D);
         part_lse = c.take<float>(key_items ? 0 : slots);
@@ -156,14 +171,15 @@ struct TiledWorkspace {
     }
 };
 
+// Partial results of (query, block); null for full and window attention.
 template <class E>
-struct Part {  // results of (query, block); null for full and window
-    E* out;
-    float* lse;
+struct Part {
+    E* out;      // (heads, M, K, D)
+    float* lse;  // (heads, M, K)
 };
 
-/* f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and
-   workspace allow, of about as many heads each. */
+/* Calls f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace
+   allow, with about the same number of heads in each call. */
 template <class E, class F>
 void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
                 F f) {
@@ -188,8 +204,8 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
     }
 }
 
-/* The kernels of versions 3 and 4: parts of out and lse; parts of dq, and dk and dv, or their sums where a block has several items.
-   attention_mma*.cu, attention_wgmma*.cu */
+/* The kernels of versions 3 and 4 (mma_*.cu, wgmma_*.cu). Forward: partial results of out and lse. Backward:
+   partial results of dq; and dk and dv, or partial sums of them where a block has several items. */
 void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
                      const Items&);
 void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,

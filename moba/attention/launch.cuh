@@ -1,10 +1,33 @@
-/* What the attention kernels share: the operands under one name, which heads a launch is about, and which keys a query may see.
-   Included by .cu files only. */
+/* Shared by the attention kernels: a struct of the operands, the range of heads that a launch works on, and
+   the keys that a query may see. Included by .cu files only. */
 #pragma once
 #include "moba/attention/attention.h"
 #include "moba/core/device.cuh"
 
 namespace moba {
+
+/* Hands out arrays in dynamic shared memory, one after another. A struct that takes the arrays of a kernel
+   from it is constructed twice: in the kernel for the pointers, and on the host, without a base, for the
+   number of bytes. */
+class SharedLayout {
+  public:
+    HOST_DEVICE explicit SharedLayout(void* base) : base_((unsigned char*)base) {}
+    template <class X>
+    HOST_DEVICE X* take(size_t count) {
+#ifdef __CUDA_ARCH__  // a test of base_ would hide from the compiler that the arrays are in shared memory
+        unsigned char* p = base_ + used_;
+#else
+        unsigned char* p = base_ ? base_ + used_ : nullptr;
+#endif
+        used_ += count * sizeof(X);
+        return (X*)p;
+    }
+    HOST_DEVICE size_t bytes() const { return used_; }
+
+  private:
+    unsigned char* base_;
+    size_t used_ = 0;
+};
 
 template <class E>
 struct AttentionOperands {
@@ -17,33 +40,38 @@ struct AttentionOperands {
     const float* delta;  // (H, M) <dout, out>
 };
 
-/* Neighbouring query heads whose blocks are of one size: all of them, or with mixed block sizes those of one key/value head. */
+/* A range of query heads with equal block size; one launch works on them. It has all query heads, or with
+   mixed block sizes those of one key/value head. */
 struct Heads {
     int first, count;
     int M, H, G, D;
-    int window;  // M when there is none
+    int window;  // M if there is no window
     float scale;
     const int *position, *cu_seqlens;
     int num_seqs;
-    // MoBA only; chosen is null for the other kinds. Of the first head; the next one's lie M * K and num_blocks + 1 further
+    // MoBA only; chosen is null for the other kinds. The pointers are those of the first head of the range
     int K;
     BlockTable blocks;
-    const int *chosen, *list_start, *list;
+    const int* chosen;      // (count, M, K)
+    const int* list_start;  // (count, num_blocks + 1)
+    const int* list;        // (count, M * K)
 
     HOST_DEVICE int group() const { return H / G; }
-    HOST_DEVICE size_t slots() const { return (size_t)M * K; }  // of a head
+    // slots of one head
+    HOST_DEVICE size_t slots() const { return (size_t)M * K; }
     HOST_DEVICE const int* starts(int i) const { return list_start + (size_t)i * (blocks.num_blocks + 1); }
     HOST_DEVICE size_t query(int t, int i) const { return ((size_t)t * H + first + i) * D; }
     HOST_DEVICE size_t key(int t, int g) const { return ((size_t)t * G + g) * D; }
     HOST_DEVICE int kv_head(int i) const { return (first + i) / group(); }
-    // The first key that query t may see, by sequence and window
+    // The first key that query t may see, limited by its sequence and by the window
     HOST_DEVICE int first_key(int t) const {
         const int begin = t - position[t], in_window = t - window + 1;
         return begin > in_window ? begin : in_window;
     }
 };
 
-/* `kv_heads` key/value heads from g on. Levels differ between neighbours: with mixed block sizes one at a time. */
+/* The query heads of `kv_heads` key/value heads from g on. With mixed block sizes kv_heads must be 1, because
+   neighbouring key/value heads have different block sizes. */
 inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, const AttentionShape& s) {
     Heads h{};
     h.first = g * (s.H / s.G);
@@ -67,7 +95,7 @@ inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, con
 
 constexpr int max_tiled_head_dim = 128;
 
-// attention_forward.cu and attention_backward.cu: versions 2 to 4. They share items, parts and the kernels that add these up
+// forward.cu and backward.cu: versions 2 to 4, which share items, partial results and the merging kernels.
 template <class E>
 void tiled_forward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
                        int version);
@@ -77,7 +105,8 @@ void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const 
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
                                  bool backward);
-/* Shared memory that versions 3 and 4 of the backward pass need for blocks of S keys. attention_mma_backward.cu */
+/* Bytes of shared memory that versions 3 and 4 of the backward pass need for blocks of S keys.
+   mma_backward.cu */
 size_t tensor_backward_bytes(int D, int S);
 
 }  // namespace moba

@@ -1,9 +1,10 @@
-/* Attention on the GPU, version 3: MoBA's backward pass on tensor cores by mma.sync. */
+/* Attention on the GPU, version 3: the backward pass of MoBA on tensor cores by mma.sync. */
 #include "moba/attention/tensor_backward.cuh"
 
 namespace moba {
 
-/* sum (16 keys of this warp, 8 n queries) = rows 16 warp .. of x (S, D) times the first rows of y (64, D) */
+/* sum (16 keys of this warp, 8 n queries) = rows 16 * warp .. of x (S, D) times the first rows of y (64, D)
+   */
 template <int D, int S, int n>
 __device__ __forceinline__ void dot_keys(float (&sum)[n][4], const unsigned char* x, const unsigned char* y) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -45,7 +46,8 @@ __device__ __forceinline__ void add_queries(float (&sum)[D / 8][4], const uint32
         }
     }
 }
-/* dq (16 queries, columns * 8 channels from piece `first` on) = ds' (queries of tile m, S keys) k (S, D); ds lies as (key, query) */
+/* dq (16 queries, columns * 8 channels from piece `first` on) = ds' (queries of tile m, S keys) k (S, D). ds
+   is stored as (key, query). */
 template <int S, int columns>
 __device__ __forceinline__ void dot_queries(float (&dq)[columns][4], const unsigned char* ds, int m,
                                             const unsigned char* k, int first) {
@@ -69,19 +71,21 @@ __device__ __forceinline__ void dot_queries(float (&dq)[columns][4], const unsig
     }
 }
 
-/* The parts of dq of an item's queries; dk, dv of its keys, or the item's share of them
-   Maps     a block of S / 16 warps -> an item; a warp -> 16 keys: their scores against 64 queries, their sums; then 16 queries of dq
-   Memory   K and V stay; q and dout of the next tile are on their way (cp.async) while this one is computed; ds passes through shared
-            memory once; p and ds of dv and dk do not leave their registers
-   Sync     two barriers a tile: the tile has landed; ds is complete
-   Order    tiles one after another: fixed
+/* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
+   Maps     thread block of S / 16 warps -> an item; warp -> 16 keys: their scores against 64 queries, their
+            sums; then 16 queries of dq
+   Memory   K and V stay; q and dout of the next tile are copied (cp.async) while this one is computed; ds
+            passes through shared memory once, for dq; for dv and dk, p and ds stay in registers
+   Sync     two barriers per tile: the copies of the tile are complete; ds is complete
+   Order    fixed: tiles one after another
    Differs  from 2: tensor cores, and one pass for dq, dk and dv
-   Needs    bf16, D 64 or 128, S <= 128 */
+   Needs    bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(2 * S, 1)
     attention_backward_kernel3(AttentionOperands<bf16> a, bf16* part, KeySums sums, Heads s, Items items,
                                Divisor query_of) {
-    constexpr int parts = S / 64, pieces = D / 8 / parts, columns = 4;  // of dq, a warp at once
+    // dq: `pieces` 8-channel pieces of each row per warp, `columns` of them at the same time
+    constexpr int parts = S / 64, pieces = D / 8 / parts, columns = 4;
     SHARED_MEMORY;
     const BackwardMemory<D, S> memory(shared_memory);
     const KeyTile& it = *memory.item;
@@ -108,8 +112,7 @@ __global__ void __launch_bounds__(2 * S, 1)
             dot_keys<D, S>(score, memory.k, q);
             weights<S>(score, SharedPairs{x.lse}, x, s.scale * log2_e);
 #pragma unroll
-            for (int half = 0; half < 2;
-                 half++) {  // in one piece it would need more registers than there are
+            for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
                 float dp[tile_queries / 16][4];
                 dot_keys<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
                 slopes<S>(p, ds, score, dp, memory.ds, SharedPairs{x.delta}, half * tile_queries / 16);

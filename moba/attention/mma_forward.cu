@@ -1,33 +1,9 @@
-/* Attention on the GPU, version 3: MoBA's forward pass on tensor cores by mma.sync. */
+/* Attention on the GPU, version 3: the forward pass of MoBA on tensor cores by mma.sync. */
 #include "moba/attention/tensor_forward.cuh"
 
 namespace moba {
 
-/* score[m] = q[m] K' for 16 rows each; keys and channels in the order of the tile */
-template <int D, int S, int tiles>
-__device__ __forceinline__ void dot_tile(float (&score)[tiles][S / 8][4],
-                                         const uint32_t (&q)[tiles][D / 16][4], const unsigned char* k) {
-    const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
-    const unsigned char* base = k + row * 128;
-    const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
-#pragma unroll
-    for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
-        const unsigned char* from = base + step / 4 * S * 128 + (exchange ^ step % 4 * 32);
-#pragma unroll
-        for (int j = 0; j < S / 8; j += 2) {
-            uint32_t b[4];
-            ldmatrix_x4<false>(b, from + j * 8 * 128);
-#pragma unroll
-            for (int m = 0; m < tiles; m++) {
-                mma_bf16(score[m][j], q[m][step], b[0], b[1]);
-                mma_bf16(score[m][j + 1], q[m][step], b[2], b[3]);
-            }
-        }
-    }
-}
-/* out[m] = p[m] V for channels 8 * first and on */
+/* out[m] = p[m] V for 8 * columns channels from 8 * first on; v: tile (S, D), channels exchanged */
 template <int columns, int S, int tiles>
 __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
                                            const uint32_t (&p)[tiles][S / 16][4], const unsigned char* v,
@@ -53,20 +29,23 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
     }
 }
 
-/* The parts of out and lse of an item's queries: what one block gives to each of them
-   Maps     a block of 4 warps -> an item; a warp -> 32 queries at a time, two tiles of 16; a lane -> rows g and g + 8 of each
-   Memory   K and V of the block once into shared memory. A fragment of either serves 32 queries: 128 bytes of shared memory for 4096
-            multiply-adds. The next queries are on their way into registers while these are computed
-   Sync     one __syncthreads after K and V, none in the loop
+/* Partial results of out and lse for an item's queries, from one block of keys
+   Maps     thread block of 4 warps -> an item; warp -> 32 queries at a time, two tiles of 16; lane -> rows g
+            and g + 8 of each tile
+   Memory   K and V of the block are loaded once into shared memory. A fragment of K or V is used for 32
+            queries: 128 bytes of shared memory per 4096 multiply-adds. The next queries are loaded into
+            registers while the current ones are computed
+   Sync     one __syncthreads after loading K and V, none in the loop
    Differs  from 2: products on tensor cores, no running maximum, q and out not in shared memory
-   Needs    bf16, D 64 or 128, S <= 128 */
+   Needs    bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(128, 2)
     attention_forward_kernel3(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
                               Divisor query_of) {
-    constexpr int tiles = 2, columns = 4;  // columns: of the output at once, 8 channels each
+    constexpr int tiles = 2,
+                  columns = 4;  // columns: 8-channel columns of the output computed at the same time
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;
+    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
     const int first = threadIdx.x / 32 * 16 * tiles + threadIdx.x % 32 / 4;
@@ -89,7 +68,7 @@ __global__ void __launch_bounds__(128, 2)
 #pragma unroll 1
     for (int r0 = first; r0 - first % 16 < it.rows; r0 += 64 * tiles) {
         float score[tiles][S / 8][4];
-        dot_tile<D, S, tiles>(score, q, k);
+        dot_tile<D, S, S, tiles>(score, q, k);
         uint32_t p[tiles][S / 16][4];
         float factor[tiles][2];
 #pragma unroll
@@ -127,7 +106,7 @@ __global__ void __launch_bounds__(128, 2)
 void mma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part, const Heads& s,
                      const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * panels<D> * S * 128;
+        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
         allow_shared_memory<attention_forward_kernel3<D, S>>(bytes);
         launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
                bytes, ctx.stream, a, part, s, items, Divisor(s.K));

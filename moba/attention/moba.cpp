@@ -1,9 +1,10 @@
-/* Attention, CPU, version 2 of MoBA: block by block, the same plan as on the GPU.
+/* Attention on the CPU, version 2 of MoBA: block by block, by the same method as on the GPU.
 
-   A block's keys and values are laid out once; the queries that chose it (its list) stream past in tiles. The own
-   block's queries come first in the list, with a causal mask.
-   Forward: the result of (query, block) goes, normalised, into the query's slot with its lse; a merge weighs the slots.
-   Backward: dk and dv of a block have one owner, which sums over its whole list; dq goes into slots, added in order. */
+   A block's keys and values are copied into tiles once. Then the queries that chose the block (its list) are
+   processed in tiles. The queries that lie in the block itself come first in the list; they need the causal
+   mask. Forward: the normalised result of (query, block) is stored in the query's slot together with its lse;
+   merge_slots then adds up the slots of each query, weighted by their lse. Backward: one thread computes dk
+   and dv of a block and sums over its whole list. dq is stored in slots, which are added in a fixed order. */
 #include "moba/attention/cpu.h"
 
 namespace moba {
@@ -11,15 +12,18 @@ namespace moba {
 namespace {
 
 const int tile_queries = 64, tile_keys = 128;
-const int item_entries = 1024;  // a longer list is shared by several threads
+const int item_entries = 1024;  // a longer list is divided into several items
 
-// Scratch of one thread: one block, and one tile of queries against it.
+// Scratch memory of one thread: one block of keys, and one tile of queries.
 template <class E>
 struct BlockScratch {
     using A = acc_t<E>;
-    A *k_t, *v, *k, *dk, *dv;    // (D, width); forward (S, Dp), backward (D, width); (S, Dp) thrice
-    A *q, *dout, *p, *ds, *sum;  // tiles of queries
-    BlockScratch(Carver& c, int S, int D, bool backward) {
+    A* k_t;             // (D, width), transposed; width = padded(keys of the block)
+    A* v;               // forward (width, Dp); backward (D, width), transposed
+    A *k, *dk, *dv;     // (width, Dp), backward only
+    A *q, *dout, *sum;  // (tile_queries, Dp); sum: of out, or of dq
+    A *p, *ds;          // (tile_queries, tile_keys)
+    BlockScratch(BumpAllocator& c, int S, int D, bool backward) {
         const size_t wide = (size_t)round_up(S, tile_keys) * padded(D),
                      queries = (size_t)tile_queries * padded(D);
         k_t = c.take<A>(wide);
@@ -33,14 +37,9 @@ struct BlockScratch {
         p = c.take<A>(tile_queries * tile_keys);
         ds = c.take<A>(backward ? tile_queries * tile_keys : 0);
     }
-    static size_t bytes(int S, int D, bool backward) {
-        Carver c(nullptr);
-        BlockScratch scratch(c, S, D, backward);
-        return c.bytes();
-    }
 };
 
-// The workspace of a call: slots of one group of heads, used by one group after another.
+// The workspace of one call: the slots of one group of heads. The groups use it one after another.
 template <class E>
 struct MobaWorkspace {
     using A = acc_t<E>;
@@ -49,12 +48,12 @@ struct MobaWorkspace {
     A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
-    MobaWorkspace(Carver& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
+    MobaWorkspace(BumpAllocator& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
         const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (num_levels - 1));
         part = c.take<E>(slots * s.D);
         part_lse = c.take<A>(slots);
         delta = c.take<A>(backward ? (size_t)s.H * M : 0);
-        scratch_bytes = BlockScratch<E>::bytes(S, s.D, backward);
+        scratch_bytes = layout_bytes<BlockScratch<E>>(S, s.D, backward);
         scratch = c.take<char>(max_threads() * scratch_bytes);
     }
 };
@@ -63,19 +62,17 @@ struct MobaWorkspace {
 
 template <class E>
 size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
-    Carver c(nullptr);
-    MobaWorkspace<E> workspace(c, max_tokens, S, num_levels, s, backward);
-    return c.bytes();
+    return layout_bytes<MobaWorkspace<E>>(max_tokens, S, num_levels, s, backward);
 }
 
 namespace {
 
-// One key/value head's blocks, and the lists of its group of query heads.
+// One key/value head: its blocks, and the lists of the query heads that share it.
 struct Group {
     const BlockTable& blocks;
     int g, first_head, heads, K;
     size_t head_slots;  // M * K
-    Routing routing;    // of first_head
+    Routing routing;    // points to the entries of first_head
 
     Group(int g, Routing r, const Sequences& seqs, const AttentionShape& s)
         : blocks(seqs.level[s.gate.level(seqs, g * (s.H / s.G))]), g(g), first_head(g * (s.H / s.G)),
@@ -96,23 +93,21 @@ struct Group {
 };
 
 template <class E>
-MobaWorkspace<E> carve(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
-    int S = 0;  // of the longest block there is, at most the configured size
+MobaWorkspace<E> workspace_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s,
+                               bool backward) {
+    int S = 0;  // tokens of the longest block; at most the configured block size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
-    Carver c(ctx.workspace);
-    MobaWorkspace<E> w(c, seqs.num_tokens, S, seqs.num_levels, s, backward);
-    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
-            ctx.workspace_bytes);
-    return w;
+    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, S, seqs.num_levels, s, backward);
 }
 
-// How many keys of the tile that begins at key `j` of block n query t may see.
+// How many keys query t may see of the tile that begins at key `j` of block n.
 int visible_keys(const BlockTable& blocks, int n, int j, int t) {
     const int keys = blocks.start[n + 1] - blocks.start[n];
     return std::clamp(std::min(keys, t - blocks.start[n] + 1) - j, 0, tile_keys);
 }
 
-// Rows of a list lie anywhere, so the hardware cannot guess them: ask for the next tile's while this one is worked on.
+// The rows of a list are scattered, so the hardware prefetcher cannot predict them. The callers prefetch the
+// rows of the next tile before they compute the current one.
 template <class E>
 void prefetch_row(const E* row, int D) {
     for (int d = 0; d < D; d += 64 / (int)sizeof(E)) { __builtin_prefetch(row + d); }
@@ -194,7 +189,7 @@ void merge_slots(const AttentionForward<E>& a, const Group& group, const MobaWor
 template <class E>
 void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
                   AttentionShape s) {
-    const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, false);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, false);
     struct Item {
         int head, block, begin, end;
     };
@@ -211,7 +206,7 @@ void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const 
             }
         }
         parallel_for(items.size(), [&](size_t item, int thread) {
-            Carver c(w.scratch + thread * w.scratch_bytes);
+            BumpAllocator c(w.scratch + thread * w.scratch_bytes);
             const BlockScratch<E> x(c, longest, s.D, false);
             const Item& it = items[item];
             forward_item(a, group, w, x, s, it.head, it.block, it.begin, it.end);
@@ -220,7 +215,8 @@ void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const 
     }
 }
 
-// All that block n of this group of heads contributes: its dk and dv, and dq into slots.
+// The gradients from block n for this group of heads: dk and dv of its keys, and its parts of dq, stored in
+// slots.
 template <class E>
 static void backward_block(const AttentionBackward<E>& a, const Group& group, const MobaWorkspace<E>& w,
                            const BlockScratch<E>& x, int M, const AttentionShape& s, int n) {
@@ -284,13 +280,13 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
                    AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
-    const MobaWorkspace<E> w = carve<E>(ctx, seqs, s, true);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, true);
     row_deltas(w.delta, a, M, s);
     for (int g = 0; g < s.G; g++) {
         const Group group(g, routing, seqs, s);
         const int longest = group.longest_block();
         parallel_for(group.blocks.num_blocks, [&](size_t n, int thread) {
-            Carver c(w.scratch + thread * w.scratch_bytes);
+            BumpAllocator c(w.scratch + thread * w.scratch_bytes);
             const BlockScratch<E> x(c, longest, s.D, true);
             backward_block(a, group, w, x, M, s, (int)n);
         });

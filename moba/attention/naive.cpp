@@ -1,4 +1,5 @@
-/* Attention, CPU: which version runs, and version 1, the equations of attention.h word by word. */
+/* Attention on the CPU: chooses the version, and holds version 1, which follows the equations of attention.h.
+   */
 #include "moba/attention/attention.h"
 #include "moba/attention/cpu.h"
 
@@ -6,7 +7,7 @@ namespace moba {
 
 namespace {
 
-// May query t of head h see key j <= t of its sequence?
+// Whether query t of head h may see key j of the same sequence.
 struct Visible {
     const Sequences& seqs;
     const AttentionShape& s;
@@ -59,14 +60,15 @@ void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, con
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
     const A scale = 1 / std::sqrt(A(s.D));
-    // p and ds of query t of head h and key j
+    // p and ds for query t of head h and key j
     const auto weights = [&](int h, int t, int j, A& p, A& ds) {
         const size_t at = ((size_t)t * s.H + h) * s.D, from = ((size_t)j * s.G + h / (s.H / s.G)) * s.D;
         p = std::exp(dot(a.q + at, a.k + from, s.D) * scale - a.lse[(size_t)h * M + t]);
         ds = round_to<E>(p * (dot(a.dout + at, a.v + from, s.D) - dot(a.dout + at, a.out + at, s.D)));
         p = round_to<E>(p);
     };
-    parallel_for((size_t)s.H * M, [&](size_t i, int thread) {  // dq, a row at a time
+    // dq, one query at a time
+    parallel_for((size_t)s.H * M, [&](size_t i, int thread) {
         A* sum = thread_scratch<A>(ctx, 2 * s.D * sizeof(A), thread);
         const int h = (int)(i / M), t = (int)(i % M), g = h / (s.H / s.G);
         const Visible visible{seqs, s, routing, h};
@@ -79,7 +81,8 @@ void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, con
         }
         for (int d = 0; d < s.D; d++) { a.dq[((size_t)t * s.H + h) * s.D + d] = E(sum[d]); }
     });
-    parallel_for((size_t)s.G * M, [&](size_t i, int thread) {  // dk and dv, a column at a time
+    // dk and dv, one key at a time
+    parallel_for((size_t)s.G * M, [&](size_t i, int thread) {
         A* sum_k = thread_scratch<A>(ctx, 2 * s.D * sizeof(A), thread);
         A* sum_v = sum_k + s.D;
         const int g = (int)(i / M), j = (int)(i % M), group = s.H / s.G;

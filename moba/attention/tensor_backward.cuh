@@ -1,11 +1,13 @@
-/* What versions 3 and 4 of MoBA's backward pass share. Included by attention_mma_backward.cu and attention_wgmma_backward.cu only.
+/* Shared by versions 3 and 4 of MoBA's backward pass. Included by mma_backward.cu and wgmma_backward.cu only.
 
-   One pass of five products, where version 2 has two passes of seven: keys stay with their sums, queries stream past. A query's part
-   of dq from a block is whole within one tile, so it goes to its slot: no atomics, one order.
+   One pass with five products, where version 2 has two passes with seven: the keys and their sums stay, the
+   queries pass in tiles. The part of dq that a query gets from a block is complete after one tile, so it is
+   stored in the query's slot: no atomics, and a fixed order.
 
-   A block of 2 S threads takes an item: keys of a block against queries of all heads that share them. Keys are the rows of all
-   products but the last. So p and ds are C fragments, which are the A fragments of dv += p dout and dk += ds q as they are; only ds
-   passes through shared memory, once, for dq = ds' K. */
+   A thread block of 2 S threads computes one item: the keys of a block, and queries of all heads that share
+   them. Keys are the rows of all products except the last. So p and ds are C fragments, which can be used
+   directly as the A fragments of dv += p dout and dk += ds q. Only ds passes through shared memory, once, for
+   dq = ds' K. */
 #pragma once
 #include "moba/attention/tensor_forward.cuh"
 
@@ -13,14 +15,19 @@ namespace moba {
 
 constexpr int tile_queries = 64;
 
+/* An item: keys of a block, and queries of all heads of a group. */
 struct KeyTile {
-    int g, head, key, keys, skip, rows, more;  // head: the first of the group, of the launch
+    int g;                 // key/value head
+    int head;              // first query head of the group, counted from the launch's first head
+    int key, keys;         // first key of the block, number of its keys
+    int skip, rows, more;  // as in ListPart
     int block;
-    unsigned first_entry;  // of the item, in the first head's list
-    int of_first_head;     // rows; may be negative
+    unsigned first_entry;  // first entry of the item in the first head's list
+    int of_first_head;     // rows in the first head's list; may be negative
     bool only;             // the block has no other item
 };
-/* By the whole block of threads, into shared memory: in registers it would cost eleven of every thread. */
+/* Fills `to`, which is in shared memory: in registers it would need eleven of every thread. Called by the
+   whole thread block; returns false if there is no item. */
 __device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& items) {
     ListPart x;
     if (!find_item(x, s, items, blockIdx.x)) { return false; }
@@ -44,7 +51,7 @@ __device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& i
     __syncthreads();
     return true;
 }
-// Row `row` of the item: its head and its entry; past the last row, the last one
+// Finds the head and the list entry of row `row` of the item. Rows past the end get the last one.
 __device__ __forceinline__ void find_entry(int& head, int& id, const Heads& s, const KeyTile& it, int row) {
     const int r = min(row, it.rows - 1);
     if (r < it.of_first_head) {
@@ -58,22 +65,24 @@ __device__ __forceinline__ void find_entry(int& head, int& id, const Heads& s, c
     id = s.list[h * (unsigned)s.slots() + (unsigned)(s.starts(h)[it.block] + i)];
 }
 
-/* Who the rows of a tile are. */
+/* The queries of a tile. */
 struct QueryRows {
     float lse[tile_queries], delta[tile_queries];
-    int seen[tile_queries];  // keys of the block that it sees; 0: no such row
-    unsigned slot[tile_queries];
+    int seen[tile_queries];       // number of keys of the block that the query sees; 0: row past the end
+    unsigned slot[tile_queries];  // slot for the query's part of dq
 };
 
-/* Shared memory of a block: K and V (S, D), ds (keys, queries), two buffers of q and dout, their rows. */
+/* Shared memory of a thread block. q, dout and QueryRows are double-buffered. */
 template <int D, int S>
 struct BackwardMemory {
     static constexpr int tile_bytes = panels<D> * tile_queries * 128;
     static constexpr size_t bytes =
         2 * panels<D> * S * 128 + S * 128 + 4 * tile_bytes + 2 * sizeof(QueryRows) + sizeof(KeyTile);
-    unsigned char *k, *v, *ds, *tiles;
-    QueryRows* rows;
-    KeyTile* item;
+    unsigned char *k, *v;  // (S, D) bf16, in panels
+    unsigned char* ds;     // (S, tile_queries) bf16: one panel
+    unsigned char* tiles;  // (2, {q, dout}, tile_queries, D) bf16, in panels
+    QueryRows* rows;       // (2)
+    KeyTile* item;         // (1)
 
     __device__ explicit BackwardMemory(unsigned char* base)
         : k(base), v(k + panels<D> * S * 128), ds(v + panels<D> * S * 128), tiles(ds + S * 128),
@@ -82,7 +91,8 @@ struct BackwardMemory {
     __device__ unsigned char* dout(int tile) const { return q(tile) + tile_bytes; }
 };
 
-/* Brings tiles of queries by cp.async: each thread a part of one row, whose entry it knows a tile ahead. */
+/* Copies tiles of queries to shared memory by cp.async. Each thread copies a part of one row; it loads the
+   row's list entry one tile ahead. */
 template <int D, int S>
 struct QueryStream {
     static constexpr int row_threads = 2 * S / tile_queries;
@@ -99,8 +109,8 @@ struct QueryStream {
         const bf16 *q = a.q + s.query(token, head), *dout = a.dout + s.query(token, head);
 #pragma unroll
         for (int i = 0; i < D / 8 / row_threads; i++) {
-            const int piece =
-                (i ^ row % (8 / row_threads)) * row_threads + sub;  // 8 lanes: 8 groups of banks
+            // in this order 8 lanes write to 8 different groups of banks
+            const int piece = (i ^ row % (8 / row_threads)) * row_threads + sub;
             cp_async_16(m.q(tile) + piece_offset(row, piece, tile_queries), q + piece * 8, there);
             cp_async_16(m.dout(tile) + piece_offset(row, piece, tile_queries), dout + piece * 8, there);
         }
@@ -127,7 +137,7 @@ __device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const 
     }
 }
 
-/* What a lane needs of its 16 queries: lse, or delta, of 8 j + 2 c and the next one. */
+/* lse, or delta, of a lane's 16 queries: pair j has those of queries 8 j + 2 c and 8 j + 2 c + 1. */
 struct QueryPairs {
     Pack<float, 2> at[tile_queries / 8];
 
@@ -139,7 +149,7 @@ struct QueryPairs {
     }
     __device__ __forceinline__ Pack<float, 2> operator()(int j) const { return at[j]; }
 };
-/* The same from shared memory each time, where registers are few. */
+/* The same, read from shared memory each time. For kernels without free registers. */
 struct SharedPairs {
     const float* from;
     __device__ __forceinline__ Pack<float, 2> operator()(int j) const {
@@ -147,7 +157,8 @@ struct SharedPairs {
     }
 };
 
-/* The scores of this warp's 16 keys (rows g and g + 8) against 64 queries become p; 0 where the query does not see the key. */
+/* Turns the scores of this warp's 16 keys (rows g and g + 8) against 64 queries into p; 0 where the query
+   does not see the key. */
 template <int S, class Pairs>
 __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of,
                                         const QueryRows& x, float scale2) {
@@ -170,7 +181,8 @@ __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], con
         }
     }
 }
-/* p as fragments; ds = p (dp - delta), as fragments and into its tile (keys, queries); of queries 8 * first and on */
+/* p as A fragments; ds = p (dp - delta), as A fragments and in its tile (S, tile_queries). For 8 n queries,
+   from query 8 * first on. */
 template <int S, int n, class Pairs>
 __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
                                        uint32_t (&ds)[tile_queries / 16][4],
@@ -193,8 +205,8 @@ __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
     }
 }
 
-/* dq of this warp's 16 queries, 8 * columns channels from `channel` on, to their slots. Two lanes exchange 8 bytes of a product each,
-   so that four lanes write a whole sector. */
+/* Stores dq of this warp's 16 queries, 8 * columns channels from `channel` on, in their slots. Pairs of lanes
+   exchange 8 bytes of each product, so that four lanes write a whole sector of 32 bytes. */
 template <int D, int columns>
 __device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x,
                                          int rows_left, int channel, float scale) {
@@ -214,7 +226,8 @@ __device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][
     }
 }
 
-/* dk, dv of this warp's 16 keys: the result where the block has one item, else the item's share of it, in fp32. */
+/* Stores dk and dv of this warp's 16 keys: the result if the block has only this item, otherwise the item's
+   partial sums in fp32. */
 template <int D>
 __device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, const KeySums& sums,
                                            const Heads& s, const KeyTile& it, const float (&dk)[D / 8][4],

@@ -1,12 +1,13 @@
-/* What versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention share: bf16, D 64 or 128, blocks of at most
-   128 keys. Included by attention_mma*.cu and attention_wgmma*.cu only.
+/* Shared by versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention: bf16, D = 64 or
+   128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and gate_tensor.cu.
 
-   A block's keys are one tile. So the softmax of a (query, block) is exact in one step, without a running maximum, and its scores and
-   its output are never in registers at the same time.
+   The keys of a block are one tile. So the softmax of a (query, block) is computed exactly in one step,
+   without a running maximum, and its scores and its output are never in registers at the same time.
 
-   Forward: queries go from device memory straight into A fragments, outputs from C fragments straight to device memory, 16 bytes a lane
-   and 64 neighbouring bytes for a row and instruction, without shared memory and without shuffles. For that the channels of K and V
-   are exchanged (tensor.cuh) when they are loaded, once for an item. */
+   Forward: queries are loaded from device memory directly into A fragments, and outputs are stored from C
+   fragments directly to device memory: 16 bytes per lane, 64 contiguous bytes per row and instruction,
+   without shared memory and without shuffles. To make this possible, the channels of K and V are exchanged
+   (tensor.cuh) when they are loaded, once per item. */
 #pragma once
 #include "moba/attention/items.cuh"
 #include "moba/core/tensor.cuh"
@@ -15,8 +16,9 @@ namespace moba {
 
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.69314718055994531f;
 
-/* Rows from(r), r < n, of D channels into a tile of `rows` rows, channels exchanged as above; zeros from row n >= 1 on. By a block of
-   128 threads. All loads of a batch are in flight before the first is stored: no branch around a load. */
+/* Copies rows from(r), r < n, of D channels into a tile of `rows` rows, with channels exchanged; zeros from
+   row n on. n >= 1. Called by a thread block of 128 threads. All loads of a batch are issued before the first
+   result is stored, so there is no branch around a load. */
 template <int D, int rows, class From>
 __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From from) {
     constexpr int groups = D / 32, turns = (rows * (D / 8) + 127) / 128, batch = turns < 8 ? turns : 8;
@@ -48,7 +50,38 @@ __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From 
     }
 }
 
-/* x / K by a multiplication. Right for x < 2^32 / K: tensor_fits asks for M K K <= 2^32. */
+// Bytes of a tile of K or V: (S, D) bf16, in panels.
+template <int D, int S>
+constexpr int key_tile_bytes = panels<D>* S * 128;
+
+/* score[m] = q[m] x' for `tiles` times 16 rows q, with mma.sync. x: the first `columns` rows from `x` on of a
+   tile of D channels with `rows` rows. The channels of q and x have the same order. */
+template <int D, int rows, int columns, int tiles>
+__device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
+                                         const uint32_t (&q)[tiles][D / 16][4], const unsigned char* x) {
+    const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
+    const unsigned char* base = x + row * 128;
+    const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
+#pragma unroll
+    for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
+#pragma unroll
+    for (int step = 0; step < D / 16; step++) {
+        const unsigned char* from = base + step / 4 * rows * 128 + (exchange ^ step % 4 * 32);
+#pragma unroll
+        for (int j = 0; j < columns / 8; j += 2) {
+            uint32_t b[4];
+            ldmatrix_x4<false>(b, from + j * 8 * 128);
+#pragma unroll
+            for (int m = 0; m < tiles; m++) {
+                mma_bf16(score[m][j], q[m][step], b[0], b[1]);
+                mma_bf16(score[m][j + 1], q[m][step], b[2], b[3]);
+            }
+        }
+    }
+}
+
+/* x / K by a multiplication. Correct for x < 2^32 / K: tensor_fits (attention.cu) checks that M K K <= 2^32.
+   */
 struct Divisor {
     uint32_t factor;  // 0: K = 1
     explicit Divisor(int K) : factor(K == 1 ? 0 : (uint32_t)(((1ull << 32) + K - 1) / K)) {}
@@ -57,7 +90,7 @@ struct Divisor {
     }
 };
 
-/* The columns of row g (half 0) or g + 8 (half 1), times factor */
+/* Stores the columns of row g (half = 0) or row g + 8 (half = 1), multiplied by factor. */
 template <int columns>
 __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[columns][4], int half,
                                                 float factor) {
@@ -74,8 +107,9 @@ __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[co
     }
 }
 
-/* The scores of rows g and g + 8 against all keys of the tile become probabilities, rounded, as A fragments. factor: 1 / their sums.
-   seen: how many keys the rows see. scale2 = log2(e) / sqrt(D). */
+/* Turns the scores of rows g and g + 8 against all keys of the tile into probabilities, rounded, as A
+   fragments, not normalised. factor: 1 / their sums. lse: natural log. seen: how many keys the rows see.
+   scale2 = log2(e) / sqrt(D). */
 template <int S>
 __device__ __forceinline__ void softmax_tile(uint32_t (&p)[S / 16][4], float (&factor)[2], float (&lse)[2],
                                              float (&score)[S / 8][4], const int (&seen)[2], float scale2) {
@@ -91,7 +125,7 @@ __device__ __forceinline__ void softmax_tile(uint32_t (&p)[S / 16][4], float (&f
     }
 #pragma unroll
     for (int half = 0; half < 2; half++) {
-        float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // two of each: shorter chains
+        float top[2] = {-INFINITY, -INFINITY}, sum[2] = {0, 0};  // two of each: shorter dependency chains
 #pragma unroll
         for (int j = 0; j < S / 8; j++) {
             top[0] = max(top[0], score[j][2 * half]);
@@ -111,7 +145,7 @@ __device__ __forceinline__ void softmax_tile(uint32_t (&p)[S / 16][4], float (&f
     }
 }
 
-/* The entries of the list for this lane's rows of a tile; past the last one, the last one again. */
+/* Loads the list entries of this lane's rows of a tile. Rows past the end get the last entry. */
 template <int n>
 __device__ __forceinline__ void load_entries(int (&id)[n], const Heads& s, unsigned first, int row,
                                              int rows) {
@@ -119,12 +153,12 @@ __device__ __forceinline__ void load_entries(int (&id)[n], const Heads& s, unsig
     for (int i = 0; i < n; i++) { id[i] = s.list[first + (unsigned)min(row + 8 * i, rows - 1)]; }
 }
 
-/* An item's queries as the forward kernels see them. */
+/* An item of the forward kernels. Heads are counted from the launch's first query head. */
 struct QueryItem {
-    unsigned slots;      // of the heads before, of this launch
-    unsigned first;      // entry of the list, counted from the launch's first head
-    int head, kv, rows;  // head: of the launch
-    int key, keys;       // the block's
+    unsigned slots;      // slots of all heads before this one
+    unsigned first;      // first entry of the list, counted from the launch's first head
+    int head, kv, rows;  // query head, key/value head, number of queries
+    int key, keys;       // first key of the block, number of its keys
 };
 __device__ __forceinline__ bool take_query_item(QueryItem& it, const Heads& s, const Items& items) {
     ListPart x;
@@ -137,7 +171,8 @@ __device__ __forceinline__ bool take_query_item(QueryItem& it, const Heads& s, c
     return true;
 }
 
-/* f.template operator()<D, S>() for the tile of this head size and block size; S at least `least` */
+/* Calls f.template operator()<D, S>() for the smallest tile for this head size and block size; S at least
+   `least`. */
 template <int least, class F>
 void with_tensor_tile(int D, int S, F f) {
     const auto with_d = [&]<int D> {

@@ -1,22 +1,23 @@
-/* Attention, CPU, version 2 of full and window: tiles of queries against tiles of keys.
+/* Attention on the CPU, version 2 of full and window attention: tiles of queries against tiles of keys.
 
-   Forward: a tile of queries walks over its keys with a running softmax, so no row of scores is ever whole.
-   Backward: round r pairs key tile j with query tile j + r. Within a round no two pairs share a tile, so dq, dk and dv
-   are added to without locks; rounds follow one another, so every sum has one order. */
+   Forward: a tile of queries goes through its keys tile by tile with a running softmax, so a whole row of
+   scores is never stored. Backward: round r combines key tile j with query tile j + r. Within a round no two
+   pairs share a tile, so threads add to dq, dk and dv without locks. Rounds run one after another, so the
+   order of every sum is fixed. */
 #include "moba/attention/cpu.h"
 
 namespace moba {
 
 namespace {
 
-const int tile = 128;         // keys, and queries of the backward
-const int tile_queries = 64;  // of the forward
+const int tile = 128;         // keys of a tile; in the backward pass also queries
+const int tile_queries = 64;  // queries of a tile in the forward pass
 
-// The keys and values of one head, once per call: what both passes read again and again.
+// Keys and values in the layout of tiles. Filled once per call, because the loops read them many times.
 template <class A>
 struct Packed {
     A* k_t;  // (tiles, D, tile)
-    A* v;    // forward (tiles, tile, Dp); backward: v transposed, as k_t
+    A* v;    // forward (tiles, tile, Dp); backward (tiles, D, tile), transposed like k_t
     A* k;    // (tiles, tile, Dp), backward only
 };
 
@@ -44,30 +45,27 @@ template <class E>
 struct TiledScratch {
     using A = acc_t<E>;
     A *q, *dout, *p, *ds, *sum;
-    explicit TiledScratch(Carver& c, int D) {
+    explicit TiledScratch(BumpAllocator& c, int D) {
         q = c.take<A>((size_t)tile * padded(D));
         dout = c.take<A>((size_t)tile * padded(D));
         sum = c.take<A>((size_t)tile * padded(D));
         p = c.take<A>((size_t)tile * tile);
         ds = c.take<A>((size_t)tile * tile);
     }
-    static size_t bytes(int D) {
-        Carver c(nullptr);
-        TiledScratch scratch(c, D);
-        return c.bytes();
-    }
 };
 
-// The workspace of a call, in the order in which it lies there.
+// The workspace of one call.
 template <class E>
 struct TiledWorkspace {
     using A = acc_t<E>;
-    Packed<A> packed;          // (G, ...) of the above
-    size_t head_t, head_rows;  // numbers of one head in k_t, and in rows
-    A *delta, *dq, *dk, *dv;   // (H, M), (H, rows), (G, rows) twice
+    Packed<A> packed;          // each (G, ...): the arrays above for every key/value head
+    size_t head_t, head_rows;  // elements of one head: in k_t, and in an array of rows
+    A* delta;                  // (H, M)
+    A* dq;                     // (H, tiles, tile, Dp)
+    A *dk, *dv;                // (G, tiles, tile, Dp)
     char* scratch;
 
-    TiledWorkspace(Carver& c, int M, const AttentionShape& s, bool backward) {
+    TiledWorkspace(BumpAllocator& c, int M, const AttentionShape& s, bool backward) {
         const size_t tiles = ceil_div(M, tile);
         head_t = tiles * s.D * tile;
         head_rows = tiles * tile * padded(s.D);
@@ -78,7 +76,7 @@ struct TiledWorkspace {
         dq = c.take<A>(backward ? s.H * head_rows : 0);
         dk = c.take<A>(backward ? s.G * head_rows : 0);
         dv = c.take<A>(backward ? s.G * head_rows : 0);
-        scratch = c.take<char>(max_threads() * TiledScratch<E>::bytes(s.D));
+        scratch = c.take<char>(max_threads() * layout_bytes<TiledScratch<E>>(s.D));
     }
 };
 
@@ -86,18 +84,7 @@ struct TiledWorkspace {
 
 template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
-    Carver c(nullptr);
-    TiledWorkspace<E> workspace(c, max_tokens, s, backward);
-    return c.bytes();
-}
-
-template <class E>
-static TiledWorkspace<E> carve(const Ctx& ctx, int M, const AttentionShape& s, bool backward) {
-    Carver c(ctx.workspace);
-    TiledWorkspace<E> w(c, M, s, backward);
-    REQUIRE(c.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", c.bytes(),
-            ctx.workspace_bytes);
-    return w;
+    return layout_bytes<TiledWorkspace<E>>(max_tokens, s, backward);
 }
 
 template <class E>
@@ -105,7 +92,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = carve<E>(ctx, M, s, false);
+    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, false);
     const int tiles = ceil_div(M, tile), query_tiles = ceil_div(M, tile_queries);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -113,10 +100,11 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
         pack_rows(w.packed.v + g * w.head_rows, a.v, s.G, g, j, M, D);
     });
     parallel_for((size_t)s.H * query_tiles, [&](size_t i, int thread) {
-        Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+        BumpAllocator c(w.scratch + thread * layout_bytes<TiledScratch<E>>(D));
         const TiledScratch<E> x(c, D);
         const int h = (int)(i / query_tiles), g = h / group;
-        const int t0 = (query_tiles - 1 - (int)(i % query_tiles)) * tile_queries;  // the longest rows first
+        // tiles with most keys first, so that no long tile is left for the end
+        const int t0 = (query_tiles - 1 - (int)(i % query_tiles)) * tile_queries;
         const int rows = std::min(tile_queries, M - t0);
         RunningSoftmax<E> softmax[tile_queries];
         for (int r = 0; r < rows; r++) {
@@ -126,8 +114,8 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
         for (int j = first_key(seqs, s, t0) / tile; j * tile < t0 + rows; j++) {
             const A* k_t = w.packed.k_t + g * w.head_t + (size_t)j * D * tile;
             const A* v = w.packed.v + g * w.head_rows + (size_t)j * tile * Dp;
-            const int width =
-                std::min(tile, round_up(t0 + rows - j * tile, 16));  // keys that any row can see
+            // no row of the tile can see more keys than these
+            const int width = std::min(tile, round_up(t0 + rows - j * tile, 16));
             tile_matmul<A>(x.p, tile, x.q, Dp, 1, k_t, tile, rows, width, D);
             for (int r = 0; r < rows; r++) {
                 A* p = x.p + r * tile;
@@ -150,7 +138,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
     });
 }
 
-// Query tile i against key tile j: adds to dq, dk, dv (all in acc_t).
+// Query tile i against key tile j: adds to dq, dk and dv in the workspace, all in acc_t.
 template <class E>
 static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>& w, const TiledScratch<E>& x,
                           const Sequences& seqs, const AttentionShape& s, int h, int i, int j) {
@@ -189,7 +177,7 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = carve<E>(ctx, M, s, true);
+    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, true);
     const int tiles = ceil_div(M, tile);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -206,10 +194,11 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     row_deltas(w.delta, a, M, s);
     for (int round = 0; round < tiles; round++) {
         parallel_for((size_t)s.G * (tiles - round), [&](size_t item, int thread) {
-            Carver c(w.scratch + thread * TiledScratch<E>::bytes(D));
+            BumpAllocator c(w.scratch + thread * layout_bytes<TiledScratch<E>>(D));
             const TiledScratch<E> x(c, D);
             const int g = (int)(item / (tiles - round)), j = (int)(item % (tiles - round)), i = j + round;
-            if (first_key(seqs, s, i * tile) >= (j + 1) * tile) { return; }  // no query of i sees a key of j
+            // no query of tile i sees a key of tile j
+            if (first_key(seqs, s, i * tile) >= (j + 1) * tile) { return; }
             for (int h = g * group; h < (g + 1) * group; h++) { pair_backward(a, w, x, seqs, s, h, i, j); }
         });
     }

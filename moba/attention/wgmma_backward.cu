@@ -1,25 +1,27 @@
-/* Attention on the GPU, version 4: MoBA's backward pass on tensor cores by wgmma. */
+/* Attention on the GPU, version 4: the backward pass of MoBA on tensor cores by wgmma. */
 #include "moba/attention/tensor_backward.cuh"
 
 namespace moba {
 
-/* The parts of dq of an item's queries; dk, dv of its keys, or the item's share of them
-   Maps     a warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S / 64) channels of dq of
-            the 64 queries. A block of threads is one warpgroup or two
-   Memory   as version 3; shared memory is read by the tensor cores alone
-   Sync     two barriers a tile: ds is complete and the next tile has landed; nobody reads this tile any more. Who writes what a tensor
-            core reads fences before the barrier
-   Overlap  the next tile's scores are computed while this tile's dq is stored; copies land during a whole tile
-   Order    tiles one after another: fixed
-   Differs  from 3: the products
-   Needs    sm_90a, bf16, D 64 or 128, S <= 128 */
+/* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
+   Maps     warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S
+            / 64) channels of dq of the 64 queries. A thread block has one or two warpgroups
+   Memory   as in version 3; only the tensor cores read tiles from shared memory
+   Sync     two barriers per tile: ds is complete and the copies of the next tile are complete; no warp still
+            reads this tile. A thread that writes data for the tensor cores executes a fence before the
+            barrier
+   Overlap  the scores of the next tile are computed while dq of this tile is stored; copies have the time of
+            a whole tile
+   Order    fixed: tiles one after another
+   Differs  from 3: the products use wgmma
+   Needs    sm_90a, bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(2 * S, 1)
     attention_backward_kernel4(AttentionOperands<bf16> a, bf16* part, KeySums sums, Heads s, Items items,
                                Divisor query_of) {
 #if HOPPER_CODE
-    constexpr int Q = tile_queries, parts = S / 64, N = D / parts,
-                  unit = 16;  // of a descriptor's address, in bytes
+    constexpr int Q = tile_queries, parts = S / 64, N = D / parts;
+    constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
     SHARED_MEMORY;
     const BackwardMemory<D, S> memory(shared_memory);
     const KeyTile& it = *memory.item;
@@ -32,12 +34,13 @@ __global__ void __launch_bounds__(2 * S, 1)
     float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4];
     set_zero(dk);
     set_zero(dv);
-    const int group =
-        __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);  // so the compiler knows that all lanes agree
+    // by a shuffle, so that the compiler knows that the value is the same in all lanes
+    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128),
                    all_ds = operand(memory.ds, S * 128);
-    // sum = 64 keys of a tile of S times 64 queries, channels along both rows
+    // sum (64 keys, 64 queries) = rows of a tile (S, D) times rows of a tile (64, D); the channels run along
+    // the rows of both
     const auto dot_keys = [&](float(&sum)[Q / 8][4], uint64_t keys, uint64_t queries) {
         wgmma_fence();
 #pragma unroll
@@ -71,7 +74,7 @@ __global__ void __launch_bounds__(2 * S, 1)
             wgmma_wait<0>(dp);
             slopes<S>(p, ds, score, dp, memory.ds, delta);
         }
-        cp_async_wait<0>();  // the next tile
+        cp_async_wait<0>();  // for the next tile
         fence_proxy_async();
         wgmma_fence();
 #pragma unroll

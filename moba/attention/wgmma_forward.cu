@@ -1,22 +1,24 @@
-/* Attention on the GPU, version 4: MoBA's forward pass on tensor cores by wgmma. */
+/* Attention on the GPU, version 4: the forward pass of MoBA on tensor cores by wgmma. */
 #include "moba/attention/tensor_forward.cuh"
 
 namespace moba {
 
-/* The parts of out and lse of an item's queries
-   Maps     a block of threads = a warpgroup -> an item; 64 queries at a time; a lane -> rows g and g + 8 of its warp's 16
-   Memory   K and V once into shared memory, where the tensor cores read them; queries and outputs do not pass through it. Three
-            blocks of threads share a multiprocessor: while one waits for its products, the others take exponentials
-   Sync     one __syncthreads; wgmma's own waits
-   Differs  from 3: the products
-   Needs    sm_90a, bf16, D 64 or 128, S <= 128 */
+/* Partial results of out and lse for an item's queries, from one block of keys
+   Maps     thread block = one warpgroup -> an item, 64 queries at a time; lane -> rows g and g + 8 of its
+            warp's 16
+   Memory   K and V are loaded once into shared memory, where the tensor cores read them; queries and outputs
+            do not pass through shared memory. Three thread blocks share an SM: while one waits for its
+            products, the others compute exponentials
+   Sync     one __syncthreads after loading K and V; the waits for wgmma
+   Differs  from 3: the products use wgmma
+   Needs    sm_90a, bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
 __global__ void __launch_bounds__(128, 3)
     attention_forward_kernel4(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
                               Divisor query_of) {
 #if HOPPER_CODE
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + panels<D> * S * 128;
+    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
     const int first = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
@@ -35,7 +37,7 @@ __global__ void __launch_bounds__(128, 3)
     __syncthreads();
     const float scale2 = s.scale * log2_e;
     const uint64_t to_k = operand(k), to_v = operand(v, S * 128);
-    constexpr int unit = 16;  // of a descriptor's address, in bytes
+    constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
 #pragma unroll 1
     for (int r0 = 0; r0 < it.rows; r0 += 64) {
         uint32_t p[S / 16][4];
@@ -80,7 +82,7 @@ __global__ void __launch_bounds__(128, 3)
 void wgmma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part,
                        const Heads& s, const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * panels<D> * S * 128;
+        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
         allow_shared_memory<attention_forward_kernel4<D, S>>(bytes);
         launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
                bytes, ctx.stream, a, part, s, items, Divisor(s.K));

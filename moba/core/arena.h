@@ -50,9 +50,9 @@ class Arena {
 };
 
 /* Cuts a workspace into pieces, aligned like tensors. With a null base it only adds up the sizes. */
-class Carver {
+class BumpAllocator {
   public:
-    explicit Carver(char* base) : base_(base) {}
+    explicit BumpAllocator(char* base) : base_(base) {}
     template <class X>
     X* take(size_t count) {
         char* p = base_ ? base_ + used_ : nullptr;
