@@ -230,8 +230,9 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("tasks", {{{"name", "needle"}, {"task", "needles"}}}), "--task");
     refused(with("tasks", {{{"name", "a"}}, {{"name", "a"}}}), "appears twice");
     refused(with("tasks", {{{"name", "mqar"}}}), "the task is named mqar, but the model learns needle");
-    refused(with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/docs/experiments.md"}}}),
-            "learns text");
+    refused(
+        with("tasks", {{{"name", "mqar"}, {"task", ""}, {"data", MOBA_SOURCE_DIR "/docs/experiments.md"}}}),
+        "learns text");
     refused(with("variants", {{{"attention", "full"}}}), "'variants' must be a list");
     refused(with("variants", {{{"name", "../x"}}}), "name '../x'");
     refused(with("variants", {{{"name", "..x"}}}), "name '..x'");
