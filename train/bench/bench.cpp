@@ -41,7 +41,7 @@ Config bench_config(const BenchOptions& o, const std::string& attention) {
     c.intermediate_size = intermediate_size(o);
     c.max_position_embeddings = o.seq_len;
     c.embedding_std = 0.02;
-    c.tie_word_embeddings = true;  // as the small models that a step is compared with
+    c.tie_word_embeddings = true;  // as in the small models that the step is compared with
     c.block_size = o.block_size;
     c.top_k = o.top_k;
     c.layers = parse_layers(attention, c.num_layers);
@@ -51,8 +51,8 @@ Config bench_config(const BenchOptions& o, const std::string& attention) {
 struct StepTimes {
     double ms, flop;
     DeviceCounts counts;     // of one step
-    Profile profile;         // of `repeats` further steps
-    double profiled_ms = 0;  // that these took
+    Profile profile;         // sums over `repeats` further steps
+    double profiled_ms = 0;  // time of all these steps
 };
 
 template <class E>
@@ -81,15 +81,15 @@ StepTimes time_step(const BenchOptions& o, const std::string& attention) {
         model.set_batch(tokens.data(), targets.data(), cu, step);
         model.training_passes();
         model.update(step);
-        model.step_result();  // waits
+        model.step_result();  // waits for the device
     };
     const auto counts = find_device(model.ctx().device)->counts;
     model.set_graph(!o.no_graph);
-    run();  // recorded from the second step on
+    run();  // the passes are recorded from the second step on
     StepTimes t;
     t.ms = median_ms(o.repeats, run);
     t.flop = step_flop(c, model.num_parameters(), cu, M);
-    model.set_graph(false);  // what is launched, one by one
+    model.set_graph(false);  // to count single launches
     const DeviceCounts before = counts();
     run();
     const DeviceCounts after = counts();
@@ -166,7 +166,8 @@ void bench_step(const BenchOptions& o, json& result) {
     }
 }
 
-// One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
+// One model. A prompt of T tokens fills its cache; then it decodes further tokens with MoBA, and with full
+// attention.
 template <class E>
 void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");

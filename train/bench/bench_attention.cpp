@@ -15,7 +15,7 @@ static AttentionShape shape_of(const BenchOptions& o, AttentionKind kind) {
     return {gate.H, gate.G, gate.D, kind, o.window, gate};
 }
 
-// Queries with the keys they may see, of all sequences and heads.
+// The number of pairs of a query and a key it may see, over all sequences and heads.
 static double visible_pairs(const BenchOptions& o, AttentionKind kind) {
     double pairs = 0;
     for (int t = 0; t < o.seq_len; t++) {
@@ -59,7 +59,7 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     const auto backward = [=](const Ctx& c) {
         op.attention_backward(c, dq, dk, dv, dout, out, q, k, v, lse, routing, seqs, s);
     };
-    if (t.real()) {  // each may be timed without the others
+    if (t.real()) {  // so that each operation has its inputs when it is timed alone
         if (moba) { gate(t.ctx), lists(t.ctx); }
         forward(t.ctx);
     }
@@ -104,7 +104,7 @@ std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
         {"cache_rows", Versions::none, 2 * e * nk, 0,
          [=](const Ctx& c) { op.cache_rows(c, v, rows, first, T, G * D); }},
         {"cache_means", Versions::none, e * N * o.block_size * G * D + mean_bytes, 0, mean},
-        // heads that share keys may choose different ones
+        // query heads that share keys may choose different blocks
         {"decode_attention_moba", Versions::none, mean_bytes + 2 * e * D * std::min(keys * H, (double)T * G),
          token * keys + 2. * H * D * N, attend(moba)},
         {"decode_attention_full", Versions::none, 2 * e * nk, token * T, attend(full)},

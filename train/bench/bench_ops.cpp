@@ -12,7 +12,7 @@ namespace {
 
 struct Sizes {
     int M, C, F, V, T, H, G, D, W = 5;
-    size_t mc, mf;  // elements
+    size_t mc, mf;  // elements of (M, C) and (M, F)
 };
 
 Sizes sizes_of(const BenchOptions& o) {
@@ -38,7 +38,8 @@ const StepState* step_state(Operands& t, const Sizes& s) {
     return t.copy(std::vector<StepState>{{1, 1, 0, 1.0 / s.M, 1e-3}});
 }
 
-/* The operations that share tensors, one function for each set. bytes and flop: the headers' Cost, tensors alone. */
+/* One function for each set of operations that share tensors. Bytes and flop are those of the headers under
+   Cost, of the tensors alone. */
 template <class E>
 struct OpSets {
     using A = acc_t<E>;
@@ -186,7 +187,7 @@ struct OpSets {
         };
     }
 
-    Benches rows(Operands& t) const {  // every other row
+    Benches rows(Operands& t) const {  // every second row
         std::vector<int> even;
         for (int m = 0; m < s.M; m += 2) { even.push_back(m); }
         const RowsShape shape{(int)even.size(), s.M, s.C};
@@ -222,7 +223,7 @@ struct OpSets {
         };
     }
 
-    Benches optimizer(Operands& t) const {  // of one layer: q, k, v, o; gate, up, down
+    Benches optimizer(Operands& t) const {  // the weights of one layer: q, k, v, o; gate, up, down
         std::vector<ParamRange> tensors;
         size_t n = 0;
         for (int i = 0; i < 7; i++) {

@@ -19,7 +19,7 @@ double median_ms(int repeats, const std::function<void()>& run) {
     return median(ms);
 }
 
-// Of a call that may come back before the device is done.
+// The median time of a call that may return before the device has finished.
 static double call_ms(const DeviceOps* memory, const Ctx& ctx, int repeats,
                       const std::function<void(const Ctx&)>& run) {
     const auto timed = [&](int calls) {
@@ -45,7 +45,7 @@ static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
         memory->release(to, bytes);
         memory->release(from, bytes);
         gbs = 2.0 * bytes / ms / 1e6;
-        if (ms > 2) { break; }  // not a GPU
+        if (ms > 2) { break; }  // not a GPU: this size is large enough
     }
     return gbs;
 }
@@ -93,7 +93,8 @@ struct Version {
     double ms;
 };
 
-// Those that --kernel-version asks for and that fit; all of linear where --op names it.
+// Times the versions that --kernel-version asks for and that fit. On the GPU, all versions of linear if --op
+// names it.
 std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx) {
     const std::string& asked = r.o.kernel_version;
     const bool linear = asked == "0" && r.o.op != "all" && b.name.find("linear") != std::string::npos &&
@@ -106,7 +107,7 @@ std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx)
     for (ctx.version = first; ctx.version <= std::min(last, most); ctx.version++) {
         try {
             out.push_back({ctx.version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
-        } catch (const Error&) {  // choose_version: no more that fit
+        } catch (const Error&) {  // of choose_version: no further version fits
             if (ctx.version <= 1) { throw; }
             break;
         }

@@ -1,5 +1,5 @@
-/* --precision at run time: f(float()) or f(bf16()), everything behind it a template on that element type. Master weights,
-   gradients, moments and files are fp32 in both. */
+/* Turns --precision into a type at run time: calls f(float()) or f(bf16()), from where all code is a template
+   on that element type. Master weights, gradients, moments and files are fp32 in both cases. */
 #pragma once
 #include "moba/core/base.h"
 

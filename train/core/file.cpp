@@ -10,7 +10,7 @@ namespace moba {
 
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
-// Names and text from hostile files end up in messages: nothing in them may be a control character.
+// Names and text from hostile files appear in messages, which must not contain control characters.
 std::string one_line(std::string text) {
     for (char& c : text) {
         if ((unsigned char)c < 32 || c == 127) { c = '?'; }
@@ -19,7 +19,8 @@ std::string one_line(std::string text) {
 }
 
 MappedFile::MappedFile(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
+    // O_NONBLOCK does not wait for a pipe; a pipe is rejected below.
+    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);
     if (fd < 0) { throw_errno(path); }
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
@@ -55,7 +56,7 @@ void FileWriter::write(const void* data, size_t bytes) {
 void FileWriter::finish() {
     const int fd = fd_;
     fd_ = -1;
-    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which has nothing to keep
+    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which cannot be synced
         close(fd);
         throw_errno(path_);
     }
@@ -91,7 +92,8 @@ void fsync_folder(const std::string& path) {
     if (failed) { throw_errno(path); }
 }
 
-// Nothing we read is nested deeper; an attack may be, and what walks JSON recursively would run out of stack.
+// Every valid file is nested less deeply. A hostile one could make code that is recursive over JSON overflow
+// its stack.
 static const int deepest_json = 32;
 
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {

@@ -37,7 +37,7 @@ class TaskData : public Data {
         b.add(sample);
     }
     int num_validation(int) const override { return validations_; }
-    // What is asked for lies anywhere; a stream of its own.
+    // A test with a random depth, from a random stream that training does not use.
     void add_validation(int index, int T, Batch& b) const override {
         Rng rng(seed_, Purpose::validation_data, (uint64_t)index);
         const double depth = rng.uniform();
@@ -75,7 +75,7 @@ class TextData : public Data {
         }
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty() && t != "bytes") {
-            const Tokenizer readable(t);  // or it throws now, not at the first checkpoint
+            const Tokenizer readable(t);  // throws now, not at the first checkpoint, if the file is wrong
             const MappedFile file(t);
             tokenizer_.assign(file.data.get(), file.bytes);
         }
@@ -95,7 +95,7 @@ class TextData : public Data {
                         " tokens to learn from");
         }
     }
-    int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents may be that short
+    int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents of one token
     uint64_t samples_per_epoch(int T) const override { return train_.per_epoch(T); }
     void add_sample(uint64_t index, const Stage& s, Batch& b) const override {
         train_.add_shuffled(seed_, index, s.T, b);
@@ -104,7 +104,7 @@ class TextData : public Data {
         const size_t all = val_.count(T);
         return (int)std::min<size_t>(validations_ ? validations_ : all, all);
     }
-    void add_validation(int index, int T, Batch& b) const override {  // evenly over the whole stretch
+    void add_validation(int index, int T, Batch& b) const override {  // evenly spread over all windows
         val_.add((size_t)index * val_.count(T) / num_validation(T), T, b);
     }
     std::string validation_name() const override { return "windows"; }
@@ -151,7 +151,7 @@ void Windows::add_at(size_t first, int T, Batch& b) const {
 
 void Windows::add(size_t index, int T, Batch& b) const { add_at(begin_ + index * T, T, b); }
 
-// One window less than fits, so that an epoch may start anywhere within a window's length.
+// One window fewer than fits, so that an epoch can start at any offset within one window's length.
 size_t Windows::per_epoch(int T) const {
     const size_t fit = (tokens() - 1) / T;
     return fit > 1 ? fit - 1 : fit;
@@ -164,8 +164,8 @@ void Windows::add_shuffled(uint64_t seed, uint64_t sample, int T, Batch& b) cons
     add_at(begin_ + shift + shuffled(seed, epoch, sample % n, n) * T, T, b);
 }
 
-/* A Feistel network of 4 rounds permutes the numbers of 2k bits; those beyond n are sent round again until they land
-   below it (on average fewer than 4 times, since 2^2k < 4n). */
+/* A Feistel network of 4 rounds permutes the numbers of 2k bits. A result that is not below n is permuted
+   again until it is (at most 4 times on average, since 2^2k <= 4n). */
 uint64_t shuffled(uint64_t seed, uint64_t epoch, uint64_t index, uint64_t n) {
     int k = 1;
     while (1ull << 2 * k < n) { k++; }

@@ -37,7 +37,7 @@ Vocabulary read_vocabulary(const std::string& file) {
         throw Error(file + ": 'tokenizer' is missing or not a string");
     }
     v.tokenizer = j["tokenizer"].get<std::string>();
-    if (!v.tokenizer.empty() && v.tokenizer != "bytes") {  // a path, seen from the file that names it
+    if (!v.tokenizer.empty() && v.tokenizer != "bytes") {  // a path relative to this file
         v.tokenizer = (fs::path(file).parent_path() / v.tokenizer).string();
     }
     return v;
@@ -118,7 +118,7 @@ void TokenFiles::read(size_t first, size_t count, int* out) const {
         while (i >= starts_[f + 1]) { f++; }
         const File& file = files_[f];
         const size_t at = i - starts_[f];
-        uint32_t id = (uint32_t)vocabulary_.end_token;  // behind the last byte of a text
+        uint32_t id = (uint32_t)vocabulary_.end_token;  // after the last byte of a text
         if (at < file.count) {
             id = 0;
             std::memcpy(&id, file.ids + at * id_bytes_, id_bytes_);  // little-endian, as the files are

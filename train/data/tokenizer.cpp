@@ -33,7 +33,8 @@ static std::string utf8(int code) {
     return {(char)(0xE0 | code >> 12), (char)(0x80 | (code >> 6 & 63)), (char)(0x80 | (code & 63))};
 }
 
-/* GPT-2 writes every byte as a letter one can see: itself where it is one, else the next code from 256 on. */
+/* GPT-2 writes every byte as a visible character: the character of the same code where that is visible, else
+   the next code from 256 on. */
 static std::map<std::string, char> byte_letters() {
     std::map<std::string, char> out;
     int next = 256;
@@ -75,7 +76,7 @@ static std::string from_sentencepiece(const std::string& piece) {
     return out;
 }
 
-// Whether a decoder, or one of a sequence of them, is of this type.
+// Whether this decoder, or one in its sequence of decoders, has this type.
 static bool decodes_by(const json& j, const std::string& type) {
     if (!j.is_object()) { return false; }
     if (j.value("type", json()) == type) { return true; }

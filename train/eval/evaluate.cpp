@@ -20,7 +20,6 @@ std::string layer_names(const Config& config) {
     return out;
 }
 
-// What MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config& config, int T) {
     if (!config.has(AttentionKind::moba)) { return ""; }
     if (config.block_size * config.top_k >= T) {

@@ -13,8 +13,9 @@ using nlohmann::json;
 
 namespace {
 
-/* One length of a task. An answer is right when all its tokens are: greedy decoding gets them right exactly when each is
-   the likeliest behind the right ones before it, so one pass over the whole sample decides. */
+/* Evaluates a task at one length. An answer is right when all its tokens are. Greedy decoding gets all of
+   them right exactly when each one is the most likely token after the right tokens before it, so one pass
+   over the whole sample, answer included, is enough. */
 template <class E>
 class TaskEvaluation {
   public:
@@ -23,8 +24,9 @@ class TaskEvaluation {
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
           scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), o.router) {}
 
-    /* The d-th part of all depths; a test's own is drawn within it. At fixed places the pairs would lie at the same few offsets of their
-       blocks, and MoBA is worse where a pair is split between two. */
+    /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
+       at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a
+       pair is split between two blocks. */
     Tally run(int d, int depths) {
         Tally tally;
         for (int done = 0; done < o_.samples; done += batch_) {
@@ -83,7 +85,7 @@ std::string depth_range(int d, int depths) {
     return printed("%.4g", 100.0 * d / depths) + printed("-%.4g%%", 100.0 * (d + 1) / depths);
 }
 
-// The head that chooses the block of the answer most often.
+// Describes the head that chooses the block of the answer most often.
 std::string router_line(const json& heads) {
     const json* best = nullptr;
     for (const json& h : heads) {
@@ -138,7 +140,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             const Tally tally = evaluation.run(d, depths);
             map.share[d].push_back((double)tally.right / (double)tally.answers);
             json cell = tally.to_json();
-            cell["depth"] = (d + 0.5) / depths;  // the middle
+            cell["depth"] = (d + 0.5) / depths;  // the middle of the range
             length["depths"].push_back(cell);
             all.add(tally);
         }

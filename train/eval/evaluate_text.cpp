@@ -9,7 +9,7 @@ namespace {
 
 using nlohmann::json;
 
-// The stretch of text to score: all of --data, or what the model was validated with.
+// The text to score: all of --data, or the text that the model was validated on.
 struct EvalText {
     std::unique_ptr<TokenFiles> files;
     size_t begin = 0;

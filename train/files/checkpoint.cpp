@@ -93,7 +93,7 @@ class Weights {
         for (const Safetensors& f : files_) {
             if (f.has(tensor)) { return f; }
         }
-        return files_[0];  // whose at() says what is missing
+        return files_[0];  // its at() throws the error that the tensor is missing
     }
 
   private:
@@ -103,7 +103,7 @@ class Weights {
 
 }  // namespace
 
-// One tensor of a file into the model; its shape must be the model's and its values finite.
+// Loads one tensor of a file into the model. Its shape must be the model's, and its values finite.
 template <class E>
 static void load_tensor(const Safetensors& file, const std::string& name, Model<E>& model, const ParamInfo& p,
                         typename Model<E>::Kind kind) {
@@ -124,7 +124,8 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     model.write_param(kind, p, {values.begin(), values.end()});
 }
 
-// Tensors of a Llama folder that are not weights of ours: tables that older files store, the output layer that is tied.
+// Tensors of a Llama folder that this model does not need: RoPE tables, which older files store, and the
+// output layer if it is tied to the embedding.
 static bool passed_over(const std::string& name, const Config& c) {
     const std::string table = "rotary_emb.inv_freq";
     return (name.size() > table.size() &&
@@ -222,7 +223,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
     const std::string name = "step-" + std::to_string(step), final = dir + "/" + name, tmp = final + ".tmp";
     std::error_code none;
     if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
-        return;  // resumed, and stopped before the next step
+        return;  // a resumed run was stopped before its next step
     }
     try {
         remove_unfinished(dir);
@@ -239,7 +240,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
         write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
         fsync_folder(tmp);
-        fs::remove_all(final);  // of an earlier run that went on from before this step
+        fs::remove_all(final);  // written by a run that died, and was then resumed from an older step
         fs::rename(tmp, final);
         const std::string link = dir + "/latest.tmp";
         fs::remove(link);
@@ -254,7 +255,7 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         throw Error("checkpoint " + final + ": " + e.code().message());
     } catch (const Error& e) {
         std::error_code ignore;
-        fs::remove_all(tmp, ignore);  // a half-written folder only takes room on a full disk
+        fs::remove_all(tmp, ignore);  // a half-written folder would only fill the disk further
         throw Error(std::string("checkpoint not saved, the one before is untouched: ") + e.what());
     }
 }

@@ -68,7 +68,7 @@ static bool is_utf8(const std::string& text) {
 
 std::string Speech::name(int id) const {
     const std::string text = write(id, true);
-    if (text.empty()) { return "#" + std::to_string(id); }  // a mark, such as the end of a document
+    if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
     const bool whole = is_utf8(text);
     std::string out;
     for (const char c : text) {

@@ -63,7 +63,7 @@ template <class E>
 int sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
-    if (o.decode_attention == "moba") {  // checks the block size and K, which one model has for both
+    if (o.decode_attention == "moba") {  // checks S and K, which prompt and decoding share
         swap_attention(config, "moba", o.block_size, o.moba_top_k);
         config.layers = folder.config.layers;
         swap_attention(config, o.attention, o.attention == "moba" ? config.block_size : 0,

@@ -9,7 +9,7 @@ using nlohmann::json;
 static const struct {
     const char* name;
     TaskMaker make;
-    std::set<std::string> numbers;  // that it has
+    std::set<std::string> numbers;  // names of the settings that the task has
 } tasks[] = {
     {"needle", make_needle, {"pairs", "questions", "value-tokens", "num-keys", "num-values", "num-noise"}},
     {"mqar", make_mqar, {"pairs", "num-keys", "num-values"}},
@@ -23,7 +23,7 @@ std::vector<std::string> task_names() {
     return names;
 }
 
-// The only list of a task's numbers.
+// The only list of the numeric settings of a task.
 template <class Settings, class F>
 static void each_number(Settings& s, F f) {
     f("pairs", s.pairs);
