@@ -170,6 +170,18 @@ std::string layer_name(const LayerKind& k) {
     return kind + (k.position == Position::rope ? ":rope" : ":none");
 }
 
+std::vector<std::string> layer_names(const Config& c) {
+    std::vector<std::string> names;
+    for (const LayerKind& k : c.layers) { names.push_back(layer_name(k)); }
+    return names;
+}
+
+std::string layer_names(const Config& c, const std::string& separator) {
+    std::string text;
+    for (const std::string& name : layer_names(c)) { text += (text.empty() ? "" : separator) + name; }
+    return text;
+}
+
 static const char* rope_names[] = {"default", "linear", "llama3"};
 
 RopeScaling parse_rope_scaling(const std::string& text) {
@@ -213,8 +225,6 @@ std::string gate_name(Gate g) { return gate_names[(int)g]; }
 
 json config_to_json(const Config& c) {
     const bool llama = c.is_plain_llama();
-    json layers = json::array();
-    for (const LayerKind& k : c.layers) { layers.push_back(layer_name(k)); }
     const RopeScaling& r = c.rope_scaling;
     json scaling = {{"rope_type", rope_names[(int)r.type]}};
     if (r.type != RopeType::none) { scaling["factor"] = r.factor; }
@@ -252,7 +262,7 @@ json config_to_json(const Config& c) {
             {"eos_token_id", nullptr},
             {"use_cache", true},
             {"moba",
-             {{"layers", layers},
+             {{"layers", layer_names(c)},
               {"block_size", c.block_size},
               {"top_k", c.top_k},
               {"gate", gate_name(c.gate)},

@@ -1,4 +1,5 @@
 #include "train/bench/bench_attention.h"
+#include "moba/config.h"
 #include "moba/op_table.h"
 #include <algorithm>
 
@@ -140,7 +141,10 @@ void bench_attention(const BenchOptions& o, json& result) {
     std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
                 o.precision.c_str(), o.batch, o.seq_len, o.heads, kv_heads(o), o.head_dim, o.block_size,
                 o.top_k, o.repeats);
-    if ((long)o.block_size * o.top_k >= o.seq_len) {
+    Config config;
+    config.block_size = o.block_size;
+    config.top_k = o.top_k;
+    if (config.is_full_at(o.seq_len)) {
         std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
     }
     const BenchRun run = start_rows<E>(o, result);

@@ -1,6 +1,6 @@
 #include "train/bench/bench_rows.h"
+#include "moba/core/clock.h"
 #include "train/core/flops.h"
-#include "train/core/progress.h"
 #include "train/core/statistics.h"
 #include <algorithm>
 
@@ -62,8 +62,8 @@ void Operands::allocate() {
 
 template <class E>
 BenchRun start_rows(const BenchOptions& o, json& result) {
-    BenchRun r{o, parse_device(o.device), nullptr, 0, 0};
-    r.memory = find_device(r.device);
+    const Device device = parse_device(o.device);
+    BenchRun r{.o = o, .device = device, .memory = find_device(device), .copy_gbs = 0, .peak_gflops = 0};
     Ctx ctx;
     ctx.device = r.device;
     r.copy_gbs = measured_copy(r.memory, ctx);

@@ -1,7 +1,7 @@
 #include "train/core/flops.h"
 #include "moba/core/arena.h"
+#include "moba/core/clock.h"
 #include "moba/op_table.h"
-#include "train/core/progress.h"
 #include <algorithm>
 
 namespace moba {

@@ -1,16 +1,10 @@
 #include "train/core/progress.h"
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace moba {
-
-double now_ms() {
-    using namespace std::chrono;
-    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
-}
 
 int terminal_columns() {
     winsize size{};

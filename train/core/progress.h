@@ -1,5 +1,6 @@
 /* What a run shows while it works: a live progress bar on a terminal, plain lines elsewhere. */
 #pragma once
+#include "moba/core/clock.h"
 #include <string>
 
 namespace moba {
@@ -41,7 +42,6 @@ class StatusLine {
 };
 
 std::string readable_seconds(double seconds);  // "2m05s"
-double now_ms();
-int terminal_columns();  // 80 where unknown
+int terminal_columns();                        // 80 where unknown
 
 }  // namespace moba

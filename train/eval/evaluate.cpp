@@ -1,3 +1,4 @@
+#include "moba/core/clock.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
@@ -14,17 +15,9 @@ void show_progress(const std::string& text) {
     if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
 }
 
-std::string layer_names(const Config& config) {
-    std::string out;
-    for (const LayerKind& k : config.layers) { out += " " + layer_name(k); }
-    return out;
-}
-
 std::string sparsity_note(const Config& config, int T) {
     if (!config.has(AttentionKind::moba)) { return ""; }
-    if (config.block_size * config.top_k >= T) {
-        return "; top-k * block-size >= T: MoBA is full attention here";
-    }
+    if (config.is_full_at(T)) { return "; top-k * block-size >= T: MoBA is full attention here"; }
     return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) + " of the pairs";
 }
 
@@ -36,13 +29,12 @@ std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
 }
 
 json head_of_result(const EvalOptions& o, const Config& config) {
-    json result = {{"model", o.model},
-                   {"precision", o.precision},
-                   {"block_size", config.block_size},
-                   {"top_k", config.top_k},
-                   {"lengths", json::array()}};
-    for (const LayerKind& k : config.layers) { result["layers"].push_back(layer_name(k)); }
-    return result;
+    return {{"model", o.model},
+            {"precision", o.precision},
+            {"layers", layer_names(config)},
+            {"block_size", config.block_size},
+            {"top_k", config.top_k},
+            {"lengths", json::array()}};
 }
 
 int run_eval(const EvalOptions& o) {

@@ -14,7 +14,6 @@ nlohmann::json eval_text(const EvalOptions&, const ModelFolder&, const Config&);
 
 // On a terminal only: a line that the next call overwrites; "" clears it.
 void show_progress(const std::string&);
-std::string layer_names(const Config&);
 // The share of the pairs that MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config&, int T);
 std::vector<int> lengths_of(const EvalOptions&, const Config&);  // ascending

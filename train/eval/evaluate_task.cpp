@@ -117,7 +117,8 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
                     std::to_string(shortest) + " tokens");
     }
     const int depths = task->has_depth() ? o.depths : 1;
-    HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(depths)};
+    HeatMap map{
+        .corner = "depth", .columns = {}, .rows = {}, .share = std::vector<std::vector<double>>(depths)};
     for (int d = 0; d < depths; d++) { map.rows.push_back(depths == 1 ? "all" : depth_range(d, depths)); }
     json result = head_of_result(o, config);
     result["task"] = task_to_json(task->settings());
@@ -127,9 +128,9 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     for (int T : lengths) {
         TaskEvaluation<E> evaluation(o, config, folder, *task, T);
         if (map.columns.empty()) {
-            std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers%s\n", o.model.c_str(),
+            std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers %s\n", o.model.c_str(),
                         task->settings().name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
-                        100 * task->chance(), layer_names(config).c_str());
+                        100 * task->chance(), layer_names(config, " ").c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));
         json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};

@@ -51,8 +51,8 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     }
     const Windows windows(*text.files, text.begin, text.files->size());
     if (windows.tokens() < 2) { throw Error(text.name + ": fewer than 2 tokens"); }
-    std::printf("%s: %s, %zu tokens, layers%s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
-                layer_names(config).c_str());
+    std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
+                layer_names(config, " ").c_str());
     json result = head_of_result(o, config);
     for (int T : lengths_of(o, config)) {
         const int batch = std::max(1, o.batch_tokens / T);

@@ -22,7 +22,7 @@ static std::string plain(const std::string& object) {
 int run_info(const InfoOptions& o) {
     const ModelFolder folder = open_model(o.model);
     const Config& c = folder.config;
-    const Model<float> model(c, {1, 1, 1, false, 0, 0});
+    const Model<float> model(c, {.max_tokens = 1, .max_seqs = 1, .max_position = 1});
     std::printf("%s\n", std::filesystem::canonical(folder.path).c_str());
     std::printf(
         "sizes    hidden %d, layers %d, heads %d (kv %d) of %d, intermediate %d, vocabulary %d, %s output\n",
@@ -31,9 +31,8 @@ int run_info(const InfoOptions& o) {
     std::printf("weights  %zu parameters, %zu without the embedding, %s in fp32\n", model.num_parameters(),
                 model.num_parameters() - model.params()[0].count,
                 readable_bytes(4 * model.num_parameters()).c_str());
-    std::printf("layers  ");
-    for (const LayerKind& k : c.layers) { std::printf(" %s", layer_name(k).c_str()); }
-    std::printf("\nmoba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
+    std::printf("layers   %s\n", layer_names(c, " ").c_str());
+    std::printf("moba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
                 c.top_k, gate_name(c.gate).c_str(), c.key_conv, c.num_blocks);
     const std::string scaling = rope_scaling_name(c.rope_scaling);
     std::printf("rope     theta %g, scaling %s, trained for %d tokens\n", c.rope_theta,
