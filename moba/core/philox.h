@@ -29,14 +29,15 @@ HOST_DEVICE inline Philox4 philox(uint64_t key, uint32_t c0, uint32_t c1, uint32
     return {{c0, c1, c2, c3}};
 }
 
-/* What a stream of numbers is for. Streams of different purposes never share a counter under one seed. */
+/* What a stream of numbers is for. Streams of different purposes never share a counter under one seed.
+   They start at 0x10000 because the fourth counter word of dropout, 8 * layer + site, must stay below it. */
 enum class Purpose : uint32_t {
     weights = 0x10000,
     train_data,
     validation_data,
     eval_data,
     sampling,
-    test,
+    synthetic,
     epoch_start,
     epoch_order
 };

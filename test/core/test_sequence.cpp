@@ -59,7 +59,7 @@ TEST(Sequences, BlocksCoverEverySequence) {
 
 // The capacity planned before any batch is known holds every cut into at most that many sequences.
 TEST(Sequences, CapacityHoldsEveryCut) {
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int trial = 0; trial < 300; trial++) {
         const int M = 1 + rng.below(200), most = 1 + rng.below(M), levels = 1 + rng.below(3);
         std::vector<int> lengths;

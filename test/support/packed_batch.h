@@ -51,7 +51,7 @@ std::vector<Y> as(const std::vector<X>& x) {
 // n normal numbers as E holds them; `stream` keeps the tensors of a test apart
 template <class E>
 std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
-    Rng rng(1, Purpose::test, stream);
+    Rng rng(1, Purpose::synthetic, stream);
     std::vector<E> x(n);
     for (E& e : x) { e = E((acc_t<E>)(scale * rng.normal())); }
     return x;
@@ -60,14 +60,14 @@ std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
 // whole numbers of -most .. most: their sums are exact in any order
 template <class E>
 std::vector<E> draw_integers(size_t n, uint64_t stream, int most) {
-    Rng rng(2, Purpose::test, stream);
+    Rng rng(2, Purpose::synthetic, stream);
     std::vector<E> x(n);
     for (E& e : x) { e = E((acc_t<E>)(rng.below(2 * most + 1) - most)); }
     return x;
 }
 
 inline std::vector<int> draw_below(size_t n, uint64_t stream, int limit) {
-    Rng rng(3, Purpose::test, stream);
+    Rng rng(3, Purpose::synthetic, stream);
     std::vector<int> x(n);
     for (int& e : x) { e = rng.below(limit); }
     return x;

@@ -1,4 +1,5 @@
 #include "train/bench/bench.h"
+#include "moba/core/clock.h"
 #include "moba/core/matmul.h"
 #include "moba/model.h"
 #include "train/bench/bench_attention.h"
@@ -6,7 +7,6 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/flops.h"
-#include "train/core/progress.h"
 #include "train/core/version.h"
 #include <algorithm>
 
@@ -69,7 +69,7 @@ StepTimes time_step(const BenchOptions& o, const std::string& attention) {
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens, cu{0};
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < M; i++) { tokens.push_back(rng.below(o.vocab)); }
     for (int b = 1; b <= o.batch; b++) { cu.push_back(b * o.seq_len); }
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
@@ -181,7 +181,7 @@ void bench_decode(const BenchOptions& o, json& result) {
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens;
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
     model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
     model.forward();

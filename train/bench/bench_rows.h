@@ -58,7 +58,7 @@ class Operands {
         if (!real()) { return p; }
         std::vector<X> some(std::min<size_t>(n, 1048583));
         parallel_ranges(some.size(), 4096, [&](size_t b, size_t e) {
-            Rng rng(stream_, Purpose::test, b);
+            Rng rng(stream_, Purpose::synthetic, b);
             for (size_t i = b; i < e; i++) { some[i] = X((float)rng.normal()); }
         });
         for (size_t i = 0; i < n; i += some.size()) {
