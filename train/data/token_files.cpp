@@ -46,7 +46,7 @@ Vocabulary read_vocabulary(const std::string& file) {
 }  // namespace
 
 void TokenFiles::add(const std::string& path) {
-    File f{path, MappedFile(path), nullptr, 0};
+    File f{.path = path, .map = MappedFile(path), .ids = nullptr, .count = 0};
     int32_t header[3] = {};
     std::memcpy(header, f.map.data.get(), std::min(f.map.bytes, sizeof header));
     const BinFormat* format = nullptr;

@@ -53,7 +53,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
                  std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
                  std::all_of(t["data_offsets"].begin(), t["data_offsets"].end(), is_size),
              where + ": malformed entry");
-        TensorView view{t["dtype"].get<std::string>(), {}, nullptr, 0};
+        TensorView view{.dtype = t["dtype"].get<std::string>(), .shape = {}, .data = nullptr, .bytes = 0};
         const size_t begin = t["data_offsets"][0].get<size_t>(), end = t["data_offsets"][1].get<size_t>();
         need(begin <= end && end <= data_bytes, where + ": lies beyond the end of the file (truncated?)");
         size_t bytes = dtype_bytes(view.dtype);

@@ -24,7 +24,7 @@ std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& na
     return task;
 }
 
-Speech::Speech(const ModelFolder& folder, const std::string& task_name) {
+TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
     if (!folder.task.empty() || !task_name.empty()) {
         task = open_task(folder, task_name);
     } else if (!folder.tokenizer.empty()) {
@@ -32,7 +32,7 @@ Speech::Speech(const ModelFolder& folder, const std::string& task_name) {
     }
 }
 
-std::vector<int> Speech::parse(const std::string& text) const {
+std::vector<int> TokenText::parse(const std::string& text) const {
     if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
     if (tokenizer_) {
         throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
@@ -47,13 +47,13 @@ std::vector<int> Speech::parse(const std::string& text) const {
     return ids;
 }
 
-std::string Speech::write(int id, bool first) const {
+std::string TokenText::write(int id, bool first) const {
     if (tokenizer_) { return tokenizer_->text(id); }
     const bool named = task && id < task->vocab_size();
     return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
 }
 
-std::string Speech::write(const std::vector<int>& ids) const {
+std::string TokenText::write(const std::vector<int>& ids) const {
     std::string out;
     for (int id : ids) { out += write(id, out.empty()); }
     return out;
@@ -66,7 +66,7 @@ static bool is_utf8(const std::string& text) {
     } catch (const json::exception&) { return false; }
 }
 
-std::string Speech::name(int id) const {
+std::string TokenText::name(int id) const {
     const std::string text = write(id, true);
     if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
     const bool whole = is_utf8(text);
@@ -112,11 +112,11 @@ static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, c
     return p;
 }
 
-Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const Speech& speech) {
+Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const TokenText& text) {
     Prompt p;
     p.tokens = from.ids;
-    if (p.tokens.empty() && !from.text.empty()) { p.tokens = speech.parse(from.text); }
-    if (p.tokens.empty() && speech.task) { p = draw_prompt(from, folder, *speech.task); }
+    if (p.tokens.empty() && !from.text.empty()) { p.tokens = text.parse(from.text); }
+    if (p.tokens.empty() && text.task) { p = draw_prompt(from, folder, *text.task); }
     if (p.tokens.empty()) { throw Error("no prompt; use --prompt or --prompt-ids"); }
     for (int id : p.tokens) {
         if (id < 0 || id >= folder.config.vocab_size) {

@@ -11,9 +11,9 @@ namespace moba {
 std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name);
 
 /* Converts between a model's tokens and text: names of its task, text of its tokenizer, or plain ids. */
-class Speech {
+class TokenText {
   public:
-    explicit Speech(const ModelFolder&, const std::string& task_name = "");
+    explicit TokenText(const ModelFolder&, const std::string& task_name = "");
     std::vector<int> parse(const std::string& text) const;  // throws Error
     std::string write(int id, bool first) const;            // `first`: without the separator before it
     std::string write(const std::vector<int>& ids) const;
@@ -25,6 +25,7 @@ class Speech {
   private:
     std::unique_ptr<Tokenizer> tokenizer_;
 };
+using Speech = TokenText;  // the name in train/inspect until it is renamed there
 
 /* Where a prompt comes from: ids if there are any, else text, else a test of the task. */
 struct PromptSource {
@@ -44,6 +45,6 @@ struct Prompt {
 };
 
 /* Throws Error when there is no prompt, a token is unknown, or the test does not fit. */
-Prompt make_prompt(const PromptSource&, const ModelFolder&, const Speech&);
+Prompt make_prompt(const PromptSource&, const ModelFolder&, const TokenText&);
 
 }  // namespace moba

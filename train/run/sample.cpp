@@ -1,6 +1,6 @@
 #include "train/run/sample.h"
+#include "moba/core/clock.h"
 #include "train/core/device_choice.h"
-#include "train/core/progress.h"
 #include "train/files/safetensors.h"
 #include "train/run/prompt.h"
 #include <algorithm>
@@ -71,12 +71,12 @@ int sample(const SampleOptions& o) {
     } else {
         swap_attention(config, o.attention, o.block_size, o.moba_top_k);
     }
-    const Speech speech(folder);
+    const TokenText text(folder);
     PromptSource source{o.prompt, o.prompt_ids, o.seed};
     const bool new_document =
-        o.prompt.empty() && o.prompt_ids.empty() && !speech.task && folder.begin_token >= 0;
+        o.prompt.empty() && o.prompt_ids.empty() && !text.task && folder.begin_token >= 0;
     if (new_document) { source.ids = {folder.begin_token}; }
-    Prompt prompt = make_prompt(source, folder, speech);
+    Prompt prompt = make_prompt(source, folder, text);
     std::vector<int>& tokens = prompt.tokens;
     const int given = (int)tokens.size();
     const int count = o.max_new_tokens         ? o.max_new_tokens
@@ -94,8 +94,8 @@ int sample(const SampleOptions& o) {
     if (!o.decode_attention.empty()) {
         model.decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
-    std::printf("%s%s", speech.write({tokens.begin() + new_document, tokens.end()}).c_str(),
-                speech.task ? "\n-> " : "");
+    std::printf("%s%s", text.write({tokens.begin() + new_document, tokens.end()}).c_str(),
+                text.task ? "\n-> " : "");
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
     const Sampling how{o.temperature, o.top_k, o.top_p, o.repetition_penalty};
@@ -117,7 +117,7 @@ int sample(const SampleOptions& o) {
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
         if (std::count(folder.end_tokens.begin(), folder.end_tokens.end(), tokens.back())) { break; }
-        std::printf("%s", speech.write(tokens.back(), i == 0 && speech.task).c_str());
+        std::printf("%s", text.write(tokens.back(), i == 0 && text.task).c_str());
         std::fflush(stdout);
     }
     const double ms = now_ms() - begin;
@@ -125,7 +125,7 @@ int sample(const SampleOptions& o) {
         const size_t said = std::min(prompt.answer.size(), tokens.size() - given);
         const bool right =
             std::equal(prompt.answer.begin(), prompt.answer.begin() + said, tokens.begin() + given);
-        std::printf("   (the answer is %s: %s)", speech.write(prompt.answer).c_str(),
+        std::printf("   (the answer is %s: %s)", text.write(prompt.answer).c_str(),
                     right ? "right" : "wrong");
     }
     std::printf("\n");
