@@ -36,7 +36,10 @@ Config bench_config(const BenchOptions& o, const std::string& attention) {
     c.num_layers = o.layers;
     c.num_heads = o.heads;
     c.num_kv_heads = kv_heads(o);
-    if (o.hidden % o.heads) { throw Error("hidden-size must be a multiple of num-heads"); }
+    if (o.hidden % o.heads) {
+        throw Error("--hidden-size " + std::to_string(o.hidden) + ": must be a multiple of --num-heads " +
+                    std::to_string(o.heads));
+    }
     c.head_dim = o.hidden / o.heads;
     c.intermediate_size = intermediate_size(o);
     c.max_position_embeddings = o.seq_len;
@@ -118,10 +121,11 @@ json print_profile(const char* attention, const StepTimes& t, int steps) {
     }
     std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.ms > b.ms; });
     rows.push_back({"between operations", rest, 0});
-    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d\n", attention,
+    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d steps\n", attention,
                 t.profiled_ms / steps, steps);
     if (t.counts.launches) {
-        std::printf("launched one by one: %zu launches, %zu uploads; the host waits %zu times\n",
+        std::printf("without a recorded graph a step has %zu launches and %zu uploads, and the host waits "
+                    "%zu times\n",
                     t.counts.launches, t.counts.uploads, t.counts.stops);
     }
     std::printf("%-26s %10s %8s %8s\n", "", "ms", "calls", "share");
@@ -136,7 +140,7 @@ json print_profile(const char* attention, const StepTimes& t, int steps) {
 
 template <class E>
 void bench_step(const BenchOptions& o, json& result) {
-    std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
+    std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
                 o.top_k, o.repeats);
     const double peak = peak_flops<E>(parse_device(o.device));
@@ -171,7 +175,8 @@ void bench_step(const BenchOptions& o, json& result) {
 template <class E>
 void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");
-    std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
+    std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d tokens in the cache, MoBA S=%d K=%d, median of "
+                "%d repeats\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len,
                 o.block_size, o.top_k, o.repeats);
     const int longest = o.seq_len + 2 * (o.repeats + 1);
@@ -206,15 +211,21 @@ void bench_decode(const BenchOptions& o, json& result) {
 
 void check(const BenchOptions& o) {
     const bool ops = o.what == "op" || o.what == "attention";
-    if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
-    if (o.op != "all" && o.what != "op") { throw Error("--op goes with bench op"); }
+    if (o.profile && o.what != "step") { throw Error("--profile is only for bench step"); }
+    if (o.op != "all" && o.what != "op") { throw Error("--op is only for bench op"); }
     if ((o.kernel_version != "0" || o.window) && !ops) {
-        throw Error("--kernel-version and --window go with bench op and bench attention");
+        throw Error("--kernel-version and --window are only for bench op and bench attention");
     }
-    if (o.heads % kv_heads(o)) { throw Error("num-heads must be a multiple of num-kv-heads"); }
-    if (o.what == "op" && o.head_dim % 2) { throw Error("head-dim must be even: bench op has RoPE"); }
+    if (o.heads % kv_heads(o)) {
+        throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +
+                    std::to_string(kv_heads(o)));
+    }
+    if (o.what == "op" && o.head_dim % 2) {
+        throw Error("--head-dim " + std::to_string(o.head_dim) +
+                    ": must be even, because bench op times RoPE, too");
+    }
     if ((int64_t)o.batch * o.seq_len > 1 << 30) {
-        throw Error("batch-size x seq-len = " + std::to_string((int64_t)o.batch * o.seq_len) +
+        throw Error("--batch-size x --seq-len = " + std::to_string((int64_t)o.batch * o.seq_len) +
                     " tokens: must be at most 2^30");
     }
 }

@@ -132,20 +132,23 @@ static Totals time_kind(const BenchRun& r, AttentionKind kind, json& rows) {
     for (const auto& [name, ms] : times) {
         (name.find("backward") == std::string::npos ? total.forward_ms : total.backward_ms) += ms;
     }
-    if (times.empty()) { throw Error("--kernel-version " + r.o.kernel_version + ": attention has none"); }
+    if (times.empty()) {
+        throw Error("--kernel-version " + r.o.kernel_version + ": attention has no such version");
+    }
     return total;
 }
 
 template <class E>
 void bench_attention(const BenchOptions& o, json& result) {
-    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
+    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.batch, o.seq_len, o.heads, kv_heads(o), o.head_dim, o.block_size,
                 o.top_k, o.repeats);
     Config config;
     config.block_size = o.block_size;
     config.top_k = o.top_k;
     if (config.is_full_at(o.seq_len)) {
-        std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
+        std::printf("warning: top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
+                    o.top_k * o.block_size, o.seq_len);
     }
     const BenchRun run = start_rows<E>(o, result);
     json& rows = result["rows"];
@@ -158,8 +161,8 @@ void bench_attention(const BenchOptions& o, json& result) {
     const Totals other =
         naive ? time_kind<E>(plain, AttentionKind::moba, rows) : time_kind<E>(run, AttentionKind::full, rows);
     const char* against = naive ? "its naive version" : "full attention";
-    std::printf("moba %.3f ms, %s %.3f ms in all\n", moba.ms(), naive ? "naive" : "full", other.ms());
-    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
+    std::printf("forward and backward: moba %.3f ms, %s %.3f ms\n", moba.ms(), against, other.ms());
+    std::printf("moba is %.1fx as fast as %s in the forward pass, and %.1fx forward and backward\n",
                 other.forward_ms / moba.forward_ms, against, other.ms() / moba.ms());
     result["ms"] = {{"moba", moba.ms()}, {naive ? "naive" : "full", other.ms()}};
     result["ratio_forward"] = other.forward_ms / moba.forward_ms;

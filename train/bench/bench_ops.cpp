@@ -278,7 +278,7 @@ void bench_ops(const BenchOptions& o, json& result) {
     if (!o.window) {
         std::erase_if(all, [](const auto& set) { return set.first == "attention, window"; });
     }
-    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d\n",
+    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.batch, o.seq_len, s.C, s.F, s.H, s.G, s.D, s.V, o.block_size, o.top_k,
                 o.repeats);
     const BenchRun run = start_rows<E>(o, result);
@@ -286,7 +286,7 @@ void bench_ops(const BenchOptions& o, json& result) {
     for (const auto& [name, make] : all) { bench_rows(run, name, make, rows); }
     if (rows.empty()) {
         throw Error("--op " + o.op + ", --kernel-version " + o.kernel_version +
-                    ": no such operation; bench op lists them");
+                    ": there is no such operation or version; `moba bench op` lists all operations");
     }
 }
 

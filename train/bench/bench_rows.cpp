@@ -52,12 +52,14 @@ static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
 
 void Operands::allocate() {
     const std::string needs =
-        arena_.list() + ": " + device_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
+        arena_.list() + ": its tensors need " + readable_bytes(arena_.bytes()) + " on " + device_->name();
     const size_t available = device_->available();
-    if (arena_.bytes() > available) { throw Error(needs + readable_bytes(available) + " are free"); }
+    if (arena_.bytes() > available) {
+        throw Error(needs + ", but only " + readable_bytes(available) + " are free");
+    }
     try {
         arena_.allocate();
-    } catch (const Error& e) { throw Error(needs + e.what()); }
+    } catch (const Error& e) { throw Error(needs + ": " + e.what()); }
 }
 
 template <class E>

@@ -25,8 +25,8 @@ MappedFile::MappedFile(const std::string& path) {
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
         close(fd);
-        throw Error(path +
-                    (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
+        throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file"
+                                               : ": is empty, or is not a regular file"));
     }
     bytes = (size_t)s.st_size;
     void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -98,7 +98,10 @@ static const int deepest_json = 32;
 
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {
     const auto check = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-        if (depth > deepest_json) { throw Error(where + ": JSON nested too deep"); }
+        if (depth > deepest_json) {
+            throw Error(where + ": its JSON is nested too deeply (more than " + std::to_string(deepest_json) +
+                        " levels)");
+        }
         return true;
     };
     try {
@@ -108,7 +111,9 @@ nlohmann::json parse_json(const char* text, size_t bytes, const std::string& whe
 
 nlohmann::json read_json(const std::string& path) {
     const MappedFile file(path);
-    if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
+    if (file.bytes > (size_t)64 << 20) {
+        throw Error(path + ": is larger than 64 MB, too large for a JSON file");
+    }
     return parse_json(file.data.get(), file.bytes, path);
 }
 

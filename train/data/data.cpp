@@ -16,17 +16,21 @@ class TaskData : public Data {
     int vocab_size() const override { return task_->vocab_size(); }
     std::string about() const override {
         char text[100];
-        std::snprintf(text, sizeof text, "task %s, chance %.2g%%", task_->settings().name.c_str(),
+        std::snprintf(text, sizeof text, "task %s, chance %.2g%% by guessing", task_->settings().name.c_str(),
                       100 * task_->chance());
         return text;
     }
     void check(const Stage& s) const override {
         const int pairs = pairs_of(s);
-        if (pairs > task_->most_pairs() || s.T < task_->shortest(pairs)) {
-            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " +
-                        std::to_string(pairs) + " pairs of the " + task_->settings().name +
-                        " task: they need " + std::to_string(task_->shortest(pairs)) +
-                        " tokens, and the alphabets allow " + std::to_string(task_->most_pairs()));
+        const std::string wanted =
+            std::to_string(pairs) + " pairs of the " + task_->settings().name + " task";
+        if (pairs > task_->most_pairs()) {
+            throw Error(wanted + ": there are keys and values for at most " +
+                        std::to_string(task_->most_pairs()) + "; use fewer pairs, or more keys and values");
+        }
+        if (s.T < task_->shortest(pairs)) {
+            throw Error("a sample of " + std::to_string(s.T) + " tokens is too short for " + wanted +
+                        ": it must have at least " + std::to_string(task_->shortest(pairs)) + " tokens");
         }
     }
     int max_sequences(const Stage& s) const override { return s.batch; }
@@ -67,11 +71,13 @@ class TextData : public Data {
           train_(files_, 0, cut(o)), val_(val_files_ ? Windows(*val_files_, 0, val_files_->size())
                                                      : Windows(files_, cut(o), files_.size())) {
         if (val_files_ && !(val_files_->vocabulary() == vocabulary())) {
-            throw Error("--val-data: another vocabulary than --data");
+            throw Error(
+                "--val-data has another vocabulary than --data: both must come from the same tokenizer");
         }
         if (val_.tokens() < 2) {
-            throw Error("fewer than 2 tokens to validate with: " +
-                        std::string(val_files_ ? "--val-data" : "--val-share of --data"));
+            throw Error(std::string(val_files_ ? "--val-data has" : "--val-share of --data leaves") +
+                        " fewer than 2 tokens to validate on: use more text" +
+                        (val_files_ ? "" : " or a larger share"));
         }
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty() && t != "bytes") {
@@ -85,14 +91,15 @@ class TextData : public Data {
     }
     int vocab_size() const override { return vocabulary().size; }
     std::string about() const override {
-        return "text " + std::to_string(train_.tokens()) + " tokens to learn from, " +
-               std::to_string(val_.tokens()) + " to validate, vocabulary " + std::to_string(vocab_size());
+        return "text, " + std::to_string(train_.tokens()) + " tokens to train on, " +
+               std::to_string(val_.tokens()) + " to validate on, vocabulary of " +
+               std::to_string(vocab_size());
     }
     void check(const Stage& s) const override {
         if (train_.tokens() < (size_t)s.T + 1) {
-            throw Error("--data: a window of " + std::to_string(s.T) +
-                        " tokens and the next one do not fit into " + std::to_string(train_.tokens()) +
-                        " tokens to learn from");
+            throw Error("--data has only " + std::to_string(train_.tokens()) +
+                        " tokens to train on, but --seq-len " + std::to_string(s.T) + " needs at least " +
+                        std::to_string(s.T + 1) + ": use more text or a shorter length");
         }
     }
     int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents of one token
@@ -130,13 +137,21 @@ class TextData : public Data {
 }  // namespace
 
 std::unique_ptr<Data> open_data(const TrainOptions& o) {
-    if (!o.data.empty() && !o.task.name.empty()) { throw Error("--task and --data cannot go together"); }
+    if (!o.data.empty() && !o.task.name.empty()) {
+        throw Error("--task and --data cannot be used together: name only one of them");
+    }
     if (o.data.empty()) {
-        if (!o.val_data.empty()) { throw Error("--val-data goes with --data"); }
-        if (o.epochs > 0) { throw Error("--epochs goes with --data: a task draws fresh samples for ever"); }
+        if (!o.val_data.empty()) {
+            throw Error("--val-data needs --data: without it, samples come from a task");
+        }
+        if (o.epochs > 0) {
+            throw Error("--epochs needs --data: a task has no epochs, its samples never repeat; use --steps");
+        }
         return std::make_unique<TaskData>(o);
     }
-    if (!o.curriculum.empty()) { throw Error("--curriculum goes with a task, not with --data"); }
+    if (!o.curriculum.empty()) {
+        throw Error("--curriculum is only for tasks: it cannot be used with --data");
+    }
     return std::make_unique<TextData>(o);
 }
 

@@ -17,8 +17,11 @@ void show_progress(const std::string& text) {
 
 std::string sparsity_note(const Config& config, int T) {
     if (!config.has(AttentionKind::moba)) { return ""; }
-    if (config.is_full_at(T)) { return "; top-k * block-size >= T: MoBA is full attention here"; }
-    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) + " of the pairs";
+    if (config.is_full_at(T)) {
+        return "; at this length MoBA is full attention, because top-k * block-size >= T";
+    }
+    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) +
+           " of the causal pairs";
 }
 
 std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
@@ -42,12 +45,14 @@ int run_eval(const EvalOptions& o) {
     Config config = folder.config;
     swap_attention(config, o.attention, o.block_size, o.top_k);
     const bool text = !o.data.empty() || (o.task.empty() && folder.task.empty() && !folder.data.empty());
-    if (text && !o.task.empty()) { throw Error("--task and --data cannot go together"); }
+    if (text && !o.task.empty()) {
+        throw Error("--task and --data cannot be used together: name only one of them");
+    }
     if (text && o.router) {
-        throw Error("--router goes with a task: a text does not tell where an answer stands");
+        throw Error("--router needs a task: in a text it is not known which token holds an answer");
     }
     if (!text && folder.task.empty() && o.task.empty()) {
-        throw Error(folder.path + ": nothing tells what to evaluate it on; name --task or --data");
+        throw Error(folder.path + ": does not say what the model was trained on: name --task or --data");
     }
     check_writable(o.json);
     const double begin = now_ms();
@@ -55,7 +60,7 @@ int run_eval(const EvalOptions& o) {
         using E = decltype(e);
         return text ? eval_text<E>(o, folder, config) : eval_task<E>(o, folder, config);
     });
-    std::printf("%s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
+    std::printf("evaluation took %s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;
 }

@@ -92,15 +92,16 @@ std::string router_line(const json& heads) {
         if (!best || h["recall"] > (*best)["recall"]) { best = &h; }
     }
     if (!best) {
-        return "          no query has its answer in another block, or no layer is moba: no router recall";
+        return "          no router recall: no layer is moba, or every answer lies in the query's own block";
     }
     char text[200];
-    std::snprintf(text, sizeof text, "          router recall@K %s in layer %d head %d, the best of %zu",
+    std::snprintf(text, sizeof text,
+                  "          router recall@K %s in layer %d head %d, the best of %zu heads",
                   percent((*best)["recall"]).c_str(), (*best)["layer"].get<int>(), (*best)["head"].get<int>(),
                   heads.size());
     if (!best->contains("snr")) { return text; }
     char more[80];
-    std::snprintf(more, sizeof more, "; SNR %.2f predicts %s", (*best)["snr"].get<double>(),
+    std::snprintf(more, sizeof more, "; its SNR %.2f predicts %s", (*best)["snr"].get<double>(),
                   percent((*best)["predicted"]).c_str());
     return std::string(text) + more;
 }
@@ -113,8 +114,8 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     const std::vector<int> lengths = lengths_of(o, config);
     const int shortest = task->shortest_test();
     if (lengths[0] < shortest) {
-        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " +
-                    std::to_string(shortest) + " tokens");
+        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test of the " + task->settings().name +
+                    " task needs at least " + std::to_string(shortest) + " tokens");
     }
     const int depths = task->has_depth() ? o.depths : 1;
     HeatMap map{
@@ -128,9 +129,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     for (int T : lengths) {
         TaskEvaluation<E> evaluation(o, config, folder, *task, T);
         if (map.columns.empty()) {
-            std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers %s\n", o.model.c_str(),
-                        task->settings().name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
-                        100 * task->chance(), layer_names(config, " ").c_str());
+            std::printf("%s: task %s, %d samples for each length%s, chance %.2g%% by guessing, layers %s\n",
+                        o.model.c_str(), task->settings().name.c_str(), o.samples,
+                        task->has_depth() ? " and depth" : "", 100 * task->chance(),
+                        layer_names(config, " ").c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));
         json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};
@@ -163,13 +165,17 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
         summary.push_back(text + sparsity_note(config, T));
         if (o.router) {
-            summary.push_back(router_line(length["router"]) +
-                              "; reached through other tokens, too: " + percent(length["reach"]));
+            summary.push_back(
+                router_line(length["router"]) +
+                "; answers within reach, directly or through other tokens: " + percent(length["reach"]));
         }
     }
     print_heat_map(map);
     for (const std::string& line : summary) { std::printf("%s\n", line.c_str()); }
-    if (o.samples < 1000) { std::printf("fewer than 1000 samples a cell: a look, not a figure to claim\n"); }
+    if (o.samples < 1000) {
+        std::printf("fewer than 1000 samples per cell: only a rough estimate; for a reliable one use "
+                    "--samples 1000\n");
+    }
     return result;
 }
 

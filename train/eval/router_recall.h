@@ -30,7 +30,7 @@ class RouterRecall {
   private:
     struct Head {
         long queries = 0, chosen = 0, pairs = 0;
-        double sum = 0, squares = 0;    // of d
+        double sum = 0, squares = 0;    // of d and of d^2
         std::map<int, long> of_others;  // number of other past blocks -> queries with that number
         int K = 0;
     };

@@ -21,10 +21,10 @@ ModelFolder open_model(const std::string& path) {
     ModelFolder out;
     std::error_code ignore;
     out.path = path;
-    if (!fs::exists(path, ignore)) { throw Error(path + ": no such folder"); }
+    if (!fs::exists(path, ignore)) { throw Error(path + ": there is no such folder"); }
     if (!fs::exists(path + "/config.json", ignore)) {
         if (!fs::exists(path + "/latest/config.json", ignore)) {
-            throw Error(path + ": holds no model (neither config.json nor latest/config.json)");
+            throw Error(path + ": holds no model: it has neither config.json nor latest/config.json");
         }
         out.path = path + "/latest";
     }
@@ -70,20 +70,23 @@ class Weights {
         }
         const json j = read_json(index);
         const auto map = j.is_object() ? j.find("weight_map") : j.end();
-        if (map == j.end() || !map->is_object()) { throw Error(index + ": 'weight_map' is missing"); }
+        if (map == j.end() || !map->is_object()) {
+            throw Error(index + ": 'weight_map' is missing or is not an object");
+        }
         std::set<std::string> names;
         for (const auto& [tensor, file] : map->items()) {
             if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
-                throw Error(index + ": tensor '" + tensor + "' is not in a file of this folder");
+                throw Error(index + ": tensor '" + tensor + "' must be in a file of this folder");
             }
             names.insert(file.get<std::string>());
         }
         for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
-        if (files_.empty()) { throw Error(index + ": names no file"); }
+        if (files_.empty()) { throw Error(index + ": 'weight_map' is empty"); }
         for (const Safetensors& f : files_) {
             for (const auto& entry : f.tensors()) {
                 if (!seen_.insert(entry.first).second) {
-                    throw Error(f.path() + ": tensor '" + entry.first + "' is in another file too");
+                    throw Error(f.path() + ": tensor '" + entry.first +
+                                "' is also in another file of this model");
                 }
             }
         }
@@ -111,14 +114,16 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     if (!std::equal(t.shape.begin(), t.shape.end(), p.shape.begin(), p.shape.end(),
                     [](size_t a, int b) { return a == (size_t)b; })) {
         std::string has, needs;
-        for (size_t d : t.shape) { has += " " + std::to_string(d); }
-        for (int d : p.shape) { needs += " " + std::to_string(d); }
-        throw Error(file.path() + ": tensor '" + name + "' has shape" + has + ", the model needs" + needs);
+        for (size_t d : t.shape) { has += (has.empty() ? "" : " x ") + std::to_string(d); }
+        for (int d : p.shape) { needs += (needs.empty() ? "" : " x ") + std::to_string(d); }
+        throw Error(file.path() + ": tensor '" + name + "' has the shape " + has + ", but the model needs " +
+                    needs);
     }
     const std::vector<float> values = file.floats(name);
     for (float x : values) {
         if (!std::isfinite(x)) {
-            throw Error(file.path() + ": tensor '" + name + "' holds a value that is not finite");
+            throw Error(file.path() + ": tensor '" + name +
+                        "' holds a value that is not finite (NaN or infinity)");
         }
     }
     model.write_param(kind, p, {values.begin(), values.end()});
@@ -141,7 +146,7 @@ void load_weights(const ModelFolder& folder, Model<E>& model) {
             const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
             if (std::none_of(model.params().begin(), model.params().end(), known) &&
                 !passed_over(entry.first, model.config())) {
-                throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
+                throw Error(file.path() + ": tensor '" + entry.first + "' does not belong to this model");
             }
         }
     }
@@ -162,7 +167,7 @@ json read_state(const ModelFolder& folder) {
         !count("stage_steps") || !j.contains("accuracy") || !j["accuracy"].is_number() ||
         !j.contains("options") || !j["options"].is_object() || !j.contains("data") ||
         !j["data"].is_number_unsigned()) {
-        throw Error(file + ": not the state of a training run");
+        throw Error(file + ": is damaged, or is not the state of a training run");
     }
     return j;
 }
@@ -240,7 +245,8 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
         write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
         fsync_folder(tmp);
-        fs::remove_all(final);  // written by a run that died, and was then resumed from an older step
+        // exists if a process died after the next line, and an older step was resumed
+        fs::remove_all(final);
         fs::rename(tmp, final);
         const std::string link = dir + "/latest.tmp";
         fs::remove(link);
@@ -252,11 +258,11 @@ void save_checkpoint(const std::string& dir, int step, Model<E>& model, const js
             fs::remove_all(dir + "/step-" + std::to_string(steps[i]));
         }
     } catch (const fs::filesystem_error& e) {
-        throw Error("checkpoint " + final + ": " + e.code().message());
+        throw Error("checkpoint not saved: " + final + ": " + e.code().message());
     } catch (const Error& e) {
         std::error_code ignore;
         fs::remove_all(tmp, ignore);  // a half-written folder would only fill the disk further
-        throw Error(std::string("checkpoint not saved, the one before is untouched: ") + e.what());
+        throw Error(std::string("checkpoint not saved (the previous one is unchanged): ") + e.what());
     }
 }
 

@@ -14,12 +14,14 @@ std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& na
         settings = task_from_json(json::parse(folder.task), folder.path + ": ");
     }
     if (!name.empty() && name != settings.name) {
-        throw Error("--task " + name + ": the model was trained on " + settings.name);
+        throw Error("--task " + name + ": the model was trained on the task " + settings.name +
+                    "; leave --task out");
     }
     std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
     if (task->vocab_size() > folder.config.vocab_size) {
-        throw Error(folder.path + ": vocabulary of " + std::to_string(folder.config.vocab_size) +
-                    " tokens, the " + settings.name + " task has " + std::to_string(task->vocab_size()));
+        throw Error(folder.path + ": its vocabulary of " + std::to_string(folder.config.vocab_size) +
+                    " tokens is too small for the " + settings.name + " task, which has " +
+                    std::to_string(task->vocab_size()));
     }
     return task;
 }
@@ -35,11 +37,13 @@ TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
 std::vector<int> TokenText::parse(const std::string& text) const {
     if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
     if (tokenizer_) {
-        throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
-                    "data/prepare_text.py --encode prints");
+        throw Error(
+            "--prompt: this program cannot encode text with a tokenizer.json; use --prompt-ids with the ids "
+            "that data/prepare_text.py --encode prints");
     }
     if (!task) {
-        throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids");
+        throw Error(
+            "--prompt: the model folder names no task and no tokenizer to read text with; use --prompt-ids");
     }
     std::vector<int> ids;
     std::stringstream in(text);
@@ -91,10 +95,12 @@ static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, c
     const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest_test();
     if (T < shortest) {
         throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
-                    std::to_string(T) + ": a test of its task needs " + std::to_string(shortest) + " tokens");
+                    std::to_string(T) + ": a test of the " + task.settings().name + " task needs at least " +
+                    std::to_string(shortest) + " tokens");
     }
     if (from.depth >= 0 && !task.has_depth()) {
-        throw Error("--depth: in the " + task.settings().name + " task nothing is placed");
+        throw Error("--depth: a test of the " + task.settings().name +
+                    " task has no depth; leave --depth out");
     }
     Rng rng(from.seed, Purpose::eval_data, 0);
     const double drawn = rng.uniform();
@@ -117,7 +123,7 @@ Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const To
     p.tokens = from.ids;
     if (p.tokens.empty() && !from.text.empty()) { p.tokens = text.parse(from.text); }
     if (p.tokens.empty() && text.task) { p = draw_prompt(from, folder, *text.task); }
-    if (p.tokens.empty()) { throw Error("no prompt; use --prompt or --prompt-ids"); }
+    if (p.tokens.empty()) { throw Error("there is no prompt: use --prompt or --prompt-ids"); }
     for (int id : p.tokens) {
         if (id < 0 || id >= folder.config.vocab_size) {
             throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +

@@ -125,8 +125,8 @@ int sample(const SampleOptions& o) {
         const size_t said = std::min(prompt.answer.size(), tokens.size() - given);
         const bool right =
             std::equal(prompt.answer.begin(), prompt.answer.begin() + said, tokens.begin() + given);
-        std::printf("   (the answer is %s: %s)", text.write(prompt.answer).c_str(),
-                    right ? "right" : "wrong");
+        std::printf("   (%s: the answer is %s)", right ? "right" : "wrong",
+                    text.write(prompt.answer).c_str());
     }
     std::printf("\n");
     std::fflush(stdout);

@@ -98,8 +98,9 @@ std::unique_ptr<Task> make_tracking(TaskSettings s, const std::string& where) {
     s.num_values = checked("num-values", s.num_values, 32, 1, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 32, 1, 1 << 20, where);
     if (s.num_keys <= s.hops) {
-        throw Error(where + "num-keys = " + std::to_string(s.num_keys) + ": a chain of " +
-                    std::to_string(s.hops) + " hops has " + std::to_string(s.hops + 1) + " variables");
+        throw Error(where + "num-keys = " + std::to_string(s.num_keys) + ": must be at least " +
+                    std::to_string(s.hops + 1) + ", the number of variables in a chain of " +
+                    std::to_string(s.hops) + " hops");
     }
     s.pairs = checked("pairs", s.pairs, 2, 1, std::min(s.num_values, s.num_keys / (s.hops + 1)), where);
     s.questions = checked("questions", s.questions, 1, 1, 1 << 16, where);
