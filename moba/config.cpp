@@ -159,6 +159,18 @@ std::string layer_name(const LayerKind& k) {
     return kind + (k.position == Position::rope ? ":rope" : ":none");
 }
 
+std::vector<std::string> layer_names(const Config& c) {
+    std::vector<std::string> names;
+    for (const LayerKind& k : c.layers) { names.push_back(layer_name(k)); }
+    return names;
+}
+
+std::string layer_names(const Config& c, const std::string& separator) {
+    std::string text;
+    for (const std::string& name : layer_names(c)) { text += (text.empty() ? "" : separator) + name; }
+    return text;
+}
+
 RopeScaling parse_rope_scaling(const std::string& text) {
     RopeScaling r;
     char rest;

@@ -75,6 +75,8 @@ struct Config {
     // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over all layers.
     double sparsity(const LayerKind&, int T) const;
     double sparsity(int T) const;
+    // Whether moba layers are full attention at this length: K blocks of S tokens cover the whole sequence.
+    bool is_full_at(int tokens) const { return (int64_t)block_size * top_k >= tokens; }
     bool is_plain_llama() const;  // weights and positions are Llama's
 };
 
@@ -84,6 +86,9 @@ void validate(const Config&);
 /* "moba:rope,full:none,window:64:rope", repeated to num_layers; position defaults to rope. */
 std::vector<LayerKind> parse_layers(const std::string& pattern, int num_layers);
 std::string layer_name(const LayerKind&);
+/* The names of all layers in order: as a list, or as one text. */
+std::vector<std::string> layer_names(const Config&);
+std::string layer_names(const Config&, const std::string& separator);
 /* "", "linear:F" or "llama3:F:LOW:HIGH:ORIGINAL"; Throws Error. */
 RopeScaling parse_rope_scaling(const std::string&);
 std::string rope_scaling_name(const RopeScaling&);

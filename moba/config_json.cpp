@@ -10,8 +10,6 @@ static const char* rope_names[] = {"default", "linear", "llama3"};
 
 json config_to_json(const Config& c) {
     const bool llama = c.is_plain_llama();
-    json layers = json::array();
-    for (const LayerKind& k : c.layers) { layers.push_back(layer_name(k)); }
     const RopeScaling& r = c.rope_scaling;
     json scaling = {{"rope_type", rope_names[(int)r.type]}};
     if (r.type != RopeType::none) { scaling["factor"] = r.factor; }
@@ -49,7 +47,7 @@ json config_to_json(const Config& c) {
             {"eos_token_id", nullptr},
             {"use_cache", true},
             {"moba",
-             {{"layers", layers},
+             {{"layers", layer_names(c)},
               {"block_size", c.block_size},
               {"top_k", c.top_k},
               {"gate", gate_name(c.gate)},

@@ -1,5 +1,5 @@
 #include "moba/profile.h"
-#include <chrono>
+#include "moba/core/clock.h"
 
 namespace moba {
 
@@ -7,11 +7,6 @@ namespace moba {
 static const char* const names[] = {EACH_OP(NAME)};
 #undef NAME
 const char* op_name(Op op) { return names[(int)op]; }
-
-static double now_ms() {
-    using namespace std::chrono;
-    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
-}
 
 template <class E, auto row, Op op, class... P>
 static void watched(const Ctx& ctx, P... p) {

@@ -39,7 +39,7 @@ enum class Purpose : uint32_t {
     validation_data,
     eval_data,
     sampling,
-    test,
+    synthetic,
     epoch_start,
     epoch_order
 };

@@ -61,7 +61,7 @@ TEST(Sequences, BlocksCoverEverySequence) {
 // The capacity is computed before any batch is known. It must be enough for every division of the tokens into
 // at most that many sequences.
 TEST(Sequences, CapacityIsEnoughForEveryDivision) {
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int trial = 0; trial < 300; trial++) {
         const int M = 1 + rng.below(200), max_seqs = 1 + rng.below(M), levels = 1 + rng.below(3);
         std::vector<int> lengths;

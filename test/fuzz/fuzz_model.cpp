@@ -17,7 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         const auto task = make_task(task_from_json(nlohmann::json::parse(folder.task), ""), "");
         const int T = folder.config.max_position_embeddings;
         if (T < 1 << 12 && T >= task->shortest_test() && task->vocab_size() < 1 << 12) {
-            Rng rng(1, Purpose::test, 0);
+            Rng rng(1, Purpose::synthetic, 0);
             Sample sample;
             task->draw_test(rng, T, 0.5, sample);
         }

@@ -29,9 +29,9 @@ TEST(Philox, KnownAnswers) {
 
 // A stream consists of philox(counter, index low, index high, purpose), four words at a time.
 TEST(Rng, IsPhiloxInOrder) {
-    Rng rng(42, Purpose::test, 0x0000000500000007);
+    Rng rng(42, Purpose::synthetic, 0x0000000500000007);
     for (uint32_t c = 0; c < 3; c++) {
-        const Philox4 want = philox(42, c, 7, 5, (uint32_t)Purpose::test);
+        const Philox4 want = philox(42, c, 7, 5, (uint32_t)Purpose::synthetic);
         for (int i = 0; i < 4; i++) { EXPECT_EQ(rng.next(), want.word[i]); }
     }
 }
@@ -40,7 +40,7 @@ TEST(Rng, StreamsDiffer) {
     std::set<uint64_t> seen;
     const auto take = [&](Rng r) { seen.insert((uint64_t)r.next() << 32 | r.next()); };
     for (uint64_t seed : {0ull, 1ull, 1ull << 32}) {
-        for (Purpose p : {Purpose::weights, Purpose::train_data, Purpose::sampling, Purpose::test}) {
+        for (Purpose p : {Purpose::weights, Purpose::train_data, Purpose::sampling, Purpose::synthetic}) {
             for (uint64_t index : {0ull, 1ull, 1ull << 32}) { take(Rng(seed, p, index)); }
         }
     }
@@ -50,7 +50,7 @@ TEST(Rng, StreamsDiffer) {
 // Moments of 40,000 draws; four standard errors are allowed.
 TEST(Rng, Distributions) {
     const int n = 40000;
-    Rng rng(5, Purpose::test, 0);
+    Rng rng(5, Purpose::synthetic, 0);
     double u = 0, z = 0, zz = 0;
     std::vector<int> hits(7);
     for (int i = 0; i < n; i++) {

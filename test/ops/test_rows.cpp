@@ -8,7 +8,7 @@ namespace {
 // `count` different row indices below M, in ascending order
 std::vector<int> some_rows(int count, int M) {
     std::vector<int> all(M), out;
-    Rng rng(4, Purpose::test, M);
+    Rng rng(4, Purpose::synthetic, M);
     for (int m = 0, left = count; m < M; m++) {
         if (rng.below(M - m) < left) {
             out.push_back(m);

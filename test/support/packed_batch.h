@@ -53,7 +53,7 @@ std::vector<Y> as(const std::vector<X>& x) {
 // n normally distributed numbers, rounded to E. Different values of `stream` give independent tensors.
 template <class E>
 std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
-    Rng rng(1, Purpose::test, stream);
+    Rng rng(1, Purpose::synthetic, stream);
     std::vector<E> x(n);
     for (E& e : x) { e = E((acc_t<E>)(scale * rng.normal())); }
     return x;
@@ -62,14 +62,14 @@ std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
 // Whole numbers from -limit to limit: their sums are exact in any order.
 template <class E>
 std::vector<E> draw_integers(size_t n, uint64_t stream, int limit) {
-    Rng rng(2, Purpose::test, stream);
+    Rng rng(2, Purpose::synthetic, stream);
     std::vector<E> x(n);
     for (E& e : x) { e = E((acc_t<E>)(rng.below(2 * limit + 1) - limit)); }
     return x;
 }
 
 inline std::vector<int> draw_below(size_t n, uint64_t stream, int limit) {
-    Rng rng(3, Purpose::test, stream);
+    Rng rng(3, Purpose::synthetic, stream);
     std::vector<int> x(n);
     for (int& e : x) { e = rng.below(limit); }
     return x;

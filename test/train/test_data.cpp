@@ -76,7 +76,7 @@ TEST(TokenFiles, LiesAreRefusedInOneLine) {
     const std::string good = bin<uint16_t>(20240520, 1, {1, 2, 3});
     says("", "empty");
     says("", "empty", "x.txt");
-    says(bin<uint16_t>(1234, 1, {1, 2}), "not a .bin of tokens");
+    says(bin<uint16_t>(1234, 1, {1, 2}), "not a .bin file of tokens");
     says(bin<uint16_t>(20240520, 2, {1, 2}), "version 2");
     says(good.substr(0, good.size() - 1), "holds 2");
     says(good.substr(0, 1024), "holds 0");
@@ -218,7 +218,7 @@ TEST(TextProgram, TrainEvalSample) {
         moba(std::string(tiny_text) + "--epochs 12 --lr 1e-2 --eval-every 1000 --eval-samples 0 --out " +
              (dir / "run") + " " + files);
     ASSERT_EQ(t.status, 0) << t.out;
-    EXPECT_NE(t.out.find("vocabulary 257"), std::string::npos) << t.out;
+    EXPECT_NE(t.out.find("vocabulary of 257"), std::string::npos) << t.out;
     EXPECT_NE(t.out.find("epoch 12.0"), std::string::npos) << t.out;
     // eval gives the same loss as the last validation
     const Outcome e = moba("eval --json " + (dir / "e.json") + " --model " + (dir / "run"));
@@ -305,12 +305,12 @@ TEST(TextProgram, WrongInput) {
     refused("--data " + (dir / "none.txt"), "none.txt");
     refused(data + " --task needle", "--task");
     refused(data + " --curriculum 16:2:2:2", "--curriculum");
-    refused(data + " --seq-len 4096", "do not fit");
+    refused(data + " --seq-len 4096", "needs at least 4097");
     refused(data + " --val-share 0", "--val-share");
     refused(data + " --val-share nan", "--val-share", 2);
     refused("--data 'caf\xe9.txt'", "UTF-8");
-    refused("--val-data " + (dir / "a.txt"), "--val-data goes with --data");
-    refused("--epochs 2", "--epochs goes with --data");
+    refused("--val-data " + (dir / "a.txt"), "--val-data needs --data");
+    refused("--epochs 2", "--epochs needs --data");
     EXPECT_FALSE(std::filesystem::exists(dir / "run"));
 }
 

@@ -106,12 +106,12 @@ TEST(HuggingFace, DamagedShardsAreRefusedInOneLine) {
     refused("truncated", [&](const std::string& d, json&) { fs::resize_file(d + first, 200); });
     refused("'weight_map' is missing", [](const std::string&, json& j) { j = {{"metadata", 1}}; });
     refused("'weight_map' is missing", [](const std::string&, json& j) { j = {1}; });
-    refused("names no file", [](const std::string&, json& j) { j["weight_map"] = json::object(); });
-    refused("is not in a file of this folder",
+    refused("'weight_map' is empty", [](const std::string&, json& j) { j["weight_map"] = json::object(); });
+    refused("must be in a file of this folder",
             [](const std::string&, json& j) { j["weight_map"]["lm_head.weight"] = "../../etc/passwd"; });
-    refused("is not in a file of this folder",
+    refused("must be in a file of this folder",
             [](const std::string&, json& j) { j["weight_map"]["lm_head.weight"] = 7; });
-    refused("is in another file too", [&](const std::string& d, json& j) {
+    refused("is also in another file", [&](const std::string& d, json& j) {
         fs::copy(d + first, d + "/model-00008-of-00007.safetensors");
         j["weight_map"]["again"] = "model-00008-of-00007.safetensors";
     });

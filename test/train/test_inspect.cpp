@@ -78,8 +78,9 @@ TEST(Inspect, OfATest) {
     expect_refused("inspect " + model + " --task dance", 2, "--task");
     expect_refused("inspect " + model + " --layer 0,2", 1, "--layer 2: the model has only 0 to 1");
     expect_refused("inspect " + model + " --head 2", 1, "--head 2: the model has only 0 to 1");
-    expect_refused("inspect " + model + " --task mqar", 1, "--task mqar: the model was trained on needle");
-    expect_refused("inspect " + model + " --seq-len 4", 1, "--seq-len 4: a test of its task needs");
+    expect_refused("inspect " + model + " --task mqar", 1,
+                   "--task mqar: the model was trained on the task needle");
+    expect_refused("inspect " + model + " --seq-len 4", 1, "--seq-len 4: a test of the needle task needs");
     expect_refused("inspect " + model + " --prompt 'k1 x9'", 1, "'x9' is not a token");
     expect_refused("inspect " + model + " --prompt-ids 99", 1, "token id 99");
     expect_refused("inspect " + model + " --top-k 2", 1, "--attention moba");
@@ -143,7 +144,7 @@ TEST(Inspect, OfATestWithManyQuestions) {
     }
     EXPECT_GT(longest, 24)
         << "of four questions the first is rarely after this position, the last rarely before it";
-    expect_refused("inspect " + model + " --depth 0.5", 1, "in the mqar task nothing is placed");
+    expect_refused("inspect " + model + " --depth 0.5", 1, "a test of the mqar task has no depth");
 }
 
 TEST(Inspect, OfText) {

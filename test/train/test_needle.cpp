@@ -36,7 +36,7 @@ TEST(Needle, OracleIsAlwaysRight) {
         const TaskSettings& settings = task.settings();
         Sample s;
         for (int i = 0; i < 2000; i++) {
-            Rng rng(1, Purpose::test, i);
+            Rng rng(1, Purpose::synthetic, i);
             const int T = task.shortest(settings.pairs) + rng.below(60);
             task.draw(rng, T, settings.pairs, s);
             ASSERT_EQ((int)s.tokens.size(), T);
@@ -56,7 +56,7 @@ TEST(Needle, ConstantGuessIsChance) {
     Sample s;
     int right = 0, asked = 0;
     for (int i = 0; i < 20000; i++) {
-        Rng rng(2, Purpose::test, i);
+        Rng rng(2, Purpose::synthetic, i);
         task.draw_test(rng, 64, 0.5, s);
         right += s.targets[62] == 32 + 7;
         asked += s.targets[62] != ignored;
@@ -72,7 +72,7 @@ TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
     std::set<int> starts;
     Sample s;
     for (int i = 0; i < 4000; i++) {
-        Rng rng(3, Purpose::test, i);
+        Rng rng(3, Purpose::synthetic, i);
         task.draw(rng, 64, 4, s);
         for (int t = 0; t < 64 - 8; t++) {
             if (s.tokens[t] < 32) { starts.insert(t); }
@@ -88,7 +88,7 @@ TEST(Needle, ContextHoldsDistinctKeysAndDisjointAlphabets) {
     const Task& task = *made;
     Sample s;
     for (int i = 0; i < 500; i++) {
-        Rng rng(4, Purpose::test, i);
+        Rng rng(4, Purpose::synthetic, i);
         task.draw_test(rng, 100, 0.3, s);
         std::map<int, int> seen;
         int keys = 0, values = 0;
@@ -114,7 +114,7 @@ TEST(Needle, DepthPlacesTheTarget) {
     for (double depth : {0.0, 0.25, 0.5, 1.0}) {
         double off = 0;
         for (int i = 0; i < 200; i++) {
-            Rng rng(5, Purpose::test, i);
+            Rng rng(5, Purpose::synthetic, i);
             task.draw_test(rng, 256, depth, s);
             int at = 0;
             while (s.tokens[at] != s.tokens[254]) { at++; }

@@ -47,7 +47,7 @@ TEST(Program, WrongSettingsExitWith1) {
     expect_refused("train --rope-scaling yarn:2" + out, 1, "rope-scaling");
     expect_refused("train --num-blocks 2" + out, 1, "num_blocks = 2");
     expect_refused("train --pairs 3" + out, 1, "pairs = 3");
-    expect_refused("train --seq-len 8" + out, 1, "8 tokens cannot hold");
+    expect_refused("train --seq-len 8" + out, 1, "8 tokens is too short for");
     expect_refused("train --curriculum 1:2:3" + out, 1, "curriculum");
     if (!gpu_problem().empty()) { expect_refused("train --device gpu" + out, 1, gpu_problem() + "; use"); }
     expect_refused("train --init-from " + (dir / "nowhere") + out, 1, "no such folder");
@@ -196,7 +196,7 @@ TEST(Program, SampleOfATestThatDoesNotFit) {
     const std::string key = "\"max_position_embeddings\": ";
     config.replace(config.find(key + "16"), key.size() + 2, key + "15");
     write_text(file, config);
-    expect_refused("sample --model " + (dir / "run"), 1, "needs 16 tokens");
+    expect_refused("sample --model " + (dir / "run"), 1, "needs at least 16 tokens");
 }
 
 // Prompt and new tokens may use different attention; either of the two may be MoBA.
@@ -314,10 +314,10 @@ TEST(Program, BenchRows) {
     EXPECT_EQ(plain["rows"].size(), 6u);
     EXPECT_EQ(plain["rows"][0]["version"], 1);
 
-    expect_refused("bench attention --kernel-version 3" + sizes, 1, "attention has none");
+    expect_refused("bench attention --kernel-version 3" + sizes, 1, "attention has no such version");
     expect_refused("bench op --kernel-version two" + sizes, 2, "--kernel-version");
     expect_refused("bench step --kernel-version 1" + sizes, 1, "bench op and bench attention");
-    expect_refused("bench decode --op norm" + sizes, 1, "--op goes with bench op");
+    expect_refused("bench decode --op norm" + sizes, 1, "--op is only for bench op");
     expect_refused("bench op --op norm --hidden-size 65536 --seq-len 1000000 --device cpu", 1,
                    "could not be allocated");
     expect_refused("bench op --batch-size 65536 --seq-len 16385", 1, "2^30");
@@ -345,7 +345,7 @@ TEST(Program, BenchProfile) {
         EXPECT_EQ(calls["gate_forward"], row["name"] == "moba" ? 3 : 0);
         EXPECT_EQ(calls["adamw"], 1);
     }
-    expect_refused("bench op --profile", 1, "--profile goes with bench step");
+    expect_refused("bench op --profile", 1, "--profile is only for bench step");
 }
 
 }  // namespace

@@ -108,7 +108,7 @@ TEST(RouterRecall, Prediction) {
 TEST(RouterRecall, PredictionHoldsForNormalScores) {
     const double delta = 1.2;  // SNR = 1.2 / sqrt(2)
     const int n = 9, K = 3, trials = 40000;
-    Rng rng(5, Purpose::test, 0);
+    Rng rng(5, Purpose::synthetic, 0);
     const auto normal = [&] {
         return std::sqrt(-2 * std::log(rng.uniform())) * std::cos(2 * M_PI * rng.uniform());
     };

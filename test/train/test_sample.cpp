@@ -10,7 +10,7 @@ namespace {
 std::map<int, int> drawn(const std::vector<float>& logits, const Sampling& s,
                          const std::vector<int>& before = {}) {
     std::map<int, int> count;
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < 4000; i++) { count[choose_token(logits, before, s, rng)]++; }
     return count;
 }

@@ -21,7 +21,7 @@ void expect_oracle(const TaskSettings& settings, int answers, const Oracle& orac
     const int pairs = task->settings().pairs;
     Sample s;
     for (int i = 0; i < 600; i++) {
-        Rng rng(1, Purpose::test, i);
+        Rng rng(1, Purpose::synthetic, i);
         const bool test = i % 2;
         const int shortest = test ? task->shortest_test() : task->shortest(pairs);
         const int T = i < 20 ? shortest : shortest + rng.below(200);
@@ -55,7 +55,7 @@ void expect_chance(const TaskSettings& settings, int T, int guess) {
     Sample s;
     int right = 0, asked = 0;
     for (int i = 0; i < 20000 && asked < 20000; i++) {
-        Rng rng(2, Purpose::test, i);
+        Rng rng(2, Purpose::synthetic, i);
         task->draw_test(rng, T, 0.5, s);
         for (int target : s.targets) {
             if (target == ignored) { continue; }
@@ -101,7 +101,7 @@ TEST(Mqar, GapsFollowThePowerLaw) {
     std::vector<double> count(space), weight(space);
     Sample s;
     for (int i = 0; i < n; i++) {
-        Rng rng(3, Purpose::test, i);
+        Rng rng(3, Purpose::synthetic, i);
         task->draw(rng, T, 1, s);
         int at = 0;
         while (s.targets[at] == ignored) { at++; }
@@ -120,7 +120,7 @@ TEST(Mqar, AllQuestionsDiffer) {
     const auto task = make_task(small_mqar, "");
     Sample s;
     for (int i = 0; i < 200; i++) {
-        Rng rng(4, Purpose::test, i);
+        Rng rng(4, Purpose::synthetic, i);
         task->draw(rng, 32, 8, s);  // the shortest sequence: every position is used
         std::set<int> keys;
         for (int t = 16; t < 32; t += 2) {
@@ -146,7 +146,7 @@ TEST(Induction, DepthPlacesTheTrigger) {
     const auto task = make_task(small_induction, "");
     Sample s;
     for (double depth : {0.0, 0.5, 1.0}) {
-        Rng rng(5, Purpose::test, 0);
+        Rng rng(5, Purpose::synthetic, 0);
         task->draw_test(rng, 102, depth, s);
         EXPECT_EQ(position(s.tokens, 10), (int)(98 * depth));
         EXPECT_EQ(s.tokens[100], 10);
@@ -177,7 +177,7 @@ TEST(Copying, DepthPlacesTheData) {
     Sample s;
     for (int i = 0; i < 50; i++) {
         for (double depth : {0.0, 1.0}) {
-            Rng rng(6, Purpose::test, i);
+            Rng rng(6, Purpose::synthetic, i);
             task->draw_test(rng, 106, depth, s);  // a context of 100 tokens
             for (int t = 0; t < 100; t++) {
                 if (s.tokens[t] < 7) { EXPECT_TRUE(depth == 0 ? t < 25 : t >= 75) << t; }
@@ -216,7 +216,7 @@ TEST(Tracking, AssignmentsComeInOrderAndDepthPlacesTheFirst) {
     const auto task = make_task(small_tracking, "");
     Sample s;
     for (int i = 0; i < 300; i++) {
-        Rng rng(7, Purpose::test, i);
+        Rng rng(7, Purpose::synthetic, i);
         const double depth = i % 3 / 2.0;
         task->draw_test(rng, 200, depth, s);
         const int asked = position(s.tokens, task->token_id("?"));
@@ -253,7 +253,7 @@ TEST(Tasks, NamesAndSettingsGoBothWays) {
         }
         const auto back = make_task(task_from_json(task_to_json(task->settings()), ""), "");
         Sample a, b;
-        Rng r1(8, Purpose::test, 1), r2(8, Purpose::test, 1);
+        Rng r1(8, Purpose::synthetic, 1), r2(8, Purpose::synthetic, 1);
         const int T = task->shortest(task->settings().pairs) + 10;
         task->draw(r1, T, task->settings().pairs, a);
         back->draw(r2, T, task->settings().pairs, b);

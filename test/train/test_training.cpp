@@ -54,7 +54,7 @@ static void grow(int T, const std::string& layers, double* growth, double* plan)
     Model<float> model(c, {.max_tokens = T, .max_seqs = 1, .max_position = T, .training = true});
     *plan = (double)model.bytes();
     std::vector<int> tokens(T), targets(T);
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int t = 0; t < T; t++) { tokens[t] = rng.below(97), targets[t] = rng.below(97); }
     const size_t before = resident_bytes();
     model.allocate();

@@ -1,4 +1,5 @@
 #include "train/bench/bench.h"
+#include "moba/core/clock.h"
 #include "moba/core/matmul.h"
 #include "moba/model.h"
 #include "train/bench/bench_attention.h"
@@ -6,7 +7,6 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/flops.h"
-#include "train/core/progress.h"
 #include "train/core/version.h"
 #include <algorithm>
 
@@ -36,12 +36,15 @@ Config bench_config(const BenchOptions& o, const std::string& attention) {
     c.num_layers = o.layers;
     c.num_heads = o.heads;
     c.num_kv_heads = kv_heads(o);
-    if (o.hidden % o.heads) { throw Error("hidden-size must be a multiple of num-heads"); }
+    if (o.hidden % o.heads) {
+        throw Error("--hidden-size " + std::to_string(o.hidden) + ": must be a multiple of --num-heads " +
+                    std::to_string(o.heads));
+    }
     c.head_dim = o.hidden / o.heads;
     c.intermediate_size = intermediate_size(o);
     c.max_position_embeddings = o.seq_len;
     c.embedding_std = 0.02;
-    c.tie_word_embeddings = true;  // as the small models that a step is compared with
+    c.tie_word_embeddings = true;  // as in the small models that the step is compared with
     c.block_size = o.block_size;
     c.top_k = o.top_k;
     c.layers = parse_layers(attention, c.num_layers);
@@ -51,8 +54,8 @@ Config bench_config(const BenchOptions& o, const std::string& attention) {
 struct StepTimes {
     double ms, flop;
     DeviceCounts counts;     // of one step
-    Profile profile;         // of `repeats` further steps
-    double profiled_ms = 0;  // that these took
+    Profile profile;         // sums over `repeats` further steps
+    double profiled_ms = 0;  // time of all these steps
 };
 
 template <class E>
@@ -69,7 +72,7 @@ StepTimes time_step(const BenchOptions& o, const std::string& attention) {
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens, cu{0};
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < M; i++) { tokens.push_back(rng.below(o.vocab)); }
     for (int b = 1; b <= o.batch; b++) { cu.push_back(b * o.seq_len); }
     std::vector<int> targets(tokens.begin() + 1, tokens.end());
@@ -81,15 +84,15 @@ StepTimes time_step(const BenchOptions& o, const std::string& attention) {
         model.set_batch(tokens.data(), targets.data(), cu, step);
         model.training_passes();
         model.update(step);
-        model.step_result();  // waits
+        model.step_result();  // waits for the device
     };
     const auto counts = find_device(model.ctx().device)->counts;
     model.set_graph(!o.no_graph);
-    run();  // recorded from the second step on
+    run();  // the passes are recorded from the second step on
     StepTimes t;
     t.ms = median_ms(o.repeats, run);
     t.flop = step_flop(c, model.num_parameters(), cu, M);
-    model.set_graph(false);  // what is launched, one by one
+    model.set_graph(false);  // to count single launches
     const DeviceCounts before = counts();
     run();
     const DeviceCounts after = counts();
@@ -118,10 +121,11 @@ json print_profile(const char* attention, const StepTimes& t, int steps) {
     }
     std::sort(rows.begin(), rows.end(), [](const Row& a, const Row& b) { return a.ms > b.ms; });
     rows.push_back({"between operations", rest, 0});
-    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d\n", attention,
+    std::printf("\na step with %s, operation by operation: %.2f ms, mean of %d steps\n", attention,
                 t.profiled_ms / steps, steps);
     if (t.counts.launches) {
-        std::printf("launched one by one: %zu launches, %zu uploads; the host waits %zu times\n",
+        std::printf("without a recorded graph a step has %zu launches and %zu uploads, and the host waits "
+                    "%zu times\n",
                     t.counts.launches, t.counts.uploads, t.counts.stops);
     }
     std::printf("%-26s %10s %8s %8s\n", "", "ms", "calls", "share");
@@ -136,7 +140,7 @@ json print_profile(const char* attention, const StepTimes& t, int steps) {
 
 template <class E>
 void bench_step(const BenchOptions& o, json& result) {
-    std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d\n",
+    std::printf("training step, %s: L=%d C=%d H=%d V=%d, B=%d T=%d, MoBA S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, o.vocab, o.batch, o.seq_len, o.block_size,
                 o.top_k, o.repeats);
     const double peak = peak_flops<E>(parse_device(o.device));
@@ -166,11 +170,13 @@ void bench_step(const BenchOptions& o, json& result) {
     }
 }
 
-// One model, its cache filled by a prompt of T tokens; then further tokens by MoBA, and by full attention.
+// One model. A prompt of T tokens fills its cache; then it decodes further tokens with MoBA, and with full
+// attention.
 template <class E>
 void bench_decode(const BenchOptions& o, json& result) {
     const Config c = bench_config(o, "moba");
-    std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d cached, MoBA S=%d K=%d, median of %d\n",
+    std::printf("decoding, %s: L=%d C=%d H=%d G=%d V=%d, T=%d tokens in the cache, MoBA S=%d K=%d, median of "
+                "%d repeats\n",
                 o.precision.c_str(), o.layers, o.hidden, o.heads, c.num_kv_heads, o.vocab, o.seq_len,
                 o.block_size, o.top_k, o.repeats);
     const int longest = o.seq_len + 2 * (o.repeats + 1);
@@ -180,7 +186,7 @@ void bench_decode(const BenchOptions& o, json& result) {
     model.allocate();
     model.init_weights(1);
     std::vector<int> tokens;
-    Rng rng(1, Purpose::test, 0);
+    Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
     model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
     model.forward();
@@ -205,15 +211,21 @@ void bench_decode(const BenchOptions& o, json& result) {
 
 void check(const BenchOptions& o) {
     const bool ops = o.what == "op" || o.what == "attention";
-    if (o.profile && o.what != "step") { throw Error("--profile goes with bench step"); }
-    if (o.op != "all" && o.what != "op") { throw Error("--op goes with bench op"); }
+    if (o.profile && o.what != "step") { throw Error("--profile is only for bench step"); }
+    if (o.op != "all" && o.what != "op") { throw Error("--op is only for bench op"); }
     if ((o.kernel_version != "0" || o.window) && !ops) {
-        throw Error("--kernel-version and --window go with bench op and bench attention");
+        throw Error("--kernel-version and --window are only for bench op and bench attention");
     }
-    if (o.heads % kv_heads(o)) { throw Error("num-heads must be a multiple of num-kv-heads"); }
-    if (o.what == "op" && o.head_dim % 2) { throw Error("head-dim must be even: bench op has RoPE"); }
+    if (o.heads % kv_heads(o)) {
+        throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +
+                    std::to_string(kv_heads(o)));
+    }
+    if (o.what == "op" && o.head_dim % 2) {
+        throw Error("--head-dim " + std::to_string(o.head_dim) +
+                    ": must be even, because bench op times RoPE, too");
+    }
     if ((int64_t)o.batch * o.seq_len > 1 << 30) {
-        throw Error("batch-size x seq-len = " + std::to_string((int64_t)o.batch * o.seq_len) +
+        throw Error("--batch-size x --seq-len = " + std::to_string((int64_t)o.batch * o.seq_len) +
                     " tokens: must be at most 2^30");
     }
 }

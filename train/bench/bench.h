@@ -1,4 +1,5 @@
-/* Timing: attention alone, a training step, every operation. Medians over repeated runs after one that does not count. */
+/* moba bench: times attention alone, a training step, decoding, or every operation. Medians over repeated
+   runs, after one run that does not count. */
 #pragma once
 #include "train/bench/bench_options.h"
 

@@ -1,4 +1,5 @@
 #include "train/bench/bench_attention.h"
+#include "moba/config.h"
 #include "moba/op_table.h"
 #include <algorithm>
 
@@ -15,7 +16,7 @@ static AttentionShape shape_of(const BenchOptions& o, AttentionKind kind) {
     return {gate.H, gate.G, gate.D, kind, o.window, gate};
 }
 
-// Queries with the keys they may see, of all sequences and heads.
+// The number of pairs of a query and a key it may see, over all sequences and heads.
 static double visible_pairs(const BenchOptions& o, AttentionKind kind) {
     double pairs = 0;
     for (int t = 0; t < o.seq_len; t++) {
@@ -59,7 +60,7 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     const auto backward = [=](const Ctx& c) {
         op.attention_backward(c, dq, dk, dv, dout, out, q, k, v, lse, routing, seqs, s);
     };
-    if (t.real()) {  // each may be timed without the others
+    if (t.real()) {  // so that each operation has its inputs when it is timed alone
         if (moba) { gate(t.ctx), lists(t.ctx); }
         forward(t.ctx);
     }
@@ -104,7 +105,7 @@ std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
         {"cache_rows", Versions::none, 2 * e * nk, 0,
          [=](const Ctx& c) { op.cache_rows(c, v, rows, first, T, G * D); }},
         {"cache_means", Versions::none, e * N * o.block_size * G * D + mean_bytes, 0, mean},
-        // heads that share keys may choose different ones
+        // query heads that share keys may choose different blocks
         {"decode_attention_moba", Versions::none, mean_bytes + 2 * e * D * std::min(keys * H, (double)T * G),
          token * keys + 2. * H * D * N, attend(moba)},
         {"decode_attention_full", Versions::none, 2 * e * nk, token * T, attend(full)},
@@ -131,17 +132,23 @@ static Totals time_kind(const BenchRun& r, AttentionKind kind, json& rows) {
     for (const auto& [name, ms] : times) {
         (name.find("backward") == std::string::npos ? total.forward_ms : total.backward_ms) += ms;
     }
-    if (times.empty()) { throw Error("--kernel-version " + r.o.kernel_version + ": attention has none"); }
+    if (times.empty()) {
+        throw Error("--kernel-version " + r.o.kernel_version + ": attention has no such version");
+    }
     return total;
 }
 
 template <class E>
 void bench_attention(const BenchOptions& o, json& result) {
-    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d\n",
+    std::printf("attention, %s: B=%d T=%d H=%d G=%d D=%d, MoBA S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.batch, o.seq_len, o.heads, kv_heads(o), o.head_dim, o.block_size,
                 o.top_k, o.repeats);
-    if ((long)o.block_size * o.top_k >= o.seq_len) {
-        std::printf("warning: top-k * block-size >= T: MoBA is full attention here\n");
+    Config config;
+    config.block_size = o.block_size;
+    config.top_k = o.top_k;
+    if (config.is_full_at(o.seq_len)) {
+        std::printf("warning: top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
+                    o.top_k * o.block_size, o.seq_len);
     }
     const BenchRun run = start_rows<E>(o, result);
     json& rows = result["rows"];
@@ -154,8 +161,8 @@ void bench_attention(const BenchOptions& o, json& result) {
     const Totals other =
         naive ? time_kind<E>(plain, AttentionKind::moba, rows) : time_kind<E>(run, AttentionKind::full, rows);
     const char* against = naive ? "its naive version" : "full attention";
-    std::printf("moba %.3f ms, %s %.3f ms in all\n", moba.ms(), naive ? "naive" : "full", other.ms());
-    std::printf("moba is %.1fx as fast as %s forward, %.1fx forward and backward\n",
+    std::printf("forward and backward: moba %.3f ms, %s %.3f ms\n", moba.ms(), against, other.ms());
+    std::printf("moba is %.1fx as fast as %s in the forward pass, and %.1fx forward and backward\n",
                 other.forward_ms / moba.forward_ms, against, other.ms() / moba.ms());
     result["ms"] = {{"moba", moba.ms()}, {naive ? "naive" : "full", other.ms()}};
     result["ratio_forward"] = other.forward_ms / moba.forward_ms;

@@ -1,4 +1,5 @@
-/* bench attention: the gate, its lists, attention forward and backward, MoBA against full attention. bench op shows the same rows. */
+/* moba bench attention: times the gate, its lists, and attention forward and backward, for MoBA and for full
+   attention. moba bench op shows the same rows. */
 #pragma once
 #include "train/bench/bench_rows.h"
 
@@ -7,10 +8,10 @@ namespace moba {
 template <class E>
 void bench_attention(const BenchOptions&, nlohmann::json& result);
 
-/* Of one kind of attention; with moba the gate too. */
+/* The operations of one kind of attention; with moba the gate, too. */
 template <class E>
 std::vector<OpBench> attention_benches(Operands&, const BenchOptions&, AttentionKind);
-/* Of one token behind --seq-len others, and what fills its cache. */
+/* The operations that decode one token after --seq-len others, and those that fill the cache. */
 template <class E>
 std::vector<OpBench> decode_benches(Operands&, const BenchOptions&);
 

@@ -13,7 +13,7 @@ namespace {
 
 struct Sizes {
     int M, C, F, V, T, H, G, D, W = 5;
-    size_t mc, mf;  // elements
+    size_t mc, mf;  // elements of (M, C) and (M, F)
 };
 
 Sizes sizes_of(const BenchOptions& o) {
@@ -39,7 +39,8 @@ const StepState* step_state(Operands& t, const Sizes& s) {
     return t.copy(std::vector<StepState>{{1, 1, 0, 1.0 / s.M, 1e-3}});
 }
 
-/* The operations that share tensors, one function for each set. bytes and flop: the headers' Cost, tensors alone. */
+/* One function for each set of operations that share tensors. Bytes and flop are those of the headers under
+   Cost, of the tensors alone. */
 template <class E>
 struct OpSets {
     using A = acc_t<E>;
@@ -187,7 +188,7 @@ struct OpSets {
         };
     }
 
-    Benches rows(Operands& t) const {  // every other row
+    Benches rows(Operands& t) const {  // every second row
         std::vector<int> even;
         for (int m = 0; m < s.M; m += 2) { even.push_back(m); }
         const RowsShape shape{(int)even.size(), s.M, s.C};
@@ -223,7 +224,7 @@ struct OpSets {
         };
     }
 
-    Benches optimizer(Operands& t) const {  // of one layer: q, k, v, o; gate, up, down
+    Benches optimizer(Operands& t) const {  // the weights of one layer: q, k, v, o; gate, up, down
         std::vector<ParamRange> tensors;
         size_t n = 0;
         for (int i = 0; i < 7; i++) {
@@ -278,7 +279,7 @@ void bench_ops(const BenchOptions& o, json& result) {
     if (!o.window) {
         std::erase_if(all, [](const auto& set) { return set.first == "attention, window"; });
     }
-    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d\n",
+    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.batch, o.seq_len, s.C, s.F, s.H, s.G, s.D, s.V, o.block_size, o.top_k,
                 o.repeats);
     const BenchRun run = start_rows<E>(o, result);
@@ -286,7 +287,7 @@ void bench_ops(const BenchOptions& o, json& result) {
     for (const auto& [name, make] : all) { bench_rows(run, name, make, rows); }
     if (rows.empty()) {
         throw Error("--op " + o.op + ", --kernel-version " + o.kernel_version +
-                    ": no such operation; bench op lists them");
+                    ": there is no such operation or version; `moba bench op` lists all operations");
     }
 }
 

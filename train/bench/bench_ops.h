@@ -1,4 +1,4 @@
-/* bench op: every operation at the sizes of one training step. */
+/* moba bench op: times every operation at the sizes of one training step. */
 #pragma once
 #include "train/bench/bench_options.h"
 #include <nlohmann/json_fwd.hpp>

@@ -1,7 +1,7 @@
 #include "train/bench/bench_rows.h"
+#include "moba/core/clock.h"
 #include "train/core/device_choice.h"
 #include "train/core/flops.h"
-#include "train/core/progress.h"
 #include "train/core/statistics.h"
 #include <algorithm>
 
@@ -20,7 +20,7 @@ double median_ms(int repeats, const std::function<void()>& run) {
     return median(ms);
 }
 
-// Of a call that may come back before the device is done.
+// The median time of a call that may return before the device has finished.
 static double call_ms(const DeviceOps* memory, const Ctx& ctx, int repeats,
                       const std::function<void(const Ctx&)>& run) {
     const auto timed = [&](int calls) {
@@ -46,25 +46,27 @@ static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
         memory->release(to, bytes);
         memory->release(from, bytes);
         gbs = 2.0 * bytes / ms / 1e6;
-        if (ms > 2) { break; }  // not a GPU
+        if (ms > 2) { break; }  // not a GPU: this size is large enough
     }
     return gbs;
 }
 
 void Operands::allocate() {
     const std::string needs =
-        arena_.list() + ": " + device_->name() + ": " + readable_bytes(arena_.bytes()) + " of tensors; ";
+        arena_.list() + ": its tensors need " + readable_bytes(arena_.bytes()) + " on " + device_->name();
     const size_t available = device_->available();
-    if (arena_.bytes() > available) { throw Error(needs + readable_bytes(available) + " are free"); }
+    if (arena_.bytes() > available) {
+        throw Error(needs + ", but only " + readable_bytes(available) + " are free");
+    }
     try {
         arena_.allocate();
-    } catch (const Error& e) { throw Error(needs + e.what()); }
+    } catch (const Error& e) { throw Error(needs + ": " + e.what()); }
 }
 
 template <class E>
 BenchRun start_rows(const BenchOptions& o, json& result) {
-    BenchRun r{o, parse_device(o.device), nullptr, 0, 0};
-    r.memory = find_device(r.device);
+    const Device device = parse_device(o.device);
+    BenchRun r{.o = o, .device = device, .memory = find_device(device), .copy_gbs = 0, .peak_gflops = 0};
     Ctx ctx;
     ctx.device = r.device;
     r.copy_gbs = measured_copy(r.memory, ctx);
@@ -94,7 +96,8 @@ struct Version {
     double ms;
 };
 
-// Those that --kernel-version asks for and that fit; all of linear where --op names it.
+// Times the versions that --kernel-version asks for and that fit. On the GPU, all versions of linear if --op
+// names it.
 std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx) {
     const std::string& asked = r.o.kernel_version;
     const bool linear = asked == "0" && r.o.op != "all" && b.name.find("linear") != std::string::npos &&
@@ -107,7 +110,7 @@ std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx)
     for (ctx.version = first; ctx.version <= std::min(last, most); ctx.version++) {
         try {
             out.push_back({ctx.version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
-        } catch (const Error&) {  // choose_version: no more that fit
+        } catch (const Error&) {  // of choose_version: no further version fits
             if (ctx.version <= 1) { throw; }
             break;
         }

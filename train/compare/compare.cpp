@@ -223,7 +223,7 @@ void Comparison::do_run(const Run& r) {
                    {"seq_len", r.options.seq_len},
                    {"parameters", r.plan.parameters},
                    {"device", find_device(parse_device(r.options.device))->name()}};
-    for (const LayerKind& k : final_config(r).layers) { result["layers"].push_back(layer_name(k)); }
+    result["layers"] = layer_names(final_config(r));
     try {
         result.update(measure(r));
         result["status"] = "done";

@@ -10,7 +10,7 @@ namespace moba {
 
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
-// Names and text from hostile files end up in messages: nothing in them may be a control character.
+// Names and text from hostile files appear in messages, which must not contain control characters.
 std::string one_line(std::string text) {
     for (char& c : text) {
         if ((unsigned char)c < 32 || c == 127) { c = '?'; }
@@ -19,13 +19,14 @@ std::string one_line(std::string text) {
 }
 
 MappedFile::MappedFile(const std::string& path) {
-    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);  // a pipe is refused below, not waited for
+    // O_NONBLOCK does not wait for a pipe; a pipe is rejected below.
+    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);
     if (fd < 0) { throw_errno(path); }
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
         close(fd);
-        throw Error(path +
-                    (S_ISDIR(s.st_mode) ? ": is a folder, not a file" : ": is empty or not a plain file"));
+        throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file"
+                                               : ": is empty, or is not a regular file"));
     }
     bytes = (size_t)s.st_size;
     void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -55,7 +56,7 @@ void FileWriter::write(const void* data, size_t bytes) {
 void FileWriter::finish() {
     const int fd = fd_;
     fd_ = -1;
-    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which has nothing to keep
+    if (fsync(fd) != 0 && errno != EINVAL) {  // EINVAL: a pipe or a device, which cannot be synced
         close(fd);
         throw_errno(path_);
     }
@@ -91,12 +92,16 @@ void fsync_folder(const std::string& path) {
     if (failed) { throw_errno(path); }
 }
 
-// Nothing we read is nested deeper; an attack may be, and what walks JSON recursively would run out of stack.
+// Every valid file is nested less deeply. A hostile one could make code that is recursive over JSON overflow
+// its stack.
 static const int deepest_json = 32;
 
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {
     const auto check = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
-        if (depth > deepest_json) { throw Error(where + ": JSON nested too deep"); }
+        if (depth > deepest_json) {
+            throw Error(where + ": its JSON is nested too deeply (more than " + std::to_string(deepest_json) +
+                        " levels)");
+        }
         return true;
     };
     try {
@@ -106,7 +111,9 @@ nlohmann::json parse_json(const char* text, size_t bytes, const std::string& whe
 
 nlohmann::json read_json(const std::string& path) {
     const MappedFile file(path);
-    if (file.bytes > (size_t)64 << 20) { throw Error(path + ": too large for a JSON file"); }
+    if (file.bytes > (size_t)64 << 20) {
+        throw Error(path + ": is larger than 64 MB, too large for a JSON file");
+    }
     return parse_json(file.data.get(), file.bytes, path);
 }
 

@@ -1,4 +1,4 @@
-/* Files that are whole or not there: what checkpoints, logs and readers share. */
+/* Reading and writing files, with errors that name the path. */
 #pragma once
 #include "moba/core/base.h"
 #include <memory>
@@ -7,14 +7,14 @@
 
 namespace moba {
 
-/* A whole file, mapped read-only. Throws Error: missing, a folder, no permission, empty. */
+/* A whole file, memory-mapped read-only. Throws Error when it is missing, a folder, not readable or empty. */
 struct MappedFile {
     explicit MappedFile(const std::string& path);
     std::shared_ptr<const char> data;
     size_t bytes = 0;
 };
 
-/* Writes piece by piece, then finish() fsyncs. Any failure throws Error with the path and the reason. */
+/* Writes a file piece by piece; finish() fsyncs it. Any failure throws Error with the path and the reason. */
 class FileWriter {
   public:
     explicit FileWriter(const std::string& path);
@@ -29,11 +29,11 @@ class FileWriter {
 
 std::string one_line(std::string text);  // control characters become ?
 void write_file(const std::string& path, const std::string& text);
-/* Before the work rather than after it: throws Error where a plain file could not be written; changes nothing. Links, devices, pipes and
-   "" are not looked at. */
+/* For use before the work whose result is written: throws Error when a plain file cannot be written there;
+   changes nothing. Links, devices, pipes and "" are not checked. */
 void check_writable(const std::string& path);
-void replace_file(const std::string& path,
-                  const std::string& text);  // a reader sees the old text or the new one
+/* A reader sees either all of the old text or all of the new text. */
+void replace_file(const std::string& path, const std::string& text);
 void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);

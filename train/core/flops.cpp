@@ -1,7 +1,7 @@
 #include "train/core/flops.h"
 #include "moba/core/arena.h"
+#include "moba/core/clock.h"
 #include "moba/op_table.h"
-#include "train/core/progress.h"
 #include <algorithm>
 
 namespace moba {
@@ -17,7 +17,8 @@ double step_flop(const Config& c, size_t num_parameters, const std::vector<int>&
     return 6 * (weights * tokens + embedding * counted) + 14.0 * c.head_dim * c.num_heads * pairs;
 }
 
-// Names as the driver reports them; a part of a card (MIG) has another name. Data sheets, without sparsity, in TFLOP/s.
+// Peaks of the data sheets, without sparsity, in TFLOP/s. Names as the driver reports them; a part of a card
+// (MIG) has another name.
 static const struct {
     const char* name;
     double low, fp32;
@@ -53,7 +54,7 @@ double measured_peak(Device device) {
     Ctx ctx;
     ctx.device = device;
     double best = 0;
-    for (int n = 256; n <= 4096; n *= 2) {  // short products are mostly overhead
+    for (int n = 256; n <= 4096; n *= 2) {  // small products are mostly overhead
         const LinearShape shape{n, n, n};
         const size_t elements = (size_t)n * n;
         Arena arena("product", memory);
@@ -65,7 +66,7 @@ double measured_peak(Device device) {
             ctx.workspace = arena.take<char>("workspace", ctx.workspace_bytes);
             try {
                 if (walk == 0) { arena.allocate(); }
-            } catch (const Error&) { return best; }  // the model has all of it
+            } catch (const Error&) { return best; }  // the model has taken the memory
         }
         double ms = INFINITY;
         const double start = now_ms();
@@ -74,7 +75,7 @@ double measured_peak(Device device) {
             const double begin = now_ms();
             op.linear_forward(ctx, y, x, w, shape);
             memory->synchronize(ctx);
-            if (i > 0) { ms = std::min(ms, now_ms() - begin); }  // the first one wakes threads
+            if (i > 0) { ms = std::min(ms, now_ms() - begin); }  // the first product wakes threads
         }
         best = std::max(best, 2.0 * n * elements / ms * 1000);
         if (ms > 5) { break; }

@@ -1,16 +1,10 @@
 #include "train/core/progress.h"
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace moba {
-
-double now_ms() {
-    using namespace std::chrono;
-    return duration<double, std::milli>(steady_clock::now().time_since_epoch()).count();
-}
 
 int terminal_columns() {
     winsize size{};
@@ -38,7 +32,7 @@ static std::string format(const char* form, double x) {
 
 std::string step_text(const StepReport& r, int room) {
     const struct {
-        int rank;  // parts of rank 6 go first
+        int rank;  // the highest ranks are left out first
         std::string text;
     } parts[] = {
         {0, "step " + std::to_string(r.step) + "/" + std::to_string(r.total) + (r.stage.empty() ? "" : " ") +
@@ -76,7 +70,7 @@ void Progress::step(const StepReport& r) {
     const int width = columns < 120 ? 10 : 20, eighths = (int)(8.0 * width * r.step / r.total);
     static const char* part[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
     for (int i = 0; i < width; i++) { bar += part[std::min(8, std::max(0, eighths - 8 * i))]; }
-    const int room = columns - width - 4;  // a line that wraps cannot be drawn over
+    const int room = columns - width - 4;  // a line that wraps cannot be overwritten
     std::printf("\r\033[K▕%s▏ %s", bar.c_str(), step_text(r, std::max(0, room)).c_str());
     std::fflush(stdout);
     bar_shown_ = true;

@@ -1,5 +1,6 @@
-/* What a run shows: a live bar on a terminal, plain lines in a pipe. */
+/* What a run shows while it works: a live progress bar on a terminal, plain lines elsewhere. */
 #pragma once
+#include "moba/core/clock.h"
 #include <string>
 
 namespace moba {
@@ -7,21 +8,21 @@ namespace moba {
 struct StepReport {
     int step, total;
     double loss, accuracy, grad_norm, lr, ms, mfu;
-    long tokens;  // of this step
+    long tokens;  // in this step
     double eta_seconds;
     std::string stage;      // "T=64", "" without a curriculum
-    bool replayed = false;  // the passes came from a recorded graph
+    bool replayed = false;  // the passes were replayed from a recorded graph
 };
 
-/* A line of at most `room` characters: what matters least is left out first. */
+/* A line of at most `room` characters; the least important parts are left out first. */
 std::string step_text(const StepReport&, int room);
 
 class Progress {
   public:
     explicit Progress(int log_every);
     void step(const StepReport&);
-    void line(const std::string& text);  // a line of its own: validation, checkpoints
-    void done();                         // leaves the bar
+    void line(const std::string& text);  // prints a separate line: validation, checkpoints
+    void done();                         // ends the line of the bar
 
   private:
     bool terminal_, bar_shown_ = false;
@@ -29,11 +30,11 @@ class Progress {
     double last_drawn_ms_ = 0;
 };
 
-/* One line that changes, for work of many parts; on a pipe only what line() says. */
+/* One line that is overwritten, for work in many parts. Without a terminal only line() prints. */
 class StatusLine {
   public:
     void show(const std::string& text);
-    void line(const std::string& text);  // for good
+    void line(const std::string& text);  // is not overwritten
 
   private:
     double drawn_ms_ = 0;
@@ -41,7 +42,6 @@ class StatusLine {
 };
 
 std::string readable_seconds(double seconds);  // "2m05s"
-double now_ms();
-int terminal_columns();  // 80 where it is not told
+int terminal_columns();                        // 80 where unknown
 
 }  // namespace moba

@@ -11,11 +11,11 @@ struct Interval {
 /* Wilson's score interval for `right` of `n`. */
 Interval wilson(long right, long n);
 
-double mean(const std::vector<double>&);  // NaN of nothing
-double median(std::vector<double>);       // of an even number the upper one; not of nothing
+double mean(const std::vector<double>&);  // NaN without values
+double median(std::vector<double>);       // needs a value; of an even number of them the upper middle one
 
-/* Student's t: mean -+ t(n-1) * deviation / sqrt(n), the deviation with n-1. NaN for fewer than two values: one run does not tell
-   how another would do. */
+/* Student's t interval: mean -+ t(n-1) * deviation / sqrt(n), with the sample deviation (divisor n-1). NaN
+   for fewer than two values: one run does not show how much runs differ. */
 Interval student(const std::vector<double>& runs);
 
 }  // namespace moba

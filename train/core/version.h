@@ -1,4 +1,4 @@
-/* Which program this is: "0.1.0" and the commit it was built from. */
+/* The version of this program, such as "0.1.0", and the commit it was built from. */
 #pragma once
 
 namespace moba {

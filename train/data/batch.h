@@ -1,4 +1,4 @@
-/* A micro-batch of samples on the host, as the model takes it. */
+/* A micro-batch of samples on the host, in the form that the model takes. */
 #pragma once
 #include "train/tasks/task.h"
 
@@ -6,7 +6,7 @@ namespace moba {
 
 struct Batch {
     std::vector<int> tokens, targets, cu_seqlens{0};
-    std::vector<int> sources;  // place in the batch, of task samples only
+    std::vector<int> sources;  // Sample::sources as places in the batch; of task samples only
 
     void add(const Sample& s) {
         tokens.insert(tokens.end(), s.tokens.begin(), s.tokens.end());
@@ -14,8 +14,9 @@ struct Batch {
         for (int place : s.sources) { sources.push_back(place < 0 ? place : place + cu_seqlens.back()); }
         cu_seqlens.push_back((int)tokens.size());
     }
-    /* A window of text, each token the target of the one before. The end token is the last target of its document and
-       the first input of the next one, which is a sequence of its own: documents never attend to each other. */
+    /* Adds a window of text; each token is the target of the one before it. The end token is the last target
+       of its document and the first input of the next one. Each document becomes a separate sequence, so
+       documents never attend to each other. */
     void add_text(const std::vector<int>& ids, int end_token) {
         for (size_t i = 0; i + 1 < ids.size(); i++) {
             if (i > 0 && ids[i] == end_token) { cu_seqlens.push_back((int)tokens.size()); }
@@ -24,6 +25,7 @@ struct Batch {
         }
         cu_seqlens.push_back((int)tokens.size());
     }
+    /* The number of targets that are not ignored. */
     int counted() const {
         int n = 0;
         for (int t : targets) { n += t != ignored; }

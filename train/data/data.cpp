@@ -16,17 +16,21 @@ class TaskData : public Data {
     int vocab_size() const override { return task_->vocab_size(); }
     std::string about() const override {
         char text[100];
-        std::snprintf(text, sizeof text, "task %s, chance %.2g%%", task_->settings().name.c_str(),
+        std::snprintf(text, sizeof text, "task %s, chance %.2g%% by guessing", task_->settings().name.c_str(),
                       100 * task_->chance());
         return text;
     }
     void check(const Stage& s) const override {
         const int pairs = pairs_of(s);
-        if (pairs > task_->most_pairs() || s.T < task_->shortest(pairs)) {
-            throw Error("a sample of " + std::to_string(s.T) + " tokens cannot hold " +
-                        std::to_string(pairs) + " pairs of the " + task_->settings().name +
-                        " task: they need " + std::to_string(task_->shortest(pairs)) +
-                        " tokens, and the alphabets allow " + std::to_string(task_->most_pairs()));
+        const std::string wanted =
+            std::to_string(pairs) + " pairs of the " + task_->settings().name + " task";
+        if (pairs > task_->most_pairs()) {
+            throw Error(wanted + ": there are keys and values for at most " +
+                        std::to_string(task_->most_pairs()) + "; use fewer pairs, or more keys and values");
+        }
+        if (s.T < task_->shortest(pairs)) {
+            throw Error("a sample of " + std::to_string(s.T) + " tokens is too short for " + wanted +
+                        ": it must have at least " + std::to_string(task_->shortest(pairs)) + " tokens");
         }
     }
     int max_sequences(const Stage& s) const override { return s.batch; }
@@ -37,7 +41,7 @@ class TaskData : public Data {
         b.add(sample);
     }
     int num_validation(int) const override { return validations_; }
-    // What is asked for lies anywhere; a stream of its own.
+    // A test with a random depth, from a random stream that training does not use.
     void add_validation(int index, int T, Batch& b) const override {
         Rng rng(seed_, Purpose::validation_data, (uint64_t)index);
         const double depth = rng.uniform();
@@ -67,15 +71,17 @@ class TextData : public Data {
           train_(files_, 0, cut(o)), val_(val_files_ ? Windows(*val_files_, 0, val_files_->size())
                                                      : Windows(files_, cut(o), files_.size())) {
         if (val_files_ && !(val_files_->vocabulary() == vocabulary())) {
-            throw Error("--val-data: another vocabulary than --data");
+            throw Error(
+                "--val-data has another vocabulary than --data: both must come from the same tokenizer");
         }
         if (val_.tokens() < 2) {
-            throw Error("fewer than 2 tokens to validate with: " +
-                        std::string(val_files_ ? "--val-data" : "--val-share of --data"));
+            throw Error(std::string(val_files_ ? "--val-data has" : "--val-share of --data leaves") +
+                        " fewer than 2 tokens to validate on: use more text" +
+                        (val_files_ ? "" : " or a larger share"));
         }
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty() && t != "bytes") {
-            const Tokenizer readable(t);  // or it throws now, not at the first checkpoint
+            const Tokenizer readable(t);  // throws now, not at the first checkpoint, if the file is wrong
             const MappedFile file(t);
             tokenizer_.assign(file.data.get(), file.bytes);
         }
@@ -85,17 +91,18 @@ class TextData : public Data {
     }
     int vocab_size() const override { return vocabulary().size; }
     std::string about() const override {
-        return "text " + std::to_string(train_.tokens()) + " tokens to learn from, " +
-               std::to_string(val_.tokens()) + " to validate, vocabulary " + std::to_string(vocab_size());
+        return "text, " + std::to_string(train_.tokens()) + " tokens to train on, " +
+               std::to_string(val_.tokens()) + " to validate on, vocabulary of " +
+               std::to_string(vocab_size());
     }
     void check(const Stage& s) const override {
         if (train_.tokens() < (size_t)s.T + 1) {
-            throw Error("--data: a window of " + std::to_string(s.T) +
-                        " tokens and the next one do not fit into " + std::to_string(train_.tokens()) +
-                        " tokens to learn from");
+            throw Error("--data has only " + std::to_string(train_.tokens()) +
+                        " tokens to train on, but --seq-len " + std::to_string(s.T) + " needs at least " +
+                        std::to_string(s.T + 1) + ": use more text or a shorter length");
         }
     }
-    int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents may be that short
+    int max_sequences(const Stage& s) const override { return s.T * s.batch; }  // documents of one token
     uint64_t samples_per_epoch(int T) const override { return train_.per_epoch(T); }
     void add_sample(uint64_t index, const Stage& s, Batch& b) const override {
         train_.add_shuffled(seed_, index, s.T, b);
@@ -104,7 +111,7 @@ class TextData : public Data {
         const size_t all = val_.count(T);
         return (int)std::min<size_t>(validations_ ? validations_ : all, all);
     }
-    void add_validation(int index, int T, Batch& b) const override {  // evenly over the whole stretch
+    void add_validation(int index, int T, Batch& b) const override {  // evenly spread over all windows
         val_.add((size_t)index * val_.count(T) / num_validation(T), T, b);
     }
     std::string validation_name() const override { return "windows"; }
@@ -130,13 +137,21 @@ class TextData : public Data {
 }  // namespace
 
 std::unique_ptr<Data> open_data(const TrainOptions& o) {
-    if (!o.data.empty() && !o.task.name.empty()) { throw Error("--task and --data cannot go together"); }
+    if (!o.data.empty() && !o.task.name.empty()) {
+        throw Error("--task and --data cannot be used together: name only one of them");
+    }
     if (o.data.empty()) {
-        if (!o.val_data.empty()) { throw Error("--val-data goes with --data"); }
-        if (o.epochs > 0) { throw Error("--epochs goes with --data: a task draws fresh samples for ever"); }
+        if (!o.val_data.empty()) {
+            throw Error("--val-data needs --data: without it, samples come from a task");
+        }
+        if (o.epochs > 0) {
+            throw Error("--epochs needs --data: a task has no epochs, its samples never repeat; use --steps");
+        }
         return std::make_unique<TaskData>(o);
     }
-    if (!o.curriculum.empty()) { throw Error("--curriculum goes with a task, not with --data"); }
+    if (!o.curriculum.empty()) {
+        throw Error("--curriculum is only for tasks: it cannot be used with --data");
+    }
     return std::make_unique<TextData>(o);
 }
 
@@ -151,7 +166,7 @@ void Windows::add_at(size_t first, int T, Batch& b) const {
 
 void Windows::add(size_t index, int T, Batch& b) const { add_at(begin_ + index * T, T, b); }
 
-// One window less than fits, so that an epoch may start anywhere within a window's length.
+// One window fewer than fits, so that an epoch can start at any offset within one window's length.
 size_t Windows::per_epoch(int T) const {
     const size_t fit = (tokens() - 1) / T;
     return fit > 1 ? fit - 1 : fit;
@@ -164,8 +179,8 @@ void Windows::add_shuffled(uint64_t seed, uint64_t sample, int T, Batch& b) cons
     add_at(begin_ + shift + shuffled(seed, epoch, sample % n, n) * T, T, b);
 }
 
-/* A Feistel network of 4 rounds permutes the numbers of 2k bits; those beyond n are sent round again until they land
-   below it (on average fewer than 4 times, since 2^2k < 4n). */
+/* A Feistel network of 4 rounds permutes the numbers of 2k bits. A result that is not below n is permuted
+   again until it is (at most 4 times on average, since 2^2k <= 4n). */
 uint64_t shuffled(uint64_t seed, uint64_t epoch, uint64_t index, uint64_t n) {
     int k = 1;
     while (1ull << 2 * k < n) { k++; }

@@ -25,7 +25,7 @@ Vocabulary read_vocabulary(const std::string& file) {
     const auto number = [&](const char* key, double lo, double hi) {
         if (!j.is_object() || !j.contains(key) || !j[key].is_number_integer() || j[key].get<double>() < lo ||
             j[key].get<double>() > hi) {
-            throw Error(file + ": '" + key + "' is missing or not a whole number of " +
+            throw Error(file + ": '" + key + "' is missing or is not a whole number from " +
                         std::to_string((long)lo) + " to " + std::to_string((long)hi));
         }
         return j[key].get<int>();
@@ -34,10 +34,10 @@ Vocabulary read_vocabulary(const std::string& file) {
     v.size = number("vocab_size", 1, 1 << 24);
     v.end_token = number("end_token", -1, v.size - 1);
     if (!j.contains("tokenizer") || !j["tokenizer"].is_string()) {
-        throw Error(file + ": 'tokenizer' is missing or not a string");
+        throw Error(file + ": 'tokenizer' is missing or is not a string");
     }
     v.tokenizer = j["tokenizer"].get<std::string>();
-    if (!v.tokenizer.empty() && v.tokenizer != "bytes") {  // a path, seen from the file that names it
+    if (!v.tokenizer.empty() && v.tokenizer != "bytes") {  // a path relative to this file
         v.tokenizer = (fs::path(file).parent_path() / v.tokenizer).string();
     }
     return v;
@@ -46,7 +46,7 @@ Vocabulary read_vocabulary(const std::string& file) {
 }  // namespace
 
 void TokenFiles::add(const std::string& path) {
-    File f{path, MappedFile(path), nullptr, 0};
+    File f{.path = path, .map = MappedFile(path), .ids = nullptr, .count = 0};
     int32_t header[3] = {};
     std::memcpy(header, f.map.data.get(), std::min(f.map.bytes, sizeof header));
     const BinFormat* format = nullptr;
@@ -54,26 +54,27 @@ void TokenFiles::add(const std::string& path) {
         if (header[0] == b.magic) { format = &b; }
     }
     if (!format && fs::path(path).extension() == ".bin") {
-        throw Error(path + ": not a .bin of tokens: starts with " + std::to_string(header[0]) +
-                    ", known are 20240520 (uint16) and 20240801 (uint32)");
+        throw Error(path + ": is not a .bin file of tokens: it begins with the number " +
+                    std::to_string(header[0]) + " instead of 20240520 (uint16 ids) or 20240801 (uint32 ids)");
     }
     const int id_bytes = format ? format->id_bytes : 1;
     if (id_bytes_ && id_bytes_ != id_bytes) {
-        throw Error(path + ": another format than " + files_[0].path + "; all files must be of one format");
+        throw Error(path + ": has another format than " + files_[0].path +
+                    "; all files must have the same format");
     }
     f.ids = f.map.data.get();
     f.count = f.map.bytes;
     if (format) {
         if (header[1] != format->version) {
-            throw Error(path + ": version " + std::to_string(header[1]) + " of the format, known is " +
-                        std::to_string(format->version));
+            throw Error(path + ": has version " + std::to_string(header[1]) +
+                        " of its format; only version " + std::to_string(format->version) + " is supported");
         }
         const size_t held =
             f.map.bytes < header_bytes ? 0 : (f.map.bytes - header_bytes) / (size_t)format->id_bytes;
         if (header[2] < 1 || (size_t)header[2] != held ||
             f.map.bytes != header_bytes + held * (size_t)format->id_bytes) {
-            throw Error(path + ": its header says " + std::to_string(header[2]) + " tokens, the file holds " +
-                        std::to_string(held) + " (truncated?)");
+            throw Error(path + ": its header says " + std::to_string(header[2]) +
+                        " tokens, but the file holds " + std::to_string(held) + "; it may be truncated");
         }
         f.ids += header_bytes;
         f.count = held;
@@ -81,7 +82,8 @@ void TokenFiles::add(const std::string& path) {
         std::error_code none;
         const Vocabulary v = fs::exists(beside, none) ? read_vocabulary(beside) : format->vocabulary;
         if (!files_.empty() && !(v == vocabulary_)) {
-            throw Error(path + ": another vocabulary than " + files_[0].path);
+            throw Error(path + ": has another vocabulary than " + files_[0].path +
+                        "; all files must have the same vocabulary");
         }
         vocabulary_ = v;
     }
@@ -91,7 +93,7 @@ void TokenFiles::add(const std::string& path) {
 }
 
 TokenFiles::TokenFiles(const std::vector<std::string>& paths) {
-    if (paths.empty()) { throw Error("--data: no file is named"); }
+    if (paths.empty()) { throw Error("--data: the list of files is empty"); }
     for (const std::string& p : paths) { add(p); }
 }
 
@@ -118,14 +120,14 @@ void TokenFiles::read(size_t first, size_t count, int* out) const {
         while (i >= starts_[f + 1]) { f++; }
         const File& file = files_[f];
         const size_t at = i - starts_[f];
-        uint32_t id = (uint32_t)vocabulary_.end_token;  // behind the last byte of a text
+        uint32_t id = (uint32_t)vocabulary_.end_token;  // after the last byte of a text
         if (at < file.count) {
             id = 0;
             std::memcpy(&id, file.ids + at * id_bytes_, id_bytes_);  // little-endian, as the files are
         }
         if (id >= (uint32_t)vocabulary_.size) {
             throw Error(file.path + ": token " + std::to_string(at) + " has id " + std::to_string(id) +
-                        ", the vocabulary has " + std::to_string(vocabulary_.size));
+                        ", but the vocabulary has only " + std::to_string(vocabulary_.size) + " tokens");
         }
         *out++ = (int)id;
     }

@@ -1,14 +1,15 @@
-/* Token files: text as it is, or .bin shards of token ids; one stream of tokens, whatever the number of files. Files are
-   mapped, not read, so they may be larger than memory.
+/* Token files: plain text, or .bin shards of token ids. All files together are one stream of tokens. They are
+   memory-mapped rather than read, so they may be larger than memory.
 
-   Format   told by the first four bytes (data/README.md, byte by byte)
+   Format   recognised by the first four bytes (data/README.md, byte by byte)
             20240520, version 1   256 int32: magic, version, tokens, 0...; then uint16 ids   (llm.c, GPT-2)
             20240801, version 7   the same header, then uint32 ids                           (llm.c, Llama 3)
-            anything else         text: every byte is a token, after the last one the end token 256
-   Beside   tokens.json in the folder of a .bin says vocabulary, end token and tokenizer (data/prepare_text.py writes it).
-            Without it: GPT-2's 50257 and 50256, Llama 3's 128256 and 128000, as llm.c has them
-   Errors   a file that is missing, empty, truncated, of another format than the first, or with an id beyond the
-            vocabulary throws Error: path and place */
+            anything else         text: every byte is a token; the end token 256 follows the last byte
+   Beside   tokens.json in the folder of a .bin gives vocabulary, end token and tokenizer
+            (data/prepare_text.py writes it). Without it: GPT-2's 50257 and 50256, Llama 3's 128256 and
+            128000, as in llm.c
+   Errors   throws Error with the path and the place: a file that is missing, empty, truncated or of another
+            format than the first file, or a token id beyond the vocabulary */
 #pragma once
 #include "train/core/file.h"
 #include <vector>
@@ -17,8 +18,8 @@ namespace moba {
 
 struct Vocabulary {
     int size = 257;
-    int end_token = 256;              // stands between documents; -1 = none
-    std::string tokenizer = "bytes";  // or the path of a tokenizer.json, or "" when nothing is known
+    int end_token = 256;              // separates documents; -1 = none
+    std::string tokenizer = "bytes";  // or the path of a tokenizer.json, or "" when unknown
 
     bool operator==(const Vocabulary&) const = default;
 };
@@ -28,9 +29,10 @@ class TokenFiles {
     explicit TokenFiles(const std::vector<std::string>& paths);
     size_t size() const { return starts_.back(); }  // tokens
     const Vocabulary& vocabulary() const { return vocabulary_; }
-    /* Of the length, the beginning and the end of every file: other data has another one, all but surely. */
+    /* A hash of the length and of the first and last 64 KB of every file: almost certainly different for
+       other data. */
     uint64_t fingerprint() const;
-    /* `count` tokens from number `first` on, across files. */
+    /* Reads `count` tokens from token `first` on, across files. */
     void read(size_t first, size_t count, int* out) const;
 
   private:
@@ -38,12 +40,12 @@ class TokenFiles {
         std::string path;
         MappedFile map;
         const char* ids;
-        size_t count;  // ids stored
+        size_t count;  // number of ids
     };
     void add(const std::string& path);
     std::vector<File> files_;
-    std::vector<size_t> starts_{0};  // first token of each file, and the end
-    int id_bytes_ = 0;               // 1 text, 2 uint16, 4 uint32
+    std::vector<size_t> starts_{0};  // first token of each file, then the number of all tokens
+    int id_bytes_ = 0;               // 1 = text, 2 = uint16, 4 = uint32
     Vocabulary vocabulary_;
 };
 

@@ -33,7 +33,8 @@ static std::string utf8(int code) {
     return {(char)(0xE0 | code >> 12), (char)(0x80 | (code >> 6 & 63)), (char)(0x80 | (code & 63))};
 }
 
-/* GPT-2 writes every byte as a letter one can see: itself where it is one, else the next code from 256 on. */
+/* GPT-2 writes every byte as a visible character: the character of the same code where that is visible, else
+   the next code from 256 on. */
 static std::map<std::string, char> byte_letters() {
     std::map<std::string, char> out;
     int next = 256;
@@ -75,7 +76,7 @@ static std::string from_sentencepiece(const std::string& piece) {
     return out;
 }
 
-// Whether a decoder, or one of a sequence of them, is of this type.
+// Whether this decoder, or one in its sequence of decoders, has this type.
 static bool decodes_by(const json& j, const std::string& type) {
     if (!j.is_object()) { return false; }
     if (j.value("type", json()) == type) { return true; }
@@ -90,11 +91,11 @@ static bool decodes_by(const json& j, const std::string& type) {
 void Tokenizer::read(const std::string& path) {
     const json j = read_json(path);
     const auto need = [&](bool ok, const std::string& what) {
-        if (!ok) { throw Error(path + ": not a tokenizer of Hugging Face's: " + what); }
+        if (!ok) { throw Error(path + ": is not a tokenizer.json of Hugging Face's tokenizers: " + what); }
     };
     const auto put = [&](const json& id, const std::string& piece) {
         need(id.is_number_unsigned() && id.get<uint64_t>() < 1 << 24,
-             "'" + piece.substr(0, 40) + "' has no id between 0 and 2^24");
+             "token '" + piece.substr(0, 40) + "' has no id from 0 to 2^24 - 1");
         pieces_[id.get<int>()] = piece;
     };
     need(j.is_object() && j.contains("model") && j["model"].is_object(), "'model' is missing");
@@ -113,7 +114,7 @@ void Tokenizer::read(const std::string& path) {
         need(vocab.is_array(), "'model.vocab' is neither an object nor a list");
         for (size_t i = 0; i < vocab.size(); i++) {
             need(vocab[i].is_array() && !vocab[i].empty() && vocab[i][0].is_string(),
-                 "entry " + std::to_string(i) + " of 'model.vocab'");
+                 "entry " + std::to_string(i) + " of 'model.vocab' does not begin with a string");
             put(i, decoded(vocab[i][0].get<std::string>()));
         }
     }
@@ -121,10 +122,10 @@ void Tokenizer::read(const std::string& path) {
     need(added.is_array(), "'added_tokens' is not a list");
     for (const json& t : added) {
         need(t.is_object() && t.contains("id") && t.contains("content") && t["content"].is_string(),
-             "an entry of 'added_tokens'");
+             "an entry of 'added_tokens' has no 'id' or no 'content'");
         put(t["id"], t.value("special", json(false)) == true ? "" : t["content"].get<std::string>());
     }
-    need(!pieces_.empty(), "no tokens");
+    need(!pieces_.empty(), "it holds no tokens");
 }
 
 }  // namespace moba

@@ -1,3 +1,4 @@
+#include "moba/core/clock.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
@@ -15,19 +16,13 @@ void show_progress(const std::string& text) {
     if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
 }
 
-std::string layer_names(const Config& config) {
-    std::string out;
-    for (const LayerKind& k : config.layers) { out += " " + layer_name(k); }
-    return out;
-}
-
-// What MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config& config, int T) {
     if (!config.has(AttentionKind::moba)) { return ""; }
-    if (config.block_size * config.top_k >= T) {
-        return "; top-k * block-size >= T: MoBA is full attention here";
+    if (config.is_full_at(T)) {
+        return "; at this length MoBA is full attention, because top-k * block-size >= T";
     }
-    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) + " of the pairs";
+    return "; moba layers leave out " + percent(config.sparsity({AttentionKind::moba}, T)) +
+           " of the causal pairs";
 }
 
 std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
@@ -38,13 +33,12 @@ std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
 }
 
 json head_of_result(const EvalOptions& o, const Config& config) {
-    json result = {{"model", o.model},
-                   {"precision", o.precision},
-                   {"block_size", config.block_size},
-                   {"top_k", config.top_k},
-                   {"lengths", json::array()}};
-    for (const LayerKind& k : config.layers) { result["layers"].push_back(layer_name(k)); }
-    return result;
+    return {{"model", o.model},
+            {"precision", o.precision},
+            {"layers", layer_names(config)},
+            {"block_size", config.block_size},
+            {"top_k", config.top_k},
+            {"lengths", json::array()}};
 }
 
 int run_eval(const EvalOptions& o) {
@@ -52,12 +46,14 @@ int run_eval(const EvalOptions& o) {
     Config config = folder.config;
     swap_attention(config, o.attention, o.block_size, o.top_k);
     const bool text = !o.data.empty() || (o.task.empty() && folder.task.empty() && !folder.data.empty());
-    if (text && !o.task.empty()) { throw Error("--task and --data cannot go together"); }
+    if (text && !o.task.empty()) {
+        throw Error("--task and --data cannot be used together: name only one of them");
+    }
     if (text && o.router) {
-        throw Error("--router goes with a task: a text does not tell where an answer stands");
+        throw Error("--router needs a task: in a text it is not known which token holds an answer");
     }
     if (!text && folder.task.empty() && o.task.empty()) {
-        throw Error(folder.path + ": nothing tells what to evaluate it on; name --task or --data");
+        throw Error(folder.path + ": does not say what the model was trained on: name --task or --data");
     }
     check_writable(o.json);
     const double begin = now_ms();
@@ -65,7 +61,7 @@ int run_eval(const EvalOptions& o) {
         using E = decltype(e);
         return text ? eval_text<E>(o, folder, config) : eval_task<E>(o, folder, config);
     });
-    std::printf("%s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
+    std::printf("evaluation took %s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
     return 0;
 }

@@ -1,5 +1,5 @@
-/* Evaluation. Tasks: how often every answer token is right, by length and depth; on request router recall. Text: loss. Both:
-   loss by position. */
+/* Evaluation. Tasks: how often all tokens of an answer are right, by length and depth; on request router
+   recall. Text: loss. Both: loss by position. */
 #pragma once
 #include "train/eval/eval_options.h"
 

@@ -1,4 +1,4 @@
-/* What the evaluations of tasks and of text share. */
+/* Shared by the evaluations of tasks and of text. */
 #pragma once
 #include "train/eval/evaluate.h"
 #include "train/eval/tally.h"
@@ -12,9 +12,9 @@ nlohmann::json eval_task(const EvalOptions&, const ModelFolder&, const Config&);
 template <class E>
 nlohmann::json eval_text(const EvalOptions&, const ModelFolder&, const Config&);
 
-void show_progress(const std::string&);  // on a terminal; "" leaves it
-std::string layer_names(const Config&);
-// What MoBA leaves out at this length, for the end of a line; "" without moba layers.
+// On a terminal only: a line that the next call overwrites; "" clears it.
+void show_progress(const std::string&);
+// The share of the pairs that MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config&, int T);
 std::vector<int> lengths_of(const EvalOptions&, const Config&);  // ascending
 nlohmann::json head_of_result(const EvalOptions&, const Config&);

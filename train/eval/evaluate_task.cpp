@@ -14,8 +14,9 @@ using nlohmann::json;
 
 namespace {
 
-/* One length of a task. An answer is right when all its tokens are: greedy decoding gets them right exactly when each is
-   the likeliest behind the right ones before it, so one pass over the whole sample decides. */
+/* Evaluates a task at one length. An answer is right when all its tokens are. Greedy decoding gets all of
+   them right exactly when each one is the most likely token after the right tokens before it, so one pass
+   over the whole sample, answer included, is enough. */
 template <class E>
 class TaskEvaluation {
   public:
@@ -24,8 +25,9 @@ class TaskEvaluation {
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
           scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), o.router) {}
 
-    /* The d-th part of all depths; a test's own is drawn within it. At fixed places the pairs would lie at the same few offsets of their
-       blocks, and MoBA is worse where a pair is split between two. */
+    /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
+       at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a
+       pair is split between two blocks. */
     Tally run(int d, int depths) {
         Tally tally;
         for (int done = 0; done < o_.samples; done += batch_) {
@@ -84,22 +86,23 @@ std::string depth_range(int d, int depths) {
     return printed("%.4g", 100.0 * d / depths) + printed("-%.4g%%", 100.0 * (d + 1) / depths);
 }
 
-// The head that chooses the block of the answer most often.
+// Describes the head that chooses the block of the answer most often.
 std::string router_line(const json& heads) {
     const json* best = nullptr;
     for (const json& h : heads) {
         if (!best || h["recall"] > (*best)["recall"]) { best = &h; }
     }
     if (!best) {
-        return "          no query has its answer in another block, or no layer is moba: no router recall";
+        return "          no router recall: no layer is moba, or every answer lies in the query's own block";
     }
     char text[200];
-    std::snprintf(text, sizeof text, "          router recall@K %s in layer %d head %d, the best of %zu",
+    std::snprintf(text, sizeof text,
+                  "          router recall@K %s in layer %d head %d, the best of %zu heads",
                   percent((*best)["recall"]).c_str(), (*best)["layer"].get<int>(), (*best)["head"].get<int>(),
                   heads.size());
     if (!best->contains("snr")) { return text; }
     char more[80];
-    std::snprintf(more, sizeof more, "; SNR %.2f predicts %s", (*best)["snr"].get<double>(),
+    std::snprintf(more, sizeof more, "; its SNR %.2f predicts %s", (*best)["snr"].get<double>(),
                   percent((*best)["predicted"]).c_str());
     return std::string(text) + more;
 }
@@ -112,11 +115,12 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     const std::vector<int> lengths = lengths_of(o, config);
     const int shortest = task->shortest_test();
     if (lengths[0] < shortest) {
-        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test needs at least " +
-                    std::to_string(shortest) + " tokens");
+        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test of the " + task->settings().name +
+                    " task needs at least " + std::to_string(shortest) + " tokens");
     }
     const int depths = task->has_depth() ? o.depths : 1;
-    HeatMap map{"depth", {}, {}, std::vector<std::vector<double>>(depths)};
+    HeatMap map{
+        .corner = "depth", .columns = {}, .rows = {}, .share = std::vector<std::vector<double>>(depths)};
     for (int d = 0; d < depths; d++) { map.rows.push_back(depths == 1 ? "all" : depth_range(d, depths)); }
     json result = head_of_result(o, config);
     result["task"] = task_to_json(task->settings());
@@ -126,9 +130,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     for (int T : lengths) {
         TaskEvaluation<E> evaluation(o, config, folder, *task, T);
         if (map.columns.empty()) {
-            std::printf("%s: %s, %d samples for each length%s, chance %.2g%%, layers%s\n", o.model.c_str(),
-                        task->settings().name.c_str(), o.samples, task->has_depth() ? " and depth" : "",
-                        100 * task->chance(), layer_names(config).c_str());
+            std::printf("%s: task %s, %d samples for each length%s, chance %.2g%% by guessing, layers %s\n",
+                        o.model.c_str(), task->settings().name.c_str(), o.samples,
+                        task->has_depth() ? " and depth" : "", 100 * task->chance(),
+                        layer_names(config, " ").c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));
         json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};
@@ -139,7 +144,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             const Tally tally = evaluation.run(d, depths);
             map.share[d].push_back((double)tally.right / (double)tally.answers);
             json cell = tally.to_json();
-            cell["depth"] = (d + 0.5) / depths;  // the middle
+            cell["depth"] = (d + 0.5) / depths;  // the middle of the range
             length["depths"].push_back(cell);
             all.add(tally);
         }
@@ -161,13 +166,17 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             percent(i.high).c_str(), all.right, all.answers, loss.mean(), loss.first(), loss.last());
         summary.push_back(text + sparsity_note(config, T));
         if (o.router) {
-            summary.push_back(router_line(length["router"]) +
-                              "; reached through other tokens, too: " + percent(length["reach"]));
+            summary.push_back(
+                router_line(length["router"]) +
+                "; answers within reach, directly or through other tokens: " + percent(length["reach"]));
         }
     }
     print_heat_map(map);
     for (const std::string& line : summary) { std::printf("%s\n", line.c_str()); }
-    if (o.samples < 1000) { std::printf("fewer than 1000 samples a cell: a look, not a figure to claim\n"); }
+    if (o.samples < 1000) {
+        std::printf("fewer than 1000 samples per cell: only a rough estimate; for a reliable one use "
+                    "--samples 1000\n");
+    }
     return result;
 }
 

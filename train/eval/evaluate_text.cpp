@@ -10,7 +10,7 @@ namespace {
 
 using nlohmann::json;
 
-// The stretch of text to score: all of --data, or what the model was validated with.
+// The text to score: all of --data, or the text that the model was validated on.
 struct EvalText {
     std::unique_ptr<TokenFiles> files;
     size_t begin = 0;
@@ -30,13 +30,15 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
                 share = data.at("val_share").get<double>();
             }
         } catch (const json::exception&) {
-            throw Error(folder.path + "/config.json: 'moba.data' is not what a run writes; use --data");
+            throw Error(folder.path +
+                        "/config.json: 'moba.data' does not name the text of a run; name one with --data");
         }
     }
     out.files = std::make_unique<TokenFiles>(paths);
     const size_t n = out.files->size();
     out.begin = share >= 1 ? 0 : n - (size_t)(std::max(0.0, share) * (double)n);
-    out.name = paths[0] + (paths.size() > 1 ? " and more" : "") + (share < 1 ? ", its end" : "");
+    out.name = paths[0] + (paths.size() > 1 ? " and " + std::to_string(paths.size() - 1) + " more" : "") +
+               (share < 1 ? ", the last " + percent(share) : "");
     return out;
 }
 
@@ -47,13 +49,15 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     const EvalText text = open_text(o, folder);
     const Vocabulary& vocabulary = text.files->vocabulary();
     if (vocabulary.size > config.vocab_size) {
-        throw Error("--data: vocabulary of " + std::to_string(vocabulary.size) + " tokens, the model has " +
-                    std::to_string(config.vocab_size));
+        throw Error("--data has a vocabulary of " + std::to_string(vocabulary.size) +
+                    " tokens, but the model's has only " + std::to_string(config.vocab_size));
     }
     const Windows windows(*text.files, text.begin, text.files->size());
-    if (windows.tokens() < 2) { throw Error(text.name + ": fewer than 2 tokens"); }
-    std::printf("%s: %s, %zu tokens, layers%s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
-                layer_names(config).c_str());
+    if (windows.tokens() < 2) {
+        throw Error(text.name + ": has fewer than 2 tokens, too few to evaluate on");
+    }
+    std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
+                layer_names(config, " ").c_str());
     json result = head_of_result(o, config);
     for (int T : lengths_of(o, config)) {
         const int batch = std::max(1, o.batch_tokens / T);
@@ -87,8 +91,8 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
             bits = s;
         }
         std::printf(
-            "T=%-7d loss %.4f nats, perplexity %.3f%s, next token right %s (%zu windows, %ld tokens)%s\n", T,
-            loss.mean(), std::exp(loss.mean()), bits.c_str(),
+            "T=%-7d loss %.4f nats, perplexity %.3f%s, next token right in %s (%zu windows, %ld tokens)%s\n",
+            T, loss.mean(), std::exp(loss.mean()), bits.c_str(),
             percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
             sparsity_note(config, T).c_str());
         result["lengths"].push_back({{"seq_len", T},

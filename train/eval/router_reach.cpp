@@ -4,7 +4,7 @@ namespace moba {
 
 namespace {
 
-// f(first, last + 1) for each stretch of tokens that a head lets query t see
+// Calls f(first, last + 1) for each range of tokens that head h lets query t see.
 template <class F>
 void each_stretch(const AttentionView& v, int t, int h, F f) {
     const int begin = t - v.seqs.position[t];
@@ -21,10 +21,11 @@ void each_stretch(const AttentionView& v, int t, int h, F f) {
 
 bool reached(const std::vector<AttentionView>& layers, int t, int source) {
     const int begin = t - layers[0].seqs.position[t], count = t + 1 - begin;
-    std::vector<char> now(count), before(count);  // tokens heard of, from the sequence's first
+    // By token of the sequence: whether its state after a layer, and before that layer, can reach query t.
+    std::vector<char> now(count), before(count);
     now[t - begin] = 1;
     for (size_t l = layers.size(); l-- > 0;) {
-        before = now;  // the residual stream: each token hears of itself
+        before = now;  // the residual stream: each token keeps its information
         for (int u = 0; u < count; u++) {
             if (!now[u]) { continue; }
             for (int h = 0; h < layers[l].shape.H; h++) {

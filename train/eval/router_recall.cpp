@@ -24,7 +24,7 @@ static double binomial_cdf(int n, double p, int most) {
 double predicted_recall(double snr, int other_blocks, int top_k) {
     const int most = top_k - 2;
     if (most < 0) { return 0; }
-    const int steps = 800;  // trapezoids from -8 to 8
+    const int steps = 800;  // trapezoidal rule from -8 to 8
     double sum = 0, weight = 0;
     for (int i = 0; i <= steps; i++) {
         const double x = -8 + 16.0 * i / steps, density = std::exp(-x * x / 2);
@@ -74,7 +74,7 @@ json RouterRecall::to_json() const {
         row["head"] = at.second;
         const double mean = head.sum / (double)head.pairs,
                      variance = head.squares / (double)head.pairs - mean * mean;
-        if (head.pairs > 0 && variance > 0) {  // else nothing to choose between
+        if (head.pairs > 0 && variance > 0) {  // else there is no SNR
             const double snr = mean / std::sqrt(variance);
             double predicted = 0;
             for (const auto& [others, queries] : head.of_others) {

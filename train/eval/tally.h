@@ -1,4 +1,4 @@
-/* What evaluations count: right answers with an interval, and loss by place in the sequence. */
+/* What evaluations count: right answers with their 95% interval, and the loss by position in the sequence. */
 #pragma once
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
@@ -15,7 +15,7 @@ struct Tally {
 class PositionLoss {
   public:
     void add(int position, double loss);
-    int first() const;  // place with a loss
+    int first() const;  // the first position with a loss
     int last() const { return (int)count_.size() - 1; }
     long tokens() const;
     double mean() const;

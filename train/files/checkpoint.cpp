@@ -21,10 +21,10 @@ ModelFolder open_model(const std::string& path) {
     ModelFolder out;
     std::error_code ignore;
     out.path = path;
-    if (!fs::exists(path, ignore)) { throw Error(path + ": no such folder"); }
+    if (!fs::exists(path, ignore)) { throw Error(path + ": there is no such folder"); }
     if (!fs::exists(path + "/config.json", ignore)) {
         if (!fs::exists(path + "/latest/config.json", ignore)) {
-            throw Error(path + ": holds no model (neither config.json nor latest/config.json)");
+            throw Error(path + ": holds no model: it has neither config.json nor latest/config.json");
         }
         out.path = path + "/latest";
     }
@@ -70,20 +70,23 @@ class Weights {
         }
         const json j = read_json(index);
         const auto map = j.is_object() ? j.find("weight_map") : j.end();
-        if (map == j.end() || !map->is_object()) { throw Error(index + ": 'weight_map' is missing"); }
+        if (map == j.end() || !map->is_object()) {
+            throw Error(index + ": 'weight_map' is missing or is not an object");
+        }
         std::set<std::string> names;
         for (const auto& [tensor, file] : map->items()) {
             if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
-                throw Error(index + ": tensor '" + tensor + "' is not in a file of this folder");
+                throw Error(index + ": tensor '" + tensor + "' must be in a file of this folder");
             }
             names.insert(file.get<std::string>());
         }
         for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
-        if (files_.empty()) { throw Error(index + ": names no file"); }
+        if (files_.empty()) { throw Error(index + ": 'weight_map' is empty"); }
         for (const Safetensors& f : files_) {
             for (const auto& entry : f.tensors()) {
                 if (!seen_.insert(entry.first).second) {
-                    throw Error(f.path() + ": tensor '" + entry.first + "' is in another file too");
+                    throw Error(f.path() + ": tensor '" + entry.first +
+                                "' is also in another file of this model");
                 }
             }
         }
@@ -93,7 +96,7 @@ class Weights {
         for (const Safetensors& f : files_) {
             if (f.has(tensor)) { return f; }
         }
-        return files_[0];  // whose at() says what is missing
+        return files_[0];  // its at() throws the error that the tensor is missing
     }
 
   private:
@@ -103,7 +106,7 @@ class Weights {
 
 }  // namespace
 
-// One tensor of a file into the model; its shape must be the model's and its values finite.
+// Loads one tensor of a file into the model. Its shape must be the model's, and its values finite.
 template <class E>
 static void load_tensor(const Safetensors& file, const std::string& name, Model<E>& model, const ParamInfo& p,
                         typename Model<E>::Kind kind) {
@@ -111,20 +114,23 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     if (!std::equal(t.shape.begin(), t.shape.end(), p.shape.begin(), p.shape.end(),
                     [](size_t a, int b) { return a == (size_t)b; })) {
         std::string has, needs;
-        for (size_t d : t.shape) { has += " " + std::to_string(d); }
-        for (int d : p.shape) { needs += " " + std::to_string(d); }
-        throw Error(file.path() + ": tensor '" + name + "' has shape" + has + ", the model needs" + needs);
+        for (size_t d : t.shape) { has += (has.empty() ? "" : " x ") + std::to_string(d); }
+        for (int d : p.shape) { needs += (needs.empty() ? "" : " x ") + std::to_string(d); }
+        throw Error(file.path() + ": tensor '" + name + "' has the shape " + has + ", but the model needs " +
+                    needs);
     }
     const std::vector<float> values = file.floats(name);
     for (float x : values) {
         if (!std::isfinite(x)) {
-            throw Error(file.path() + ": tensor '" + name + "' holds a value that is not finite");
+            throw Error(file.path() + ": tensor '" + name +
+                        "' holds a value that is not finite (NaN or infinity)");
         }
     }
     model.write_param(kind, p, {values.begin(), values.end()});
 }
 
-// Tensors of a Llama folder that are not weights of ours: tables that older files store, the output layer that is tied.
+// Tensors of a Llama folder that this model does not need: RoPE tables, which older files store, and the
+// output layer if it is tied to the embedding.
 static bool passed_over(const std::string& name, const Config& c) {
     const std::string table = "rotary_emb.inv_freq";
     return (name.size() > table.size() &&
@@ -140,7 +146,7 @@ void load_weights(const ModelFolder& folder, Model<E>& model) {
             const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
             if (std::none_of(model.params().begin(), model.params().end(), known) &&
                 !passed_over(entry.first, model.config())) {
-                throw Error(file.path() + ": tensor '" + entry.first + "' is not part of this model");
+                throw Error(file.path() + ": tensor '" + entry.first + "' does not belong to this model");
             }
         }
     }
@@ -153,8 +159,8 @@ RunState read_state(const ModelFolder& folder) {
     const std::string file = folder.path + "/state.json";
     const json j = read_json(file);
     const auto usable = [&](const RunState& s) {
-        const json again =
-            s;  // negative numbers, fractions and numbers too large for their field come back different
+        // Negative numbers, fractions and numbers that are too large for their field come back different.
+        const json again = s;
         for (const auto& [key, value] : again.items()) {
             if (j[key] != value) { return false; }
         }
@@ -165,7 +171,7 @@ RunState read_state(const ModelFolder& folder) {
         RunState s = j.get<RunState>();
         if (usable(s)) { return s; }
     } catch (const json::exception&) {}  // a field is missing, or is of another type
-    throw Error(file + ": not the state of a training run");
+    throw Error(file + ": is damaged, or is not the state of a training run");
 }
 
 template <class E>
@@ -223,7 +229,7 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
                       tmp = final + ".tmp";
     std::error_code none;
     if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
-        return;  // resumed, and stopped before the next step
+        return;  // a resumed run was stopped before its next step
     }
     try {
         remove_unfinished(dir);
@@ -240,7 +246,8 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
         write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
         fsync_folder(tmp);
-        fs::remove_all(final);  // of an earlier run that went on from before this step
+        // exists if a process died after the next line, and an older step was resumed
+        fs::remove_all(final);
         fs::rename(tmp, final);
         const std::string link = dir + "/latest.tmp";
         fs::remove(link);
@@ -252,11 +259,11 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
             fs::remove_all(dir + "/step-" + std::to_string(steps[i]));
         }
     } catch (const fs::filesystem_error& e) {
-        throw Error("checkpoint " + final + ": " + e.code().message());
+        throw Error("checkpoint not saved: " + final + ": " + e.code().message());
     } catch (const Error& e) {
         std::error_code ignore;
-        fs::remove_all(tmp, ignore);  // a half-written folder only takes room on a full disk
-        throw Error(std::string("checkpoint not saved, the one before is untouched: ") + e.what());
+        fs::remove_all(tmp, ignore);  // a half-written folder would only fill the disk further
+        throw Error(std::string("checkpoint not saved (the previous one is unchanged): ") + e.what());
     }
 }
 

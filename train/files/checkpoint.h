@@ -1,40 +1,42 @@
-/* Checkpoints: a folder DIR/step-N that is whole or not there.
+/* Checkpoints: a folder DIR/step-N that is either complete or absent.
 
    config.json         Hugging Face's keys; ours under `moba` (layers, task or data, origin)
    model.safetensors   fp32 weights under Hugging Face's names
-   tokenizer.json      of the data, where it has one
+   tokenizer.json      the tokenizer of the data, if it has one
    state.safetensors   AdamW's moments (moment1.<name>, moment2.<name>)
    state.json          step, place in the data, stage, and every option of the run
-   Written as DIR/step-N.tmp, every file and the folder fsynced, renamed; then the symlink DIR/latest is replaced by a
-   rename, and all but the last two checkpoints are deleted. Whenever the process dies, `latest` names a whole one. */
+   A checkpoint is written as DIR/step-N.tmp, every file and the folder are fsynced, and the folder is
+   renamed. Then the symlink DIR/latest is replaced by a rename, and all but the last two checkpoints are
+   deleted. Whenever the process dies, `latest` names a complete checkpoint. */
 #pragma once
 #include "moba/model.h"
 #include "train/files/run_state.h"
 
 namespace moba {
 
-/* A model folder as read: weights stay in the file until load_weights. */
+/* An opened model folder. The weights stay in their file until load_weights. */
 struct ModelFolder {
-    std::string path;  // of the checkpoint itself
+    std::string path;  // of the checkpoint, even if the folder of a run was opened
     Config config;
-    std::string task, data;  // JSON: what it was trained on; "" where it was not, or elsewhere
-    std::string origin;      // JSON
+    std::string task, data;  // JSON: what this program trained it on; "" = not this one, or unknown
+    std::string origin;      // JSON: the program and the run that wrote it; "" = unknown
     std::string tokenizer;   // "bytes", the path of a tokenizer.json, or ""
-    int begin_token = -1;    // of a new document; -1 = not told
+    int begin_token = -1;    // the first token of a new document; -1 = unknown
     std::vector<int> end_tokens;
 };
 
-/* `about` goes into config.json under `moba`; tokenizer: what tokenizer.json holds, or "". */
+/* `about` goes into config.json under `moba`; `tokenizer`: the contents of tokenizer.json, "" = none. */
 template <class E>
 void save_checkpoint(const std::string& dir, Model<E>&, const nlohmann::json& about,
                      const std::string& tokenizer, const RunState&);
 
-/* `path` is a checkpoint, a run's folder (then its `latest`), or a Llama of Hugging Face's, in one file or in shards. */
+/* `path` is a checkpoint, the folder of a run (its `latest` is opened), or a Llama folder from Hugging Face
+   with one weights file or several shards. */
 ModelFolder open_model(const std::string& path);
 template <class E>
 void load_weights(const ModelFolder&, Model<E>&);
 
-/* Weights and moments of a run that goes on, and where it was. */
+/* Loads the weights and moments of a run that continues. */
 template <class E>
 void load_checkpoint(const ModelFolder&, Model<E>&);
 RunState read_state(const ModelFolder&);

@@ -21,22 +21,23 @@ size_t TensorView::count() const {
 }
 
 Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
-    need(file_.bytes >= 8, path + ": too short for a safetensors file");
+    need(file_.bytes >= 8, path + ": is too short for a safetensors file");
     uint64_t header_bytes;
     std::memcpy(&header_bytes, file_.data.get(), 8);
     need(header_bytes <= file_.bytes - 8 && header_bytes <= 100000000,
-         path + ": truncated, or not a safetensors file");
+         path + ": is truncated, or is not a safetensors file");
     const char* header = file_.data.get() + 8;
     const char* data = header + header_bytes;
     const size_t data_bytes = file_.bytes - 8 - header_bytes;
     const json j = parse_json(header, header_bytes, path + ": header");
-    need(j.is_object(), path + ": header is not a JSON object");
+    need(j.is_object(), path + ": its header is not a JSON object");
     std::vector<std::pair<size_t, size_t>> spans;
     for (const auto& [name, t] : j.items()) {
         if (name == "__metadata__") {
-            need(t.is_object(), path + ": __metadata__ is not an object");
+            need(t.is_object(), path + ": '__metadata__' is not an object");
             for (const auto& [key, v] : t.items()) {
-                need(v.is_string(), path + ": __metadata__ must hold strings");
+                need(v.is_string(),
+                     path + ": '__metadata__' holds a value that is not a string: '" + key + "'");
                 metadata_[key] = v.get<std::string>();
             }
             continue;
@@ -48,20 +49,21 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
                  t["data_offsets"].size() == 2 &&
                  std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
                  std::all_of(t["data_offsets"].begin(), t["data_offsets"].end(), is_size),
-             where + ": malformed entry");
-        TensorView view{t["dtype"].get<std::string>(), {}, nullptr, 0};
+             where + ": needs 'dtype' (a string), 'shape' (sizes) and 'data_offsets' (begin and end)");
+        TensorView view{.dtype = t["dtype"].get<std::string>(), .shape = {}, .data = nullptr, .bytes = 0};
         const size_t begin = t["data_offsets"][0].get<size_t>(), end = t["data_offsets"][1].get<size_t>();
-        need(begin <= end && end <= data_bytes, where + ": lies beyond the end of the file (truncated?)");
+        need(begin <= end && end <= data_bytes,
+             where + ": its data lies beyond the end of the file, which may be truncated");
         size_t bytes = dtype_bytes(view.dtype);
-        need(bytes > 0, where + ": unknown type '" + view.dtype + "'");
+        need(bytes > 0, where + ": has the unknown type '" + view.dtype + "'");
         for (const json& d : t["shape"]) {
             view.shape.push_back(d.get<size_t>());
             need(view.shape.back() == 0 || bytes <= data_bytes / view.shape.back() + 1,
-                 where + ": shape larger than the file");
+                 where + ": its shape needs more bytes than the file has");
             bytes *= view.shape.back();
         }
-        need(bytes == end - begin, where + ": its shape needs " + std::to_string(bytes) + " bytes, it has " +
-                                       std::to_string(end - begin));
+        need(bytes == end - begin, where + ": its shape needs " + std::to_string(bytes) +
+                                       " bytes, but it has " + std::to_string(end - begin));
         view.data = data + begin;
         view.bytes = bytes;
         spans.emplace_back(begin, end);
@@ -74,7 +76,8 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
              path + ": tensors overlap or leave a gap at byte " + std::to_string(at) + " of the data");
         at = end;
     }
-    need(at == data_bytes, path + ": " + std::to_string(data_bytes - at) + " bytes behind the last tensor");
+    need(at == data_bytes,
+         path + ": " + std::to_string(data_bytes - at) + " unused bytes after the last tensor");
 }
 
 const TensorView& Safetensors::at(const std::string& name) const {
@@ -85,7 +88,7 @@ const TensorView& Safetensors::at(const std::string& name) const {
 
 const std::string& Safetensors::setting(const std::string& name) const {
     const auto it = metadata_.find(name);
-    need(it != metadata_.end(), path_ + ": '" + name + "' is missing in __metadata__");
+    need(it != metadata_.end(), path_ + ": '" + name + "' is missing in '__metadata__'");
     return it->second;
 }
 
@@ -105,7 +108,7 @@ std::vector<float> Safetensors::floats(const std::string& name) const {
         return out;
     }
     need(t.dtype == "F16" || t.dtype == "BF16",
-         path_ + ": tensor '" + name + "' is " + t.dtype + ", need F32, F16 or BF16");
+         path_ + ": tensor '" + name + "' has type " + t.dtype + ", but must be F32, F16 or BF16");
     for (size_t i = 0; i < out.size(); i++) {
         bf16 x;
         std::memcpy(&x.bits, t.data + 2 * i, 2);
@@ -116,7 +119,7 @@ std::vector<float> Safetensors::floats(const std::string& name) const {
 
 std::vector<int> Safetensors::ints(const std::string& name) const {
     const TensorView& t = at(name);
-    need(t.dtype == "I32", path_ + ": tensor '" + name + "' is " + t.dtype + ", need I32");
+    need(t.dtype == "I32", path_ + ": tensor '" + name + "' has type " + t.dtype + ", but must be I32");
     std::vector<int> out(t.count());
     std::memcpy(out.data(), t.data, t.bytes);
     return out;

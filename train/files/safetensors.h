@@ -1,7 +1,7 @@
 /* Safetensors: the file format of weights.
 
    Source   Hugging Face's format: 8 bytes little-endian header length, a JSON header, raw little-endian data.
-   Needs    reading: offsets inside the file, in order and without gaps or overlap, sizes that match the shapes
+   Needs    reading: offsets inside the file, in order and without gaps or overlap, sizes that fit the shapes
    Error    anything else throws Error with the path and the tensor's name; nothing is read past the end */
 #pragma once
 #include "train/core/file.h"
@@ -31,7 +31,7 @@ class Safetensors {
     const TensorView& at(const std::string& name) const;
     std::vector<float> floats(const std::string& name) const;   // F32, F16 or BF16
     std::vector<int> ints(const std::string& name) const;       // I32
-    const std::string& setting(const std::string& name) const;  // of the metadata
+    const std::string& setting(const std::string& name) const;  // an entry of __metadata__
 
   private:
     std::string path_;
@@ -40,13 +40,15 @@ class Safetensors {
     std::map<std::string, std::string> metadata_;
 };
 
-/* What is to be written: names and shapes first, values one tensor at a time. All F32. */
+/* A tensor to write, always as F32. Names and shapes of all tensors come first, then the values of one at a
+   time. */
 struct TensorSpec {
     std::string name;
     std::vector<int> shape;
 };
 
-/* Writes and fsyncs. fill(i, values) gives tensor i. Throws Error when the disk is full or the path cannot be written. */
+/* Writes and fsyncs a file. fill(i, values) provides the values of tensor i. Throws Error when the disk is
+   full or the path cannot be written. */
 void write_safetensors(const std::string& path, const std::vector<TensorSpec>& tensors,
                        const std::map<std::string, std::string>& metadata,
                        const std::function<void(size_t, std::vector<float>&)>& fill);

@@ -62,7 +62,7 @@ int inspect(const InspectOptions& o) {
     swap_attention(config, o.attention, o.block_size, o.top_k);
     const std::vector<int> layers = pick("--layer", o.layers, config.num_layers),
                            heads = pick("--head", o.heads, config.num_heads);
-    const Speech speech(folder, o.task);
+    const TokenText speech(folder, o.task);
     const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
     if (o.out.empty()) { throw Error("--out is empty: name a file for the page"); }
     check_writable(o.out);
@@ -76,7 +76,7 @@ int inspect(const InspectOptions& o) {
 
     Inspection about;
     about.model = o.model;
-    for (const LayerKind& k : config.layers) { about.layers.push_back(layer_name(k)); }
+    about.layers = layer_names(config);
     for (int id : prompt.tokens) {
         about.text.push_back(speech.write(id, about.text.empty()));
         about.tokens.push_back(speech.name(id));

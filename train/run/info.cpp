@@ -28,25 +28,27 @@ static std::string plain(const std::string& object) {
 int run_info(const InfoOptions& o) {
     const ModelFolder folder = open_model(o.model);
     const Config& c = folder.config;
-    const Model<float> model(c, {1, 1, 1, false, 0, 0});
+    const Model<float> model(c, {.max_tokens = 1, .max_seqs = 1, .max_position = 1});
     std::printf("%s\n", std::filesystem::canonical(folder.path).c_str());
-    std::printf(
-        "sizes    hidden %d, layers %d, heads %d (kv %d) of %d, intermediate %d, vocabulary %d, %s output\n",
-        c.hidden_size, c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, c.intermediate_size,
-        c.vocab_size, c.tie_word_embeddings ? "tied" : "untied");
+    std::printf("sizes    hidden size %d, %d layers, %d query heads, %d key/value heads, head size %d, "
+                "intermediate size %d, vocabulary %d, %s\n",
+                c.hidden_size, c.num_layers, c.num_heads, c.num_kv_heads, c.head_dim, c.intermediate_size,
+                c.vocab_size,
+                c.tie_word_embeddings ? "output layer tied to the embedding" : "separate output layer");
     std::printf("weights  %zu parameters, %zu without the embedding, %s in fp32\n", model.num_parameters(),
                 model.num_parameters() - model.params()[0].count,
                 readable_bytes(4 * model.num_parameters()).c_str());
-    std::printf("layers  ");
-    for (const LayerKind& k : c.layers) { std::printf(" %s", layer_name(k).c_str()); }
-    std::printf("\nmoba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
+    std::printf("layers   %s\n", layer_names(c, " ").c_str());
+    std::printf("moba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
                 c.top_k, gate_name(c.gate).c_str(), c.key_conv, c.num_blocks);
     const std::string scaling = rope_scaling_name(c.rope_scaling);
     std::printf("rope     theta %g, scaling %s, trained for %d tokens\n", c.rope_theta,
                 scaling.empty() ? "none" : scaling.c_str(), c.max_position_embeddings);
-    std::printf("format   %s\n", c.is_plain_llama()
-                                     ? "LlamaForCausalLM: weights and positions are plain Llama"
-                                     : "MobaForCausalLM: only this program computes it");
+    std::printf(
+        "format   %s\n",
+        c.is_plain_llama()
+            ? "LlamaForCausalLM: weights and positions are those of a Llama, which other programs can load"
+            : "MobaForCausalLM: only this program can run it");
     if (!folder.task.empty()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
     if (!folder.data.empty()) { std::printf("text     %s\n", plain(folder.data).c_str()); }
     if (!folder.tokenizer.empty()) { std::printf("tokens   %s\n", folder.tokenizer.c_str()); }

@@ -1,4 +1,4 @@
-/* What a model folder holds: settings, sizes, origin. */
+/* moba info: prints the settings, sizes and origin of a model folder. */
 #pragma once
 #include <string>
 

@@ -14,17 +14,19 @@ std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& na
         settings = task_from_json(json::parse(folder.task), folder.path + ": ");
     }
     if (!name.empty() && name != settings.name) {
-        throw Error("--task " + name + ": the model was trained on " + settings.name);
+        throw Error("--task " + name + ": the model was trained on the task " + settings.name +
+                    "; leave --task out");
     }
     std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
     if (task->vocab_size() > folder.config.vocab_size) {
-        throw Error(folder.path + ": vocabulary of " + std::to_string(folder.config.vocab_size) +
-                    " tokens, the " + settings.name + " task has " + std::to_string(task->vocab_size()));
+        throw Error(folder.path + ": its vocabulary of " + std::to_string(folder.config.vocab_size) +
+                    " tokens is too small for the " + settings.name + " task, which has " +
+                    std::to_string(task->vocab_size()));
     }
     return task;
 }
 
-Speech::Speech(const ModelFolder& folder, const std::string& task_name) {
+TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
     if (!folder.task.empty() || !task_name.empty()) {
         task = open_task(folder, task_name);
     } else if (!folder.tokenizer.empty()) {
@@ -32,14 +34,16 @@ Speech::Speech(const ModelFolder& folder, const std::string& task_name) {
     }
 }
 
-std::vector<int> Speech::parse(const std::string& text) const {
+std::vector<int> TokenText::parse(const std::string& text) const {
     if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
     if (tokenizer_) {
-        throw Error("--prompt: this program does not encode with a tokenizer.json; use --prompt-ids, which "
-                    "data/prepare_text.py --encode prints");
+        throw Error(
+            "--prompt: this program cannot encode text with a tokenizer.json; use --prompt-ids with the ids "
+            "that data/prepare_text.py --encode prints");
     }
     if (!task) {
-        throw Error("--prompt: nothing tells what the model's tokens are called; use --prompt-ids");
+        throw Error(
+            "--prompt: the model folder names no task and no tokenizer to read text with; use --prompt-ids");
     }
     std::vector<int> ids;
     std::stringstream in(text);
@@ -47,13 +51,13 @@ std::vector<int> Speech::parse(const std::string& text) const {
     return ids;
 }
 
-std::string Speech::write(int id, bool first) const {
+std::string TokenText::write(int id, bool first) const {
     if (tokenizer_) { return tokenizer_->text(id); }
     const bool named = task && id < task->vocab_size();
     return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
 }
 
-std::string Speech::write(const std::vector<int>& ids) const {
+std::string TokenText::write(const std::vector<int>& ids) const {
     std::string out;
     for (int id : ids) { out += write(id, out.empty()); }
     return out;
@@ -66,9 +70,9 @@ static bool is_utf8(const std::string& text) {
     } catch (const json::exception&) { return false; }
 }
 
-std::string Speech::name(int id) const {
+std::string TokenText::name(int id) const {
     const std::string text = write(id, true);
-    if (text.empty()) { return "#" + std::to_string(id); }  // a mark, such as the end of a document
+    if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
     const bool whole = is_utf8(text);
     std::string out;
     for (const char c : text) {
@@ -91,10 +95,12 @@ static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, c
     const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest_test();
     if (T < shortest) {
         throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
-                    std::to_string(T) + ": a test of its task needs " + std::to_string(shortest) + " tokens");
+                    std::to_string(T) + ": a test of the " + task.settings().name + " task needs at least " +
+                    std::to_string(shortest) + " tokens");
     }
     if (from.depth >= 0 && !task.has_depth()) {
-        throw Error("--depth: in the " + task.settings().name + " task nothing is placed");
+        throw Error("--depth: a test of the " + task.settings().name +
+                    " task has no depth; leave --depth out");
     }
     Rng rng(from.seed, Purpose::eval_data, 0);
     const double drawn = rng.uniform();
@@ -112,12 +118,12 @@ static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, c
     return p;
 }
 
-Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const Speech& speech) {
+Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const TokenText& text) {
     Prompt p;
     p.tokens = from.ids;
-    if (p.tokens.empty() && !from.text.empty()) { p.tokens = speech.parse(from.text); }
-    if (p.tokens.empty() && speech.task) { p = draw_prompt(from, folder, *speech.task); }
-    if (p.tokens.empty()) { throw Error("no prompt; use --prompt or --prompt-ids"); }
+    if (p.tokens.empty() && !from.text.empty()) { p.tokens = text.parse(from.text); }
+    if (p.tokens.empty() && text.task) { p = draw_prompt(from, folder, *text.task); }
+    if (p.tokens.empty()) { throw Error("there is no prompt: use --prompt or --prompt-ids"); }
     for (int id : p.tokens) {
         if (id < 0 || id >= folder.config.vocab_size) {
             throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +

@@ -1,4 +1,4 @@
-/* What a model is asked, and how its tokens are written: what `moba sample` and `moba inspect` share. */
+/* Prompts for a model, and its tokens as text: shared by `moba sample` and `moba inspect`. */
 #pragma once
 #include "train/data/tokenizer.h"
 #include "train/files/checkpoint.h"
@@ -6,18 +6,19 @@
 
 namespace moba {
 
-/* The task a model was trained on, or `name` with its default numbers where it was trained on none. Throws Error when the two
-   contradict each other, or the vocabulary is too small. */
+/* The task that a model was trained on or, if it was trained on none, the task `name` with its default
+   settings. Throws Error when `name` contradicts the model's task, or the vocabulary is too small. */
 std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name);
 
-/* How a model's tokens are read and written: names of its task, text of its tokenizer, or plain ids. */
-class Speech {
+/* Converts between a model's tokens and text: names of its task, text of its tokenizer, or plain ids. */
+class TokenText {
   public:
-    explicit Speech(const ModelFolder&, const std::string& task_name = "");
+    explicit TokenText(const ModelFolder&, const std::string& task_name = "");
     std::vector<int> parse(const std::string& text) const;  // throws Error
-    std::string write(int id, bool first) const;            // as it comes, behind others or as the first
+    std::string write(int id, bool first) const;            // `first`: without the separator before it
     std::string write(const std::vector<int>& ids) const;
-    /* One token by itself, always valid UTF-8 without control characters: "k7", "e", "\n", "\xc3", "#128000". */
+    /* One token by itself, always valid UTF-8 without control characters: "k7", "e", "\n", "\xc3",
+       "#128000". */
     std::string name(int id) const;
     std::unique_ptr<Task> task;
 
@@ -25,23 +26,24 @@ class Speech {
     std::unique_ptr<Tokenizer> tokenizer_;
 };
 
-/* Where a prompt comes from: text, ids, or else a test of the task. */
+/* Where a prompt comes from: ids if there are any, else text, else a test of the task. */
 struct PromptSource {
     std::string text;
     std::vector<int> ids;
-    uint64_t seed = 1;  // of the test
-    int seq_len = 0;    // of the test, in tokens; 0 = the length the model was trained for
-    double depth = -1;  // of what is asked for, 0 = at the start; negative = drawn, too
+    uint64_t seed = 1;  // random seed of the test
+    int seq_len = 0;    // tokens of the test; 0 = the length that the model was trained for
+    double depth = -1;  // place of what is asked for, 0 = at the start; negative = random
 };
 
-/* A test ends with its question: the first token that wants an answer or, where every target is an answer of its own, the last. */
+/* A prompt made from a test ends with a question: the first one or, where each target is a separate answer,
+   the last. */
 struct Prompt {
     std::vector<int> tokens;
-    std::vector<int> answer;  // of a test: what should follow
-    int source = -1;          // of a test: the place that tells the first token of the answer
+    std::vector<int> answer;  // of a test: the tokens that should follow
+    int source = -1;          // of a test: the place that shows the first token of the answer
 };
 
-/* Throws Error: no prompt, an unknown token, a test that does not fit. */
-Prompt make_prompt(const PromptSource&, const ModelFolder&, const Speech&);
+/* Throws Error when there is no prompt, a token is unknown, or the test does not fit. */
+Prompt make_prompt(const PromptSource&, const ModelFolder&, const TokenText&);
 
 }  // namespace moba

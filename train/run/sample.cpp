@@ -1,6 +1,6 @@
 #include "train/run/sample.h"
+#include "moba/core/clock.h"
 #include "train/core/device_choice.h"
-#include "train/core/progress.h"
 #include "train/files/safetensors.h"
 #include "train/options/options.h"
 #include "train/run/prompt.h"
@@ -64,7 +64,7 @@ template <class E>
 int sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
-    if (o.decode_attention == "moba") {  // checks the block size and K, which one model has for both
+    if (o.decode_attention == "moba") {  // checks S and K, which prompt and decoding share
         swap_attention(config, "moba", o.block_size, o.moba_top_k);
         config.layers = folder.config.layers;
         swap_attention(config, o.attention, o.attention == "moba" ? config.block_size : 0,
@@ -72,12 +72,12 @@ int sample(const SampleOptions& o) {
     } else {
         swap_attention(config, o.attention, o.block_size, o.moba_top_k);
     }
-    const Speech speech(folder);
+    const TokenText text(folder);
     PromptSource source{o.prompt, o.prompt_ids, o.seed};
     const bool new_document =
-        o.prompt.empty() && o.prompt_ids.empty() && !speech.task && folder.begin_token >= 0;
+        o.prompt.empty() && o.prompt_ids.empty() && !text.task && folder.begin_token >= 0;
     if (new_document) { source.ids = {folder.begin_token}; }
-    Prompt prompt = make_prompt(source, folder, speech);
+    Prompt prompt = make_prompt(source, folder, text);
     std::vector<int>& tokens = prompt.tokens;
     const int given = (int)tokens.size();
     const int count = o.max_new_tokens         ? o.max_new_tokens
@@ -95,8 +95,8 @@ int sample(const SampleOptions& o) {
     if (!o.decode_attention.empty()) {
         model.set_decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
-    std::printf("%s%s", speech.write({tokens.begin() + new_document, tokens.end()}).c_str(),
-                speech.task ? "\n-> " : "");
+    std::printf("%s%s", text.write({tokens.begin() + new_document, tokens.end()}).c_str(),
+                text.task ? "\n-> " : "");
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
     const Sampling how{o.temperature, o.top_k, o.top_p, o.repetition_penalty};
@@ -118,7 +118,7 @@ int sample(const SampleOptions& o) {
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
         if (std::count(folder.end_tokens.begin(), folder.end_tokens.end(), tokens.back())) { break; }
-        std::printf("%s", speech.write(tokens.back(), i == 0 && speech.task).c_str());
+        std::printf("%s", text.write(tokens.back(), i == 0 && text.task).c_str());
         std::fflush(stdout);
     }
     const double ms = now_ms() - begin;
@@ -126,8 +126,8 @@ int sample(const SampleOptions& o) {
         const size_t said = std::min(prompt.answer.size(), tokens.size() - given);
         const bool right =
             std::equal(prompt.answer.begin(), prompt.answer.begin() + said, tokens.begin() + given);
-        std::printf("   (the answer is %s: %s)", speech.write(prompt.answer).c_str(),
-                    right ? "right" : "wrong");
+        std::printf("   (%s: the answer is %s)", right ? "right" : "wrong",
+                    text.write(prompt.answer).c_str());
     }
     std::printf("\n");
     std::fflush(stdout);

@@ -1,4 +1,5 @@
-/* A trained model that scores batches: token losses, and whether the likeliest token was the right one. */
+/* A trained model that scores batches: the loss of each token, and whether the most likely token was the
+   right one. */
 #pragma once
 #include "moba/model.h"
 #include "train/data/batch.h"
@@ -9,7 +10,8 @@ namespace moba {
 template <class E>
 class Scorer {
   public:
-    // For sequences of at most T tokens. keep_layers: what each layer computed can be read afterwards (and takes memory).
+    // For sequences of at most T tokens. keep_layers: the results of each layer stay readable, which takes
+    // memory.
     Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
            Device device, bool keep_layers = false)
         : model_(config,
@@ -25,8 +27,8 @@ class Scorer {
         model_.read_losses(losses, correct);
     }
     const Model<E>& model() const { return model_; }
-    std::vector<float> losses;  // of each token of the last batch; 0 where it has no target
-    std::vector<int> correct;
+    std::vector<float> losses;  // by token of the last batch; 0 without a target
+    std::vector<int> correct;   // by token: 1 = the most likely token was the target
 
   private:
     Model<E> model_;

@@ -30,9 +30,7 @@ Config config_from_model(const TrainOptions& o, const Data& data, const Config& 
     own.model.intermediate_size = loaded.intermediate_size;
     if (!o.has("gate")) { own.model.gate = gate_name(loaded.gate); }
     if (!o.has("attention") && !o.has("layers") && !o.has("full-layers")) {
-        for (const LayerKind& k : loaded.layers) {
-            own.model.layers += (own.model.layers.empty() ? "" : ",") + layer_name(k);
-        }
+        own.model.layers = layer_names(loaded, ",");
     }
     return make_config(own, loaded.vocab_size);
 }

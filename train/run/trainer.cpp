@@ -193,9 +193,8 @@ void Trainer<E>::print_settings() const {
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
     std::printf("\nsettings\n %s\n", settings_text(state_.options).c_str());
-    std::printf("layers  ");
-    for (const LayerKind& k : config_.layers) { std::printf(" %s", layer_name(k).c_str()); }
-    std::printf("\nweights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
+    std::printf("layers   %s\n", layer_names(config_, " ").c_str());
+    std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
                 model_->num_parameters() - model_->params()[0].count);
     std::printf("memory  ");
     for (const auto& l : model_->lists()) {
@@ -211,10 +210,9 @@ void Trainer<E>::print_settings() const {
     std::printf("data     %s\n", data_->about().c_str());
     if (!config_.has(AttentionKind::moba)) { return; }
     for (const Stage& s : stages_) {
-        const int seen = config_.block_size * config_.top_k;
-        if (seen >= s.T) {
+        if (config_.is_full_at(s.T)) {
             std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
-                        seen, s.T);
+                        config_.block_size * config_.top_k, s.T);
         } else {
             std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
                         100 * config_.sparsity({AttentionKind::moba}, s.T));

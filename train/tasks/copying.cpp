@@ -1,8 +1,9 @@
-/* Selective copying: remember the data among noise, and say it in order.
+/* Selective copying: remember the data tokens among noise, and repeat them in order.
 
    Source   Gu & Dao 2023 (Mamba), arXiv:2312.00752, 4.1.1, after Arjovsky et al. 2016, arXiv:1511.06464
-   A sample of T tokens: a context with `pairs` data tokens at random places among noise, a mark (>), then the data tokens
-   in their order. A test keeps the data within a quarter of the context, which depth places. */
+   A sample of T tokens: a context with `pairs` data tokens at random places among noise, a mark (>), then the
+   data tokens in their order. In a test, all data tokens lie within one quarter of the context; depth places
+   that quarter. */
 #include "train/tasks/task.h"
 #include <algorithm>
 

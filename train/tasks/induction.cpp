@@ -1,8 +1,9 @@
-/* Induction heads: what came after the trigger the last time?
+/* Induction heads: which token followed the trigger the last time?
 
-   Source   Olsson et al. 2022, arXiv:2209.11895; in the form of Gu & Dao 2023 (Mamba), arXiv:2312.00752, 4.1.2
-   A sample of T tokens: random tokens of a small alphabet with one trigger (!) among them; the trigger again at the end.
-   The answer is the token that followed the first one. */
+   Source   Olsson et al. 2022, arXiv:2209.11895; in the form of Gu & Dao 2023 (Mamba), arXiv:2312.00752,
+            section 4.1.2
+   A sample of T tokens: random tokens of a small alphabet with one trigger (!) among them, and the trigger
+   again at the end. The answer is the token that followed the first trigger. */
 #include "train/tasks/task.h"
 
 namespace moba {

@@ -1,11 +1,12 @@
 /* Multi-query associative recall: many pairs, many questions.
 
-   Source   Arora et al. 2023 (Zoology), arXiv:2312.04927, section 4 and appendix; the published generator with
-            random_non_queries
-   A sample of T tokens: first `pairs` key-value pairs, all keys and all values different; then each key once more, at place
-   2*pairs + 2*gap, gaps drawn without replacement with p(g) ~ a (g+1)^(a-1), a = 0.01: most questions come soon, a few
-   late. All other places hold any token of the vocabulary. The answer is wanted right behind a question, where the sample
-   shows a random token. Zoology's vocabulary of 8192 is 4096 keys and 4096 values. */
+   Source   Arora et al. 2023 (Zoology), arXiv:2312.04927, section 4 and appendix; the published generator
+            with random_non_queries
+   A sample of T tokens: first `pairs` key-value pairs, all keys and all values different; then each key once
+   more, as a question, at place 2*pairs + 2*gap. Gaps are drawn without replacement with p(g) ~ a
+   (g+1)^(a-1), a = 0.01: most questions come soon after the pairs, a few come late. All other places hold
+   random tokens of the whole vocabulary. The answer is the target of the question; the next token of the
+   sample itself is random. Zoology's vocabulary of 8192 is 4096 keys and 4096 values. */
 #include "train/tasks/task.h"
 #include <algorithm>
 
@@ -27,8 +28,9 @@ class Mqar : public Task {
     }
 };
 
-/* Numbers below n without replacement, number g with weight (g+1)^(a-1), in the order drawn: the first of the order of
-   log(uniform) / weight are just that (Efraimidis & Spirakis 2006). */
+/* Draws `count` numbers below n without replacement, number g with weight (g+1)^(a-1), in the order drawn.
+   Sorting all numbers by -log(uniform) / weight and taking the first ones does exactly this (Efraimidis &
+   Spirakis 2006). */
 std::vector<int> draw_gaps(Rng& rng, int n, int count) {
     const double a = 0.01;
     std::vector<std::pair<double, int>> order(n);

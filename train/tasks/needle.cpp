@@ -1,9 +1,10 @@
-/* The needle task: key-value pairs hidden among noise, asked for by key at the end.
+/* The needle task: key-value pairs hidden among noise; questions at the end name a key and ask for its value.
 
-   A sample of T tokens: first a context that holds `pairs` pairs (a key, then value_tokens value tokens) at any offset, in
-   random order, all keys different, noise everywhere else; then `questions` times a key and its value. Keys are drawn
-   with replacement (without it, the last questions can be answered by elimination). Only values after a question count.
-   A test has one question: one target, the other pairs are decoys. */
+   A sample of T tokens: first a context that holds `pairs` pairs (a key, then value_tokens value tokens) at
+   any offset, in random order, all keys different, noise everywhere else; then `questions` times a key and
+   its value. The keys asked for are drawn with replacement: without it, the last questions could be answered
+   by elimination. Only the values after a question are targets. A test has one question, about one pair; the
+   other pairs are decoys. */
 #include "train/tasks/task.h"
 
 namespace moba {
@@ -23,7 +24,7 @@ class Needle : public Task {
   private:
     struct Pair {
         std::vector<int> tokens;  // key and value
-        int place = 0;            // of the key in the sample
+        int place = 0;            // position of the key in the sample
     };
     int width() const { return 1 + settings().value_tokens; }
     std::vector<Pair> draw_pairs(Rng&, int count) const;
@@ -55,7 +56,8 @@ void Needle::ask(Sample& s, const Pair& p) const {
 void Needle::draw(Rng& rng, int T, int num_pairs, Sample& out) const {
     std::vector<Pair> pairs = draw_pairs(rng, num_pairs);
     const int context = T - questions(num_pairs) * width();
-    // The context is a row of items, a pair or one token of noise; any items may be the pairs.
+    // The context is a sequence of items. An item is a pair or one token of noise; the pairs may be any of
+    // the items.
     const int items = context - num_pairs * (width() - 1);
     std::vector<int> place(items, -1);
     const std::vector<int> chosen = draw_distinct(rng, items, num_pairs);
@@ -75,7 +77,8 @@ void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
     const int context = T - width();
     std::vector<Pair> pairs = draw_pairs(rng, settings().pairs);  // pairs[0] is the target
     const int wanted = (int)std::lround(depth * (context - width()));
-    const int others = context - width() - (settings().pairs - 1) * (width() - 1);  // items but the target
+    // items of the context, without the target pair
+    const int others = context - width() - (settings().pairs - 1) * (width() - 1);
     std::vector<int> place(others, 0);
     const std::vector<int> chosen = draw_distinct(rng, others, settings().pairs - 1);
     for (int p = 1; p < settings().pairs; p++) { place[chosen[p - 1]] = p; }

@@ -9,7 +9,7 @@ using nlohmann::json;
 static const struct {
     const char* name;
     TaskMaker make;
-    std::set<std::string> numbers;  // that it has
+    std::set<std::string> numbers;  // names of the settings that the task has
 } tasks[] = {
     {"needle", make_needle, {"pairs", "questions", "value-tokens", "num-keys", "num-values", "num-noise"}},
     {"mqar", make_mqar, {"pairs", "num-keys", "num-values"}},
@@ -23,7 +23,7 @@ std::vector<std::string> task_names() {
     return names;
 }
 
-// The only list of a task's numbers.
+// The only list of the numeric settings of a task.
 template <class Settings, class F>
 static void each_number(Settings& s, F f) {
     f("pairs", s.pairs);
@@ -41,14 +41,15 @@ std::unique_ptr<Task> make_task(const TaskSettings& s, const std::string& where)
         if (s.name == t.name) {
             each_number(s, [&](const char* key, int n) {
                 if (n != 0 && !t.numbers.count(key)) {
-                    throw Error(where + "the " + t.name + " task has no " + key);
+                    throw Error(where + "the " + t.name + " task has no setting " + key + " (" + key + " = " +
+                                std::to_string(n) + "): leave it out");
                 }
             });
             return t.make(s, where + t.name + " ");
         }
         known += known.empty() ? t.name : std::string(", ") + t.name;
     }
-    throw Error(where + "task '" + s.name + "' is not known; known are " + known);
+    throw Error(where + "there is no task '" + s.name + "'; the tasks are " + known);
 }
 
 json task_to_json(const TaskSettings& s) {
@@ -59,7 +60,7 @@ json task_to_json(const TaskSettings& s) {
 
 TaskSettings task_from_json(const json& j, const std::string& where) {
     if (!j.is_object() || !j.contains("name") || !j["name"].is_string()) {
-        throw Error(where + "no task is named");
+        throw Error(where + "the task has no name: 'name' is missing or is not a string");
     }
     TaskSettings s;
     s.name = j["name"].get<std::string>();
@@ -67,7 +68,8 @@ TaskSettings task_from_json(const json& j, const std::string& where) {
         const auto it = j.find(key);
         if (it == j.end()) { return; }
         if (!it->is_number_integer() || std::fabs(it->get<double>()) > 1e9) {
-            throw Error(where + "task '" + key + "' must be a whole number");
+            throw Error(where + "'" + key + "' of the task must be a whole number of at most 10^9, not " +
+                        it->dump().substr(0, 60));
         }
         n = it->get<int>();
     });
@@ -90,8 +92,9 @@ int Task::token_id(const std::string& name) const {
     for (int id = 0; id < vocab_size(); id++) {
         if (token_name(id) == name) { return id; }
     }
-    throw Error("'" + name + "' is not a token of the " + s_.name + " task (tokens are " + token_name(0) +
-                " to " + token_name(vocab_size() - 1) + ")");
+    throw Error("'" + name + "' is not a token of the " + s_.name + " task; its " +
+                std::to_string(vocab_size()) + " tokens are " + token_name(0) + ", " + token_name(1) +
+                ", ... " + token_name(vocab_size() - 1));
 }
 
 std::string token_text(const Task& task, const int* tokens, size_t count) {

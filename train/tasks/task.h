@@ -1,8 +1,9 @@
-/* Tasks: where samples come from when they are not text. Each draws from a seeded stream, so sample number i of a purpose
-   is the same on every machine, and nothing is stored. README.md has a table of what each asks and where it comes from.
+/* Tasks: generated samples, for training without text. Samples are drawn from seeded random streams, so
+   sample number i of a purpose is the same on every machine, and nothing is stored. A table in README.md says
+   what each task asks and where it was published.
 
-   Tokens are made of four alphabets that do not overlap, in this order: keys k0.., values v0.., noise n0.., and the
-   task's own marks. */
+   Tokens come from four alphabets that do not overlap, in this order: keys k0.., values v0.., noise n0.., and
+   the marks of the task. */
 #pragma once
 #include "moba/core/philox.h"
 #include "moba/ops/loss.h"
@@ -14,18 +15,18 @@
 namespace moba {
 
 struct Sample {
-    std::vector<int> tokens;   // T of them
+    std::vector<int> tokens;   // (T)
     std::vector<int> targets;  // targets[i]: the token that should follow tokens[i], or `ignored`
-    std::vector<int> sources;  // sources[i] < i: where the sample tells targets[i]; -1 where it is ignored
+    std::vector<int> sources;  // sources[i] < i: the place that shows targets[i]; -1 where it is ignored
 };
 
-/* Numbers of a task; 0 = the task's own default. */
+/* The settings of a task; 0 = the default of that task. */
 struct TaskSettings {
     std::string name = "needle";
-    int pairs = 0;      // things to remember: pairs, tokens to copy, chains
-    int questions = 0;  // asked in a training sample; 0 in needle = as many as pairs
-    int value_tokens = 0;
-    int hops = 0;
+    int pairs = 0;         // things to remember: pairs, tokens to copy, or chains
+    int questions = 0;     // in a training sample; 0 in needle = as many as pairs
+    int value_tokens = 0;  // of one value (needle)
+    int hops = 0;          // assignments after the first one of a chain (tracking)
     int num_keys = 0, num_values = 0, num_noise = 0;
 };
 
@@ -37,16 +38,17 @@ class Task {
     std::string token_name(int id) const;
     int token_id(const std::string& name) const;  // throws Error
 
-    virtual double chance() const = 0;          // that one guess at the answer is right
-    virtual int shortest(int pairs) const = 0;  // tokens that a training sample needs
+    virtual double chance() const = 0;          // probability that one guess at the answer is right
+    virtual int shortest(int pairs) const = 0;  // fewest tokens of a training sample with this many pairs
     virtual int shortest_test() const { return shortest(s_.pairs); }
-    virtual int most_pairs() const = 0;
-    virtual bool has_depth() const { return true; }   // what is asked for can be placed
-    virtual bool one_answer() const { return true; }  // else each target is an answer of its own
+    virtual int most_pairs() const = 0;               // that the alphabets allow
+    virtual bool has_depth() const { return true; }   // whether a test can place what is asked for
+    virtual bool one_answer() const { return true; }  // all targets are one answer; else each is an answer
 
-    /* A training sample of T tokens with this many pairs. */
+    /* Draws a training sample of T tokens with this many pairs. */
     virtual void draw(Rng&, int T, int pairs, Sample&) const = 0;
-    /* A test: T tokens, the question at the end; depth in [0, 1] places what is asked for, 0 = at the start. */
+    /* Draws a test of T tokens. depth in [0, 1] places what is asked for, 0 = at the start; where
+       has_depth(), the question is at the end. */
     virtual void draw_test(Rng&, int T, double depth, Sample&) const = 0;
 
   protected:
@@ -62,17 +64,18 @@ class Task {
     std::vector<std::string> marks_;
 };
 
-/* `where` stands before messages. Throws Error on numbers that cannot be. */
+/* `where` is the beginning of error messages. Throws Error on an unknown task, and on a setting that the task
+   does not have or that is out of range. */
 std::unique_ptr<Task> make_task(const TaskSettings&, const std::string& where);
 std::vector<std::string> task_names();
 
 nlohmann::json task_to_json(const TaskSettings&);
 TaskSettings task_from_json(const nlohmann::json&, const std::string& where);
 
-/* What a sample reads like: token names with blanks between them. */
+/* Tokens as text: their names with blanks between them. */
 std::string token_text(const Task&, const int* tokens, size_t count);
 
-// ---- what the tasks share ----
+// ---- shared by the tasks ----
 
 using TaskMaker = std::unique_ptr<Task> (*)(TaskSettings, const std::string& where);
 std::unique_ptr<Task> make_needle(TaskSettings, const std::string& where);
@@ -81,12 +84,13 @@ std::unique_ptr<Task> make_induction(TaskSettings, const std::string& where);
 std::unique_ptr<Task> make_copying(TaskSettings, const std::string& where);
 std::unique_ptr<Task> make_tracking(TaskSettings, const std::string& where);
 
-/* The value, or `fallback` when it is 0; throws Error outside lo..hi. */
+/* Returns the value, or `fallback` when it is 0; throws Error outside lo..hi. */
 int checked(const char* option, int value, int fallback, int lo, int hi, const std::string& where);
-/* `count` different numbers below n, in random order. */
+/* Draws `count` different numbers below n, in random order. */
 std::vector<int> draw_distinct(Rng&, int n, int count);
-/* Adds tokens to a sample: as they are, or those of the places named, each wanted after the one before it. */
+/* Appends tokens that are no targets. */
 void add_tokens(Sample&, const std::vector<int>& tokens);
+/* Appends the tokens found at these places of the sample, each one the target of the token before it. */
 void add_answer(Sample&, const std::vector<int>& sources);
 
 }  // namespace moba

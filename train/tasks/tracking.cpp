@@ -1,11 +1,14 @@
 /* Variable tracking: which variables hold this value, directly or through others?
 
    Source   Hsieh et al. 2024 (RULER), arXiv:2404.06654, "Variable Tracking", in tokens
-   A chain: k1 = v, k2 = k1, k3 = k2, ..., `hops` assignments behind the first; an assignment is three tokens (k = v).
-   A sample of T tokens: a context with `pairs` chains, all variables and values different, their assignments mixed (each
-   chain in order) and hidden among noise; then `questions` times ? and a value, answered by all variables of its chain
-   in order. Values asked for are drawn with replacement. A test asks once; depth places the chain's first assignment. So does
-   training unless told otherwise: what learnt from a second question, further on, fails at a first one there (LOG.md, 2026-11-27). */
+   A chain: k1 = v, k2 = k1, k3 = k2, ...: one assignment of a value, then `hops` more assignments. An
+   assignment is three tokens (k = v).
+   A sample of T tokens: a context with `pairs` chains, all variables and values different, their assignments
+   mixed (each chain stays in order) and hidden among noise; then `questions` times a mark (?) and a value,
+   answered by all variables of its chain in order. The values asked for are drawn with replacement. A test
+   has one question; depth places the first assignment of its chain. By default training has one question,
+   too: a model that learns from second questions, which lie further on, fails at a first question there
+   (LOG.md, 2026-11-27). */
 #include "train/tasks/task.h"
 #include <algorithm>
 
@@ -32,15 +35,16 @@ class Tracking : public Task {
     }
 
   private:
-    int length() const { return settings().hops + 1; }  // variables of a chain
+    int length() const { return settings().hops + 1; }  // variables in a chain
 
-    // The items of a row that hold chain c, ascending. depth < 0: anywhere; else the first chain's first one is there.
+    // For each chain, the items of the context that hold its assignments, ascending. depth < 0: anywhere;
+    // else depth places the first assignment of chain 0.
     std::vector<std::vector<int>> draw_places(Rng& rng, int items, int pairs, double depth) const {
         std::vector<int> free(items);
         for (int i = 0; i < items; i++) { free[i] = i; }
         std::vector<std::vector<int>> places(pairs);
-        const auto take = [&](std::vector<int>& chain, int from,
-                              int count) {  // of free items from this one on
+        // Adds `count` of the free items, counted from number `from` on, to a chain.
+        const auto take = [&](std::vector<int>& chain, int from, int count) {
             const int rest = (int)free.size() - from;
             for (int i : draw_distinct(rng, rest, count)) { chain.push_back(free[from + i]); }
             std::sort(chain.begin(), chain.end());
@@ -62,13 +66,13 @@ class Tracking : public Task {
         const std::vector<int> keys = draw_distinct(rng, settings().num_keys, pairs * length());
         const std::vector<int> values = draw_distinct(rng, settings().num_values, pairs);
         const int context = T - asked * (2 + length());
-        const int items = context - 2 * pairs * length();  // an assignment, or one token of noise
+        const int items = context - 2 * pairs * length();  // an item is an assignment or one token of noise
         const auto places = draw_places(rng, items, pairs, depth);
-        std::vector<int> link(items, -1);  // c * length + position in the chain
+        std::vector<int> link(items, -1);  // chain * length + position in the chain; -1 = noise
         for (int c = 0; c < pairs; c++) {
             for (int i = 0; i < length(); i++) { link[places[c][i]] = c * length() + i; }
         }
-        std::vector<int> told(pairs * length());  // where each variable stands
+        std::vector<int> told(pairs * length());  // place in the sample of each variable's assignment
         out = {};
         for (int i : link) {
             if (i < 0) {
@@ -94,8 +98,9 @@ std::unique_ptr<Task> make_tracking(TaskSettings s, const std::string& where) {
     s.num_values = checked("num-values", s.num_values, 32, 1, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 32, 1, 1 << 20, where);
     if (s.num_keys <= s.hops) {
-        throw Error(where + "num-keys = " + std::to_string(s.num_keys) + ": a chain of " +
-                    std::to_string(s.hops) + " hops has " + std::to_string(s.hops + 1) + " variables");
+        throw Error(where + "num-keys = " + std::to_string(s.num_keys) + ": must be at least " +
+                    std::to_string(s.hops + 1) + ", the number of variables in a chain of " +
+                    std::to_string(s.hops) + " hops");
     }
     s.pairs = checked("pairs", s.pairs, 2, 1, std::min(s.num_values, s.num_keys / (s.hops + 1)), where);
     s.questions = checked("questions", s.questions, 1, 1, 1 << 16, where);
