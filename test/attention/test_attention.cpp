@@ -1,5 +1,5 @@
-/* Attention: version 1 (naive) against the equations written once more with a mask, its gradient against finite
-   differences; version 2 (fast) against version 1. */
+/* Attention: version 1 (naive) against an independent implementation of the equations with a mask, and its
+   gradient against finite differences; version 2 (fast) against version 1. */
 #include "test/support/attention_case.h"
 
 namespace moba {
@@ -11,8 +11,8 @@ using namespace attention_case;
 const Case cases[] = {
     {{1}, 1, 1, 2},
     {{63}, 1, 1, 16},
-    {{129}, 3, 1, 6},                  // a key tile and one
-    {{70, 1, 65, 128, 17}, 4, 2, 80},  // sequences across tiles
+    {{129}, 3, 1, 6},                  // one key more than a tile
+    {{70, 1, 65, 128, 17}, 4, 2, 80},  // sequences that cross tiles
     {{300}, 2, 2, 128},
     {{200, 60}, 2, 1, 16, full, 0, 16, 3, 1, Gate::topk, 300},
     {{5}, 2, 1, 16, window, 1},
@@ -23,12 +23,12 @@ const Case cases[] = {
     {{15}, 1, 1, 16, moba},
     {{16}, 1, 1, 16, moba},
     {{17}, 1, 1, 16, moba, 0, 16, 2},
-    {{150}, 4, 2, 64, moba, 0, 16, 1},  // K = 1: the own block alone
+    {{150}, 4, 2, 64, moba, 0, 16, 1},  // K = 1: only the query's own block
     {{201}, 2, 1, 128, moba},
-    {{90, 1, 129, 16, 33}, 6, 2, 80, moba},  // sequences across tiles and blocks
+    {{90, 1, 129, 16, 33}, 6, 2, 80, moba},  // sequences that cross tiles and blocks
     {{130, 77}, 3, 1, 2, moba, 0, 16, 4, 1, Gate::recent},
     {{222}, 2, 2, 96, moba, 0, 16, 3, 1, Gate::sink},
-    {{300, 50}, 2, 1, 16, moba, 0, 144, 2},  // a block is more than one tile of keys
+    {{300, 50}, 2, 1, 16, moba, 0, 144, 2},  // a block is larger than one tile of keys
     {{600}, 1, 1, 6, moba, 0, 256, 2},
     {{250, 30}, 4, 4, 16, moba, 0, 64, 2, 2},  // mixed block sizes
     {{333}, 6, 3, 6, moba, 0, 64, 2, 3},
@@ -36,9 +36,9 @@ const Case cases[] = {
     {{200, 60}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300},
 };
 
-// ---- version 1 is the definition ----
+// ---- version 1, which defines the results ----
 
-// May a query see a key, both counted from the start of sequence b? From attention.h, not from the code.
+// May query t of sequence b see key j of the same sequence? Written from attention.h, not from the code.
 bool sees(const Case& c, const Choice& r, size_t b, int h, int t, int j) {
     if (j > t || (c.kind == window && t - j >= c.window)) { return false; }
     if (c.kind != moba) { return true; }
@@ -51,8 +51,8 @@ bool sees(const Case& c, const Choice& r, size_t b, int h, int t, int j) {
     size_t at = 0;
     for (int i = 0; i < h; i++) { at += (size_t)tokens(c) * (c.K << level(i)); }
     const int K = c.K << level(h);
-    const int* mine = r.chosen.data() + at + (size_t)(begin + t) * K;
-    return std::count(mine, mine + K, first_block + j / (c.S >> level(h))) > 0;
+    const int* chosen = r.chosen.data() + at + (size_t)(begin + t) * K;
+    return std::count(chosen, chosen + K, first_block + j / (c.S >> level(h))) > 0;
 }
 
 TEST(Attention, NaiveIsTheEquation) {
@@ -104,7 +104,7 @@ TEST(Attention, Gradient) {
         const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
         auto q = draw<double>(nq, 1), k = draw<double>(nk, 2), v = draw<double>(nk, 3);
         const auto dout = draw<double>(nq, 4);
-        Choice choice = choose(c, batch, q, k);  // held while q and k are moved
+        Choice choice = choose(c, batch, q, k);  // stays fixed while q and k are varied
         Workspace work(naive_attention_workspace_bytes<double>(M, s), 1);
         const auto f = [&] {
             std::vector<double> out(nq), lse((size_t)c.H * M);
@@ -121,14 +121,14 @@ TEST(Attention, Gradient) {
     }
 }
 
-// ---- both versions, in every type, against version 1 in double on the same inputs ----
+// ---- both versions, in every element type, against version 1 in double on the same inputs ----
 
 template <class E>
 void expect_close(int version) {
     for (const Case& c : cases) {
         const Result<E> got = run<E, E>(c, version);
         const Result<double> want = run<double, E>(c, 1);
-        // a score of thousands is off by thousands of roundings, and with it its exponential
+        // scores of thousands have rounding errors thousands of times larger, and so have their exponentials
         const double more = c.scale > 1 ? 250 : 1;
         const std::string name = std::string("attention ") + (version == 1 ? "naive " : "fast ") +
                                  type_name<E>() + (c.scale > 1 ? " large" : "");
@@ -140,9 +140,9 @@ void expect_close(int version) {
         expect_error(name + " dv", error_of(got.dv, want.dv), allowed<E>(3.6e-6 * more, low));
     }
 }
-/* Where bf16 rounds, version 1: the weights p and ds as they enter a product, and each output once. Version 2 rounds
-   e^(score - top) instead of p. Rebuilt in double, all but a few elements must have the same bits; without the rounding
-   of p or ds about a third of them would not. */
+/* Checks where bf16 rounds. Version 1 rounds the weights p and ds before a product, and each output once;
+   version 2 rounds e^(score - top) instead of p. The same is computed here in double: all but a few elements
+   must have the same bits; without the rounding of p or ds about a third of them would differ. */
 double same_bits(const std::vector<bf16>& got, const std::vector<double>& want) {
     size_t same = 0;
     for (size_t i = 0; i < want.size(); i++) { same += got[i].bits == bf16((float)want[i]).bits; }
@@ -156,7 +156,7 @@ TEST(Attention, Bf16RoundingPoints) {
     const auto rounded = [](double x) { return (double)(float)bf16((float)x); };
     for (int version : {1, 2}) {
         const Result<bf16> got = run<bf16, bf16>({{T}, 1, 1, D}, version);
-        const std::vector<double> o = as<double>(got.out);  // delta is made from the rounded output
+        const std::vector<double> o = as<double>(got.out);  // delta is computed from the rounded output
         std::vector<double> out(q.size()), dq(q.size()), dk(q.size()), dv(q.size());
         for (int t = 0; t < T; t++) {
             double top = -INFINITY, sum = 0;

@@ -1,4 +1,4 @@
-/* Attention: what must come out equal by two ways, the neighbours a sequence must not see, and equal bits. */
+/* Attention: settings that must give equal results, independence of other sequences, and equal bits. */
 #include "test/support/attention_case.h"
 
 namespace moba {
@@ -23,12 +23,12 @@ TEST(Attention, Identities) {
         expect_equal("K >= N is full:", at({lengths, 4, 2, 6, moba, 0, 16, 7}), all);
         expect_equal("recent, K >= N is full:", at({lengths, 4, 2, 6, moba, 0, 16, 9, 1, Gate::recent}), all);
         expect_equal("window >= T is full:", at({lengths, 4, 2, 6, window, 100}), all);
-        // K = 1: every block a sequence of its own
+        // K = 1: every block acts as a separate sequence
         expect_equal("K = 1 is block-local:", at({{16, 16, 16, 1, 16, 16, 4}, 4, 2, 6}),
                      at({{49, 36}, 4, 2, 6, moba, 0, 16, 1}));
         expect_equal("the 2 most recent are all of 32:", at({{32}, 2, 1, 6, moba, 0, 16, 2, 1, Gate::recent}),
                      at({{32}, 2, 1, 6}));
-        // window 1: each token sees itself
+        // window 1: each token sees only itself
         const Result<double> self = at({lengths, 2, 2, 6, window, 1});
         expect_error("window 1 out", error_of(self.out, draw<double>(self.out.size(), 3)), 1e-15);
         expect_error("window 1 dv", error_of(self.dv, draw<double>(self.out.size(), 4)), 2e-15);
@@ -36,12 +36,12 @@ TEST(Attention, Identities) {
     }
 }
 
-// What a sequence computes does not depend on its neighbours.
+// The results of a sequence do not depend on the other sequences of the batch.
 TEST(Attention, PackedEqualsAlone) {
     for (const Case& both : {Case{{130, 75}, 2, 1, 6}, Case{{130, 75}, 2, 1, 6, window, 20},
                              Case{{130, 75}, 2, 1, 6, moba}, Case{{130, 75}, 2, 2, 6, moba, 0, 32, 2, 2}}) {
         Case one = both;
-        one.lengths = {130};  // the first numbers drawn are the same ones
+        one.lengths = {130};  // draw() begins with the same numbers
         const Result<double> a = run<double, double>(both, 2), b = run<double, double>(one, 2);
         const auto begins = [](const std::vector<double>& x, const std::vector<double>& y) {
             return error_of(std::vector<double>(x.begin(), x.begin() + y.size()), y);
@@ -53,7 +53,7 @@ TEST(Attention, PackedEqualsAlone) {
     }
 }
 
-// Block 0's list then holds every query: longer than one item of work (1024 entries), and than one tile.
+// The list of block 0 holds every query: longer than one work item (1024 entries) and longer than one tile.
 TEST(Attention, EveryQueryChoosesBlockZero) {
     const Case c{{2100}, 2, 1, 2, moba, 0, 16, 2, 1, Gate::sink};
     const Result<double> want = run<double, double>(c, 1);
@@ -75,7 +75,7 @@ TEST(Attention, SameBitsOnThreads) {
     }
 }
 
-// What was planned for the largest batch serves every smaller one.
+// A workspace planned for the largest batch is enough for every smaller one.
 TEST(Attention, WorkspaceGrowsWithTheBatch) {
     for (AttentionKind kind : {full, window, moba}) {
         size_t before = 0;

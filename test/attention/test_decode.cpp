@@ -1,4 +1,5 @@
-/* Decoding: token by token is the same as all at once, and the choice of blocks has the gate's own bits. */
+/* Decoding: the results token by token equal those of one pass over all tokens, and the choice of blocks is
+   bitwise that of the gate. */
 #include "moba/attention/decode.h"
 #include "test/support/attention_case.h"
 #include "test/support/model_case.h"
@@ -9,7 +10,7 @@ namespace {
 
 using namespace attention_case;
 
-// Every place of one sequence, decoded, against attention over the whole sequence in double.
+// Decodes every position of one sequence and compares with attention over the whole sequence in double.
 template <class E>
 void expect_like_attention(const Case& c) {
     const PackedBatch batch(c.lengths, c.S, c.levels);
@@ -17,7 +18,7 @@ void expect_like_attention(const Case& c) {
     const int T = c.lengths[0];
     const size_t nq = (size_t)T * c.H * c.D, nk = (size_t)T * c.G * c.D;
     const auto q = draw<E>(nq, 1), k = draw<E>(nk, 2), v = draw<E>(nk, 3);
-    // the choice of E itself: near ties may fall otherwise in double
+    // the choice is made in E, because near ties may be decided differently in double
     const auto dq = as<double>(q), dk = as<double>(k), dv = as<double>(v);
     Choice choice;
     if (c.kind == moba) {
@@ -39,17 +40,17 @@ void expect_like_attention(const Case& c) {
     Guarded<acc_t<E>> means(shape.first_mean(c.G));
     std::vector<E> got;
     for (int t = 0; t < T;) {
-        const int count = t == 0 ? std::min(T, 20) : 1;  // the first few at once, as a prompt
+        const int count = t == 0 ? std::min(T, 20) : 1;  // the first tokens together, as a prompt
         cache_rows_cpu<E>({}, k_cache.data(), k.data() + (size_t)t * row, &t, count, row);
         cache_rows_cpu<E>({}, v_cache.data(), v.data() + (size_t)t * row, &t, count, row);
         cache_means_cpu<E>({}, means.data(), k_cache.data(), &t, count, shape);
         t += count;
-        const int place = t - 1;
+        const int position = t - 1;
         Guarded<E> out((size_t)c.H * c.D);
         Workspace work(decode_workspace_bytes_cpu<E>(shape, s));
         const size_t at = (size_t)(t - 1) * c.H * c.D;
         decode_attention_cpu<E>(work.ctx, out.data(), q.data() + at, k_cache.data(), v_cache.data(),
-                                means.data(), &place, t, shape, s);
+                                means.data(), &position, t, shape, s);
         EXPECT_TRUE(out.intact() && work.intact());
         const std::vector<double> expected(&want[at], &want[at] + c.H * c.D);
         expect_error(std::string("decode ") + type_name<E>(), error_of(out.values(), expected),
@@ -79,7 +80,7 @@ TEST(Decode, LikeAttention) {
     });
 }
 
-// The model, with and without the cache, for every kind of layer; logits and greedy tokens.
+// The model with and without the cache, for every layer kind: equal logits.
 TEST(Decode, ModelGivesTheSameLogits) {
     using namespace model_case;
     for (const auto& [c, dropout] : variety()) {
@@ -108,7 +109,8 @@ TEST(Decode, ModelGivesTheSameLogits) {
     }
 }
 
-// Prompt by MoBA, further tokens in full: what full attention over MoBA's own keys of the prompt gives.
+// MoBA for the prompt and full attention for the tokens after it. Where MoBA selects all blocks, the result
+// is that of a model with full attention.
 TEST(Decode, OtherAttentionForNewTokens) {
     using namespace model_case;
     Config c = small("moba"), f = small("full");
@@ -127,11 +129,11 @@ TEST(Decode, OtherAttentionForNewTokens) {
     };
     EXPECT_NE(run(c, true), run(c, false));
     EXPECT_EQ(run(f, true), run(f, false));
-    c.top_k = f.top_k = 4;  // all blocks: MoBA is full attention
+    c.top_k = f.top_k = 4;  // all blocks, so MoBA equals full attention
     expect_error("decode full", relative_error(run(c, true), run(f, false)), 1e-12);
 }
 
-TEST(DecodeDeathTest, NoRoom) {
+TEST(DecodeDeathTest, CacheIsFull) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     using namespace model_case;
     const Config c = small("moba");

@@ -1,4 +1,4 @@
-/* The gate against an independent choice, and its lists. */
+/* The gate against an independent choice, and the lists made from the choice. */
 #include "test/support/gate_case.h"
 
 namespace moba {
@@ -7,7 +7,7 @@ namespace {
 
 using namespace gate_case;
 
-// Chosen blocks and lists of a call, with guards.
+// The chosen blocks and the lists of one call; guards are checked.
 struct Choice {
     std::vector<int> chosen, list, start;
     bool operator==(const Choice&) const = default;
@@ -28,17 +28,17 @@ Choice choose(const Case& c, Gate gate, int version, const std::vector<E>& q, co
     return {chosen.values(), list.values(), start.values()};
 }
 
-// judge(choose) for both versions
+// Calls check(choose) for both versions.
 template <class F>
-void for_versions(F judge) {
+void for_versions(F check) {
     for (int version : {1, 2}) {
-        judge([version](const Case& c, Gate gate, const auto& q, const auto& k) {
+        check([version](const Case& c, Gate gate, const auto& q, const auto& k) {
             return choose(c, gate, version, q, k).chosen;
         });
     }
 }
 
-// Numbers so small that most scores of a query are equal to another one's: ties everywhere.
+// The whole numbers are so small that most scores of a query are equal to another one: ties everywhere.
 TEST(Gate, TiesAreExact) {
     for_all_types([](auto zero) {
         for_versions([](auto choose) { expect_brute_force<decltype(zero)>(1, 1, choose); });
@@ -54,7 +54,7 @@ TEST(Gate, SpecialScores) {
         [](auto zero) { for_versions([](auto choose) { expect_special_scores<decltype(zero)>(choose); }); });
 }
 
-// bf16: the mean is rounded before the score, so 1 + 2^-8 ties with 1, and the lower block wins.
+// bf16: the mean is rounded before the score is computed, so 1 + 2^-8 ties with 1 and the lower block wins.
 TEST(Gate, MeanIsRoundedToTheElementType) {
     for (int version : {1, 2}) {
         std::vector<float> k{1, 1, 1, 1 + 0x1p-7f, 0, 0}, q(6, 1.f);
@@ -68,7 +68,8 @@ TEST(Gate, RandomChoicesAreTheBest) {
     for_all_types([](auto zero) { for_versions([](auto choose) { expect_best<decltype(zero)>(choose); }); });
 }
 
-// The lists are the choice turned around: every entry once, ascending, the own block's queries first.
+// The lists are the inverse of the choice: every entry occurs once, in ascending order, and the queries of
+// the block itself come first.
 TEST(Gate, ListsInvertTheChoice) {
     for (const Case& c : cases) {
         const PackedBatch batch(c.lengths, c.S, c.levels);
@@ -89,7 +90,8 @@ TEST(Gate, ListsInvertTheChoice) {
                       std::count_if(chosen, chosen + (size_t)M * K, [](int n) { return n >= 0; }));
             for (int n = 0; n < blocks.num_blocks; n++) {
                 ASSERT_TRUE(std::is_sorted(list + start[n], list + start[n + 1],
-                                           std::less_equal<int>()));  // none twice
+                                           // none occurs twice
+                                           std::less_equal<int>()));
                 const int own = blocks.start[n + 1] - blocks.start[n];
                 for (int e = start[n]; e < start[n + 1]; e++) {
                     ASSERT_EQ(chosen[list[e]], n);
@@ -107,7 +109,7 @@ TEST(Gate, EveryQueryChoosesBlockZero) {
     std::vector<float> q(1000 * 2 * 6, 1.f), k(1000 * 6, -1.f);
     std::fill_n(k.begin(), 16 * 6, 1.f);
     const Choice r = choose(c, Gate::topk, 2, q, k);
-    EXPECT_EQ(r.start[1], 1000);  // block 0's list holds every query
+    EXPECT_EQ(r.start[1], 1000);  // the list of block 0 holds every query
     EXPECT_EQ(r.start[2] - r.start[1], 16);
 }
 

@@ -8,7 +8,7 @@ namespace {
 
 const DeviceOps* cpu = find_device(Device::cpu);
 
-// The list of a small arena, walked before and after allocate().
+// Takes the tensors of a small arena; done twice, before and after allocate().
 struct Small {
     char* odd;
     double* numbers;
@@ -19,12 +19,12 @@ struct Small {
           last(a.take<float>("last", 48)) {}
 };
 
-TEST(Arena, WalkedTwice) {
+TEST(Arena, PlannedThenAllocated) {
     Arena arena("list", cpu);
     const Small plan(arena);
     EXPECT_EQ(plan.odd, nullptr);
     EXPECT_EQ(plan.last, nullptr);
-    // each rounded up with its 64 bytes of guard: 3 -> 256, 800 -> 1024, 0 -> 256, 192 -> 256
+    // each size plus 64 guard bytes, rounded up: 3 -> 256, 800 -> 1024, 0 -> 256, 192 -> 256
     EXPECT_EQ(arena.bytes(), 256u + 1024 + 256 + 256);
     EXPECT_EQ(arena.base(), nullptr);
     arena.allocate();
@@ -43,7 +43,8 @@ TEST(Arena, WalkedTwice) {
     EXPECT_EQ(arena.list(), "list");
 }
 
-// One byte behind any tensor is seen and named; writing all of every tensor is not.
+// A changed byte right after any tensor is detected and the tensor is named; writing every byte of every
+// tensor is no error.
 TEST(Arena, GuardsNameTheTensor) {
     Arena arena("list", cpu);
     Small plan(arena);
@@ -82,7 +83,7 @@ TEST(Arena, EmptyAndMoved) {
     EXPECT_TRUE(to.guards_intact(&broken));
 }
 
-TEST(ArenaDeathTest, SecondWalkMustEqualTheFirst) {
+TEST(ArenaDeathTest, SecondListMustEqualTheFirst) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     Arena arena("list", cpu);
     arena.take<float>("a", 4);
@@ -103,7 +104,7 @@ TEST(Memory, TooMuchIsAnError) {
 }
 
 TEST(Memory, ZeroAndCopy) {
-    const size_t n = (3 << 20) + 5;  // several pieces of a megabyte, and an odd rest
+    const size_t n = (3 << 20) + 5;  // several pieces of 1 MB, and an odd remainder
     std::vector<char> x(n + 1, 1), y(n + 1, 2);
     cpu->zero({}, x.data(), n);
     EXPECT_EQ(std::count(x.begin(), x.end(), 0), (long)n);
@@ -127,7 +128,7 @@ TEST(Memory, ReadableBytes) {
     EXPECT_EQ(readable_bytes((size_t)141 << 30), "141.0 GiB");
 }
 
-// Scratch of the last thread may fill the workspace, but not go beyond it.
+// The scratch memory of the last thread may end at the end of the workspace, but not after it.
 TEST(Memory, ThreadScratch) {
     Workspace work(100);
     EXPECT_EQ((char*)thread_scratch<char>(work.ctx, 25, 3), work.ctx.workspace + 75);

@@ -1,4 +1,5 @@
-/* Is the judge awake? And the numbers below everything: bf16, fast_exp, the ranges threads work on. */
+/* Tests of the comparisons themselves, and of the numerical basics: bf16, fast_exp, and how work is divided
+   among threads. */
 #include "test/support/packed_batch.h"
 #include <atomic>
 #include <gtest/gtest-spi.h>
@@ -8,13 +9,13 @@ namespace moba {
 
 namespace {
 
-TEST(Judge, RejectsNan) {
+TEST(Checks, RejectsNan) {
     const std::vector<float> one{1, 2, 3}, bad{1, NAN, 3};
     EXPECT_EQ(relative_error(bad, one), INFINITY);
     EXPECT_EQ(relative_error(one, bad), INFINITY);
     EXPECT_EQ(relative_error(bad, bad), INFINITY);
     EXPECT_EQ(relative_error(std::vector<float>{1, INFINITY, 3}, one), INFINITY);
-    EXPECT_EQ(relative_error(one, std::vector<float>{1, 2}), INFINITY);  // a missing element
+    EXPECT_EQ(relative_error(one, std::vector<float>{1, 2}), INFINITY);  // one element is missing
     EXPECT_NONFATAL_FAILURE(EXPECT_WITHIN(NAN, 1.0), "allowed");
     EXPECT_NONFATAL_FAILURE(EXPECT_WITHIN(0.0, NAN), "allowed");
     EXPECT_NONFATAL_FAILURE(expect_error("x", NAN, 1), "allowed");
@@ -24,7 +25,7 @@ TEST(Judge, RejectsNan) {
                             "allowed");
 }
 
-TEST(Judge, GradientErrorRejectsNanAndWrongSign) {
+TEST(Checks, GradientErrorRejectsNanAndWrongSign) {
     std::vector<double> x{0.5, -2}, nan{1, NAN}, right{1, -4}, wrong{-1, -4};
     const auto f = [&] { return x[0] * x[0] + x[1] * x[1]; };
     EXPECT_LT(gradient_error(x, right, f), 1e-9);
@@ -33,7 +34,7 @@ TEST(Judge, GradientErrorRejectsNanAndWrongSign) {
     EXPECT_EQ(gradient_error(x, {1}, f), INFINITY);
 }
 
-TEST(Judge, GuardsSeeAnOverrun) {
+TEST(Checks, GuardsSeeAnOverrun) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
         Guarded<E> x(5);
@@ -63,7 +64,7 @@ TEST(Bf16, RoundsToNearestEven) {
         for (uint32_t b = 0; b < 0x7f80; b++) {
             const uint32_t at = (sign | b) << 16, middle = at + 0x8000;
             const uint16_t down = (uint16_t)(sign | b),
-                           up = (uint16_t)(down + 1);  // behind the last: infinity
+                           up = (uint16_t)(down + 1);  // after the largest finite number comes infinity
             ASSERT_EQ(bf16_bits(from_bits(at)), down);
             ASSERT_EQ(bf16_bits(from_bits(middle - 1)), down);
             ASSERT_EQ(bf16_bits(from_bits(middle + 1)), up);
@@ -82,18 +83,19 @@ TEST(Bf16, KeepsNanAndInfinity) {
     EXPECT_EQ(bf16_bits(-0.f), 0x8000);
     EXPECT_EQ((float)bf16(std::numeric_limits<float>::max()), INFINITY);
     EXPECT_EQ(sizeof(bf16), 2u);
-    EXPECT_EQ(round_to<bf16>(1.00390625f), 1.f);  // 1 + 2^-8: a tie, to even
+    EXPECT_EQ(round_to<bf16>(1.00390625f), 1.f);  // 1 + 2^-8 is a tie: rounded to even
     EXPECT_EQ(round_to<float>(1.00390625f), 1.00390625f);
 }
 
-// The bound that parallel.h claims, over all its range and beyond.
+// The error bound stated in parallel.h, over the whole range of arguments and beyond.
 TEST(FastExp, IsCloseToExp) {
     double worst = 0;
     for (double x = -87; x <= 88; x += 1.0 / 4099) {
         const double want = std::exp((double)(float)x);
         worst = std::max(worst, std::fabs((double)fast_exp((float)x) / want - 1));
     }
-    expect_error("fast_exp, relative", worst, 2.6e-7);  // every float: 2.31e-7, without FMA 2.54e-7
+    // measured over every float: 2.31e-7, without FMA 2.54e-7
+    expect_error("fast_exp, relative", worst, 2.6e-7);
     EXPECT_EQ(fast_exp(0.f), 1.f);
     EXPECT_EQ(fast_exp(-87.5f), 0.f);
     EXPECT_EQ(fast_exp(-1e30f), 0.f);
@@ -103,7 +105,8 @@ TEST(FastExp, IsCloseToExp) {
     EXPECT_TRUE(std::isnan(fast_exp(NAN)));
 }
 
-// A loop of it, as the ops have it, compiles to vectors; every lane must give what a single call gives.
+// A loop of fast_exp calls, as the operations have it, is compiled to vector instructions; each result must
+// equal that of a single call.
 TEST(FastExp, VectorsEqualScalars) {
     std::vector<float> x = draw<float>(1000, 0, 40);
     for (float& e : x) { e = std::clamp(e, -86.f, 88.f); }
@@ -123,7 +126,7 @@ TEST(Highest, IsTheMaximum) {
             std::vector<float> x = draw<float>(n, n);
             x[at] = 10;
             ASSERT_EQ(highest(x.data(), n), 10.f) << at << " of " << n;
-            x[(at + 1) % n] = NAN;  // passed over
+            x[(at + 1) % n] = NAN;  // NaN is ignored
             ASSERT_EQ(highest(x.data(), n), n == 1 ? -INFINITY : 10.f);
         }
         const std::vector<double> none(n, -INFINITY);

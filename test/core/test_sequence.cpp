@@ -5,7 +5,7 @@ namespace moba {
 
 namespace {
 
-// Three sequences of 5, 1 and 8 tokens in blocks of 4, then of 2: every number by hand.
+// Three sequences of 5, 1 and 8 tokens, in blocks of 4 and of 2 tokens; every number worked out by hand.
 TEST(Sequences, WorkedByHand) {
     const PackedBatch b({5, 1, 8}, 4, 2);
     const Sequences& s = b.seqs;
@@ -28,7 +28,7 @@ TEST(Sequences, WorkedByHand) {
     EXPECT_EQ(ints(two.own, 14), (std::vector<int>{0, 0, 1, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7}));
 }
 
-// What sequence.h says of its tables, for odd lengths around the block size.
+// The properties that sequence.h promises, for odd lengths around the block size.
 TEST(Sequences, BlocksCoverEverySequence) {
     const int S = 16;
     for (const std::vector<int>& lengths :
@@ -49,7 +49,8 @@ TEST(Sequences, BlocksCoverEverySequence) {
                     ASSERT_TRUE(t.start[n] <= m && m < t.start[n + 1]);
                     ASSERT_LE(t.start[n + 1] - t.start[n], S >> i);
                     ASSERT_EQ(n - t.first[n], b.seqs.position[m] / (S >> i));
-                    ASSERT_EQ(t.start[t.first[n]], m - b.seqs.position[m]);  // where its sequence starts
+                    // the first token of the sequence
+                    ASSERT_EQ(t.start[t.first[n]], m - b.seqs.position[m]);
                 }
             }
             EXPECT_LE(b.table.size(), sequences_capacity(M, (int)lengths.size(), S, levels));
@@ -57,26 +58,27 @@ TEST(Sequences, BlocksCoverEverySequence) {
     }
 }
 
-// The capacity planned before any batch is known holds every cut into at most that many sequences.
-TEST(Sequences, CapacityHoldsEveryCut) {
+// The capacity is computed before any batch is known. It must be enough for every division of the tokens into
+// at most that many sequences.
+TEST(Sequences, CapacityIsEnoughForEveryDivision) {
     Rng rng(1, Purpose::test, 0);
     for (int trial = 0; trial < 300; trial++) {
-        const int M = 1 + rng.below(200), most = 1 + rng.below(M), levels = 1 + rng.below(3);
+        const int M = 1 + rng.below(200), max_seqs = 1 + rng.below(M), levels = 1 + rng.below(3);
         std::vector<int> lengths;
         for (int left = M; left > 0;) {
-            const bool last = (int)lengths.size() == most - 1;
+            const bool last = (int)lengths.size() == max_seqs - 1;
             lengths.push_back(last ? left : 1 + rng.below(std::min(left, 40)));
             left -= lengths.back();
         }
         const PackedBatch b(lengths, 16, levels);
-        ASSERT_LE(b.table.size(), sequences_capacity(M, most, 16, levels));
+        ASSERT_LE(b.table.size(), sequences_capacity(M, max_seqs, 16, levels));
         for (int i = 0; i < levels; i++) {
-            ASSERT_LE(b.seqs.level[i].num_blocks, max_blocks(M, most, 16 >> i));
+            ASSERT_LE(b.seqs.level[i].num_blocks, max_blocks(M, max_seqs, 16 >> i));
         }
     }
 }
 
-// A copy of the table elsewhere, as on a device: the same numbers through every pointer.
+// A copy of the table at another address, as on a device: every pointer leads to the same numbers.
 TEST(Sequences, Rebase) {
     const PackedBatch b({5, 1, 30}, 16, 2);
     const std::vector<int> copy = b.table;
@@ -94,7 +96,7 @@ TEST(Sequences, Rebase) {
     }
 }
 
-TEST(SequencesDeathTest, BadCuts) {
+TEST(SequencesDeathTest, BadBoundaries) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     std::vector<int> table(100);
     const auto build = [&](const std::vector<int>& cu, int S, int levels) {

@@ -1,4 +1,5 @@
-/* What the fuzz targets share: the input as a file, and the rule that every refusal is an Error that says why. */
+/* Shared by the fuzz targets: the input written to a file, and the rule that input is refused with an Error
+   that says why. */
 #pragma once
 #include "moba/core/base.h"
 #include <filesystem>
@@ -7,9 +8,10 @@
 
 namespace moba {
 
-/* A folder of this process, in memory where there is such a place. */
+/* A temporary folder for this process, in memory where /dev/shm exists. */
 inline std::string fuzz_folder() {
-    static const std::string& folder = *[] {  // never destroyed: atexit needs it
+    // never destroyed, because the atexit handler uses it
+    static const std::string& folder = *[] {
         const std::string root = std::filesystem::exists("/dev/shm") ? "/dev/shm" : "/tmp";
         const std::string f = root + "/moba-fuzz-" + std::to_string(getpid());
         std::filesystem::create_directories(f);
@@ -30,7 +32,7 @@ int refuses_or_reads(F f) {
     try {
         f();
     } catch (const Error& e) {
-        if (e.what()[0] == 0) { std::abort(); }  // a refusal says why
+        if (e.what()[0] == 0) { std::abort(); }  // the message must not be empty
     }
     return 0;
 }

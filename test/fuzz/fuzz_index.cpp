@@ -1,4 +1,4 @@
-// model.safetensors.index.json, with the weights of a small model in the file that it may name.
+// model.safetensors.index.json, with the weights of a small model in the file that the index may name.
 #include "moba/model.h"
 #include "test/fuzz/fuzz.h"
 #include "train/files/checkpoint.h"

@@ -1,4 +1,4 @@
-// A model folder: config.json, and a plan of the model it describes.
+// A model folder: config.json, and the memory plan of the model that it describes.
 #include "moba/model.h"
 #include "test/fuzz/fuzz.h"
 #include "train/files/checkpoint.h"

@@ -1,4 +1,4 @@
-// --config FILE.json, as far as the model it describes and the task it names.
+// --config FILE.json, including the model and the task that it describes.
 #include "test/fuzz/fuzz.h"
 #include "train/options/options.h"
 #include <CLI/App.hpp>
@@ -11,7 +11,8 @@ using namespace moba;
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const std::string path = fuzz_file("options.json", data, size);
     static TrainOptions none;
-    static CLI::App& names = *[] {  // most inputs end here, and making the options is slow
+    // made only once: most inputs are refused by config_words(), and making the options is slow
+    static CLI::App& names = *[] {
         auto* app = new CLI::App;
         add_train_options(*app, none);
         return app;

@@ -1,4 +1,4 @@
-// The plan of `moba compare`: variants, tasks and what models they describe.
+// The plan of `moba compare`: variants, tasks, and the models that they describe.
 #include "test/fuzz/fuzz.h"
 #include "train/compare/compare_plan.h"
 

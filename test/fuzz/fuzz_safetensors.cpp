@@ -1,4 +1,4 @@
-// Weights: header, offsets, types; then every tensor's values.
+// Safetensors files: header, offsets, types; then the values of every tensor.
 #include "test/fuzz/fuzz.h"
 #include "train/files/safetensors.h"
 

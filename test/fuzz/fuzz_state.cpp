@@ -1,4 +1,4 @@
-// state.json of a run that is to go on.
+// state.json of a run to be resumed.
 #include "test/fuzz/fuzz.h"
 #include "train/files/checkpoint.h"
 #include "train/options/options.h"

@@ -1,4 +1,4 @@
-// tokenizer.json, and what every id reads like.
+// tokenizer.json, and the text of every token id.
 #include "test/fuzz/fuzz.h"
 #include "train/data/tokenizer.h"
 

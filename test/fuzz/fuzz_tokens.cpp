@@ -1,4 +1,5 @@
-// Token files: the first byte decides whether tokens.json (up to the first NUL) comes with the .bin.
+// Token files. If the input begins with '{', it starts with tokens.json (up to the first NUL); the rest is
+// the .bin.
 #include "test/fuzz/fuzz.h"
 #include "train/data/token_files.h"
 

@@ -1,7 +1,8 @@
-/* Golden files: inputs and results that did not come from this project (test/golden/README.md).
+/* Golden files: inputs and results that were not computed by this project (test/golden/README.md).
 
-   Runs every attn_* and model_* file of the folder MOBA_GOLDEN_DIR (default test/golden), and prints each file's name
-   and errors. Attention: 1e-5 of the largest value of each result. Model: ten losses within 1e-4 relative. */
+   Runs every attn_* and model_* file of the folder MOBA_GOLDEN_DIR (default test/golden), and prints the name
+   and the errors of each file. Attention: 1e-5 of the largest value of each result. Model: ten losses within
+   1e-4 relative. */
 #include "moba/core/parallel.h"
 #include "moba/model.h"
 #include "test/support/check.h"
@@ -33,14 +34,14 @@ std::vector<std::string> golden_files(const std::string& prefix) {
 int setting(const Safetensors& f, const char* name) { return std::stoi(f.setting(name)); }
 double real(const Safetensors& f, const char* name) { return std::stod(f.setting(name)); }
 
-// What a version computed, and how far it is from the file.
+// Prints and checks one error against the file.
 void report(const std::string& path, const std::string& what, double error, double tolerance) {
     std::printf("  %-38s %-34s error %.2e  allowed %.0e\n", std::filesystem::path(path).filename().c_str(),
                 what.c_str(), error, tolerance);
     EXPECT_WITHIN(error, tolerance);
 }
 
-// CPU, and the GPU where there is one, real or simulated
+// The CPU, and the GPU if there is one, real or simulated
 std::vector<Device> devices() {
     std::vector<Device> d{Device::cpu};
     if (gpu_problem().empty()) { d.push_back(Device::gpu); }
@@ -48,7 +49,7 @@ std::vector<Device> devices() {
 }
 std::string name_of(Device d) { return d == Device::cpu ? " cpu" : " gpu"; }
 
-// Tensors on a device.
+// Tensors on one device.
 class Tensors {
   public:
     explicit Tensors(Device d) : device_(find_device(d)) { ctx.device = d; }
@@ -80,8 +81,8 @@ class Tensors {
     std::vector<std::pair<char*, size_t>> held_;
 };
 
-/* The choice of every query against the file's: equal, or, where it differs, no chosen past block may score below the
-   (K-1)-th best past block by more than the error of a score. */
+/* Compares the choice of every query with that of the file. If they differ, no chosen past block may score
+   below the (K-1)-th best past block by more than the rounding error of a score. */
 void check_selection(const Safetensors& f, const std::vector<int>& chosen, const std::vector<float>& q,
                      const std::vector<float>& k, const Sequences& seqs, GateShape s) {
     const TensorView& selected = f.at("selected");  // (M, H, blocks) u8, blocks of the query's own sequence
@@ -115,14 +116,14 @@ void check_selection(const Safetensors& f, const std::vector<int>& chosen, const
             }
             std::vector<double> best = score;
             std::sort(best.rbegin(), best.rend());
-            const int room = std::min(s.K - 1, own - first);
+            const int num_past = std::min(s.K - 1, own - first);
             int past = 0;
             for (int n = 0; n < own - first; n++) {
                 if (!marked[n]) { continue; }
                 past++;
-                if (!(score[n] >= best[room - 1] - error[n])) { wrong++; }
+                if (!(score[n] >= best[num_past - 1] - error[n])) { wrong++; }
             }
-            if (past != room || !marked[own - first]) { wrong++; }
+            if (past != num_past || !marked[own - first]) { wrong++; }
         }
     }
     std::printf("  %-38s %-34s %zu of %d differ within a score's error\n",
@@ -156,7 +157,7 @@ void run_attention(const std::string& path, Device device, int version) {
     op.gate_forward(on.ctx, routing, dq_in, dk_in, there, gate);
     check_selection(f, on.get(routing.chosen, slots), q, k, seqs, gate);
 
-    // from here on the choice is the file's
+    // from here on the blocks selected in the file are used
     const TensorView& selected = f.at("selected");
     std::vector<int> chosen(slots, -1);
     for (int h = 0; h < H; h++) {

@@ -17,7 +17,7 @@ Config small() {
     return c;
 }
 
-// The message of the Error that f() throws, "" if none.
+// The message of the Error that f() throws; "" if it throws none.
 template <class F>
 std::string error_of(F f) {
     try {
@@ -30,7 +30,7 @@ TEST(Config, DefaultsAreValid) {
     EXPECT_EQ(error_of([] { validate(small()); }), "");
 }
 
-// Every setting out of range: refused, in one line that starts with its name.
+// Every setting that is out of range is refused, in one line that starts with the name of the setting.
 TEST(Config, RefusesWhatIsOutOfRange) {
     struct Case {
         const char* says;
@@ -76,7 +76,7 @@ TEST(Config, RefusesWhatIsOutOfRange) {
         EXPECT_EQ(message.rfind(x.says, 0), 0u) << "'" << message << "' for " << x.says;
         EXPECT_EQ(message.find('\n'), std::string::npos);
     }
-    Config c = small();  // the largest that is allowed
+    Config c = small();  // the largest allowed values
     c.num_blocks = 3, c.block_size = 64, c.top_k = 16;
     EXPECT_EQ(error_of([&] { validate(c); }), "");
 }
@@ -94,7 +94,8 @@ TEST(Config, ParsesLayers) {
     for (const char* bad :
          {"", "mob", "moba:", "moba:rope:", "moba:x", "full,", "window", "window:", "window:x", "window:-1",
           "window:1:rope:none", "window:9999999999", " moba", "moba;full", "full:64"}) {
-        EXPECT_NE(error_of([&] { parse_layers(bad, 1); }), "") << bad;  // also behind the last layer
+        // with one layer: kinds after the last layer are checked too
+        EXPECT_NE(error_of([&] { parse_layers(bad, 1); }), "") << bad;
     }
     for (Gate g : {Gate::topk, Gate::recent, Gate::sink}) { EXPECT_EQ(parse_gate(gate_name(g)), g); }
     EXPECT_EQ(error_of([] { parse_gate("top"); }), "gate = 'top': must be topk, recent or sink");
@@ -109,7 +110,7 @@ TEST(Config, JsonBothWays) {
     c.tie_word_embeddings = true;
     c.head_dim = 24, c.hidden_size = 100, c.intermediate_size = 77, c.max_position_embeddings = 12345;
     const json j = config_to_json(c);
-    const json text = json::parse(j.dump());  // through text, as a file
+    const json text = json::parse(j.dump());  // through text, as in a file
     const Config back = config_from_json(text, "x.json");
     EXPECT_EQ(config_to_json(back), j);
     EXPECT_EQ(back.layers, c.layers);
@@ -121,15 +122,16 @@ TEST(Config, JsonBothWays) {
     EXPECT_EQ(config_to_json(small())["model_type"], "llama");
 }
 
-// The frequencies of Llama 3.1 as transformers 5 computes them (theta 500000, D = 128, factor 8, 1, 4, 8192).
+// The frequencies of Llama 3.1 as transformers 5 computes them (theta 500000, D = 128, factor 8, low and high
+// frequency factors 1 and 4, 8192 original positions).
 TEST(Config, Llama3Frequencies) {
     Config c = small();
     c.head_dim = 128, c.rope_theta = 500000, c.rope_scaling = parse_rope_scaling("llama3:8:1:4:8192");
     const std::vector<double> f = c.rope_frequencies();
     const double plain[] = {1, std::pow(500000, -2.0 * 20 / 128)};
-    EXPECT_DOUBLE_EQ(f[0], plain[0]) << "short waves are kept";
+    EXPECT_DOUBLE_EQ(f[0], plain[0]) << "high frequencies do not change";
     EXPECT_DOUBLE_EQ(f[20], plain[1]);
-    EXPECT_DOUBLE_EQ(f[63], std::pow(500000, -2.0 * 63 / 128) / 8) << "long ones divided";
+    EXPECT_DOUBLE_EQ(f[63], std::pow(500000, -2.0 * 63 / 128) / 8) << "low frequencies are divided";
     const double x = std::pow(500000, -2.0 * 30 / 128), waves = 8192 * x / (2 * M_PI), keep = (waves - 1) / 3;
     EXPECT_TRUE(keep > 0 && keep < 1);
     EXPECT_DOUBLE_EQ(f[30], keep * x + (1 - keep) * x / 8);
@@ -138,7 +140,7 @@ TEST(Config, Llama3Frequencies) {
     EXPECT_THROW(parse_rope_scaling("llama3:8"), Error);
 }
 
-// A Llama of someone else: no key `moba`, several keys left out.
+// A Llama from elsewhere: it has no key `moba`, and several keys are missing.
 TEST(Config, ReadsLlama) {
     const json j = {{"vocab_size", 100},       {"hidden_size", 64},
                     {"num_hidden_layers", 3},  {"num_attention_heads", 4},
@@ -195,11 +197,13 @@ TEST(Config, RefusesBadJson) {
     }
     EXPECT_NE(error_of([] { config_from_json(json::array(), "x.json"); }), "");
     json j = config_to_json(small());
-    j["moba"]["layers"] = {"moba"};  // fewer than num_hidden_layers: found by validate, with the file's name
+    // fewer than num_hidden_layers: validate() finds it, and the message names the file
+    j["moba"]["layers"] = {"moba"};
     EXPECT_EQ(error_of([&] { config_from_json(j, "x.json"); }).rfind("x.json: layers: 1 kinds", 0), 0u);
 }
 
-// T = 5, S = 16: everything is seen. T = 64, K = 2: 16 rows of own block, 3 * 16 rows of 16 more.
+// T = 5, S = 16: nothing is left out. T = 64, K = 2: each of 4 * 16 queries sees its own block up to itself
+// (136 pairs for each block), and 3 * 16 of them see one block of 16 more.
 TEST(Config, Sparsity) {
     Config c = small();
     c.top_k = 2;

@@ -1,4 +1,4 @@
-/* The whole model: gradients, and equal results where they must be equal. */
+/* The whole model: gradients, and settings that must give equal results. */
 #include "test/support/model_case.h"
 
 namespace moba {
@@ -7,7 +7,7 @@ namespace {
 
 using namespace model_case;
 
-// The step of the differences is so small that no query changes its choice.
+// The step of the finite differences is so small that no query changes its choice of blocks.
 TEST(Model, Gradient) {
     for (const auto& [c, dropout] : variety()) {
         for (int version : {0, 1}) {
@@ -32,8 +32,8 @@ TEST(Model, Gradient) {
     }
 }
 
-// Losses stand at the places of their tokens, also where some targets do not count.
-TEST(Model, LossesByPlace) {
+// Each loss is stored at the position of its token, even if some targets are ignored.
+TEST(Model, LossesByToken) {
     const Config c = small("moba,full");
     const Data d = data(lengths, c.vocab_size);
     D model = make<double>(c, lengths);
@@ -51,7 +51,7 @@ TEST(Model, LossesByPlace) {
     }
 }
 
-// Gradients add up: three micro-batches are one large batch, whatever way it is cut.
+// Gradients add up: three micro-batches give the gradient of one large batch.
 TEST(Model, MicroBatchesAddUp) {
     for (auto& [c, dropout] : variety()) {
         const std::vector<int> all_lengths{37, 1, 20, 37, 33, 5};
@@ -98,7 +98,7 @@ TEST(Model, PackedEqualsAlone) {
 
 TEST(Model, EnoughBlocksIsFullAttention) {
     Config c = small("moba"), f = small("full");
-    c.top_k = 3;  // 3 blocks of 16 hold 37 tokens
+    c.top_k = 3;  // 3 blocks of 16 cover all 37 tokens
     const Data d = data(lengths, c.vocab_size);
     D moba = make<double>(c, lengths), full = make<double>(f, lengths);
     moba.zero_gradients(), full.zero_gradients();
@@ -107,7 +107,7 @@ TEST(Model, EnoughBlocksIsFullAttention) {
                  1e-12);
 }
 
-// Inference keeps one layer's tensors; the logits are the same bits.
+// Inference stores the tensors of only one layer; the logits have the same bits.
 TEST(Model, InferenceEqualsTraining) {
     for (const auto& [c, dropout] : variety()) {
         const Data d = data(lengths, c.vocab_size);
@@ -119,7 +119,7 @@ TEST(Model, InferenceEqualsTraining) {
     }
 }
 
-// Two steps of two micro-batches each, what a layer computed kept or computed again: the same bits.
+// Two steps of two micro-batches each, with activations stored or recomputed: the same bits.
 template <class E>
 void expect_recompute_same_bits() {
     for (auto [c, dropout] : variety()) {
@@ -130,22 +130,23 @@ void expect_recompute_same_bits() {
         const std::vector<int> fewer{20, 33};
         const Data first = data(lengths, c.vocab_size), second = data(fewer, c.vocab_size);
         for (int version : {0, 1}) {
-            const auto run = [&, c = c, dropout = dropout](bool recompute) {  // clang 14 to 18 want it so
+            // clang 14 to 18 need the captures of c and dropout written out
+            const auto run = [&, c = c, dropout = dropout](bool recompute) {
                 Model<E> model = make<E>(c, lengths,
                                          {.training = true,
                                           .recompute = recompute,
                                           .dropout = std::max(dropout, 0.1f),
                                           .attention_version = version});
-                std::vector<double> all_of_it;
+                std::vector<double> results;
                 for (uint32_t step : {1, 2}) {
                     model.zero_gradients();
-                    all_of_it.push_back(pass(model, first, true, 0));
-                    all_of_it.push_back(pass(model, second, true, 1));
-                    for (double g : all(model, Model<E>::Kind::gradient)) { all_of_it.push_back(g); }
+                    results.push_back(pass(model, first, true, 0));
+                    results.push_back(pass(model, second, true, 1));
+                    for (double g : all(model, Model<E>::Kind::gradient)) { results.push_back(g); }
                     model.update({3, step, 0, 0, 1e-2});
                 }
                 expect_intact(model);
-                return all_of_it;
+                return results;
             };
             EXPECT_TRUE(run(true) == run(false)) << type_name<E>() << " " << layer_name(kinds[0]);
         }
@@ -155,7 +156,8 @@ TEST(Model, RecomputeSameBits) {
     for_all_types([](auto zero) { expect_recompute_same_bits<decltype(zero)>(); });
 }
 
-// The choice of blocks is the forward pass's, also where backward() computes a layer again: put another there, and it stays.
+// Recomputation in backward() uses the choice of blocks stored in the forward pass: after the test replaces
+// it, backward() leaves the replaced choice unchanged.
 TEST(Model, RecomputeKeepsTheChoice) {
     const Config c = small("moba", 3);
     const Data d = data(lengths, c.vocab_size);
@@ -179,7 +181,7 @@ TEST(Model, RecomputeKeepsTheChoice) {
     EXPECT_EQ(chosen(), recent);
 }
 
-// A model planned for more serves less, with the same bits.
+// A model planned for a larger batch gives the same bits for a smaller one.
 TEST(Model, LargerPlanSameBits) {
     const Config c = variety()[2].first;
     const Data d = data(lengths, c.vocab_size);
@@ -213,7 +215,7 @@ void expect_close(double loss_tolerance, double gradient) {
 TEST(Model, Fp32IsCloseToDouble) { expect_close<float>(7e-8, 2.8e-6); }
 TEST(Model, Bf16IsCloseToDouble) { expect_close<bf16>(1.5e-3, 0.08); }
 
-// A whole step, weights included: the same bits from any number of threads, and from the same seed.
+// Two whole steps, weights included: the same bits for any number of threads, and again for the same seed.
 TEST(Model, SameBitsOnThreads) {
     Config c = variety()[2].first;
     c.hidden_size = 40, c.head_dim = 18, c.intermediate_size = 150;

@@ -1,4 +1,5 @@
-/* The model's weights and accounting: where they start, what an update may change, and what it says about itself. */
+/* The model's weights and memory: initial values, what an update changes, and what the model reports about
+   itself. */
 #include "test/support/model_case.h"
 
 namespace moba {
@@ -14,7 +15,7 @@ TEST(Model, InitialWeights) {
     Model<bf16> low = make<bf16>(c, {16});
     using F = Model<float>;
     EXPECT_EQ(all(model, F::Kind::weight), all(again, F::Kind::weight));
-    EXPECT_EQ(all(model, F::Kind::weight), all(low, Model<bf16>::Kind::weight));  // masters are fp32
+    EXPECT_EQ(all(model, F::Kind::weight), all(low, Model<bf16>::Kind::weight));  // master weights are fp32
     again.init_weights(8);
     EXPECT_NE(all(model, F::Kind::weight), all(again, F::Kind::weight));
     std::vector<float> w;
@@ -29,11 +30,12 @@ TEST(Model, InitialWeights) {
             EXPECT_NEAR(std::sqrt(inner(w, w) / w.size()), c.embedding_std, 0.01);
         }
     }
-    // by hand: embedding and head 2000*10 each; a layer: norms 2*10, q and o 2*120, k and v 2*60, conv 6*3, mlp 3*140
+    // by hand: embedding and head 2000*10 each; a layer: norms 2*10, q and o 2*120, k and v 2*60, convolution
+    // 6*3, MLP 3*140
     EXPECT_EQ(model.num_parameters(), 2u * 20000 + 2 * (20 + 240 + 120 + 18 + 420) + 10);
 }
 
-// Weight decay: the norms have none; the embedding has its own learning rate.
+// No weight decay for the norms; a separate learning rate for the embedding.
 TEST(Model, DecayAndEmbeddingRate) {
     for (bool tied : {false, true}) {
         Config c = small("moba");
@@ -73,7 +75,7 @@ TEST(Model, GradientNormNotFiniteChangesNothing) {
     EXPECT_EQ(all(model, F::Kind::moment1), std::vector<double>(before.size()));
 }
 
-// first_not_finite names where trouble starts: a weight, else the first activation.
+// first_not_finite() names the source of the problem: a weight, or else the first activation.
 TEST(Model, FirstNotFinite) {
     const Config c = small("moba,full", 3);
     const Data d = data(lengths, c.vocab_size);
@@ -90,7 +92,7 @@ TEST(Model, FirstNotFinite) {
     }
     for (bool recompute : {false, true}) {
         Model<float> model = make<float>(c, lengths, {.training = true, .recompute = recompute});
-        for (const ParamInfo& p : model.params()) {  // finite weights, whose product is not
+        for (const ParamInfo& p : model.params()) {  // finite weights whose product is not finite
             if (p.name.find("layers.1.mlp.up") == std::string::npos &&
                 p.name.find("layers.1.mlp.down") == std::string::npos) {
                 continue;
@@ -106,12 +108,13 @@ TEST(Model, GuardsNameTheTensor) {
     Model<float> model = make<float>(small("moba"), lengths);
     std::string broken;
     EXPECT_TRUE(model.guards_intact(&broken));
-    model.layer(1).attn[58 * 12] = 1;  // 58 tokens of 2 heads of 6: one behind the last
+    // 58 tokens of 2 heads of 6: the first element after the end
+    model.layer(1).attn[58 * 12] = 1;
     EXPECT_FALSE(model.guards_intact(&broken));
     EXPECT_EQ(broken, "layers.1.attention");
 }
 
-// Memory by list: known before anything is allocated, and no more afterwards.
+// The memory of every list is known before anything is allocated, and allocation does not change it.
 TEST(Model, MemoryByList) {
     const Config c = variety()[2].first;
     Model<bf16> plan(c, {.max_tokens = 100, .max_seqs = 3, .max_position = 50, .training = true});
@@ -126,7 +129,8 @@ TEST(Model, MemoryByList) {
     EXPECT_EQ(plan.bytes(), bytes);
 }
 
-// With recompute the layers share all but their input and routing: of 8 layers less than a third is left.
+// With recompute the layers share all activations except their input and routing: with 8 layers less than a
+// third of the memory is needed.
 TEST(Model, MemoryWithRecompute) {
     const auto activations = [](int num_layers, bool recompute, size_t* rest) {
         Config c = small("moba", num_layers);
@@ -144,15 +148,17 @@ TEST(Model, MemoryWithRecompute) {
         return (double)bytes;
     };
     size_t rest, rest_again;
-    const double kept = activations(8, false, &rest), again = activations(8, true, &rest_again);
-    EXPECT_LT(again, kept / 3);
+    const double stored = activations(8, false, &rest), recomputed = activations(8, true, &rest_again);
+    EXPECT_LT(recomputed, stored / 3);
     EXPECT_EQ(rest, rest_again);
-    // by hand, of a token: x of 128 floats; H = 2 heads of K = 2 slots, chosen and listed; list starts and guards
-    const double more = activations(9, true, &rest) - again;
+    // by hand, for each token of one more layer: x of 128 floats, and for H = 2 heads with K = 2 slots the
+    // chosen blocks and list entries; list starts and guards are the rest
+    const double more = activations(9, true, &rest) - recomputed;
     EXPECT_NEAR(more / 2048, 4 * 128 + 2 * 4 * 2 * 2, 2);
 }
 
-// A vocabulary so large that the logits come in chunks of 64 tokens: losses and gradients as from 64 at a time.
+// A vocabulary so large that logits are computed in chunks of 64 tokens: losses and gradients equal those of
+// two smaller batches.
 TEST(Model, LogitsInChunks) {
     Config c = small("full", 1);
     c.vocab_size = 150000, c.hidden_size = 4;
@@ -179,7 +185,7 @@ TEST(Model, LogitsInChunks) {
     expect_intact(chunked);
 }
 
-// Every row of the table of operations is filled: compilers only warn.
+// No row of the tables of operations is empty: compilers only warn about a missing initialiser.
 TEST(Ops, EveryRowIsFilled) {
     expect_filled<double>(Device::cpu), expect_filled<float>(Device::cpu), expect_filled<bf16>(Device::cpu);
 }

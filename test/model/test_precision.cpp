@@ -1,4 +1,4 @@
-/* --precision: bf16 learns, resumes with the same bits, and its models are read in either precision. */
+/* --precision: bf16 learns and resumes with the same bits, and models are readable in either precision. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include <nlohmann/json.hpp>
@@ -30,7 +30,7 @@ TEST(Precision, Bf16LearnsAndResumesExactly) {
     ASSERT_EQ(losses.size(), 60u);
     EXPECT_LE(losses.back(), 0.8 * losses.front());
 
-    // back to step 40, as if it had been killed before the end
+    // go back to step 40, as if the run had been killed before its end
     const std::string weights = read_text(dir / "run/latest/model.safetensors"),
                       moments = read_text(dir / "run/latest/state.safetensors");
     std::filesystem::remove_all(dir / "run/step-60");
@@ -45,7 +45,8 @@ TEST(Precision, Bf16LearnsAndResumesExactly) {
     EXPECT_EQ(losses_of(dir / "run"), losses);
 }
 
-// The same run in both precisions: near each other, and not the same. Each model in both precisions: the same.
+// The same training in both precisions gives similar but not identical models. Each model gives nearly the
+// same loss when it is read in either precision.
 TEST(Precision, EitherReadsTheOther) {
     const TempDir dir;
     for (const std::string trained : {"fp32", "bf16"}) {
@@ -74,7 +75,7 @@ TEST(Precision, EitherReadsTheOther) {
     EXPECT_NEAR(low / fp32, 1, 0.02) << "the same weights and the same samples";
 }
 
-TEST(Precision, OnlyTheTwo) {
+TEST(Precision, OthersAreRefused) {
     for (const char* command : {"train", "eval --model x", "sample --model x", "bench step"}) {
         for (const char* bad : {"fp16", "BF16", "''"}) {
             const Outcome r = moba_errors(std::string(command) + " --precision " + bad);

@@ -1,4 +1,5 @@
-/* The profile: every operation of a step is counted and timed, and computes what it does without. */
+/* The profile: every operation of a step is counted and timed, and the results are the same as without a
+   profile. */
 #include "moba/profile.h"
 #include "test/support/model_case.h"
 #include "train/core/progress.h"
@@ -40,16 +41,17 @@ void expect_profiled() {
     const std::vector<int> two{300, 200};
     const Data d = data(two, c.vocab_size);
     const ModelSizes sizes{.training = true, .dropout = 0.1f};
-    Model<E> watched = make<E>(c, two, sizes), plain = make<E>(c, two, sizes);
+    Model<E> profiled = make<E>(c, two, sizes), plain = make<E>(c, two, sizes);
     const int n = 5;
     Profile p;
-    watched.set_profile(&p);
+    profiled.set_profile(&p);
     const double begin = now_ms();
-    steps(watched, d, n);
+    steps(profiled, d, n);
     const double ms = now_ms() - begin;
     steps(plain, d, n);
-    EXPECT_EQ(all(watched, Model<E>::Kind::weight), all(plain, Model<E>::Kind::weight));
-    // 4 layers, of which 2 moba and 3 with convolution and 3 with rope, 2 with both; dropout on the embedding too; not all tokens counted
+    EXPECT_EQ(all(profiled, Model<E>::Kind::weight), all(plain, Model<E>::Kind::weight));
+    // 4 layers: 2 of them moba, 3 with key convolution, 3 with RoPE, 2 with both; dropout also on the
+    // embedding; not all targets count
     const std::map<std::string, int> want{{"embedding_forward", 1},
                                           {"embedding_backward", 1},
                                           {"norm_forward", 1},
@@ -89,10 +91,10 @@ void expect_profiled() {
     for (const auto& r : p.rows) { sum += r.ms; }
     EXPECT_LE(sum, ms);
     EXPECT_GT(sum, 0);
-    watched.set_profile(nullptr);
+    profiled.set_profile(nullptr);
     const std::map<std::string, int> before = calls_of(p);
-    steps(watched, d, 1);
-    EXPECT_EQ(calls_of(p), before) << "nobody looks any more";
+    steps(profiled, d, 1);
+    EXPECT_EQ(calls_of(p), before) << "no profile is set any more";
 }
 
 TEST(Profile, EveryOperationOfAStep) { expect_profiled<float>(), expect_profiled<bf16>(); }
@@ -110,8 +112,8 @@ TEST(Profile, Decoding) {
     EXPECT_EQ(calls.count("attention_forward"), 0u);
 }
 
-// Without a profile the CPU calls its own entries.
-TEST(Profile, NothingInBetween) {
+// Without a profile the operations of the CPU are called directly.
+TEST(Profile, NoneMeansDirectCalls) {
     EXPECT_EQ(find_profiled_ops<float>(Device::cpu, nullptr), find_ops<float>(Device::cpu));
     Profile p;
     EXPECT_NE(find_profiled_ops<float>(Device::cpu, &p), find_ops<float>(Device::cpu));

@@ -5,7 +5,7 @@ namespace moba {
 
 namespace {
 
-const AdamWShape plain{0, 0.9, 0.95, 1e-8, 0};  // n is set by the test
+const AdamWShape plain{0, 0.9, 0.95, 1e-8, 0};  // each test sets n
 
 template <class A>
 A norm_of(const std::vector<A>& g) {
@@ -18,7 +18,8 @@ A norm_of(const std::vector<A>& g) {
 
 /* Two steps of one weight by hand: w = 1, g = 0.5 then -1, lr = 0.1, decay = 0.25, b1 = 0.9, b2 = 0.95.
    Step 1: m = 0.05, v = 0.0125; corrected 0.5 and 0.25: w = 1 - 0.1 (0.5/0.5 + 0.25) = 0.875
-   Step 2: m = 0.045 - 0.1 = -0.055, v = 0.011875 + 0.05 = 0.061875; corrected -0.055/0.19 and 0.061875/0.0975 */
+   Step 2: m = 0.045 - 0.1 = -0.055, v = 0.011875 + 0.05 = 0.061875;
+           corrected -0.055/0.19 and 0.061875/0.0975 */
 TEST(AdamW, WorkedByHand) {
     double w = 1, m = 0, v = 0, g = 0.5, norm = 0.5;
     const ParamRange range{0, 1, 1, 0.25f};
@@ -37,7 +38,7 @@ TEST(AdamW, WorkedByHand) {
     EXPECT_NEAR(w, before - 0.1 * (-0.055 / 0.19 / std::sqrt(0.061875 / 0.0975) + 0.25 * before), 1e-14);
 }
 
-// The learning rate's factor is the range's own; eps is outside the root.
+// The learning rate is multiplied by the factor of each range; eps is added after the square root.
 TEST(AdamW, RangesAndEps) {
     std::vector<double> w(3, 2), m(3), v(3), g{0.5, 0.5, 0.5};
     const ParamRange ranges[] = {{0, 1, 1, 0}, {1, 1, 3, 0.5f}, {2, 1, 0, 0.5f}};
@@ -51,7 +52,7 @@ TEST(AdamW, RangesAndEps) {
     EXPECT_EQ(w[2], 2);
 }
 
-// (3, 4) has norm 5: clipped to 1, it becomes (0.6, 0.8); below the limit nothing changes.
+// (3, 4) has norm 5: clipped to 1 it becomes (0.6, 0.8); a norm below the limit changes nothing.
 TEST(AdamW, Clip) {
     const std::vector<double> g{3, 0, 4};
     const double norm = norm_of(g);
@@ -78,7 +79,7 @@ TEST(AdamW, NormIsTheNorm) {
         const auto low = as<float>(g);
         expect_error("grad_norm fp32", std::fabs((double)norm_of(low) / norm_of(as<double>(low)) - 1), 6e-8);
     }
-    EXPECT_GT(norm_of(std::vector<float>(10, 1e30f)), 1e30f);  // squares beyond fp32
+    EXPECT_GT(norm_of(std::vector<float>(10, 1e30f)), 1e30f);  // the squares are outside the range of fp32
     EXPECT_TRUE(std::isnan(norm_of(std::vector<float>{1, NAN})));
 }
 
@@ -104,7 +105,7 @@ struct Weights {
     std::vector<E> low;
 };
 
-// `steps` steps of n weights in three ranges with gaps between them, which stay as they are.
+// `steps` steps of n weights in three ranges. The weights in the gaps between the ranges must stay unchanged.
 template <class E>
 Weights<E> train(size_t n, int steps, double beta2) {
     using A = acc_t<E>;
@@ -128,13 +129,14 @@ Weights<E> train(size_t n, int steps, double beta2) {
     return {w.values(), m.values(), v.values(), low.values()};
 }
 
-// The error of a weight in units of the largest step.
+// Weights are compared by absolute error, moments by relative error.
 TEST(AdamW, Fp32IsCloseToDouble) {
     for (double beta2 : {0.95, 0.999}) {
         for (int steps : {1, 20}) {
             const Weights<float> got = train<float>(10007, steps, beta2);
             const Weights<double> want = train<double>(10007, steps, beta2);
-            // weights up to 4: one rounding at each step, most of them the other way than the one before
+            // weights are up to 4: one rounding at each step, mostly in the opposite direction to the one
+            // before
             const double error = max_abs_error(got.w.data(), want.w.data(), want.w.size());
             const std::string name = "adamw b2=" + std::to_string(beta2) + " ";
             expect_error(name + "w", error, 2.4e-7 + steps * 8e-8);
@@ -144,12 +146,12 @@ TEST(AdamW, Fp32IsCloseToDouble) {
     }
 }
 
-// Narrow elements: the master weights are fp32's, the copy is their rounding.
+// bf16: the master weights are those of an fp32 run, and the bf16 copy is their rounding.
 TEST(AdamW, LowCopyIsRounded) {
     const Weights<bf16> got = train<bf16>(10007, 3, 0.95);
     const Weights<float> want = train<float>(10007, 3, 0.95);
     EXPECT_EQ(got.w, want.w);
-    EXPECT_EQ((float)got.low[10007 / 3], 7.f);  // in a gap
+    EXPECT_EQ((float)got.low[10007 / 3], 7.f);  // in a gap between two ranges
     for (size_t i = 0; i < 10007 / 3; i++) { ASSERT_EQ(got.low[i].bits, bf16(want.w[i]).bits); }
 }
 

@@ -5,14 +5,14 @@ namespace moba {
 
 namespace {
 
-// Rows are copied, whatever is in them.
+// Rows are copied bit by bit, whatever they contain.
 TEST(Embedding, ForwardCopiesRows) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
         for (const EmbeddingShape s : {EmbeddingShape{1, 1, 1}, {5, 3, 2}, {257, 33, 50}, {300, 64, 1000}}) {
             const std::vector<int> token = draw_below(s.M, 0, s.V);
             std::vector<E> w = draw<E>((size_t)s.V * s.C, 1);
-            w[0] = E(NAN);  // also NaN
+            w[0] = E(NAN);  // even NaN
             Guarded<E> y((size_t)s.M * s.C);
             embedding_forward_cpu<E>({}, y.data(), token.data(), w.data(), s);
             for (int m = 0; m < s.M; m++) {
@@ -24,7 +24,8 @@ TEST(Embedding, ForwardCopiesRows) {
     });
 }
 
-// Adds to what is there already, token by token; few tokens, so most rows are hit many times and some never.
+// Gradients are added to the existing values in the order of the tokens. The batches have few different
+// tokens, so most rows are added to many times and some never.
 TEST(Embedding, BackwardAddsInOrder) {
     for_all_types([](auto zero) {
         using E = decltype(zero);

@@ -20,7 +20,7 @@ Result<E> run(const PackedBatch& batch, int C, int W) {
     const auto dw0 = as<A>(draw<acc_t<In>>((size_t)C * W, 4));
     Guarded<E> y(n), dk(n);
     Guarded<A> dw(dw0.size());
-    std::copy(dw0.begin(), dw0.end(), dw.data());  // is added to
+    std::copy(dw0.begin(), dw0.end(), dw.data());  // the gradient is added to these values
     Workspace work(key_conv_workspace_bytes_cpu<E>(s));
     key_conv_forward_cpu<E>(work.ctx, y.data(), k.data(), w.data(), batch.seqs.position, s);
     key_conv_backward_cpu<E>(work.ctx, dk.data(), dw.data(), dy.data(), k.data(), w.data(),
@@ -29,7 +29,8 @@ Result<E> run(const PackedBatch& batch, int C, int W) {
     return {y.values(), dk.values(), dw.values()};
 }
 
-// Sequences shorter than the taps, of one token, and across the pieces of 256 tokens that dw is summed in.
+// Sequences shorter than the number of taps, sequences of one token, and sequences that cross the pieces of
+// 256 tokens over which dw is summed.
 const std::vector<std::vector<int>> lengths{{1},   {2, 1, 1, 7},     {255},   {256},
                                             {257}, {254, 3, 1, 260}, {1, 600}};
 
@@ -93,7 +94,7 @@ void expect_close_to_double() {
 TEST(KeyConv, Fp32IsCloseToDouble) { expect_close_to_double<float>(); }
 TEST(KeyConv, Bf16IsCloseToDouble) { expect_close_to_double<bf16>(); }
 
-// No tap reaches into another sequence, forward or backward.
+// No tap reaches into another sequence, neither forward nor backward.
 TEST(KeyConv, PackedEqualsAlone) {
     const int C = 4, W = 5, first = 9, second = 4;
     const PackedBatch both({first, second}, 16), a({first}, 16);
@@ -105,8 +106,9 @@ TEST(KeyConv, PackedEqualsAlone) {
                                 {second, C, W});
     EXPECT_TRUE(std::equal(alone.begin(), alone.end(), packed.begin() + first * C));
     const Result<float> x = run<float, float>(both, C, W);
-    const Result<float> y = run<float, float>(a, C, W);  // the same first sequence, nothing behind it
-    // dy is drawn anew for another size, but its first numbers are the same
+    // the same first sequence, and no other sequence after it
+    const Result<float> y = run<float, float>(a, C, W);
+    // dy is drawn again for the other size, but begins with the same numbers
     EXPECT_TRUE(std::equal(y.dk.begin(), y.dk.end(), x.dk.begin()));
 }
 

@@ -1,10 +1,12 @@
-/* Linear, and the matrix products it is made of: tile.h, matmul.cpp with its BLAS and with the plain loop. */
+/* Linear layers, and the matrix products they consist of: tile.h and matmul.cpp, with the BLAS and with the
+   plain loop. */
 #include "moba/core/matmul.h"
 #include "moba/core/tile.h"
 #include "moba/ops/linear.h"
 #include "test/support/packed_batch.h"
 
-// The plain loop once more: MOBA_BLAS is defined for moba/core/matmul.cpp alone, never here.
+// A second copy of matmul.cpp with the plain loop: MOBA_BLAS is defined only where moba/core/matmul.cpp is
+// compiled.
 namespace plain_loop::moba {
 using namespace ::moba;
 }
@@ -48,7 +50,7 @@ static Result<E> run(LinearShape s) {
     return {y.values(), dx.values(), dx_added.values(), wide.values(), dw.values()};
 }
 
-// The three sums written out, from the same rounded inputs.
+// The three sums, written out, from the same rounded inputs.
 template <class In>
 static Result<double> reference(LinearShape s) {
     const size_t M = s.M, I = s.I, O = s.O;
@@ -91,7 +93,7 @@ TEST(Linear, IsTheSum) {
     });
 }
 
-// From 1024 rows on, dw is summed in pieces of rows; the last piece is short.
+// For 1024 rows and more, dw is summed in pieces of rows; the last piece is shorter.
 TEST(Linear, SplitRows) {
     for_all_types([](auto zero) {
         for (int M : {1023, 1024, 1537, 3100}) { expect_sums<decltype(zero)>({M, 9, 5}); }
@@ -132,8 +134,10 @@ TEST(LinearDeathTest, SmallWorkspace) {
                 testing::ExitedWithCode(1), "workspace has 100");
 }
 
-// ---- matmul.h: all four layouts, set and add, deeper than one piece; the BLAS and the plain loop against the sum ----
+// ---- matmul.h ----
 
+// All four layouts, set and add, and sums longer than one piece. The BLAS and the plain loop are compared
+// with the sum written out in double.
 template <class E, class Out>
 static void expect_tiles() {
     using A = acc_t<E>;
@@ -177,7 +181,8 @@ TEST(Matmul, TilesAreSums) {
     EXPECT_STREQ(plain_loop::moba::blas_name(), "none");
 }
 
-// tile.h promises one order of summation whatever m and n are: an element's bits do not depend on its tile.
+// tile.h promises the same order of summation for all m and n: the bits of an element do not depend on the
+// tile it is computed in.
 TEST(Tile, BitsDoNotDependOnTheTile) {
     const int m = 23, n = 7 * 16, k = 41;
     const auto a = draw<float>(m * k, 1), b = draw<float>(k * n, 2);
@@ -186,7 +191,7 @@ TEST(Tile, BitsDoNotDependOnTheTile) {
     for (int i = 0; i < m; i++) {
         for (int p = 0; p < k; p++) { transposed[p * m + i] = a[i * k + p]; }
     }
-    for (int i = 0; i < m; i++) {  // row by row, 16 columns at a time, A transposed
+    for (int i = 0; i < m; i++) {  // one row at a time, 16 columns at a time, A transposed
         for (int j = 0; j < n; j += 16) {
             Guarded<float> part(16);
             tile_matmul<float>(part.data(), 16, transposed.data() + i, 1, m, b.data() + j, n, 1, 16, k);

@@ -31,7 +31,7 @@ Result<E> run(const std::vector<acc_t<E>>& z, const std::vector<int>& target, in
     return {loss.values(), correct, dz.values()};
 }
 
-// Every third target ignored.
+// Targets of which every third is ignored.
 std::vector<int> some_ignored(int M, int V) {
     std::vector<int> target = draw_below(M, 9, V);
     for (int m = 1; m < M; m += 3) { target[m] = ignored; }
@@ -62,7 +62,8 @@ TEST(Loss, IsTheEquation) {
             const std::string name =
                 std::string("loss ") + type_name<E>() + " V=" + std::to_string(s.V) + " ";
             const double size = max_abs(loss.data(), loss.size()) + std::log((double)s.V) + 1;
-            // a sum of 50257 numbers is as bad as its order: one after another without vectors
+            // the error of a sum of 50257 numbers depends on its order: without vectors they are added one
+            // after another
             const double loss_error = s.V > 1000 ? 4e-6 : 1.2e-7, dz_error = s.V > 1000 ? 1.4e-5 : 1.3e-6;
             expect_error(name + "loss / (|loss| + log V + 1)",
                          max_abs_error(got.loss.data(), loss.data(), loss.size()) / size,
@@ -87,7 +88,7 @@ TEST(Loss, Gradient) {
     expect_error("loss gradient", gradient_error(z, got.dz, f), gradient_tolerance);
 }
 
-// Each row of the gradient sums to 0: what the target gains the others lose.
+// Each row of the gradient sums to 0.
 TEST(Loss, GradientRowsSumToZero) {
     const int M = 20, V = 1000;
     const auto z = draw<float>((size_t)M * V, 1, 3);
@@ -105,7 +106,7 @@ TEST(Loss, IgnoredTargetsAreZero) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
         std::vector<acc_t<E>> z = draw<acc_t<E>>(3 * 5, 1);
-        z[7] = (acc_t<E>)NAN;  // not even looked at
+        z[7] = (acc_t<E>)NAN;  // this row must not be read
         const Result<E> got = run<E>(z, {2, ignored, 4}, 5);
         EXPECT_EQ(got.loss[1], 0);
         EXPECT_EQ(got.correct[1], 0);
@@ -120,7 +121,8 @@ TEST(Loss, HugeLogitsStayFinite) {
         const Result<E> got = run<E>({10000, -10000, 0, -10000, 10000, 0, 10000, 10000, 10000}, {0, 0, 2}, 3);
         EXPECT_NEAR((double)got.loss[0], 0, 1e-6);
         EXPECT_NEAR((double)got.loss[1], 20000, 1e-2);
-        EXPECT_NEAR((double)got.loss[2], std::log(3.0), 2e-3);  // fp32 at 10^4 has steps of 10^-3
+        // the spacing of fp32 numbers near 10^4 is 10^-3
+        EXPECT_NEAR((double)got.loss[2], std::log(3.0), 2e-3);
         EXPECT_TRUE(got.correct[0] == 1 && got.correct[1] == 0);
         EXPECT_NEAR((double)got.dz[3] / state.loss_scale, -1, 1e-2);
         EXPECT_NEAR((double)got.dz[4] / state.loss_scale, 1, 1e-2);
@@ -128,7 +130,7 @@ TEST(Loss, HugeLogitsStayFinite) {
     });
 }
 
-// The lowest index of equal logits counts.
+// Of equal largest logits the one with the lowest index is the prediction.
 TEST(Loss, CorrectOnTies) {
     const std::vector<float> z{1, 3, 3, 3, 0, 0, 0, 5};
     EXPECT_EQ((run<float>(z, {1, 3}, 4).correct), (std::vector<int>{1, 1}));
@@ -155,12 +157,12 @@ TEST(LossDeathTest, TargetOutsideTheVocabulary) {
     }
 }
 
-TEST(Loss, SumsAddToWhatIsThere) {
+TEST(Loss, SumsAreAdded) {
     const std::vector<float> loss{0.5f, 2, 0, 1e-8f};
     const std::vector<int> correct{1, 0, 0, 1};
     double sums[] = {10, 3};
     loss_sums_cpu({}, sums, loss.data(), correct.data(), 4);
-    EXPECT_EQ(sums[0], 12.5 + (double)1e-8f) << "in double: fp32 would have lost the last";
+    EXPECT_EQ(sums[0], 12.5 + (double)1e-8f) << "summed in double: fp32 would lose the last loss";
     EXPECT_EQ(sums[1], 5);
     loss_sums_cpu({}, sums, loss.data(), correct.data(), 0);
     EXPECT_EQ(sums[1], 5);

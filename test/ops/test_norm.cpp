@@ -15,7 +15,8 @@ struct Result {
     std::vector<acc_t<E>> rstd, dw;
 };
 
-// Inputs are rounded to In first: a bf16 run and the double run that judges it start from the same numbers.
+// Inputs are rounded to In first: a bf16 run and the double run it is compared with start from the same
+// numbers.
 template <class E, class In>
 static Result<E> run(NormShape s) {
     using A = acc_t<E>;
@@ -25,7 +26,7 @@ static Result<E> run(NormShape s) {
     const auto dw0 = as<A>(draw<acc_t<In>>(s.C, 5));
     Guarded<E> y(n), dx(n);
     Guarded<A> rstd(s.M), dw(s.C);
-    std::copy(dx0.begin(), dx0.end(), dx.data());  // both are added to
+    std::copy(dx0.begin(), dx0.end(), dx.data());  // the gradients are added to both
     std::copy(dw0.begin(), dw0.end(), dw.data());
     Workspace work(norm_workspace_bytes_cpu<E>(s));
     norm_forward_cpu<E>(work.ctx, y.data(), rstd.data(), x.data(), w.data(), s);
@@ -60,7 +61,7 @@ TEST(Norm, Gradient) {
         const auto f = [&] {
             std::vector<double> y(n), rstd(s.M);
             norm_forward_cpu<double>({}, y.data(), rstd.data(), x.data(), w.data(), s);
-            return inner(y, dy) + inner(x, dx0) + inner(w, dw0);  // what was there before is added to
+            return inner(y, dy) + inner(x, dx0) + inner(w, dw0);  // gradients are added to dx0 and dw0
         };
         expect_error("norm dx gradient", gradient_error(x, got.dx, f), gradient_tolerance);
         expect_error("norm dw gradient", gradient_error(w, got.dw, f), gradient_tolerance);
@@ -73,7 +74,8 @@ static void expect_close_to_double() {
         const Result<E> got = run<E, E>(s);
         const Result<double> want = run<double, E>(s);
         const std::string name = std::string("norm ") + type_name<E>() + " C=" + std::to_string(s.C) + " ";
-        const double row = s.C > 1000 ? 2e-6 : 4e-7;  // long sums: as bad as without vectors
+        // tolerance for long sums added in order, without vectors
+        const double row = s.C > 1000 ? 2e-6 : 4e-7;
         expect_error(name + "y", relative_error(got.y, want.y), allowed<E>(row, 4e-3));
         expect_error(name + "rstd", relative_error(got.rstd, want.rstd), allowed<E>(row, row));
         expect_error(name + "dx", relative_error(got.dx, want.dx), allowed<E>(2e-6, 4e-3));
@@ -83,7 +85,7 @@ static void expect_close_to_double() {
 TEST(Norm, Fp32IsCloseToDouble) { expect_close_to_double<float>(); }
 TEST(Norm, Bf16IsCloseToDouble) { expect_close_to_double<bf16>(); }
 
-// Rows of zeros, of huge and of tiny numbers: eps and the fp32 range, no NaN.
+// Rows of zeros, of huge and of tiny numbers: tests eps and the range of fp32; no NaN.
 TEST(Norm, ExtremeRows) {
     const int C = 5;
     const std::vector<float> size{0, 1e-30f, 1e15f};
@@ -107,7 +109,8 @@ TEST(Norm, InPlace) {
     EXPECT_EQ(x, (run<float, float>(s).y));
 }
 
-// y and norm are the bits of the residual and the norm one after the other; y may lie over x.
+// y and norm have the bits that the residual and the norm give when computed one after the other; y may
+// overwrite x.
 TEST(Norm, ResidualNormIsTheTwo) {
     const StepState state{1234567890123, 5, 2, 1, 0};
     for_all_types([&](auto zero) {

@@ -23,7 +23,7 @@ struct Case {
         of_q = (size_t)s.M * s.H * s.D;
         of_k = (size_t)s.M * s.G * s.D;
     }
-    // Columns [first, first + count) of heads of every row
+    // The heads [first, first + count) of every row
     std::vector<E> heads(int first, int count) const {
         std::vector<E> part;
         for (int m = 0; m < s.M; m++) {
@@ -40,8 +40,8 @@ struct Case {
     }
 };
 
-// The parts are those columns; where they are rotated, they are what rope.h makes of them, but for one rounding: a compiler may
-// fuse the multiplications of the two differently.
+// The parts are the columns of qkv. Rotated parts are those columns rotated by rope.h, except for one
+// rounding: a compiler may fuse the multiplications of the two functions differently.
 TEST(Qkv, SplitIsColumnsRotated) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
@@ -69,7 +69,7 @@ TEST(Qkv, SplitIsColumnsRotated) {
     });
 }
 
-// <split(x), y> = <x, join(y)>: the backward of a linear map is its transpose.
+// <split(x), y> = <x, join(y)>: the backward pass of a linear map is its transpose.
 TEST(Qkv, JoinIsTheTranspose) {
     for (const bool rotate_q : {false, true}) {
         for (const bool rotate_k : {false, true}) {

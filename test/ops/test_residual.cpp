@@ -1,4 +1,4 @@
-/* Dropout with the residual addition, and Philox below it. */
+/* Residual addition with dropout, and the random number generator Philox that dropout uses. */
 #include "moba/ops/residual.h"
 #include "test/support/packed_batch.h"
 #include <set>
@@ -7,7 +7,7 @@ namespace moba {
 
 namespace {
 
-// kat_vectors of Random123, philox4x32-10: counter, key, result
+// From the file kat_vectors of Random123, philox4x32-10: counter, key, result
 TEST(Philox, KnownAnswers) {
     struct Known {
         uint32_t c[4];
@@ -27,7 +27,7 @@ TEST(Philox, KnownAnswers) {
     }
 }
 
-// A stream is philox with (counter, index low, index high, purpose), four words at a time.
+// A stream consists of philox(counter, index low, index high, purpose), four words at a time.
 TEST(Rng, IsPhiloxInOrder) {
     Rng rng(42, Purpose::test, 0x0000000500000007);
     for (uint32_t c = 0; c < 3; c++) {
@@ -47,7 +47,7 @@ TEST(Rng, StreamsDiffer) {
     EXPECT_EQ(seen.size(), 3u * 4 * 3);
 }
 
-// Moments of 40,000 draws, allowed four standard errors.
+// Moments of 40,000 draws; four standard errors are allowed.
 TEST(Rng, Distributions) {
     const int n = 40000;
     Rng rng(5, Purpose::test, 0);
@@ -70,7 +70,7 @@ TEST(Rng, Distributions) {
 
 const StepState state{1234567890123, 5, 2, 1, 0};
 
-// dropout.h word by word: is element i kept?
+// Is element i kept? As residual.h defines it.
 bool kept(size_t i, DropoutShape s, const StepState& at) {
     const Philox4 r = philox(at.seed, (uint32_t)(i / 4), at.step, at.micro_batch, 8 * s.layer + (int)s.site);
     return r.word[i % 4] >= std::floor((double)s.p * 4294967296.0);
@@ -92,7 +92,8 @@ TEST(Dropout, IsTheEquation) {
                     product[i] = kept(i, s, state) ? (double)b[i] / (1 - (double)p) : 0;
                     sum[i] = (double)x[i] + product[i];
                     ASSERT_EQ((double)alone[i] == 0, !kept(i, s, state)) << i;
-                    ASSERT_EQ((double)db[i] == 0, !kept(i, s, state)) << i;  // the same mask backward
+                    // the same mask in the backward pass
+                    ASSERT_EQ((double)db[i] == 0, !kept(i, s, state)) << i;
                 }
                 const double size = max_abs(sum.data(), n) + max_abs(product.data(), n);
                 const std::string name = std::string("residual ") + type_name<E>() + " ";
@@ -128,7 +129,7 @@ TEST(Dropout, ShareKept) {
     }
 }
 
-// Another seed, step, micro-batch, layer or site is another mask.
+// Another seed, step, micro-batch, layer or site gives another mask.
 TEST(Dropout, MasksDiffer) {
     const size_t n = 256;
     const std::vector<float> one(n, 1.f);
@@ -148,7 +149,8 @@ TEST(Dropout, MasksDiffer) {
     EXPECT_EQ(masks.size(), 13u);
 }
 
-// A mask belongs to the element's index: not to the size of the tensor, the thread, or the element type.
+// The mask of an element depends only on its index: not on the size of the tensor, the thread, or the element
+// type.
 TEST(Dropout, MaskDependsOnTheIndexAlone) {
     const std::vector<float> b = draw<float>(30000, 1);
     const std::vector<bf16> low = as<bf16>(b);
@@ -167,7 +169,7 @@ TEST(Dropout, MaskDependsOnTheIndexAlone) {
     });
 }
 
-// In place over x, over b, and over dy, as the model does it.
+// In place: y may overwrite x or b, and db may overwrite dy, as in the model.
 TEST(Dropout, InPlace) {
     const size_t n = 9001;
     const DropoutShape s{n, 0.3f, 0, DropoutSite::attention};

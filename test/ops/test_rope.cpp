@@ -22,13 +22,15 @@ std::vector<A> table_for(int D, int positions, double factor = 1) {
     return table.values();
 }
 
-/* The places where the split table changes row, and a million: fp32 angles would be off by 0.05 there. */
+/* Positions where the index into the split table changes row, and a position of a million, where angles
+   computed in fp32 would be off by 0.05. */
 const std::vector<int> positions{0, 1, 2, 1023, 1024, 1025, 2047, 2048, 65536, 1000000, 999424, 7};
 const int longest = 1000001;
 
 template <class E>
 std::vector<E> rotated(const std::vector<E>& x, RopeShape s, bool backward, double factor = 1) {
-    static std::vector<acc_t<E>> table;  // of the last D: 2000 rows of sines are slow to make
+    // of the last D; kept between calls, because computing 2000 rows of sines is slow
+    static std::vector<acc_t<E>> table;
     static int made_for = 0;
     static double made_factor = 0;
     if (made_for != s.D || made_factor != factor) { table = table_for<acc_t<E>>(s.D, longest, factor); }
@@ -40,7 +42,7 @@ std::vector<E> rotated(const std::vector<E>& x, RopeShape s, bool backward, doub
     return y.values();
 }
 
-// rope.h word by word, the angle in fp64
+// The definition in rope.h, with angles in fp64
 std::vector<double> reference(const std::vector<double>& x, RopeShape s, int sign, double factor = 1) {
     std::vector<double> y(x.size());
     const std::vector<double> f = frequencies(s.D, factor);
@@ -63,7 +65,7 @@ TEST(Rope, IsTheRotation) {
             const std::vector<E> x = draw<E>((size_t)s.M * s.H * D, D);
             const std::vector<double> wide = as<double>(x);
             const std::string name = std::string("rope ") + type_name<E>() + " D=" + std::to_string(D);
-            // double: the angle itself has 10^6 * 2^-53 of error
+            // double: the angle itself has an error of 10^6 * 2^-53
             const double tolerance = std::is_same_v<E, double> ? 1.8e-10 : allowed<E>(2.4e-7, 4e-3);
             expect_error(name, relative_error(rotated(x, s, false), reference(wide, s, 1)), tolerance);
             expect_error(name + " backward", relative_error(rotated(x, s, true), reference(wide, s, -1)),
@@ -93,7 +95,7 @@ TEST(Rope, IsOrthogonal) {
     EXPECT_EQ(place, rotated(y, s, true));
 }
 
-// What it is for: <rope(q, t), rope(k, j)> depends on t - j alone.
+// The purpose of RoPE: <rope(q, t), rope(k, j)> depends only on t - j.
 TEST(Rope, ScoresDependOnTheDistance) {
     const int D = 80;
     const auto q = draw<double>(D, 1), k = draw<double>(D, 2);
@@ -117,7 +119,7 @@ TEST(Rope, Gradient) {
     expect_error("rope gradient", gradient_error(x, rotated(dy, s, true), f), gradient_tolerance);
 }
 
-// The model's own frequencies are the ones used here.
+// The frequencies of Config are those used in these tests.
 TEST(Rope, ConfigFrequencies) {
     Config c;
     c.head_dim = 80;

@@ -5,7 +5,7 @@ namespace moba {
 
 namespace {
 
-// `count` different rows of M, ascending
+// `count` different row indices below M, in ascending order
 std::vector<int> some_rows(int count, int M) {
     std::vector<int> all(M), out;
     Rng rng(4, Purpose::test, M);

@@ -57,7 +57,7 @@ void expect_close_to_double() {
 TEST(Swiglu, Fp32IsCloseToDouble) { expect_close_to_double<float>(); }
 TEST(Swiglu, Bf16IsCloseToDouble) { expect_close_to_double<bf16>(); }
 
-// The two ends of the exponential: 0 on the left, the input itself on the right, never NaN.
+// Very large gates: 0 on the negative side, the input itself on the positive side, never NaN.
 TEST(Swiglu, LargeGates) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
@@ -89,8 +89,9 @@ TEST(Swiglu, BackwardInPlace) {
     EXPECT_EQ(up, want.dup);
 }
 
-// Gate and up side by side in a row for each token, as one product leaves them: the bits of separate ones.
-TEST(Swiglu, RowsApart) {
+// Gate and up lie side by side in one row for each token, as one matrix product writes them. The results have
+// the same bits as with separate tensors.
+TEST(Swiglu, GateAndUpInOneRow) {
     for_all_types([](auto zero) {
         using E = decltype(zero);
         const int M = 300, F = 37;

@@ -1,5 +1,5 @@
-/* What the tests of attention share: a case, its choice of blocks, and a run of it. The choice of MoBA is made once, in
-   double, and given to every version and element type. */
+/* Shared by the tests of attention: a case, the blocks that MoBA chooses for it, and one forward and backward
+   pass. The blocks are chosen once, in double, and passed to every version and element type. */
 #pragma once
 #include "moba/attention/attention.h"
 #include "test/support/packed_batch.h"
@@ -25,7 +25,7 @@ inline AttentionShape shape_of(const Case& c) {
     return {c.H, c.G, c.D, c.kind, c.window, {c.H, c.G, c.D, c.K, c.gate}};
 }
 
-// The choice for a case, from these q and k; empty where the kind needs none.
+// The choice of blocks for these q and k; empty if the attention kind needs none.
 struct Choice {
     std::vector<int> chosen, list, start;
     Routing routing() { return {chosen.data(), start.data(), list.data()}; }
@@ -45,7 +45,8 @@ inline Choice choose(const Case& c, const PackedBatch& batch, const std::vector<
     return r;
 }
 
-// Relative to the largest value, but never to less than 1: where a query sees one key, dq and dk are 0 but for rounding.
+// Error relative to the largest value, but never relative to less than 1: where a query sees only one key, dq
+// and dk are 0 except for rounding.
 template <class X, class Y>
 double error_of(const std::vector<X>& got, const std::vector<Y>& want) {
     if (got.size() != want.size()) { return INFINITY; }
@@ -59,7 +60,7 @@ struct Result {
     std::vector<acc_t<E>> lse;
 };
 
-// Forward and backward; inputs are rounded to In first.
+// One forward and one backward pass. Inputs are rounded to In first.
 template <class E, class In>
 Result<E> run(const Case& c, int version) {
     const PackedBatch batch(c.lengths, c.S, c.levels);

@@ -1,9 +1,9 @@
-/* The judge. Three rules, each learnt from a repository that broke it:
-   1. NaN fails. Written !(d <= tol), and test/ is never compiled with fast-math.
-   2. A tolerance is measured: a kernel may be at most twice as far from the fp64 result as the fp32 reference is, plus one
-      small floor.
-   3. Outputs start as NaN and are followed by guard words, so that what was not written, and what was written beyond,
-      shows. */
+/* Comparisons that all tests share. They follow three rules; each avoids a fault found in other projects:
+   1. NaN fails: conditions are written !(d <= tolerance), and test/ is never compiled with fast-math.
+   2. Tolerances are measured: the error of a kernel against fp64 may be at most twice the error of the fp32
+      reference against fp64, plus one small floor.
+   3. Outputs are filled with NaN first and followed by guard words. So an element that was not written, or a
+      write past the end, is detected. */
 #pragma once
 #include "moba/core/base.h"
 #include <gtest/gtest.h>
@@ -16,7 +16,7 @@ namespace moba {
 #error "test/ must be compiled without fast-math: it deletes the NaN check"
 #endif
 
-// Largest |got - want|; infinite as soon as one of them is not finite.
+// Largest |got - want|; infinite if one of the values is not finite.
 template <class X, class Y>
 double max_abs_error(const X* got, const Y* want, size_t n) {
     double worst = 0;
@@ -28,11 +28,11 @@ double max_abs_error(const X* got, const Y* want, size_t n) {
 }
 template <class Y>
 double max_abs(const Y* x, size_t n) {
-    double most = 0;
-    for (size_t i = 0; i < n; i++) { most = std::max(most, std::fabs((double)x[i])); }
-    return most;
+    double largest = 0;
+    for (size_t i = 0; i < n; i++) { largest = std::max(largest, std::fabs((double)x[i])); }
+    return largest;
 }
-// Relative to the largest value of the reference.
+// Error relative to the largest value of the reference.
 template <class X, class Y>
 double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
     if (got.size() != want.size()) { return INFINITY; }
@@ -48,14 +48,14 @@ double relative_error(const std::vector<X>& got, const std::vector<Y>& want) {
         }                                                                                                    \
     } while (0)
 
-// How often a text holds a part.
+// Number of times that `part` occurs in `text`.
 inline int count(const std::string& text, const std::string& part) {
     int n = 0;
     for (size_t at = 0; (at = text.find(part, at)) != std::string::npos; at += part.size()) { n++; }
     return n;
 }
 
-// n elements of NaN with a guard behind them. intact() tells whether nobody wrote past the end.
+// n elements, filled with NaN and followed by guard bytes. intact(): nothing was written past the end.
 template <class X>
 class Guarded {
   public:

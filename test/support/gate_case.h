@@ -1,6 +1,7 @@
-/* What the tests of the gate share: an independent choice (every past block ranked by a full sort) and moba.md's rules of section 2.
-   A run is given by choose(case, gate, q, k) -> all choices. With small whole numbers scores are exact in any order of summation,
-   so the choice must be equal, ties included. */
+/* Shared by the tests of the gate: an independent choice of blocks (a full sort over all past blocks), and
+   the rules that a correct choice obeys. The tested code is passed as a function choose(case, gate, q, k)
+   that returns all choices. With small whole numbers scores are exact in any order of summation, so the
+   choices must be equal, ties included; with random numbers see expect_best(). */
 #pragma once
 #include "moba/attention/gate.h"
 #include "test/support/packed_batch.h"
@@ -18,20 +19,21 @@ struct Case {
 
 inline int tokens(const Case& c) { return std::accumulate(c.lengths.begin(), c.lengths.end(), 0); }
 
-// A query of a head, and the score of every past block of its sequence: gate.h word by word, in double.
+// One query of one head, with the score of every past block of its sequence, as gate.h defines it, in double.
 struct Query {
-    int first, own, K;  // block where its sequence starts; its own block and K of its head
+    // first: the first block of the query's sequence; own: the block of the query; K: of its head
+    int first, own, K;
     std::vector<double> score, error;
 };
 
-// f(Query) for all of them, in the order of the (H, M, K) arrays; mean rounded to E
+// Calls f(Query) for all queries, in the order of the (H, M, K) arrays. Means are rounded to E.
 template <class E, class F>
 void for_queries(const Case& c, const std::vector<E>& q, const std::vector<E>& k, F f) {
     for (int h = 0; h < c.H; h++) {
         const int g = h / (c.H / c.G), S = c.S >> g % c.levels;
-        int begin = 0, first = 0;  // token and block where a sequence starts
+        int begin = 0, first = 0;  // first token and first block of the sequence
         for (int length : c.lengths) {
-            std::vector<double> mean;  // (whole blocks, D)
+            std::vector<double> mean;  // (complete blocks, D)
             for (int j = begin; j + S <= begin + length; j += S) {
                 for (int d = 0; d < c.D; d++) {
                     double sum = 0;
@@ -57,25 +59,25 @@ void for_queries(const Case& c, const std::vector<E>& q, const std::vector<E>& k
     }
 }
 
-// By a full sort.
+// The choice by a full sort.
 template <class E>
 std::vector<int> brute_force(const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
     std::vector<int> all;
     for_queries(c, q, k, [&](Query x) {
-        std::vector<std::pair<double, int>> rank;  // (-score, block): ascending puts the best first
+        std::vector<std::pair<double, int>> rank;  // (-score, block): in ascending order the best is first
         for (int n = 0; n < x.own; n++) {
             double score = std::isnan(x.score[n]) ? -INFINITY : x.score[n];
             if (gate != Gate::topk) { score = gate == Gate::sink && n == 0 ? INFINITY : n; }
-            rank.push_back({-score + 0.0, n});  // + 0.0: -0 becomes +0
+            rank.push_back({-score + 0.0, n});  // + 0.0 turns -0 into +0
         }
         std::sort(rank.begin(), rank.end());
         rank.resize(std::min(x.K - 1, x.own));
-        std::vector<int> mine;
-        for (const auto& r : rank) { mine.push_back(x.first + r.second); }
-        std::sort(mine.begin(), mine.end());
-        mine.push_back(x.first + x.own);
-        mine.resize(x.K, -1);
-        all.insert(all.end(), mine.begin(), mine.end());
+        std::vector<int> chosen;
+        for (const auto& r : rank) { chosen.push_back(x.first + r.second); }
+        std::sort(chosen.begin(), chosen.end());
+        chosen.push_back(x.first + x.own);
+        chosen.resize(x.K, -1);
+        all.insert(all.end(), chosen.begin(), chosen.end());
     });
     return all;
 }
@@ -85,24 +87,24 @@ inline const Case cases[] = {
     {{15}, 16, 1, 2, 1, 6, 2},
     {{16}, 16, 1, 1, 1, 16, 2},
     {{17}, 16, 1, 3, 3, 6, 2},
-    {{130}, 16, 1, 4, 2, 16, 1},  // K = 1: the own block alone
+    {{130}, 16, 1, 4, 2, 16, 1},  // K = 1: only the query's own block
     {{200}, 16, 1, 2, 1, 64, 3},
-    {{333}, 16, 1, 2, 2, 128, 64},  // K beyond the number of blocks
+    {{333}, 16, 1, 2, 2, 128, 64},  // K larger than the number of blocks
     {{70, 1, 129, 16, 200}, 16, 1, 4, 2, 80, 4},
     {{77, 300}, 64, 2, 4, 4, 96, 2},  // mixed block sizes
     {{150, 1, 200}, 64, 3, 6, 3, 6, 3},
     {{650}, 2, 1, 1, 1, 16, 5},            // more blocks than one tile of scores holds
     {{3, 600, 5, 40}, 1, 1, 2, 1, 2, 64},  // blocks of one token, K = 64
-    {{9, 200, 70}, 2, 2, 4, 2, 33, 32},    // the same in half of the heads, mixed block sizes
+    {{9, 200, 70}, 2, 2, 4, 2, 33, 32},    // the same, in half of the heads: mixed block sizes
 };
 
 using Cases = std::span<const Case>;
 
 template <class E, class F>
-void expect_brute_force(int most_q, int most_k, F choose, Cases of = cases) {
+void expect_brute_force(int max_q, int max_k, F choose, Cases of = cases) {
     for (const Case& c : of) {
-        const auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, most_q);
-        const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, most_k);
+        const auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, max_q);
+        const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, max_k);
         for (Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
             const std::vector<int> want = brute_force(c, gate, q, k), got = choose(c, gate, q, k);
             ASSERT_EQ(got.size(), want.size());
@@ -113,13 +115,14 @@ void expect_brute_force(int most_q, int most_k, F choose, Cases of = cases) {
     }
 }
 
-// One dimension of D, S = 1: scores are the keys themselves. NaN is last, -0 is a tie with 0, infinity is first.
+// Only one channel is not 0 and S = 1, so the scores are the keys themselves. NaN ranks last, -0 ties with 0,
+// infinity ranks first.
 template <class E, class F>
 void expect_special_scores(F choose, int D = 2) {
     const float keys[] = {NAN, -1, -0.f, 0, NAN, -INFINITY, INFINITY, 2, 0};
     const std::vector<std::vector<int>> best = {
         {6},          {6, 7},          {2, 6, 7},
-        {2, 3, 6, 7}, {1, 2, 3, 6, 7}, {0, 1, 2, 3, 6, 7}};  // NaN and -inf tie: the lowest block
+        {2, 3, 6, 7}, {1, 2, 3, 6, 7}, {0, 1, 2, 3, 6, 7}};  // NaN and -inf tie: the lower block wins
     std::vector<E> q(9 * D, E(1.f)), k(9 * D, E(0.f));
     for (int i = 0; i < 9; i++) { k[i * D] = E(keys[i]); }
     for (int K = 2; K <= 7; K++) {
@@ -128,32 +131,32 @@ void expect_special_scores(F choose, int D = 2) {
         want.push_back(8);
         EXPECT_EQ(std::vector<int>(got.end() - K, got.end()), want) << K;
     }
-    const std::vector<E> nan(9 * D, E(NAN));  // a query of NaN: all tie, the lowest blocks
+    const std::vector<E> nan(9 * D, E(NAN));  // all scores of a NaN query tie: the lowest blocks win
     const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, D, 4}, Gate::topk, nan, k);
     EXPECT_EQ(std::vector<int>(got.end() - 4, got.end()), (std::vector<int>{0, 1, 2, 8}));
 }
 
-/* moba.md (b): with random numbers no chosen past block may score below the (K-1)-th best past block by more than the
-   error of a score. */
+/* With random numbers: no chosen past block may score below the (K-1)-th best past block by more than the
+   rounding error of a score. */
 template <class E, class F>
 void expect_best(F choose, Cases of = cases) {
     for (const Case& c : of) {
         const auto q = draw<E>((size_t)tokens(c) * c.H * c.D, 1),
                    k = draw<E>((size_t)tokens(c) * c.G * c.D, 2);
         const std::vector<int> got = choose(c, Gate::topk, q, k);
-        const int* mine = got.data();
+        const int* chosen = got.data();
         for_queries(c, q, k, [&](Query x) {
-            const int run = std::min(x.K - 1, x.own);
+            const int num_past = std::min(x.K - 1, x.own);
             std::vector<double> best = x.score;
             std::sort(best.rbegin(), best.rend());
-            for (int i = 0; i < run; i++) {
-                const int n = mine[i] - x.first;
-                ASSERT_TRUE(n >= 0 && n < x.own && (i == 0 || mine[i] > mine[i - 1]));
-                ASSERT_TRUE(x.score[n] >= best[run - 1] - x.error[n]) << type_name<E>();
+            for (int i = 0; i < num_past; i++) {
+                const int n = chosen[i] - x.first;
+                ASSERT_TRUE(n >= 0 && n < x.own && (i == 0 || chosen[i] > chosen[i - 1]));
+                ASSERT_TRUE(x.score[n] >= best[num_past - 1] - x.error[n]) << type_name<E>();
             }
-            ASSERT_EQ(mine[run], x.first + x.own);
-            for (int i = run + 1; i < x.K; i++) { ASSERT_EQ(mine[i], -1); }
-            mine += x.K;
+            ASSERT_EQ(chosen[num_past], x.first + x.own);
+            for (int i = num_past + 1; i < x.K; i++) { ASSERT_EQ(chosen[i], -1); }
+            chosen += x.K;
         });
     }
 }

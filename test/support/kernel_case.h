@@ -1,6 +1,7 @@
-/* What the tests of kernels share: an operation is written once as a function of a run, and run three times: on the CPU in
-   double (what is right), on the CPU in the element type (what rounding costs), and on the GPU, every version. A kernel may be
-   twice as far from the truth as the CPU, plus a small floor. The GPU may be simulated: test/simt/. */
+/* Shared by the tests of kernels: an operation is written once as a function of a run and run three times: on
+   the CPU in double (the reference), on the CPU in the element type (which shows the cost of rounding), and
+   on the GPU in every version. The error of a kernel may be at most twice the error of the CPU, plus a small
+   floor. The GPU may be the simulated one: test/simt/. */
 #pragma once
 #include "moba/core/arena.h"
 #include "test/support/packed_batch.h"
@@ -12,7 +13,8 @@ namespace kernel_case {
 
 using Outputs = std::vector<std::pair<std::string, std::vector<double>>>;
 
-/* Tensors of one run: elements E, inputs rounded to In first. Every tensor is followed by guard words; outputs start as NaN. */
+/* The tensors of one run: elements E, inputs rounded to In first. Every tensor is followed by guard bytes;
+   outputs are filled with NaN first. */
 template <bool on_gpu, class E_, class In>
 class DeviceRun {
   public:
@@ -43,7 +45,7 @@ class DeviceRun {
         return named<X>(name, std::vector<X>(n, X(NAN)));
     }
     int* int_output(const std::string& name, size_t n) { return named<int>(name, std::vector<int>(n, -7)); }
-    // read and written
+    // for tensors that are both read and written
     template <class X>
     X* inout(const std::string& name, const std::vector<X>& values) {
         return named<X>(name, values);
@@ -97,7 +99,7 @@ class DeviceRun {
     std::vector<std::function<std::pair<std::string, std::vector<double>>()>> readers_;
 };
 
-/* The operation on the device of the run: CALL(rope_forward, E, args...) */
+/* Calls the operation on the device of the run: CALL(rope_forward, E, args...) */
 #define CALL(op, type, ...)                                                                                  \
     do {                                                                                                     \
         if constexpr (std::decay_t<decltype(on)>::gpu) {                                                     \
@@ -107,7 +109,7 @@ class DeviceRun {
         }                                                                                                    \
     } while (0)
 
-/* The workspace that it needs there: WORKSPACE(norm, E, shape) */
+/* Allocates the workspace that the operation needs on that device: WORKSPACE(norm, E, shape) */
 #define WORKSPACE(op, type, ...)                                                                             \
     do {                                                                                                     \
         if constexpr (std::decay_t<decltype(on)>::gpu) {                                                     \
@@ -146,7 +148,7 @@ void expect_kernels_of(const std::string& op, int versions, F& run, int first = 
     }
 }
 
-/* run(on): makes inputs and outputs and calls the operation, the same way in every on. */
+/* run(on) makes inputs and outputs and calls the operation; it does the same for every `on`. */
 template <class F>
 void expect_kernels(const std::string& op, int versions, F run, int first = 1) {
     expect_kernels_of<float>(op, versions, run, first);

@@ -1,4 +1,4 @@
-/* What the tests of the model share: small configurations, data, and one pass over it. */
+/* Shared by the tests of the model: small configurations, data, and one pass over the data. */
 #pragma once
 #include "moba/model.h"
 #include "test/support/packed_batch.h"
@@ -23,7 +23,7 @@ inline Config small(const std::string& layers, int num_layers = 2) {
 
 struct Data {
     std::vector<int> tokens, targets, cu{0};
-    double scale;  // 1 / counted targets
+    double scale;  // 1 / number of targets that are not ignored
 };
 inline Data data(const std::vector<int>& lengths, int vocab) {
     Data d;
@@ -51,7 +51,8 @@ Model<E> make(const Config& c, const std::vector<int>& lengths, ModelSizes sizes
 
 const StepState state{3, 1, 0, 0, 1e-3};
 
-// The sum of the batch's losses times `scale`, and with backward its gradient added to what is there.
+// Returns the sum of the batch's losses times `scale`. With `backward` the gradients are added to those of
+// earlier passes.
 template <class E>
 double pass(Model<E>& model, const Data& d, bool backward, uint32_t micro_batch = 0) {
     StepState s = state;
@@ -109,18 +110,19 @@ void expect_filled(Device d) {
     expect_all_rows(find_ops<E>(d)), expect_all_rows(find_workspaces<E>(d));
     DeviceOps memory = *find_device(d);
     static const GraphOps none{};
-    if (d == Device::cpu) { memory.graphs = &none; }  // nothing can be recorded there
+    if (d == Device::cpu) { memory.graphs = &none; }  // the CPU cannot record graphs
     expect_all_rows(&memory);
 }
 
-// A list of configurations that together use every layer kind and option.
+// Configurations that together use every layer kind and option.
 inline std::vector<std::pair<Config, float>> variety() {
     std::vector<std::pair<Config, float>> out;
     out.push_back({small("moba,full"), 0.f});
     Config window = small("window:7:rope,moba:none", 3);
-    window.key_conv = 5;  // not in the first layer
+    window.key_conv = 5;  // not used in the first layer: it is a window
     out.push_back({window, 0.f});
-    Config conv = small("moba,full:none,window:5");  // key convolution with GQA; two sizes of blocks
+    // key convolution with GQA; two block sizes
+    Config conv = small("moba,full:none,window:5");
     conv.key_conv = 3, conv.num_heads = 4, conv.num_kv_heads = 2, conv.num_blocks = 2, conv.block_size = 32;
     conv.num_layers = 3, conv.layers = parse_layers("moba,full:none,window:5", 3);
     out.push_back({conv, 0.f});

@@ -1,8 +1,9 @@
-/* What the unit tests share: random inputs, packed batches, a workspace that shows misuse, finite differences, and bits
-   that must not depend on the thread count.
+/* Shared by the unit tests: random inputs, packed batches, a workspace that detects misuse, finite
+   differences, and a check that results do not depend on the number of threads.
 
-   Tolerances were measured: MOBA_SHOW_ERRORS=1 prints every error beside what is allowed, about twice the worst of 12
-   other seeds, of a build without vectors and of one without optimisation. One rounding to bf16 is at most 2^-8. */
+   Tolerances are measured: with MOBA_SHOW_ERRORS=1 every error is printed with its tolerance. A tolerance is
+   about twice the largest error found with 12 other seeds, in a build without vector instructions and in a
+   build without optimisation. One rounding to bf16 has a relative error of at most 2^-8. */
 #pragma once
 #include "moba/core/parallel.h"
 #include "moba/core/philox.h"
@@ -12,7 +13,7 @@
 
 namespace moba {
 
-// f(E{}) for every element type of the CPU.
+// Calls f(E{}) for every element type of the CPU.
 template <class F>
 void for_all_types(F f) {
     f(double{}), f(float{}), f(bf16{});
@@ -22,7 +23,8 @@ const char* type_name() {
     return std::is_same_v<E, double> ? "fp64" : std::is_same_v<E, float> ? "fp32" : "bf16";
 }
 
-/* What is allowed for E: fp32 and bf16 as measured, fp64 the same share of its own rounding (29 bits more). */
+/* Tolerance for element type E. Those of fp32 and bf16 are measured; fp64 gets the fp32 tolerance scaled by
+   its rounding, which has 29 bits more. */
 template <class E>
 double allowed(double fp32, double low) {
     return std::is_same_v<E, bf16>    ? low
@@ -48,7 +50,7 @@ std::vector<Y> as(const std::vector<X>& x) {
     return y;
 }
 
-// n normal numbers as E holds them; `stream` keeps the tensors of a test apart
+// n normally distributed numbers, rounded to E. Different values of `stream` give independent tensors.
 template <class E>
 std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
     Rng rng(1, Purpose::test, stream);
@@ -57,12 +59,12 @@ std::vector<E> draw(size_t n, uint64_t stream, double scale = 1) {
     return x;
 }
 
-// whole numbers of -most .. most: their sums are exact in any order
+// Whole numbers from -limit to limit: their sums are exact in any order.
 template <class E>
-std::vector<E> draw_integers(size_t n, uint64_t stream, int most) {
+std::vector<E> draw_integers(size_t n, uint64_t stream, int limit) {
     Rng rng(2, Purpose::test, stream);
     std::vector<E> x(n);
-    for (E& e : x) { e = E((acc_t<E>)(rng.below(2 * most + 1) - most)); }
+    for (E& e : x) { e = E((acc_t<E>)(rng.below(2 * limit + 1) - limit)); }
     return x;
 }
 
@@ -73,7 +75,7 @@ inline std::vector<int> draw_below(size_t n, uint64_t stream, int limit) {
     return x;
 }
 
-// Sequences of these lengths, packed.
+// Packed sequences of these lengths.
 struct PackedBatch {
     std::vector<int> cu{0}, table;
     Sequences seqs;
@@ -86,7 +88,8 @@ struct PackedBatch {
     PackedBatch& operator=(const PackedBatch&) = delete;
 };
 
-/* Exactly the bytes an op asked for: NaN before, so that scratch read before it was written shows, guards behind. */
+/* Exactly as many bytes as an operation asked for. They are filled with NaN, so that reading scratch memory
+   before writing it is detected, and followed by guard bytes. */
 class Workspace {
   public:
     explicit Workspace(size_t bytes, int version = 0) : bytes_(bytes), device_(bytes + guard, (char)0xFF) {
@@ -117,7 +120,8 @@ double inner(const std::vector<X>& a, const std::vector<X>& b) {
     return sum;
 }
 
-// This many threads, until the end of the block. Workspaces made before must have been made for as many or more.
+// Sets the number of threads until the end of the scope. A workspace made before must have been made for at
+// least as many threads.
 class Threads {
   public:
 #ifdef _OPENMP
@@ -133,15 +137,16 @@ class Threads {
     int before_;
 };
 
-/* dx against central differences of f(), which reads x: the largest difference, relative to the largest |dx|. Looks at
-   about `places` elements, at odd distances so that they fall into all rows and columns. One thread: f is small. */
+/* Compares dx with central differences of f(), which reads x. Returns the largest difference relative to the
+   largest |dx|. Tests about `samples` elements, at odd distances so that they fall into all rows and columns.
+   One thread is enough: f is small. */
 template <class F>
-double gradient_error(std::vector<double>& x, const std::vector<double>& dx, F f, size_t places = 100) {
+double gradient_error(std::vector<double>& x, const std::vector<double>& dx, F f, size_t samples = 100) {
     if (x.size() != dx.size()) { return INFINITY; }
     const Threads one(1);
     const double step = 1e-5;
     double worst = 0;
-    for (size_t i = 0; i < x.size(); i += (x.size() / places) | 1) {
+    for (size_t i = 0; i < x.size(); i += (x.size() / samples) | 1) {
         const double before = x[i];
         x[i] = before + step;
         const double above = f();
@@ -153,7 +158,8 @@ double gradient_error(std::vector<double>& x, const std::vector<double>& dx, F f
     }
     return worst / std::max(max_abs(dx.data(), dx.size()), 1e-30);
 }
-const double gradient_tolerance = 4e-9;  // measured: 1e-11 to 2e-9, the error of the differences
+// measured: 1e-11 to 2e-9, the error of the finite differences
+const double gradient_tolerance = 4e-9;
 
 // ---- threads ----
 
@@ -164,8 +170,8 @@ std::string bits(const V&... vectors) {
     return all;
 }
 
-/* run() returns the bits of all that it computes: the same with 1, 2 and 3 threads. Workspaces belong inside run(),
-   their sizes depend on the thread count. */
+/* run() returns the bits of all its results, which must be equal with 1, 2 and 3 threads. Workspaces must be
+   made inside run(), because their sizes depend on the number of threads. */
 template <class F>
 void expect_same_bits_on_threads(F run) {
 #ifdef _OPENMP

@@ -1,4 +1,5 @@
-/* Is a page whole: every tag closed in its order, every quote closed, nothing fetched from elsewhere. */
+/* Checks an HTML page: every tag and quote is closed in the right order, and nothing is loaded from
+   elsewhere. */
 #pragma once
 #include "test/support/check.h"
 #include <algorithm>
@@ -11,7 +12,7 @@ inline bool has(const std::string& text, const std::string& what) {
     return text.find(what) != std::string::npos;
 }
 
-// "" or what is wrong.
+// Returns what is wrong with the page; "" if nothing.
 inline std::string page_fault(const std::string& html) {
     std::vector<std::string> open;
     for (size_t at = 0; at < html.size(); at++) {
@@ -31,7 +32,7 @@ inline std::string page_fault(const std::string& html) {
             open.push_back(name);
             if (name == "style" || name == "script") {
                 at = html.find("</" + name, at) - 1;
-            }  // not HTML inside
+            }  // the content is not HTML
         } else if (open.empty() || "/" + open.back() != name) {
             return "</" + name.substr(1) + "> closes " + (open.empty() ? "nothing" : open.back());
         } else {

@@ -1,4 +1,4 @@
-/* Runs the program itself as a user would, and looks at what it prints. */
+/* Runs the program as a user would, and checks what it prints. */
 #pragma once
 #include "test/support/check.h"
 #include <algorithm>
@@ -30,12 +30,12 @@ inline Outcome shell(const std::string& command) {
 }
 inline Outcome moba(const std::string& arguments) { return shell(MOBA_PROGRAM " " + arguments); }
 
-// Only what it says on stderr.
+// Runs the program and returns only what it prints on stderr.
 inline Outcome moba_errors(const std::string& arguments) {
     return shell("{ " MOBA_PROGRAM " " + arguments + "; } 2>&1 >/dev/null");
 }
 
-// A folder of its own for each test, gone afterwards.
+// A temporary folder for one test; it is removed at the end.
 class TempDir {
   public:
     TempDir() {
@@ -62,7 +62,7 @@ inline void write_text(const std::string& path, const std::string& text) {
 
 inline int lines(const std::string& text) { return (int)std::count(text.begin(), text.end(), '\n'); }
 
-// One line that says so.
+// The program must refuse the arguments with this exit status and one line that contains `says`.
 inline void expect_refused(const std::string& arguments, int status, const std::string& says) {
     const Outcome r = moba_errors(arguments);
     EXPECT_EQ(r.status, status) << arguments << "\n" << r.out;
@@ -70,7 +70,7 @@ inline void expect_refused(const std::string& arguments, int status, const std::
     EXPECT_EQ(lines(r.out), 1) << arguments << "\n" << r.out;
 }
 
-// A run of a second: what most tests of the program train.
+// Options of a training of about one second, used by most tests of the program.
 inline const char* tiny_run = "train --hidden-size 32 --num-layers 2 --seq-len 48 --batch-size 4 --num-keys "
                               "8 --num-values 8 --num-noise 8 "
                               "--block-size 16 --top-k 2 --log-every 1000 --eval-every 0 --warmup 5 ";

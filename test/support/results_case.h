@@ -1,4 +1,4 @@
-/* Made-up results of a comparison: plausible numbers, the same every time. */
+/* Invented results of a comparison: plausible numbers, the same in every run. */
 #pragma once
 #include <cmath>
 #include <nlohmann/json.hpp>
@@ -128,7 +128,7 @@ inline nlohmann::json failed_case(const RunCase& c, const std::string& error) {
     return run;
 }
 
-/* ms(T) of attention; 100 KB of memory for each token. */
+/* Costs for each sequence length T: attention takes ms(T); 100 KB of memory for each token. */
 template <class Ms>
 nlohmann::json lengths_case(const std::string& task, const std::string& variant, Ms ms,
                             const std::vector<int>& lengths = {256, 1024, 4096, 16384}) {
@@ -140,7 +140,7 @@ nlohmann::json lengths_case(const std::string& task, const std::string& variant,
     return {{"kind", "lengths"}, {"task", task}, {"variant", variant}, {"rows", rows}};
 }
 
-/* A task and a text, two variants, three seeds; costs of both. */
+/* Results for a task and a text, two variants and three seeds each, and the costs of both variants. */
 inline std::vector<nlohmann::json> comparison_case() {
     std::vector<nlohmann::json> lines;
     for (const char* variant : {"moba", "full"}) {
