@@ -1,4 +1,5 @@
-/* Checkpoints: resume is exact, whenever the process dies the last good one remains, and a damaged one is refused. */
+/* Checkpoints: a resumed run is exact; whenever the process is killed the last good checkpoint remains; a
+   damaged one is refused. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include <chrono>
@@ -34,7 +35,7 @@ TEST(Checkpoint, ResumeIsExact) {
         std::string(tiny_run) +
         "--dropout 0.1 --steps 12 --grad-accum 2 --save-every 5 --curriculum 32:4:4:4 --out ";
     ASSERT_EQ(moba(run + (dir / "whole")).status, 0);
-    // stop at step 7 as Ctrl-C does, go on, and compare bits
+    // interrupt at about step 7 as Ctrl-C does, resume, and compare the bits
     const Outcome cut =
         shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " --log-every 1 & p=$!; while [ ! -e " +
               (dir / "cut/latest") + " ] && kill -0 $p; do sleep 0.01; done; kill -INT $p; wait $p)");
@@ -44,7 +45,7 @@ TEST(Checkpoint, ResumeIsExact) {
     EXPECT_EQ(weights_of(dir / "whole"), weights_of(dir / "cut"));
     EXPECT_EQ(moments_of(dir / "whole"), moments_of(dir / "cut"));
     EXPECT_EQ(lines(read_text(dir / "whole/log.jsonl")), lines(read_text(dir / "cut/log.jsonl")))
-        << "no step twice";
+        << "every step is logged once";
 }
 
 TEST(Checkpoint, SameSeedSameBitsAnyThreads) {
@@ -68,14 +69,14 @@ TEST(Checkpoint, RecomputeSameBits) {
     const std::string run = std::string(tiny_run) +
                             "--steps 5 --grad-accum 2 --dropout 0.1 --num-layers 5 --num-heads 4 "
                             "--num-kv-heads 2 --key-conv 3 --layers moba,window:9,full:none ";
-    const Outcome kept = moba(run + "--out " + (dir / "kept"));
+    const Outcome stored = moba(run + "--out " + (dir / "stored"));
     const Outcome again = moba(run + "--recompute --out " + (dir / "again"));
-    ASSERT_EQ(kept.status, 0);
+    ASSERT_EQ(stored.status, 0);
     ASSERT_EQ(again.status, 0);
-    EXPECT_NE(memory_line(kept), memory_line(again)) << "what is computed again takes no memory";
-    EXPECT_EQ(weights_of(dir / "kept"), weights_of(dir / "again"));
-    EXPECT_EQ(moments_of(dir / "kept"), moments_of(dir / "again"));
-    EXPECT_EQ(losses_of(dir / "kept"), losses_of(dir / "again"));
+    EXPECT_NE(memory_line(stored), memory_line(again)) << "recomputation needs less memory";
+    EXPECT_EQ(weights_of(dir / "stored"), weights_of(dir / "again"));
+    EXPECT_EQ(moments_of(dir / "stored"), moments_of(dir / "again"));
+    EXPECT_EQ(losses_of(dir / "stored"), losses_of(dir / "again"));
     EXPECT_EQ(losses_of(dir / "again").size(), 5u);
 }
 
@@ -93,7 +94,7 @@ TEST(Checkpoint, ResumeRefusesOtherSettings) {
         << "the same value, and free options";
 }
 
-// What programs before this one recorded for "no files" and for a flag that was not given.
+// Earlier versions of the program recorded "no files", and a flag that was not given, in these forms.
 TEST(Checkpoint, ResumesOlderRecords) {
     const TempDir dir;
     const std::string text = dir / "text.txt";
@@ -123,7 +124,8 @@ TEST(Checkpoint, KeepsTheLastTwo) {
     EXPECT_EQ(std::filesystem::read_symlink(dir / "run/latest"), "step-7");
 }
 
-// Killed at random moments of a run that saves at every step: what `latest` names is whole, and the end is the same.
+// The run saves at every step and is killed at random moments: the checkpoint that `latest` names is always
+// complete, and the final result has the same bits.
 TEST(Checkpoint, KilledWhileSaving) {
     const TempDir dir;
     const std::string run = std::string(tiny_run) + "--hidden-size 128 --steps 40 --save-every 1 --out ";
@@ -134,7 +136,8 @@ TEST(Checkpoint, KilledWhileSaving) {
     int kills = 0, between = 0;
     unsigned random = 12345;
     std::string command = run + (dir / "cut");
-    for (double most = whole / 4;; most *= 1.03) {  // later and later, so that every machine gets to the end
+    // wait longer each time, so that every machine reaches the end
+    for (double most = whole / 4;; most *= 1.03) {
         const pid_t child = fork();
         if (child == 0) {
             if (!std::freopen("/dev/null", "w", stdout)) { _exit(3); }
@@ -149,7 +152,8 @@ TEST(Checkpoint, KilledWhileSaving) {
         if (WIFEXITED(status)) {
             ASSERT_EQ(WEXITSTATUS(status), 0);
             if (kills >= 2) { break; }
-            std::filesystem::remove_all(dir / "cut");  // the machine has become quicker: once more
+            // too few kills because the machine became faster: start again
+            std::filesystem::remove_all(dir / "cut");
             command = run + (dir / "cut");
             most /= 4;
             continue;
@@ -165,14 +169,14 @@ TEST(Checkpoint, KilledWhileSaving) {
         } else {
             std::filesystem::remove_all(dir / "cut");
         }
-        ASSERT_LT(kills, 1000) << "the run gets nowhere";
+        ASSERT_LT(kills, 1000) << "the run makes no progress";
     }
     std::printf("  killed %d times, %d of them in the middle of a save\n", kills, between);
     EXPECT_EQ(weights_of(dir / "whole"), weights_of(dir / "cut"));
     EXPECT_EQ(moments_of(dir / "whole"), moments_of(dir / "cut"));
 }
 
-// A file-size limit stands for a full disk: the write fails half-way.
+// A file-size limit acts like a full disk: the write fails half-way.
 TEST(Checkpoint, FullDiskKeepsTheOneBefore) {
     const TempDir dir;
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 4 --save-every 2 --out " + (dir / "run")).status, 0);

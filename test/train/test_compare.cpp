@@ -1,4 +1,5 @@
-/* moba compare: what a plan may hold, killed and resumed, learning rates, runs that fail; and the switch of attention in mid-run. */
+/* moba compare: what a plan may contain, killing and resuming, learning rates, runs that fail; and the switch
+   of attention during a run. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/compare/child.h"
@@ -28,7 +29,7 @@ std::vector<json> results(const std::string& dir) {
     return out;
 }
 
-// What must be the same whenever and wherever it was run.
+// Removes what may differ between two runs with the same results: times, speeds, and paths.
 json timeless(json line) {
     for (const char* key : {"seconds", "ms_per_step", "tokens_per_s", "peak_bytes"}) {
         line["train"].erase(key);
@@ -94,7 +95,7 @@ TEST_F(Compare, EveryRunOnce) {
             << chart;
     }
 
-    // again: nothing is done twice; a changed variant is refused, a new one joins
+    // again: no run is repeated; a changed variant is refused, a new variant is added
     const std::string result = dir / "out/runs/needle.moba.s1/result.json";
     const auto written = std::filesystem::last_write_time(result);
     ASSERT_EQ(moba(words(plan, "out")).status, 0);
@@ -110,12 +111,12 @@ TEST_F(Compare, EveryRunOnce) {
         << changed.out;
     plan["variants"][1].erase("lr");
 
-    // another evaluation is made anew, without training, and only of what it is about
+    // other evaluation settings: evaluated again without training, and only the task they concern
     const std::string log = dir / "out/runs/needle.moba.s1/log.jsonl", steps = read_text(log),
                       text = dir / "out/runs/text.moba.s1/result.json";
     const auto text_written = std::filesystem::last_write_time(text);
     plan["eval"]["samples"] = 5;
-    ASSERT_EQ(moba(words(plan, "out/")).status, 0) << "the same folder, named otherwise";
+    ASSERT_EQ(moba(words(plan, "out/")).status, 0) << "the same folder with another spelling";
     EXPECT_EQ(read_text(log), steps);
     EXPECT_EQ(std::filesystem::last_write_time(text), text_written);
     for (const json& l : results(dir / "out")) {
@@ -125,7 +126,8 @@ TEST_F(Compare, EveryRunOnce) {
     }
 }
 
-// SIGKILL to the comparison alone while its second run trains; its child must end too, and the rest is as if nothing had been.
+// SIGKILL only to the comparison while its second run trains. Its child must end too, and the resumed
+// comparison must give the results of an undisturbed one.
 TEST_F(Compare, KilledAndResumed) {
     json plan = tiny_plan();
     plan["base"]["steps"] = 400;
@@ -136,12 +138,13 @@ TEST_F(Compare, KilledAndResumed) {
     const Outcome cut = shell("(" MOBA_PROGRAM " " + words(plan, "cut") + " & p=$!; while [ ! -e " + second +
                               "/latest ] && kill -0 $p; do sleep 0.01; done; kill -KILL $p; wait $p)");
     ASSERT_EQ(cut.status, 137) << cut.out;
-    ASSERT_FALSE(std::filesystem::exists(second + "/result.json")) << "it was killed in the midst of it";
+    ASSERT_FALSE(std::filesystem::exists(second + "/result.json")) << "it was killed during this run";
     const std::string first = read_text(dir / "cut/runs/needle.full.s1/result.json");
     const Outcome resumed = moba(words(plan, "cut"));
     ASSERT_EQ(resumed.status, 0) << resumed.out;
     EXPECT_EQ(resumed.out.find("needle.full.s1"), std::string::npos) << resumed.out;
-    EXPECT_EQ(read_text(dir / "cut/runs/needle.full.s1/result.json"), first) << "not done again";
+    EXPECT_EQ(read_text(dir / "cut/runs/needle.full.s1/result.json"), first)
+        << "the finished run was not repeated";
     const std::vector<json> a = results(dir / "whole"), b = results(dir / "cut");
     ASSERT_EQ(a.size(), 2u);
     ASSERT_EQ(b.size(), 2u);
@@ -161,7 +164,7 @@ TEST_F(Compare, InterruptedByCtrlC) {
               std::string::npos);
 }
 
-// Both rates with the first seed; the second seed only with the one that validated best.
+// The first seed tries both rates; the second seed uses only the rate with the best validation loss.
 TEST_F(Compare, LearningRates) {
     json plan = tiny_plan();
     plan["lr"] = {0.003, 1e-7};
@@ -251,7 +254,7 @@ TEST_F(Compare, BadPlansGetOneLine) {
     EXPECT_EQ(moba_errors("compare --seeds many").status, 2);
     write_text(dir / "plan.json", tiny_plan().dump());
     EXPECT_EQ(moba_errors("compare --config " + (dir / "plan.json") + " --out ''").status, 1);
-    EXPECT_FALSE(std::filesystem::exists(dir / "out")) << "nothing is begun that cannot be done";
+    EXPECT_FALSE(std::filesystem::exists(dir / "out")) << "no run may begin";
 }
 
 TEST_F(Compare, ShippedPlansCanRun) {
@@ -293,7 +296,7 @@ TEST(Child, ShellText) {
     EXPECT_EQ(shell_text({"", "it's", "$x"}), "'' 'it'\\''s' '$x'");
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// ---- moba train --switch ----
 
 std::vector<double> losses(const std::string& run) {
     std::vector<double> out;
@@ -305,7 +308,8 @@ std::vector<double> losses(const std::string& run) {
     return out;
 }
 
-// Blocks that cover everything: MoBA is full attention, so the switch changes nothing, unless it lost weights or moments.
+// Blocks that cover everything: MoBA equals full attention, so the switch changes nothing unless it loses
+// weights or moments.
 TEST(Switch, KeepsTheOptimizersState) {
     const TempDir dir;
     const std::string run =
@@ -321,7 +325,8 @@ TEST(Switch, KeepsTheOptimizersState) {
     EXPECT_NE(moba("info --model " + (dir / "switched")).out.find("full:rope"), std::string::npos);
 }
 
-// Where blocks do not cover everything it does change; and a run cut before or behind the switch ends with the same bits.
+// Blocks that do not cover everything: the switch changes the losses, and a run killed before or after the
+// switch and resumed ends with the same bits.
 TEST(Switch, ResumesOnBothSides) {
     const TempDir dir;
     const std::string run =
@@ -337,7 +342,7 @@ TEST(Switch, ResumesOnBothSides) {
                   " & p=$!; while [ ! -e " + at + " ] && kill -0 $p; do :; done; kill -KILL $p; wait $p)");
         ASSERT_TRUE(r.status == 137 || r.status == 0) << r.out;
         ASSERT_EQ(moba("train --resume --out " + cut).status, 0);
-        EXPECT_EQ(losses(cut), losses(dir / "whole")) << "cut behind step " << step;
+        EXPECT_EQ(losses(cut), losses(dir / "whole")) << "killed after step " << step;
         EXPECT_EQ(read_text(cut + "/latest/model.safetensors"),
                   read_text(dir / "whole/latest/model.safetensors"));
     }
@@ -357,7 +362,7 @@ TEST(Switch, FromFullToMoba) {
     }
 }
 
-TEST(Switch, BadOnesGetOneLine) {
+TEST(Switch, WrongValuesGiveOneLine) {
     for (const char* bad :
          {"full", "full@", "full@0", "full@1", "full@x", "full@0.5x", "half@0.5", "@0.5", "full@nan"}) {
         const Outcome r = moba_errors(std::string("train --switch ") + bad + " --out /nowhere/x");

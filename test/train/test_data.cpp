@@ -1,4 +1,4 @@
-/* Text: token files, windows, their order, and what is refused. */
+/* Text: token files, windows, their order, and refused input. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/data/data.h"
@@ -9,11 +9,11 @@ namespace moba {
 
 namespace {
 
-// A .bin of these ids, as llm.c writes it.
+// The content of a .bin file with these ids, in the format of llm.c. `count`: number of tokens in the header.
 template <class Id>
-std::string bin(int32_t magic, int32_t version, const std::vector<Id>& ids, int32_t said = INT32_MIN) {
+std::string bin(int32_t magic, int32_t version, const std::vector<Id>& ids, int32_t count = INT32_MIN) {
     std::vector<int32_t> header(256);
-    header[0] = magic, header[1] = version, header[2] = said == INT32_MIN ? (int32_t)ids.size() : said;
+    header[0] = magic, header[1] = version, header[2] = count == INT32_MIN ? (int32_t)ids.size() : count;
     return std::string((const char*)header.data(), 1024) +
            std::string((const char*)ids.data(), ids.size() * sizeof(Id));
 }
@@ -56,7 +56,7 @@ TEST(TokenFiles, LlmcFormats) {
     const TokenFiles llama({dir / "c.bin"});
     EXPECT_EQ(all_tokens(llama), (std::vector<int>{128000, 100000, 1}));
     EXPECT_EQ(llama.vocabulary().size, 128256);
-    // tokens.json goes before what is known of the format
+    // tokens.json has priority over the defaults of the format
     write_text(dir / "tokens.json",
                R"({"vocab_size": 60000, "end_token": 3, "tokenizer": "t/tokenizer.json"})");
     const TokenFiles named({dir / "a.bin"});
@@ -101,7 +101,7 @@ TEST(TokenFiles, LiesAreRefusedInOneLine) {
     }
 }
 
-// More than memory could hold twice is only mapped: a sparse file of 8 GB opens at once.
+// Large files are mapped, not read: a sparse file of 8 GB, listed twice, opens immediately.
 TEST(TokenFiles, LargeFilesAreMapped) {
     const TempDir dir;
     const int32_t tokens = 2000000000;
@@ -116,7 +116,7 @@ TEST(TokenFiles, LargeFilesAreMapped) {
     EXPECT_EQ(last[1], 0);
 }
 
-TEST(Shuffle, IsAPermutationOfItsOwnForEveryEpochAndSeed) {
+TEST(Shuffle, IsADifferentPermutationForEveryEpochAndSeed) {
     std::set<std::vector<uint64_t>> seen;
     for (uint64_t n : {1, 2, 5, 64, 1000}) {
         for (uint64_t epoch : {0, 1}) {
@@ -130,7 +130,7 @@ TEST(Shuffle, IsAPermutationOfItsOwnForEveryEpochAndSeed) {
             }
         }
     }
-    // neighbours do not stay neighbours
+    // tokens next to each other do not stay close
     int close = 0;
     for (uint64_t i = 0; i + 1 < 1000; i++) {
         const int64_t d = (int64_t)shuffled(1, 0, i, 1000) - (int64_t)shuffled(1, 0, i + 1, 1000);
@@ -220,7 +220,7 @@ TEST(TextProgram, TrainEvalSample) {
     ASSERT_EQ(t.status, 0) << t.out;
     EXPECT_NE(t.out.find("vocabulary 257"), std::string::npos) << t.out;
     EXPECT_NE(t.out.find("epoch 12.0"), std::string::npos) << t.out;
-    // what it was validated with, the same through eval
+    // eval gives the same loss as the last validation
     const Outcome e = moba("eval --json " + (dir / "e.json") + " --model " + (dir / "run"));
     ASSERT_EQ(e.status, 0) << e.out;
     const size_t at = t.out.rfind("validation at step");
@@ -231,11 +231,11 @@ TEST(TextProgram, TrainEvalSample) {
     EXPECT_EQ(moba("eval --seq-len 16,64 --windows 3 --data " + (dir / "b.txt") + " --model " + (dir / "run"))
                   .status,
               0);
-    // it has learnt the sentence; without the cache the same words
+    // the model has learnt the sentence; without the cache it gives the same text
     const std::string sample = "sample --max-new-tokens 18 --prompt 'the cat 7 sat' --model " + (dir / "run");
-    const std::string said = shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out;
-    EXPECT_NE(said.find("the cat 7 sat on the mat."), std::string::npos) << said;
-    EXPECT_EQ(said, shell(MOBA_PROGRAM " " + sample + " --no-cache 2>/dev/null").out);
+    const std::string text = shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out;
+    EXPECT_NE(text.find("the cat 7 sat on the mat."), std::string::npos) << text;
+    EXPECT_EQ(text, shell(MOBA_PROGRAM " " + sample + " --no-cache 2>/dev/null").out);
     EXPECT_NE(moba("info --model " + (dir / "run")).out.find("a.txt"), std::string::npos);
 }
 
@@ -248,7 +248,7 @@ TEST(TextProgram, ResumeIsExact) {
     const Outcome cut =
         shell("(" MOBA_PROGRAM " " + run + (dir / "cut") + " & p=$!; while [ ! -e " + (dir / "cut/latest") +
               " ] && kill -0 $p; do sleep 0.01; done; kill -9 $p; wait $p)");
-    EXPECT_NE(cut.status, 0) << "it was not killed in time";
+    EXPECT_NE(cut.status, 0) << "the run ended before it was killed";
     ASSERT_EQ(moba("train --resume --out " + (dir / "cut")).status, 0);
     EXPECT_EQ(read_text(dir / "whole/latest/model.safetensors"),
               read_text(dir / "cut/latest/model.safetensors"));
@@ -260,8 +260,8 @@ TEST(TextProgram, ResumeIsExact) {
     EXPECT_NE(other.out.find("not what they were when the run began"), std::string::npos) << other.out;
 }
 
-// What is given on the command line replaces what the file says, also where it is a list.
-TEST(TextProgram, CommandLineGoesBeforeTheConfigFile) {
+// Options on the command line replace those of the file, also if they are lists.
+TEST(TextProgram, CommandLineOverridesTheConfigFile) {
     const TempDir dir;
     write_text(dir / "a.txt", sentences(20));
     write_text(dir / "b.txt", sentences(20));
@@ -274,7 +274,8 @@ TEST(TextProgram, CommandLineGoesBeforeTheConfigFile) {
     EXPECT_NE(config.find("b.txt"), std::string::npos);
 }
 
-// A tokenizer that tokens.json names must be there when the run begins, and goes into its checkpoints.
+// The tokenizer that tokens.json names must exist when the run begins. It is copied into the checkpoints of
+// the run.
 TEST(TextProgram, Tokenizer) {
     const TempDir dir;
     write_text(dir / "a.bin", bin<uint16_t>(20240520, 1, std::vector<uint16_t>(200, 1)));

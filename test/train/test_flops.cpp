@@ -1,4 +1,5 @@
-/* Flop of a step by hand, peaks of devices, and the line that shows the quotient. */
+/* FLOP of a step worked out by hand, peak speeds of devices, and the progress line that shows their quotient
+   (MFU). */
 #include "test/support/check.h"
 #include "train/core/flops.h"
 #include "train/core/progress.h"
@@ -22,13 +23,14 @@ Config config() {
 
 TEST(Flops, ByHand) {
     Config c = config();
-    // 40 tokens. moba: blocks of 16, 16 and 8 queries, each sees the own block up to itself and one block more
+    // 40 tokens. moba: blocks of 16, 16 and 8 queries; each query sees its own block up to itself and one
+    // other block
     const double moba = 136 + (16 * 16 + 136) + (8 * 16 + 36), full = 820, window = 1 + 2 + 38 * 3;
     const double attention = 14.0 * 4 * 2 * (moba + full + window);
     const double layers = 5000 - 2 * 800;  // weights without the embedding and the head
     EXPECT_NEAR(step_flop(c, 5000, {0, 40}, 40), 6 * (layers + 800) * 40 + attention, 1e-6);
     EXPECT_NEAR(step_flop(c, 5000, {0, 40}, 7), 6 * layers * 40 + 6 * 800 * 7 + attention, 1e-6)
-        << "logits for counted tokens only";
+        << "logits only for tokens with a target";
     // one more sequence, of one token: one pair in each layer
     EXPECT_NEAR(step_flop(c, 5000, {0, 40, 41}, 0), 6 * layers * 41 + attention + 14 * 4 * 2 * 3, 1e-6);
     c.tie_word_embeddings = true;
@@ -50,7 +52,7 @@ TEST(Flops, Peaks) {
     for (double peak : {fp32, low}) { EXPECT_TRUE(peak > 1e8 && peak < 1e14) << peak; }
 }
 
-// A line gets shorter by whole parts, and never longer than the room.
+// A progress line is shortened by removing whole parts, and is never longer than the given width.
 TEST(Flops, StepLine) {
     const StepReport r{1219, 1750, 4.71, 0.994, 0.61, 6e-5, 40, 0.41, 4140, 103, "T=256"};
     EXPECT_EQ(step_text(r, 1000),
@@ -60,7 +62,7 @@ TEST(Flops, StepLine) {
               "step 1219/1750 T=256  loss 4.7100  acc  99.4%  103.5k tok/s  MFU 41.0%  ETA 1m43s");
     EXPECT_EQ(step_text(r, 66), "step 1219/1750 T=256  loss 4.7100  acc  99.4%  ETA 1m43s");
     EXPECT_EQ(step_text(r, 9), "step 1219");
-    for (int room = 0; room < 130; room++) { EXPECT_LE((int)step_text(r, room).size(), room); }
+    for (int width = 0; width < 130; width++) { EXPECT_LE((int)step_text(r, width).size(), width); }
 }
 
 }  // namespace

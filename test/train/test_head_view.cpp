@@ -1,4 +1,5 @@
-/* Weights by block against a case worked by hand and against attention itself, and the page that shows them. */
+/* The attention weights of each block, against a case worked out by hand and against attention itself; and
+   the page that shows them. */
 #include "moba/attention/gate_cpu.h"
 #include "test/support/attention_case.h"
 #include "train/inspect/inspect_page.h"
@@ -11,7 +12,7 @@ using namespace attention_case;
 
 namespace {
 
-// An AttentionView with its sequences. MoBA's choice is the gate's.
+// An AttentionView with its sequences. The blocks are chosen by the gate.
 struct View {
     PackedBatch batch;
     AttentionView v;
@@ -40,7 +41,7 @@ struct View {
     }
 };
 
-// D = 1, q = 1, k = log of 1, 2, ... 6: weights go by 1 : 2 : ... : 6. S = 2, K = 2.
+// D = 1, q = 1, k = log of 1, 2, ... 6: the weights are proportional to 1 : 2 : ... : 6. S = 2, K = 2.
 View six_tokens() {
     std::vector<float> k;
     for (int i = 1; i <= 6; i++) { k.push_back(std::log((float)i)); }
@@ -59,8 +60,8 @@ TEST(HeadView, WorkedByHand) {
     EXPECT_EQ(h.layer, 3);
     EXPECT_EQ(h.block_size, 2);
     EXPECT_EQ(h.top_k, 2);
-    const HeadView::Query& q =
-        h.queries[5];  // the last one: its own block 2, and block 1, whose keys are larger than block 0's
+    // the last query: its own block 2, and block 1, whose keys are larger than those of block 0
+    const HeadView::Query& q = h.queries[5];
     EXPECT_EQ(q.own, 2);
     EXPECT_EQ(q.chosen, (std::vector<int>{1, 2}));
     expect_shares(q.weights, {0, 7 / 18., 11 / 18.});
@@ -68,7 +69,7 @@ TEST(HeadView, WorkedByHand) {
     expect_shares(q.scores, {std::log(2.) / 2, std::log(12.) / 2});
     EXPECT_EQ(q.rank(1), 1);
     EXPECT_EQ(q.rank(0), 2);
-    expect_shares(h.queries[4].weights, {0, 7 / 12., 5 / 12.});  // token 5 has not come yet
+    expect_shares(h.queries[4].weights, {0, 7 / 12., 5 / 12.});  // token 5 comes later
     expect_shares(h.queries[4].full_weights, {3 / 15., 7 / 15., 5 / 15.});
     expect_shares(h.queries[2].weights, {3 / 6., 3 / 6.});
     expect_shares(h.queries[0].weights, {1});
@@ -76,7 +77,7 @@ TEST(HeadView, WorkedByHand) {
     EXPECT_TRUE(sees(h, 5, 3));
     EXPECT_FALSE(sees(h, 5, 1));
     EXPECT_TRUE(sees(h, 3, 1));
-    EXPECT_TRUE(sees(h, 5, 4)) << "the own block";
+    EXPECT_TRUE(sees(h, 5, 4)) << "the query's own block";
 
     const json j = to_json(h, 5, 1);
     EXPECT_EQ(j["answer_chosen"], false);
@@ -96,13 +97,15 @@ TEST(HeadView, EqualScoresRankLikeTheGate) {
     EXPECT_EQ(q.rank(3), 3);
 }
 
-// What attention itself reads: values that tell their block, a channel for each, come out as the weights of the blocks.
+// Compares with attention itself. Each value is one-hot: the channel is the index of its block. So the
+// outputs of attention are the weights of the blocks.
 TEST(HeadView, WeightsAreWhatAttentionReads) {
     const Case cases[] = {
         {.lengths = {70}, .H = 2, .G = 2, .D = 8, .kind = moba, .S = 16, .K = 3},
         {.lengths = {37, 1, 100}, .H = 4, .G = 2, .D = 32, .kind = moba, .S = 16, .K = 2, .levels = 2},
         {.lengths = {30, 50}, .H = 2, .G = 1, .D = 16, .kind = moba, .S = 16, .K = 3, .gate = Gate::sink},
-        {.lengths = {20, 50}, .H = 2, .G = 1, .D = 16, .kind = moba, .S = 16, .K = 8},  // K beyond the blocks
+        // K larger than the number of blocks
+        {.lengths = {20, 50}, .H = 2, .G = 1, .D = 16, .kind = moba, .S = 16, .K = 8},
         {.lengths = {60, 21}, .H = 2, .G = 1, .D = 16, .kind = attention_case::window, .window = 19},
         {.lengths = {60, 21}, .H = 2, .G = 1, .D = 16, .kind = full}};
     for (const Case& c : cases) {
@@ -128,7 +131,7 @@ TEST(HeadView, WeightsAreWhatAttentionReads) {
                                           as<double>(k).data(), values.data(), choice.routing(), v.seqs, s);
             return out;
         };
-        const std::vector<double> mine = read(c.kind), all = read(full);
+        const std::vector<double> selected = read(c.kind), all = read(full);
         for (int h = 0; h < c.H; h++) {
             const HeadView head = view_head(v, 0, h);
             ASSERT_EQ((int)head.queries.size(), M);
@@ -138,7 +141,7 @@ TEST(HeadView, WeightsAreWhatAttentionReads) {
                 const size_t row = ((size_t)t * c.H + h) * c.D, n = x.own - x.first + 1;
                 ASSERT_EQ(x.weights.size(), n);
                 ASSERT_EQ(x.full_weights.size(), n);
-                EXPECT_WITHIN(max_abs_error(x.weights.data(), mine.data() + row, n), 1e-6);
+                EXPECT_WITHIN(max_abs_error(x.weights.data(), selected.data() + row, n), 1e-6);
                 EXPECT_WITHIN(max_abs_error(x.full_weights.data(), all.data() + row, n), 1e-6);
                 kept += x.kept / M;
             }
@@ -152,8 +155,8 @@ TEST(HeadView, WeightsAreWhatAttentionReads) {
     }
 }
 
-// Scores so far apart that what MoBA reads is nothing beside what it leaves out.
-TEST(HeadView, WeightsOfWhatIsFarBelowTheTop) {
+// Scores so far apart that the weight of the blocks MoBA reads is negligible in full attention.
+TEST(HeadView, ScoresFarBelowTheLargest) {
     View view = six_tokens();
     view.v.k = {2000, 2000, 0, 0, 0, 0};
     const HeadView h = view_head(view.v, 0, 0);
@@ -161,7 +164,7 @@ TEST(HeadView, WeightsOfWhatIsFarBelowTheTop) {
     expect_shares(h.queries[5].full_weights, {1, 0, 0});
 }
 
-TEST(InspectPage, EscapesWhatTokensAreCalled) {
+TEST(InspectPage, EscapesTokenNames) {
     const std::string evil = "</script><i>";
     InspectPage page(
         {evil, {"moba:rope"}, std::vector<std::string>(6, evil), std::vector<std::string>(6, evil)});

@@ -1,5 +1,5 @@
-/* Llama folders of transformers 5 (test/python/transformers_test.py wrote them, with the logits it computes): read in every form, and
-   damaged ones refused. */
+/* Llama folders of transformers 5, written by test/python/transformers_test.py together with the logits that
+   transformers computes: every form is read, and damaged folders are refused. */
 #include "moba/model.h"
 #include "test/support/packed_batch.h"
 #include "test/support/program.h"
@@ -17,7 +17,7 @@ namespace fs = std::filesystem;
 const std::string root = MOBA_SOURCE_DIR "/test/huggingface/";
 const char* names[] = {"llama2_f32", "gqa_tied_bf16", "llama3_f16_shards", "linear_f32"};
 
-// The error of the logits of this folder against those that transformers computed.
+// The error of this folder's logits against those computed by transformers.
 double error_of_logits(const std::string& path, const std::string& expected) {
     const ModelFolder folder = open_model(path);
     const Safetensors want(expected + "/expected.safetensors");
@@ -39,7 +39,7 @@ TEST(HuggingFace, SameLogits) {
     }
 }
 
-// As transformers 4 wrote them: rope_theta and rope_scaling at the top, "type" for "rope_type".
+// The form of transformers 4: rope_theta and rope_scaling at the top level, "type" instead of "rope_type".
 TEST(HuggingFace, OlderKeys) {
     const TempDir dir;
     for (const char* name : names) {
@@ -63,8 +63,8 @@ TEST(HuggingFace, OlderKeys) {
     }
 }
 
-// What old checkpoints store beside the weights is passed over; what is unknown is not.
-TEST(HuggingFace, TensorsBesideTheWeights) {
+// Tensors that old checkpoints store in addition to the weights are ignored; unknown tensors are refused.
+TEST(HuggingFace, OtherTensorsInTheFile) {
     const TempDir dir;
     const std::string name = "gqa_tied_bf16";
     fs::copy(root + name, dir / name);

@@ -1,4 +1,4 @@
-/* moba inspect as a user runs it: the page, the JSON, and every refusal. */
+/* moba inspect as a user runs it: the page, the JSON, and refused input. */
 #include "test/support/program.h"
 #include "train/files/safetensors.h"
 #include <nlohmann/json.hpp>
@@ -89,8 +89,8 @@ TEST(Inspect, OfATest) {
     expect_refused("inspect --model " + (dir / "nowhere"), 1, "no such folder");
 }
 
-// Against the logits of moba sample.
-TEST(Inspect, WhatTheModelMakesOfTheAnswer) {
+// The probability of the answer, compared with the logits of moba sample.
+TEST(Inspect, ProbabilityOfTheAnswer) {
     const TempDir dir;
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 2 --out " + (dir / "run")).status, 0);
     const std::string model = " --model " + (dir / "run");
@@ -117,10 +117,10 @@ TEST(Inspect, WhatTheModelMakesOfTheAnswer) {
         EXPECT_EQ(j["right"], answer == *std::max_element(last, end));
         wrong += j["right"] == false;
     }
-    EXPECT_GT(wrong, 0) << "else nothing was seen";
+    EXPECT_GT(wrong, 0) << "the test needs at least one wrong answer";
 }
 
-// Where every target is an answer of its own the prompt goes on to the last of them.
+// In tasks where every target is a separate answer, the prompt ends at the last question.
 TEST(Inspect, OfATestWithManyQuestions) {
     const TempDir dir;
     ASSERT_EQ(moba("train --task mqar --pairs 4 --num-keys 8 --num-values 8 --hidden-size 16 --seq-len 40 "
@@ -141,7 +141,8 @@ TEST(Inspect, OfATestWithManyQuestions) {
         EXPECT_EQ(j["tokens"][source], j["answer"]);
         longest = std::max(longest, question);
     }
-    EXPECT_GT(longest, 24) << "the first of four questions seldom lies there, the last seldom before";
+    EXPECT_GT(longest, 24)
+        << "of four questions the first is rarely after this position, the last rarely before it";
     expect_refused("inspect " + model + " --depth 0.5", 1, "in the mqar task nothing is placed");
 }
 

@@ -1,4 +1,5 @@
-/* The needle task: whoever looks the key up is always right, whoever guesses is right by chance, and pairs lie anywhere. */
+/* The needle task: looking up the key is always right, guessing is right by chance, and the pairs lie at any
+   position. */
 #include "test/support/check.h"
 #include "train/tasks/task.h"
 #include <map>
@@ -11,7 +12,7 @@ namespace {
 const TaskSettings two_tokens{
     .pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
 
-// Looks every question's key up in the context, and answers with what follows it there.
+// Looks up the key of every question in the context and answers with the tokens after it. Returns the errors.
 int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
     int errors = 0;
     size_t question = 0;
@@ -77,7 +78,7 @@ TEST(Needle, EveryOffsetHappensAndBordersAreStraddled) {
             if (s.tokens[t] < 32) { starts.insert(t); }
         }
     }
-    EXPECT_EQ(starts.size(), 55u);  // 0..54: a pair of two tokens within the first 56
+    EXPECT_EQ(starts.size(), 55u);  // 0 to 54: a pair of two tokens within the first 56
     EXPECT_TRUE(starts.count(15) && starts.count(31) && starts.count(47))
         << "key in one block, value in the next";
 }
@@ -119,7 +120,7 @@ TEST(Needle, DepthPlacesTheTarget) {
             while (s.tokens[at] != s.tokens[254]) { at++; }
             off = std::max(off, std::fabs(at - depth * 252));
         }
-        EXPECT_LE(off, 1.5) << depth;  // the next border between two items
+        EXPECT_LE(off, 1.5) << depth;  // the target is placed between two items
     }
 }
 

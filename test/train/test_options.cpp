@@ -1,4 +1,4 @@
-/* What a run remembers of its options is the program's own text, whatever CLI11 makes of a value. */
+/* A run records its options as the program reads them, however CLI11 would print a value. */
 #include "test/support/program.h"
 #include "train/run/train_command.h"
 #include <CLI/Error.hpp>
@@ -25,41 +25,42 @@ TEST(Options, DefaultsAsTheyAreRecorded) {
     for (const char* none : {"help", "config", "resume"}) { EXPECT_FALSE(recorded.contains(none)) << none; }
 }
 
-// Every option with another value than its default: recorded as it was said, and said again the same is recorded.
+// Every option with a value that is not its default: it is recorded as given, and the recorded options give
+// the same record again.
 TEST(Options, EveryValueComesBack) {
     const json defaults = parse_train({}).values;
-    json said;
+    json given;
     for (const auto& [name, value] : defaults.items()) {
-        if (value.is_boolean()) { said[name] = true; }
-        if (value.is_number_integer()) { said[name] = value.get<int>() + 1; }
-        if (value.is_number_float()) { said[name] = value.get<double>() / 3; }  // all 17 digits
+        if (value.is_boolean()) { given[name] = true; }
+        if (value.is_number_integer()) { given[name] = value.get<int>() + 1; }
+        if (value.is_number_float()) { given[name] = value.get<double>() / 3; }  // all 17 digits
     }
-    said.update({{"task", "mqar"},
-                 {"data", "a b,c.bin"},
-                 {"val-data", "12"},
-                 {"curriculum", "32:8:128:300,64:4:64:150"},
-                 {"attention", "full"},
-                 {"layers", "window:64:rope,moba:none"},
-                 {"gate", "sink"},
-                 {"key-conv", 5},
-                 {"rope-scaling", "llama3:8:1:4:8192"},
-                 {"switch", "full@0.9"},
-                 {"lr-schedule", "cosine"},
-                 {"lr", 1e-5},
-                 {"beta1", 0.123456789012345},
-                 {"epochs", 2.5},
-                 {"seed", 18446744073709551615u},
-                 {"out", "7"},
-                 {"init-from", "12"},
-                 {"dropout", 0.25},
-                 {"attention-impl", "naive"},
-                 {"device", "cpu"},
-                 {"precision", "bf16"}});
-    for (const auto& [name, value] : defaults.items()) { EXPECT_NE(said.value(name, value), value) << name; }
-    EXPECT_EQ(said.size(), defaults.size());
-    const json recorded = parse_train(option_words(said)).values;
-    EXPECT_EQ(recorded, said);
-    EXPECT_EQ(parse_train(option_words(recorded)).values, said);
+    given.update({{"task", "mqar"},
+                  {"data", "a b,c.bin"},
+                  {"val-data", "12"},
+                  {"curriculum", "32:8:128:300,64:4:64:150"},
+                  {"attention", "full"},
+                  {"layers", "window:64:rope,moba:none"},
+                  {"gate", "sink"},
+                  {"key-conv", 5},
+                  {"rope-scaling", "llama3:8:1:4:8192"},
+                  {"switch", "full@0.9"},
+                  {"lr-schedule", "cosine"},
+                  {"lr", 1e-5},
+                  {"beta1", 0.123456789012345},
+                  {"epochs", 2.5},
+                  {"seed", 18446744073709551615u},
+                  {"out", "7"},
+                  {"init-from", "12"},
+                  {"dropout", 0.25},
+                  {"attention-impl", "naive"},
+                  {"device", "cpu"},
+                  {"precision", "bf16"}});
+    for (const auto& [name, value] : defaults.items()) { EXPECT_NE(given.value(name, value), value) << name; }
+    EXPECT_EQ(given.size(), defaults.size());
+    const json recorded = parse_train(option_words(given)).values;
+    EXPECT_EQ(recorded, given);
+    EXPECT_EQ(parse_train(option_words(recorded)).values, given);
 }
 
 TEST(Options, ALaterWordReplacesAnEarlierOne) {

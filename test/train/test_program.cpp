@@ -1,4 +1,4 @@
-/* The program itself: every wrong input gets one clear line and the right exit status, and nothing is lost. */
+/* The program itself: wrong input gives one clear line and the right exit status, and no data is lost. */
 #include "moba/op_table.h"
 #include "moba/profile.h"
 #include "test/support/check.h"
@@ -54,7 +54,7 @@ TEST(Program, WrongSettingsExitWith1) {
     expect_refused("train --resume --out " + (dir / "nowhere"), 1, "no such folder");
     expect_refused("train --out /proc/run", 1, "/proc/run");
     expect_refused("eval --model " + dir.path(), 1, "holds no model");
-    EXPECT_FALSE(std::filesystem::exists(dir / "run")) << "nothing is left behind";
+    EXPECT_FALSE(std::filesystem::exists(dir / "run")) << "no folder remains";
 }
 
 TEST(Program, ConfigFile) {
@@ -71,7 +71,7 @@ TEST(Program, ConfigFile) {
     expect_refused(with(R"({"steps": "x"})"), 2, "--steps");
     expect_refused("train --config " + (dir / "none.json"), 1, "none.json");
     expect_refused("train --config " + dir.path(), 1, "folder");
-    // underscores or hyphens; the command line goes before the file
+    // names with underscores or hyphens; the command line has priority over the file
     const Outcome r = moba(
         with(
             R"({"seq_len": 48, "batch-size": 2, "steps": 3, "hidden-size": 32, "eval-every": 0, "top-k": 2, "tie-word-embeddings": true})") +
@@ -109,7 +109,8 @@ TEST(Program, TrainEvalSampleInfo) {
     for (const char* part : {"\"low\"", "\"loss_by_position\"", "\"depth\"", "\"chance\": 0.125"}) {
         EXPECT_NE(read_text(dir / "e.json").find(part), std::string::npos) << part;
     }
-    // One depth is the whole sample: the answer lies in the question's own block about as often as in either of the others.
+    // One depth uses the whole sample. The answer lies in the query's own block about as often as in each of
+    // the two other blocks, and such questions do not count.
     ASSERT_EQ(moba("eval --model " + (dir / "run") + " --depths 1 --samples 200 --router --json " +
                    (dir / "r.json"))
                   .status,
@@ -119,16 +120,16 @@ TEST(Program, TrainEvalSampleInfo) {
     EXPECT_NEAR(router[0]["queries"].get<double>() / 200, 2 / 3., 0.12);
     const Outcome full = moba("eval --attention full --model " + (dir / "run") + " --depths 1 --samples 5");
     EXPECT_NE(full.out.find("full:rope full:rope"), std::string::npos) << full.out;
-    const auto said = [](const std::string& how) {
-        return shell(MOBA_PROGRAM " sample " + how + " 2>/dev/null");
+    const auto sample = [](const std::string& arguments) {
+        return shell(MOBA_PROGRAM " sample " + arguments + " 2>/dev/null");
     };
-    const Outcome s = said("--model " + (dir / "run/latest") +
-                           " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
+    const Outcome s = sample("--model " + (dir / "run/latest") +
+                             " --prompt 'k1 v2 n3 k1' --max-new-tokens 3 --temperature 1 --seed 5");
     EXPECT_EQ(s.status, 0) << s.out;
     const std::string ids =
         "--prompt-ids 1,10,19,1 --max-new-tokens 3 --temperature 1 --seed 5 --model " + (dir / "run");
-    EXPECT_EQ(s.out, said(ids).out);
-    EXPECT_EQ(s.out, said(ids + " --no-cache").out);
+    EXPECT_EQ(s.out, sample(ids).out);
+    EXPECT_EQ(s.out, sample(ids + " --no-cache").out);
     EXPECT_NE(moba("sample " + ids).out.find("tokens/s"), std::string::npos);
     EXPECT_NE(moba("sample --model " + (dir / "run")).out.find("the answer is"), std::string::npos);
     const Outcome i = moba("info --model " + (dir / "run"));
@@ -140,14 +141,14 @@ TEST(Program, TrainEvalSampleInfo) {
     const std::string before = read_text(dir / "e.json");
     expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "e.json"), 1,
                    "--seq-len 4");
-    EXPECT_EQ(read_text(dir / "e.json"), before) << "what was refused has cost a file";
+    EXPECT_EQ(read_text(dir / "e.json"), before) << "a refused command has changed a file";
     expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "f.json"), 1,
                    "--seq-len 4");
     EXPECT_FALSE(std::filesystem::exists(dir / "f.json"));
     std::filesystem::create_symlink(dir / "g.json", dir / "link");
     expect_refused("eval --model " + (dir / "run") + " --seq-len 4 --json " + (dir / "link"), 1,
                    "--seq-len 4");
-    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link")) << "a link to what is not there yet";
+    EXPECT_TRUE(std::filesystem::is_symlink(dir / "link")) << "a link to a file that does not exist yet";
     EXPECT_EQ(moba("eval --model " + (dir / "run") + " --samples 2 --json /dev/null").status, 0);
     expect_refused("eval --model " + (dir / "run") + " --json " + (dir / "run"), 1, "Is a directory");
     expect_refused("eval --json /proc/no.json --model " + (dir / "run"), 1, "/proc/no.json");
@@ -155,7 +156,7 @@ TEST(Program, TrainEvalSampleInfo) {
     expect_refused("train --out " + (dir / "run"), 1, "holds a run already");
 }
 
-// --init-from takes over sizes and the way it attends; options change the latter only.
+// --init-from takes over the sizes and the attention settings; options can change only the latter.
 TEST(Program, InitFrom) {
     const TempDir dir;
     const std::string sizes =
@@ -181,7 +182,7 @@ TEST(Program, InitFrom) {
         << "a run that has begun does not need it";
 }
 
-// A model folder that promises a test its task cannot make.
+// A model folder whose longest sequence is too short for a test of its task.
 TEST(Program, SampleOfATestThatDoesNotFit) {
     const TempDir dir;
     ASSERT_EQ(moba("train --task mqar --pairs 4 --num-keys 8 --num-values 8 --hidden-size 16 --seq-len 16 "
@@ -198,7 +199,7 @@ TEST(Program, SampleOfATestThatDoesNotFit) {
     expect_refused("sample --model " + (dir / "run"), 1, "needs 16 tokens");
 }
 
-// Prompt and new tokens may attend differently, whichever of the two is MoBA.
+// Prompt and new tokens may use different attention; either of the two may be MoBA.
 TEST(Program, DecodeAttention) {
     const TempDir dir;
     ASSERT_EQ(moba(std::string(tiny_run) + "--steps 1 --attention full --out " + (dir / "run")).status, 0);
@@ -227,7 +228,7 @@ TEST(Program, LossThatIsNotFiniteStopsAndKeepsTheCheckpoint) {
              "--steps 20 --lr 1e25 --warmup 0 --save-every 1 --lr-schedule constant --out " + (dir / "run"));
     EXPECT_EQ(r.status, 1) << r.out;
     EXPECT_NE(r.out.find("is not finite; first bad tensor: "), std::string::npos) << r.out;
-    EXPECT_EQ(moba("info --model " + (dir / "run")).status, 0) << "the last good checkpoint is whole";
+    EXPECT_EQ(moba("info --model " + (dir / "run")).status, 0) << "the last good checkpoint is complete";
 }
 
 TEST(Program, BenchRuns) {
@@ -254,7 +255,7 @@ TEST(Program, BenchRuns) {
     expect_refused("bench op --op nothing --seq-len 64 --hidden-size 32 --repeats 1", 1, "no such operation");
 }
 
-// Every operation has its row, with figures that belong together.
+// Every operation has a row, and the figures of a row agree with each other.
 TEST(Program, BenchRows) {
     const TempDir dir;
     const std::string sizes = " --seq-len 64 --hidden-size 32 --num-heads 2 --head-dim 16 --block-size 16 "
@@ -284,7 +285,8 @@ TEST(Program, BenchRows) {
             const auto at = found.lower_bound(op_name((Op)i));
             EXPECT_TRUE(at != found.end() && at->first.rfind(op_name((Op)i), 0) == 0) << op_name((Op)i);
         }
-        // 64 tokens, 2 heads of 16: pairs by hand. 4 blocks of 16, the first of which sees itself alone
+        // numbers of query-key pairs by hand: 64 tokens, 2 heads of 16; 4 blocks of 16, the first sees only
+        // itself
         const double full = 64 * 65 / 2, moba = 4 * 136 + 3 * 256, window = 64 * 9 - 36;
         const auto flop = [&](const char* name) {
             return found[name]["gflops"].get<double>() * found[name]["ms"].get<double>() * 1e6;
@@ -306,7 +308,8 @@ TEST(Program, BenchRows) {
                     each[i + 1]["ms"].get<double>(), 1e-9);
     }
     EXPECT_EQ(rows("op --op linear_forward")["rows"].size(), 2u) << "one version on the CPU";
-    EXPECT_EQ(rows("op --kernel-version 2")["rows"].size(), 5u) << "what has two versions on the CPU";
+    EXPECT_EQ(rows("op --kernel-version 2")["rows"].size(), 5u)
+        << "the operations with two versions on the CPU";
     const json plain = rows("attention --kernel-version 1");
     EXPECT_EQ(plain["rows"].size(), 6u);
     EXPECT_EQ(plain["rows"][0]["version"], 1);

@@ -1,4 +1,4 @@
-/* The page and the terminal's summary: whole, with what was measured and nothing else. */
+/* The report page and the summary on the terminal: complete, with the measured figures and no others. */
 #include "test/support/page_check.h"
 #include "test/support/results_case.h"
 #include "train/compare/charts.h"
@@ -115,7 +115,7 @@ TEST(Report, NamesAreText) {
 
 TEST(Report, LearningRatesAndManyVariants) {
     std::vector<json> lines;
-    for (int v = 0; v < 9; v++) {  // more than there are colours
+    for (int v = 0; v < 9; v++) {  // more variants than colours
         for (double lr : {0.001, 0.01}) {
             lines.push_back(run_case(
                 {.variant = "a name as long as names of variants become, number " + std::to_string(v),
@@ -130,7 +130,7 @@ TEST(Report, LearningRatesAndManyVariants) {
     EXPECT_FALSE(has(page, "class=\"s6\""));
 }
 
-// 600 positions: bins of log2(position + 1), at most 64 of them.
+// Positions are binned by log2(position + 1), in at most 64 bins.
 TEST(Report, LossByPositionIsBinned) {
     const std::string page = report_page({run_case({.task = "text", .lengths = {4096}})}, "t");
     const size_t section = page.find("<h2>Loss by position"), from = page.find("class=\"line\"", section),
@@ -140,7 +140,7 @@ TEST(Report, LossByPositionIsBinned) {
     EXPECT_GE(points, 48);
 }
 
-TEST(Report, NumbersThatAreNotThere) {
+TEST(Report, MissingNumbers) {
     json run = run_case({}), other = run_case({.seed = 2, .loss = NAN});
     run["train"]["flop"] = nullptr, run["train"]["peak_bytes"] = nullptr;
     run["train"]["validation"][3]["loss"] = nullptr;
@@ -151,7 +151,7 @@ TEST(Report, NumbersThatAreNotThere) {
     comparison_text({run, other}, 80, false);
 }
 
-// What is drawn where, of the made-up results: train/compare/charts.h.
+// The points of the charts for the invented results: train/compare/charts.h.
 TEST(Charts, PointsOfAWholeComparison) {
     const std::vector<TaskFigures> tasks = summarize(comparison_case());
     const TaskFigures &needle = tasks.at(0), &text = tasks.at(1);
@@ -170,14 +170,14 @@ TEST(Charts, PointsOfAWholeComparison) {
     const Point reach = router.at(1).series.at(0).points.at(2);
     EXPECT_NEAR(reach.x - reach.y, 0.01, 1e-9) << "reach, accuracy";
     const std::vector<Series> flop = flop_charts(needle).at(0).series;
-    ASSERT_EQ(flop.size(), 4u) << "the way of both, the end of both";
+    ASSERT_EQ(flop.size(), 4u) << "the curves of both variants, and their end points";
     EXPECT_TRUE(flop[0].faint && flop[0].joined && flop[0].name.empty());
     EXPECT_EQ(flop[0].points.back().x, 3e12);
     EXPECT_TRUE(!flop[2].faint && !flop[2].joined && flop[2].name == "moba");
     EXPECT_EQ(flop[2].points.at(0).x, 3e12);
 }
 
-TEST(ComparisonText, SideBySideWhereThereIsRoom) {
+TEST(ComparisonText, SideBySideOnAWideTerminal) {
     const std::string wide = comparison_text(comparison_case(), 120, false),
                       narrow = comparison_text(comparison_case(), 60, false);
     const auto line_with = [](const std::string& text, const std::string& what) {

@@ -1,5 +1,5 @@
-/* Router recall and reach against cases worked by hand: which queries count, what was chosen, the signal-to-noise ratio, what it
-   predicts, and what other tokens pass on. */
+/* Router recall and reach against cases worked out by hand: which queries count, which blocks were chosen,
+   the signal-to-noise ratio, the recall it predicts, and information passed on by other tokens. */
 #include "moba/core/philox.h"
 #include "test/support/check.h"
 #include "train/core/statistics.h"
@@ -13,7 +13,8 @@ using nlohmann::json;
 
 namespace {
 
-// One head of one channel; keys are alike within a block of 2 tokens, so that block means are the keys.
+// One head of one channel. All keys of a block of 2 tokens are equal, so the means of the blocks are the
+// keys.
 struct Case {
     std::vector<int> table;
     AttentionView v;
@@ -33,8 +34,9 @@ struct Case {
     }
 };
 
-// Sequences of 8 and 6 tokens: blocks 0..3 and 4..6. The last query of the first wants block 1 and has it; the last of the
-// second wants block 4 and has it not; a third wants its own block and does not count.
+// Sequences of 8 and 6 tokens: blocks 0..3 and 4..6. The answer to the last query of the first sequence is in
+// block 1, which was chosen; that of the second is in block 4, which was not. A third query has its answer in
+// its own block and does not count.
 TEST(RouterRecall, ByHand) {
     Case c({0, 8, 14}, {1, 5, 2, 0, 3, 4, 0}, 2);
     c.choose(7, {1, 3});
@@ -43,7 +45,7 @@ TEST(RouterRecall, ByHand) {
     std::vector<int> sources(14, -1);
     sources[7] = 3;   // block 1: d = 5 - 1 and 5 - 2
     sources[13] = 8;  // block 4: d = 3 - 4
-    sources[5] = 4;   // its own
+    sources[5] = 4;   // the query's own block
     RouterRecall r;
     r.add(3, c.v, sources);
     const json heads = r.to_json();
@@ -71,7 +73,7 @@ TEST(RouterRecall, LayersWithoutChoiceDoNotAppear) {
     EXPECT_TRUE(r.to_json().empty());
 }
 
-// One other block, one query: no spread, so no ratio and no prediction.
+// One other block and one query: no variance, so no ratio and no prediction.
 TEST(RouterRecall, NoSpreadNoPrediction) {
     Case c({0, 6}, {1, 2, 0}, 2);
     c.choose(5, {1, 2});
@@ -85,7 +87,8 @@ TEST(RouterRecall, NoSpreadNoPrediction) {
     EXPECT_FALSE(heads[0].contains("snr") || heads[0].contains("predicted"));
 }
 
-// With one other block the better score wins: Phi(SNR). Without a signal the K-1 places go to n+1 blocks alike.
+// With one other block the better score wins: Phi(SNR). Without a signal each of the n+1 blocks is equally
+// likely to be among the K-1 chosen.
 TEST(RouterRecall, Prediction) {
     for (double snr : {-1.0, 0.0, 0.5, 1.0, 2.5}) {
         EXPECT_NEAR(predicted_recall(snr, 1, 2), 0.5 * std::erfc(-snr / std::sqrt(2.0)), 1e-6);
@@ -95,11 +98,13 @@ TEST(RouterRecall, Prediction) {
             EXPECT_NEAR(predicted_recall(0, n, K), std::min(1.0, (K - 1) / (n + 1.0)), 1e-6) << n << " " << K;
         }
     }
-    EXPECT_EQ(predicted_recall(5, 3, 1), 0);            // no past block is ever chosen
-    EXPECT_NEAR(predicted_recall(-9, 3, 5), 1, 1e-12);  // room for all
+    // no past block is ever chosen
+    EXPECT_EQ(predicted_recall(5, 3, 1), 0);
+    // all blocks are chosen
+    EXPECT_NEAR(predicted_recall(-9, 3, 5), 1, 1e-12);
 }
 
-// The prediction holds where its assumptions do: scores drawn from a normal distribution, the best K-1 chosen.
+// The prediction holds if its assumptions do: normally distributed scores, and the best K-1 are chosen.
 TEST(RouterRecall, PredictionHoldsForNormalScores) {
     const double delta = 1.2;  // SNR = 1.2 / sqrt(2)
     const int n = 9, K = 3, trials = 40000;
@@ -117,8 +122,8 @@ TEST(RouterRecall, PredictionHoldsForNormalScores) {
     EXPECT_NEAR(predicted_recall(delta / std::sqrt(2.0), n, K), (double)chosen / trials, 0.01);
 }
 
-// 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; what those read in layer 0
-// decides.
+// 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; so it
+// depends on what the tokens of these blocks have read in layer 0.
 TEST(RouterReach, ByHand) {
     const std::vector<int> cu = {0, 8};
     Case below(cu, {0, 0, 0, 0}, 2), above(cu, {0, 0, 0, 0}, 2);
@@ -129,19 +134,19 @@ TEST(RouterReach, ByHand) {
     std::vector<int> sources(8, -1);
     sources[7] = 1;
     const auto reach = [&] { return router_reach({below.v, above.v}, sources).right; };
-    EXPECT_EQ(reach(), 0) << "own blocks only";
+    EXPECT_EQ(reach(), 0) << "every token reads only its own block";
     above.choose(7, {1, 3});
     EXPECT_EQ(reach(), 0);
     below.choose(5, {0, 2});
-    EXPECT_EQ(reach(), 0) << "token 5 knows, and nobody reads it";
+    EXPECT_EQ(reach(), 0) << "token 5 has read token 1, but token 7 does not choose its block";
     below.choose(2, {0, 1});
     EXPECT_EQ(reach(), 1) << "token 2 passes it on";
     below.choose(2, {1});
     below.choose(6, {0, 3});
-    EXPECT_EQ(reach(), 1) << "a token of its own block does";
+    EXPECT_EQ(reach(), 1) << "token 6, in the same block as token 7, passes it on";
     below.choose(6, {3});
     below.choose(7, {0, 3});
-    EXPECT_EQ(reach(), 1) << "it has read it itself, in the first layer";
+    EXPECT_EQ(reach(), 1) << "token 7 has read it directly, in layer 0";
     below.choose(7, {3});
     below.v.shape.kind = AttentionKind::full;
     EXPECT_EQ(reach(), 1);
@@ -150,11 +155,11 @@ TEST(RouterReach, ByHand) {
     EXPECT_EQ(reach(), 1);
     below.v.shape.window = 1;
     EXPECT_EQ(reach(), 0);
-    below.v.shape.window = 100;  // further back than there is anything
+    below.v.shape.window = 100;  // wider than the sequence
     EXPECT_EQ(reach(), 1);
     below.v.shape.kind = AttentionKind::moba;
     EXPECT_EQ(reach(), 0);
-    Case second = below;  // what only the second head has chosen counts as much
+    Case second = below;  // a choice by only the second head counts too
     second.choose(7, {0, 3});
     below.v.shape.H = 2;
     below.v.chosen.push_back(second.v.chosen[0]);
@@ -162,13 +167,13 @@ TEST(RouterReach, ByHand) {
     EXPECT_EQ(router_reach({below.v, above.v}, sources).answers, 1);
 }
 
-// A sequence that does not start at 0, and a reader may not hear of what comes after it.
+// A sequence that does not start at 0; and a token must not receive information from later tokens.
 TEST(RouterReach, PackedAndCausal) {
     Case c({0, 4, 12}, {0, 0, 0, 0, 0, 0}, 2);
     for (int t = 0; t < 12; t++) { c.choose(t, {t / 2}); }
     std::vector<int> sources(12, -1);
     sources[10] = 4;
-    c.choose(11, {2, 5});  // behind the question
+    c.choose(11, {2, 5});  // this token comes after the question
     EXPECT_EQ(router_reach({c.v, c.v}, sources).right, 0);
     c.choose(10, {2, 5});
     EXPECT_EQ(router_reach({c.v, c.v}, sources).right, 1);

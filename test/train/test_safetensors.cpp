@@ -1,4 +1,4 @@
-/* Safetensors: what is written is read, and a file that lies is refused by name. */
+/* Safetensors: files that were written are read back, and inconsistent files are refused with their name. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/files/safetensors.h"
@@ -15,7 +15,7 @@ void write_good(const std::string& path) {
                       });
 }
 
-// A file of this header and so many bytes of data.
+// Writes a file with this header and this many bytes of data.
 void write_raw(const std::string& path, const std::string& header, size_t data_bytes,
                uint64_t header_bytes = 0) {
     if (!header_bytes) { header_bytes = header.size(); }
@@ -73,7 +73,7 @@ TEST(Safetensors, EveryTruncationIsRefused) {
     EXPECT_NE(refusal(dir / "x"), "accepted");
 }
 
-TEST(Safetensors, LiesAreRefused) {
+TEST(Safetensors, InconsistentFilesAreRefused) {
     const TempDir dir;
     const char* headers[] = {
         "[]",
@@ -82,14 +82,16 @@ TEST(Safetensors, LiesAreRefused) {
         R"({"a":1})",
         R"({"a":{"dtype":"F32","shape":[2]}})",
         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,4]}})",  // too few bytes
-        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",  // backwards
+        R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})",  // the end before the begin
         R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[-8,0]}})",
         R"({"a":{"dtype":"F32","shape":[4],"data_offsets":[0,16]}})",  // beyond the file
         R"({"a":{"dtype":"F99","shape":[2],"data_offsets":[0,8]}})",
-        R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",  // the product overflows
+        // the product overflows
+        R"({"a":{"dtype":"F32","shape":[4611686018427387904,4],"data_offsets":[0,8]}})",
         R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})",
         R"({"a":{"dtype":"F32","shape":[2.5],"data_offsets":[0,8]}})",
-        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",  // overlap
+        // overlap
+        R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",
         R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}})",  // gap
         R"({"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}})",  // bytes left over
         R"({"__metadata__":{"x":1},"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})",
@@ -100,7 +102,7 @@ TEST(Safetensors, LiesAreRefused) {
     }
     write_raw(dir / "x", "{}", 0, ~0ull);
     EXPECT_NE(refusal(dir / "x"), "accepted");
-    write_raw(dir / "x", std::string(100000, '['), 0);  // deep
+    write_raw(dir / "x", std::string(100000, '['), 0);  // deep nesting
     EXPECT_NE(refusal(dir / "x"), "accepted");
     EXPECT_NE(refusal(dir.path()).find("folder"), std::string::npos);
     EXPECT_NE(refusal(dir / "missing").find("No such file"), std::string::npos);

@@ -1,4 +1,4 @@
-/* Sampling: what each setting may and may not choose. */
+/* Sampling: which tokens each setting can and cannot choose. */
 #include "test/support/check.h"
 #include "train/run/sample.h"
 #include <map>
@@ -27,7 +27,7 @@ TEST(Sample, TemperatureOneIsTheSoftmax) {
 TEST(Sample, TopKAndTopPCut) {
     EXPECT_EQ(drawn({0, 1, 2, 3}, {.temperature = 5, .top_k = 2}).count(1), 0u);
     EXPECT_EQ(drawn({0, 1, 2, 3}, {.temperature = 5, .top_k = 2}).size(), 2u);
-    // probabilities 0.1 0.2 0.7: the fewest that hold 0.75 are the last two
+    // probabilities 0.1 0.2 0.7: the fewest tokens that together reach 0.75 are the last two
     const std::vector<float> p{std::log(1.f), std::log(2.f), std::log(7.f)};
     EXPECT_EQ(drawn(p, {.temperature = 1, .top_p = 0.75}).count(0), 0u);
     EXPECT_EQ(drawn(p, {.temperature = 1, .top_p = 0.75}).size(), 2u);

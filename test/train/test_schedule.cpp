@@ -38,7 +38,7 @@ TEST(Schedule, Curriculum) {
     EXPECT_TRUE(parse_curriculum("").empty());
     for (const char* bad :
          {"32", "32:8:128", "32:8:128:0", "a:b:c:d", "32:8:128:4:5", "32:8:128:4,", "32:8:128:4x", ",,"}) {
-        if (std::string(bad) == "32:8:128:4,") { continue; }  // a comma at the end is nothing
+        if (std::string(bad) == "32:8:128:4,") { continue; }  // a comma at the end is ignored
         EXPECT_THROW(parse_curriculum(bad), Error) << bad;
     }
     EXPECT_THROW(parse_lr_schedule("linear"), Error);

@@ -1,4 +1,4 @@
-/* Intervals against published values. */
+/* Confidence intervals against published values. */
 #include "test/support/check.h"
 #include "train/core/statistics.h"
 
@@ -19,17 +19,17 @@ TEST(Interval, StudentOverTheRuns) {
     EXPECT_NEAR(student({1, 2, 3}).high, 2 + 2.48434, 1e-4);
     // 0, 1: deviation sqrt(1/2), over sqrt(2): 0.5 -+ 12.706 / 2
     EXPECT_NEAR(student({0, 1}).low, 0.5 - 6.353, 1e-9);
-    // 11 values: ten degrees of freedom; 12: eleven; 32: beyond the table
+    // 11 values: ten degrees of freedom; 12 values: eleven; 32 values: outside the table
     std::vector<double> v = {-1, 1, -1, 1, -1, 1, -1, 1, -1, 1, 0};
-    EXPECT_NEAR(student(v).high, 2.228 / std::sqrt(11.0), 1e-9);  // squares 10, over n-1 = 10
+    EXPECT_NEAR(student(v).high, 2.228 / std::sqrt(11.0), 1e-9);  // sum of squares 10, divided by n-1 = 10
     v.back() = -1, v.push_back(1);
-    EXPECT_NEAR(student(v).high, 2.201 / std::sqrt(11.0), 1e-9);  // squares 12, over 11 * 12
+    EXPECT_NEAR(student(v).high, 2.201 / std::sqrt(11.0), 1e-9);  // sum of squares 12, divided by 11 * 12
     for (int i = 0; i < 10; i++) { v.push_back(-1), v.push_back(1); }
     EXPECT_NEAR(student(v).high, 1.96 / std::sqrt(31.0), 1e-9);
     EXPECT_EQ(student({0.5, 0.5}).high, 0.5);
 }
 
-TEST(Interval, OneRunTellsNothing) {
+TEST(Interval, OneRunGivesNone) {
     EXPECT_TRUE(std::isnan(student({1}).low));
     EXPECT_TRUE(std::isnan(student({}).high));
     EXPECT_TRUE(std::isnan(mean({})));

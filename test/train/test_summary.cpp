@@ -1,4 +1,4 @@
-/* Figures, sentences and warnings of comparisons small enough to work out by hand. */
+/* Figures, sentences and warnings of comparisons that are small enough to work out by hand. */
 #include "test/support/page_check.h"
 #include "test/support/results_case.h"
 #include "train/compare/findings.h"
@@ -13,7 +13,7 @@ using Lines = std::vector<json>;
 
 const VariantFigures& only(const std::vector<TaskFigures>& tasks) { return tasks.at(0).variants.at(0); }
 
-// Moba and full with these accuracies, a seed each.
+// MoBA and full attention with these accuracies, one for each seed.
 TaskFigures two(const std::vector<double>& moba, const std::vector<double>& full) {
     Lines lines;
     for (size_t i = 0; i < moba.size(); i++) {
@@ -62,7 +62,7 @@ TEST(Summary, IntervalsStayShares) {
     EXPECT_NEAR(e.interval.low, 0.995 - 12.706 * 0.005, 1e-9);
 }
 
-TEST(Summary, OneSeedGivesWhatItsLineSays) {
+TEST(Summary, OneSeedGivesTheIntervalOfItsLine) {
     const Estimate e = two({0.9}, {}).variants[0].at(256)->score;
     EXPECT_NEAR(e.interval.low, 0.89, 1e-12);
     EXPECT_NEAR(e.interval.high, 0.91, 1e-12);
@@ -71,7 +71,7 @@ TEST(Summary, OneSeedGivesWhatItsLineSays) {
     EXPECT_TRUE(std::isnan(only(text).at(256)->score.interval.low));
     EXPECT_TRUE(std::isnan(only(text).at(256)->score.interval.high));
     json run = run_case({});
-    run["eval"]["lengths"][0]["all"] = {{"accuracy", 0.9}};  // without its interval: none, not 0 to 1
+    run["eval"]["lengths"][0]["all"] = {{"accuracy", 0.9}};  // without its interval: no interval, not 0 to 1
     EXPECT_TRUE(std::isnan(only(summarize({run})).at(256)->score.interval.low));
     EXPECT_TRUE(std::isnan(only(summarize({run})).at(256)->score.interval.high));
 }
@@ -79,7 +79,7 @@ TEST(Summary, OneSeedGivesWhatItsLineSays) {
 TEST(Summary, LateLossIsWeightedByCount) {
     json run = run_case({.task = "text", .lengths = {8}});
     run["eval"]["lengths"][0]["loss_by_position"] = {
-        {{"position", 5}, {"loss", 9.0}, {"count", 100}},  // too early
+        {{"position", 5}, {"loss", 9.0}, {"count", 100}},  // not among the last positions
         {{"position", 6}, {"loss", 2.0}, {"count", 30}},
         {{"position", 7}, {"loss", 1.0}, {"count", 10}}};
     EXPECT_NEAR(only(summarize({run})).at(8)->late_loss, 1.75, 1e-12);
@@ -90,14 +90,14 @@ TEST(Summary, TheRateWithTheLowestLossOfTheFirstSeedCounts) {
     Lines lines = {
         run_case({.seed = 1, .lr = 0.001, .accuracy = 0.5, .loss = 0.3}),
         run_case({.seed = 1, .lr = 0.01, .accuracy = 0.8, .loss = 0.2}),
-        run_case({.seed = 2, .lr = 0.01, .accuracy = 0.9, .loss = 0.9}),  // another seed decides nothing
+        run_case({.seed = 2, .lr = 0.01, .accuracy = 0.9, .loss = 0.9}),  // only the first seed decides
         run_case({.seed = 2, .lr = 0.001, .accuracy = 0.5, .loss = 0.1})};
     const VariantFigures v = only(summarize(lines));
     EXPECT_EQ(v.lr, 0.01);
     EXPECT_EQ(v.runs.size(), 2u);
     EXPECT_NEAR(v.at(256)->score.mean, 0.85, 1e-12);
     EXPECT_EQ(learning_rate_note(v), "lr 0.01 of 0.001 (0.3000), 0.01 (0.2000)");
-    // one that failed or has no validation is never chosen before one that has
+    // a rate whose run failed or has no validation is chosen only if there is no other
     lines[1] = failed_case({.seed = 1, .lr = 0.01}, "loss is not finite");
     EXPECT_EQ(only(summarize(lines)).lr, 0.001);
     lines[1] = run_case({.seed = 1, .lr = 0.01, .loss = NAN});
@@ -136,13 +136,13 @@ TEST(Summary, EqualTokensAndEqualSeconds) {
     EXPECT_EQ(t.variants[0].at_equal_seconds.at, 30);
     EXPECT_EQ(t.variants[1].at_equal_seconds.loss, 0.6);
     EXPECT_EQ(t.variants[0].final_loss, 0.1);
-    // the quickest variant counts with all its seeds
+    // the time of the fastest variant is that of its slowest seed
     json slow = run("full", 600, 50, json::array({point(600, 50, 0.2)}));
     slow["seed"] = 2;
     const TaskFigures seeds = summarize({run("moba", 1000, 100, a), run("full", 600, 40, b), slow})[0];
     EXPECT_EQ(seeds.equal_seconds, 50);
     EXPECT_NEAR(seeds.variants[1].at_equal_seconds.loss, 0.4, 1e-12);
-    // none in time: no figure
+    // no validation early enough: no figure
     const TaskFigures late =
         summarize({run("moba", 1000, 100, json::array({point(900, 90, 0.3)})), run("full", 600, 40, b)})[0];
     EXPECT_TRUE(std::isnan(late.variants[0].at_equal_tokens.loss));
@@ -155,13 +155,13 @@ TEST(Summary, SpeedFactorAgainstFullAttention) {
     const TaskFigures t = summarize(lines)[0];
     EXPECT_NEAR(speed_factor(t, t.variants[0], 1000), 2, 1e-12);
     EXPECT_NEAR(speed_factor(t, t.variants[0], 4000), 8, 1e-12);
-    EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[0], 8000)));  // full was not measured there
-    EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[1], 1000)));  // itself
+    EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[0], 8000)));  // full attention was not measured there
+    EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[1], 1000)));  // full attention itself
     EXPECT_EQ(findings(t).at(1), "moba's attention is 2x as fast as full's at 1000, 8x at 4000; a training "
                                  "step takes 1.00x the time.");
 }
 
-TEST(Summary, OfSeveralFullOnesTheNearestInSize) {
+TEST(Summary, OfSeveralFullVariantsTheNearestInSize) {
     json small = run_case({.variant = "full small"}), large = run_case({.variant = "full large"}),
          moba = run_case({});
     small["parameters"] = 1000, large["parameters"] = 9000, moba["parameters"] = 8000;
@@ -187,13 +187,13 @@ TEST(Summary, RouterIsTheMeanOverSeeds) {
     EXPECT_NEAR(l.best_predicted, 0.7, 1e-12);
     EXPECT_TRUE(std::isnan(l.router[1].snr));
     EXPECT_TRUE(std::isnan(two({}, {0.9}).variants[0].at(256)->best_recall));
-    // another head is the best of the other seed
+    // in the other seed another head is the best
     b["eval"]["lengths"][0]["router"] = heads(0.9, 0.1);
     EXPECT_NEAR(only(summarize({a, b})).at(256)->best_recall, 0.75, 1e-12);
     EXPECT_NEAR(only(summarize({a, b})).at(256)->best_predicted, 0.6, 1e-12);
 }
 
-// The second seed has other points, and ends at 30.
+// The second seed has points at other steps, and ends at 30.
 TEST(Summary, CurvesOfSeedsWithOtherPoints) {
     json a = run_case({.seed = 1}), b = run_case({.seed = 2});
     const auto point = [](double tokens, double loss) { return json{{"tokens", tokens}, {"loss", loss}}; };
@@ -216,11 +216,11 @@ TEST(Findings, IntervalsThatOverlap) {
     EXPECT_EQ(said.at(1), "moba's training step takes 1.00x the time of full's.");
 }
 
-TEST(Findings, IntervalsThatDoNot) {
+TEST(Findings, IntervalsThatDoNotOverlap) {
     EXPECT_EQ(findings(two({0.80, 0.81}, {0.99, 0.99})).at(0),
               "needle, T = 256, 2 seeds: moba 80.5% (74.1 to 86.9), full 99.0% (98.0 to 100.0): "
               "full is higher than moba beyond the intervals.");
-    // by hair's breadth: 0.01 either way of one seed's accuracy
+    // just below and above the limit: 0.01 on each side of the accuracy of one seed
     EXPECT_TRUE(has(findings(two({0.5}, {0.519}))[0], "no difference"));
     EXPECT_TRUE(has(findings(two({0.5}, {0.521}))[0], "full is higher than moba"));
     EXPECT_TRUE(has(findings(two({0.521}, {0.5}))[0], "moba is higher than full"));
@@ -243,7 +243,7 @@ TEST(Findings, OfTextTheLowerLossIsBetter) {
               "text, T = 256, 1 seed: loss moba 1.502, full 1.602: one seed gives no interval, so no claim.");
 }
 
-TEST(Findings, MissingSeedsAreSaid) {
+TEST(Findings, MissingSeedsAreReported) {
     const TaskFigures t = two({0.9, 0.9}, {0.9});
     EXPECT_TRUE(has(findings(t)[0], "full 90.0% (89.0 to 91.0; 1 of 2 seeds)")) << findings(t)[0];
     EXPECT_EQ(warnings(t), (std::vector<std::string>{"needle, full: no run yet with seed 2"}));
@@ -257,7 +257,7 @@ TEST(Findings, OneVariantIsNotCompared) {
 
 TEST(Warnings, EachOfThem) {
     EXPECT_TRUE(warnings(two({0.9, 0.9}, {0.9, 0.9})).empty());
-    json few = run_case({.block_size = 64, .top_k = 8});  // 512
+    json few = run_case({.block_size = 64, .top_k = 8});  // 64 * 8 = 512
     few["eval"]["lengths"][0]["all"]["answers"] = 999;
     EXPECT_EQ(warnings(summarize({few, failed_case({.seed = 2}, "out of memory")})[0]),
               (std::vector<std::string>{
@@ -266,13 +266,13 @@ TEST(Warnings, EachOfThem) {
                   "needle, moba, seed 2: failed: out of memory"}));
     EXPECT_TRUE(
         warnings(summarize({run_case({.variant = "full", .block_size = 64, .top_k = 8})})[0]).empty());
-    // of two seeds the one with fewer answers decides
+    // of two seeds, the smaller number of answers is reported
     for (bool first : {true, false}) {
         json a = run_case({.seed = 1}), b = run_case({.seed = 2});
         (first ? a : b)["eval"]["lengths"][0]["all"]["answers"] = 500;
         EXPECT_TRUE(has(warnings(summarize({a, b})[0]).at(0), "(500 in a run)"));
     }
-    // a variant of which only the costs are known yet
+    // a variant of which only the costs have been measured
     EXPECT_EQ(warnings(summarize({run_case({}), lengths_case("needle", "full", [](int T) { return T; })})[0]),
               (std::vector<std::string>{"needle, full: no run yet with seed 1"}));
 }
@@ -286,7 +286,7 @@ TEST(FigureTables, BestByTheMean) {
     EXPECT_EQ(tables[0].rows[1][0].text, "92.0%");
     EXPECT_EQ(tables[0].rows[1][0].note, "79.3 to 100.0");
     EXPECT_EQ(tables[1].columns[2], "ms per step");
-    EXPECT_FALSE(tables[1].rows[0][2].best);  // both 48
+    EXPECT_FALSE(tables[1].rows[0][2].best);  // both are 48
     EXPECT_FALSE(figure_tables(two({0.9}, {}))[0].rows[0][0].best);
     EXPECT_TRUE(figure_tables(summarize({failed_case({}, "")})[0]).size() <= 1);
 }
@@ -302,17 +302,16 @@ TEST(FigureTables, LessIsBetterInCosts) {
         if (name == "ms per step" || name == "tokens/s" || name == "training") {
             EXPECT_TRUE(full && !moba) << name;
         }
-        if (name == "ms of attention alone at 128") {
-            EXPECT_TRUE(moba && !full) << name;
-        }  // 128 is a half of 256, 1024 four times
+        if (name == "ms of attention alone at 128") { EXPECT_TRUE(moba && !full) << name; }
         if (name == "times as fast as full at 128") {
             EXPECT_EQ(cost.rows[0][c].text + cost.rows[1][c].text, "2x-");
         }
+        // 128 is half of the trained length 256 and has columns; 1024, four times as long, has none
         EXPECT_FALSE(has(name, "1024"));
     }
 }
 
-// Lines of any shape: half of them, other types, nulls. Nothing may throw.
+// Lines in which values are null or of another type: nothing may throw.
 TEST(Summary, LinesOfAnyShape) {
     json run = run_case({});
     for (const char* key :

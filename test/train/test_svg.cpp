@@ -1,4 +1,4 @@
-/* Charts and the page around them: what is drawn where, by hand. */
+/* Charts and the page around them: positions of what is drawn, worked out by hand. */
 #include "test/support/page_check.h"
 #include "train/display/numbers.h"
 #include "train/display/page.h"
@@ -14,7 +14,7 @@ Chart two_points(double y1, double y2) {
     return c;
 }
 
-TEST(Numbers, AsPeopleReadThem) {
+TEST(Numbers, Readable) {
     EXPECT_EQ(percent(0.99849), "99.8%");
     EXPECT_EQ(percent(NAN), "-");
     EXPECT_EQ(readable_number(0), "0");
@@ -50,7 +50,7 @@ TEST(Page, WholeWithItsScript) {
     EXPECT_EQ(page_fault(html_table({{"a", "b"}, {{"row", "1"}, {"row", "2"}}})), "");
 }
 
-// The judge above must see what is wrong.
+// page_fault() must find faults.
 TEST(Page, FaultsAreFound) {
     for (const char* bad : {"<p>", "</p>", "<p><b></p></b>", "<p title=\"x>", "<p <b>", "1 > 0",
                             "<p title=\"http://x\"></p>"}) {
@@ -58,14 +58,15 @@ TEST(Page, FaultsAreFound) {
     }
 }
 
-// Plot from 48 to 350 across and from 200 up to 26; ends given, so no room around: the corners and the middle.
+// The plot reaches from 48 to 350 horizontally and from 200 up to 26. The axis ends are given, so no margin
+// is added: the corners and the middle.
 TEST(Svg, LinearAxes) {
     Chart c = two_points(1, 3);
     c.x.low = 0, c.x.high = 10, c.y.low = 1, c.y.high = 3;
     const std::string svg = draw_chart(c);
     EXPECT_TRUE(has(svg, "d=\"M48 200L350 26\"")) << svg;
     EXPECT_EQ(page_fault(svg), "");
-    c.series[0].points = {{5, 2}, {20, 9}};  // beyond the ends: drawn at the end
+    c.series[0].points = {{5, 2}, {20, 9}};  // outside the axis: drawn at its end
     EXPECT_TRUE(has(draw_chart(c), "d=\"M199 113L350 26\""));
 }
 
@@ -73,8 +74,8 @@ TEST(Svg, LogAxes) {
     Chart c = two_points(0, 0);
     c.x.scale = Scale::log2, c.y.scale = Scale::log10;
     c.x.low = 256, c.x.high = 4096, c.y.low = 1, c.y.high = 10000;
-    c.series[0].points = {
-        {256, 1}, {1024, 100}, {4096, 10000}, {-1, 10}, {512, 0}};  // no logarithm: not drawn
+    // the last two values have no logarithm and are not drawn
+    c.series[0].points = {{256, 1}, {1024, 100}, {4096, 10000}, {-1, 10}, {512, 0}};
     const std::string svg = draw_chart(c);
     EXPECT_TRUE(has(svg, "d=\"M48 200L199 113L350 26\"")) << svg;
     for (const char* label :
@@ -102,11 +103,11 @@ TEST(Svg, RoundTicks) {
     EXPECT_FALSE(has(draw_chart(c), ">-0.0<"));
 }
 
-TEST(Svg, WhatIsNotMeasuredIsNotDrawn) {
+TEST(Svg, MissingValuesAreNotDrawn) {
     Chart c = two_points(1, 2);
     c.series[0].points = {{0, 1}, {5, NAN}, {10, 1}, {11, 2}};
     EXPECT_EQ(count(draw_chart(c), "L"), 1);  // the line breaks at the NaN: M, then M and L
-    EXPECT_EQ(count(draw_chart(c), "class=\"marker\""), 3 + 1);  // and one in the legend
+    EXPECT_EQ(count(draw_chart(c), "class=\"marker\""), 3 + 1);  // one more in the legend
     for (std::vector<Series> series : {std::vector<Series>{},
                                        {{"nan", {{1, NAN}, {NAN, 1}}}},
                                        {{"none", {}}},
@@ -118,12 +119,12 @@ TEST(Svg, WhatIsNotMeasuredIsNotDrawn) {
             EXPECT_EQ(page_fault(draw_chart(empty)), "");
         }
     }
-    c.series = {{"one", {{256, 0.5}}}};  // one point: an axis around it
+    c.series = {{"one", {{256, 0.5}}}};  // a single point gets an axis around it
     EXPECT_FALSE(has(draw_chart(c), "nothing measured"));
     EXPECT_FALSE(has(draw_chart(c), "inf"));
 }
 
-// Six shapes, then the same ones hollow: twelve that differ without their colours.
+// Six shapes, then the same six hollow: twelve series that differ without colours.
 TEST(Svg, MarkersTellTwelveSeriesApart) {
     std::vector<std::string> seen;
     for (int style = 0; style < 12; style++) {
@@ -151,7 +152,7 @@ TEST(Svg, BandsMarksAndDiagonal) {
     EXPECT_TRUE(has(svg, "<path class=\"band\" d=\"M48 26L350 26L350 113L48 200Z\"/>")) << svg;
     EXPECT_TRUE(has(svg, ">here<"));
     EXPECT_TRUE(has(svg, ">chance<"));
-    // y = x from 0 to 1, where x goes to 10: 48 + 302 / 10
+    // the diagonal y = x from 0 to 1, on an x axis up to 10: 48 + 302 / 10
     EXPECT_TRUE(has(svg, "x1=\"48\" y1=\"200\" x2=\"78.2\" y2=\"26\"")) << svg;
     c.x_marks = {};
     c.x.low = 0;
@@ -174,11 +175,11 @@ TEST(Svg, TooltipsAndNames) {
     EXPECT_FALSE(has(draw_chart(c), "marker"));
 }
 
-// Whatever the page around a chart gives, the file has itself: title, legend, colours, a name space.
+// A chart file contains what the page would otherwise provide: title, legend, colours, a namespace.
 TEST(Svg, FileThatStandsAlone) {
     Chart c = two_points(1, 3);
     c.title = "<title>";
-    c.series.push_back({"", {{0, 1}, {10, 2}}, 1, true});  // without a name: not in the legend
+    c.series.push_back({"", {{0, 1}, {10, 2}}, 1, true});  // without a name it is not in the legend
     c.series.push_back({std::string(50, 'w'), {{0, 2}}, 2});
     c.series.push_back({std::string(50, 'v'), {{0, 2}}, 3});
     std::string svg = draw_chart_file(c);
@@ -187,13 +188,13 @@ TEST(Svg, FileThatStandsAlone) {
     svg.erase(5, space.size() - 5);
     EXPECT_EQ(page_fault(svg), "");
     EXPECT_TRUE(has(svg, ">&lt;title&gt;</text>"));
-    EXPECT_EQ(count(svg, "transform=\"translate(8 "), 3) << "three names, none beside another: no room";
+    EXPECT_EQ(count(svg, "transform=\"translate(8 "), 3) << "three names, each too long to share a line";
     EXPECT_TRUE(has(svg, "viewBox=\"0 0 360 321\""));  // 22 + 240 + 8, and three rows of 17
     EXPECT_TRUE(has(svg, "class=\"s2\""));
     EXPECT_TRUE(has(svg, ".s0{color:#0072b2}") && has(svg, ".paper{fill:#f6f8fa}")) << "light";
     const std::string dark = svg.substr(svg.find("prefers-color-scheme:dark"));
     EXPECT_TRUE(has(dark, ".s0{color:#56b4e9}") && has(dark, ".paper{fill:#1a2027}"));
-    EXPECT_FALSE(has(svg, "var(")) << "only browsers know it";
+    EXPECT_FALSE(has(svg, "var(")) << "only browsers support it";
     EXPECT_TRUE(has(svg, draw_chart(c).substr(draw_chart(c).find("<line"), 500))) << "the same plot";
     c.series.resize(1);
     c.series.push_back({"two", {{0, 1}}});
@@ -213,10 +214,11 @@ TEST(Svg, HeatMap) {
     for (int c = 0; c < 40; c++) {
         m.columns.push_back("c"), m.share[0].push_back(1), m.share[1].push_back(1);
     }
-    EXPECT_FALSE(has(draw_heat_map("t", m), ">50.0</text>"));  // no room
+    EXPECT_FALSE(has(draw_heat_map("t", m), ">50.0</text>"));  // the cells are too narrow
 }
 
-// Level 0 is 0 alone; runs of one level are one stroke; moves are from where the last stroke of the level ended.
+// Only 0 has level 0. Neighbouring cells of one level are one stroke; moves are relative to the end of the
+// last stroke of the level.
 TEST(Svg, DenseMap) {
     DenseMap m{"map", 2, 4, {0, 0, 1, NAN, 0.001f, 0, 0, 1}, 1, "query", "block"};
     const std::string svg = draw_dense_map(m);
@@ -225,7 +227,7 @@ TEST(Svg, DenseMap) {
     EXPECT_TRUE(has(svg, "class=\"h1\" transform=\"translate(0 .5)\" d=\"M0 0m0 1h1\"")) << svg;
     EXPECT_EQ(count(svg, "<path"), 3);
     EXPECT_EQ(page_fault(svg), "");
-    m.high = 2;  // 1 is half of it
+    m.high = 2;  // 1 is half of the maximum
     EXPECT_TRUE(has(draw_dense_map(m), "class=\"h8\""));
     m.row_unit = 100, m.id = "map0";
     EXPECT_TRUE(has(draw_dense_map(m), ">200<"));
@@ -234,7 +236,8 @@ TEST(Svg, DenseMap) {
     for (size_t i = 0; i < large.value.size(); i++) {
         large.value[i] = (float)(i * 2654435761u % 1000) / 1000;
     }
-    EXPECT_LT(draw_dense_map(large).size(), 700000u);  // every cell another level than its neighbour
+    // every cell has another level than the next
+    EXPECT_LT(draw_dense_map(large).size(), 700000u);
     EXPECT_EQ(draw_dense_map({"none", 0, 0, {}, 1, "", ""}), "");
 }
 

@@ -1,5 +1,5 @@
-/* The tasks beside needle: whoever follows the rule is always right, whoever guesses is right by chance, and what is asked
-   for lies where depth says. */
+/* The tasks other than needle: following the rule is always right, guessing is right by chance, and `depth`
+   sets the position of what is asked for. */
 #include "test/support/check.h"
 #include "train/tasks/task.h"
 #include <algorithm>
@@ -12,10 +12,10 @@ namespace moba {
 
 namespace {
 
-// What should follow token t, from tokens 0..t alone.
+// The token that should follow token t, from tokens 0 to t alone.
 using Oracle = std::function<int(const Task&, const std::vector<int>& tokens, int t)>;
 
-// Drawn and tested at several lengths; targets and the oracle must agree wherever a target counts.
+// Training samples and tests of several lengths: the oracle must agree with every target that counts.
 void expect_oracle(const TaskSettings& settings, int answers, const Oracle& oracle) {
     const auto task = make_task(settings, "");
     const int pairs = task->settings().pairs;
@@ -49,7 +49,7 @@ void expect_oracle(const TaskSettings& settings, int answers, const Oracle& orac
     }
 }
 
-// One constant answer, and one drawn with the task's own alphabet, are right about as often as chance() says.
+// A constant answer is right about as often as chance() says.
 void expect_chance(const TaskSettings& settings, int T, int guess) {
     const auto task = make_task(settings, "");
     Sample s;
@@ -61,7 +61,7 @@ void expect_chance(const TaskSettings& settings, int T, int guess) {
             if (target == ignored) { continue; }
             asked++;
             right += target == guess;
-            if (task->one_answer()) { break; }  // the first token of an answer
+            if (task->one_answer()) { break; }  // only the first token of an answer
         }
     }
     const double p = task->settings().name == "tracking" ? 1.0 / task->settings().num_keys
@@ -93,7 +93,8 @@ TEST(Mqar, Chance) {
     EXPECT_EQ(make_task({.name = "mqar"}, "")->vocab_size(), 8192) << "Zoology's";
 }
 
-// Zoology's law: the share of questions at gap g of n is about (g+1)^(a-1) / sum for the first one drawn.
+// The power law of Zoology: for the first question drawn, gap g of n has probability (g+1)^(a-1) / sum,
+// about.
 TEST(Mqar, GapsFollowThePowerLaw) {
     const auto task = make_task({.name = "mqar", .pairs = 1, .num_keys = 4, .num_values = 4}, "");
     const int T = 66, space = 32, n = 40000;
@@ -115,12 +116,12 @@ TEST(Mqar, GapsFollowThePowerLaw) {
     }
 }
 
-TEST(Mqar, QuestionsAreAllDifferentPlaces) {
+TEST(Mqar, AllQuestionsDiffer) {
     const auto task = make_task(small_mqar, "");
     Sample s;
     for (int i = 0; i < 200; i++) {
         Rng rng(4, Purpose::test, i);
-        task->draw(rng, 32, 8, s);  // the shortest: every place is taken
+        task->draw(rng, 32, 8, s);  // the shortest sequence: every position is used
         std::set<int> keys;
         for (int t = 16; t < 32; t += 2) {
             EXPECT_NE(s.targets[t], ignored);
@@ -177,7 +178,7 @@ TEST(Copying, DepthPlacesTheData) {
     for (int i = 0; i < 50; i++) {
         for (double depth : {0.0, 1.0}) {
             Rng rng(6, Purpose::test, i);
-            task->draw_test(rng, 106, depth, s);  // a context of 100
+            task->draw_test(rng, 106, depth, s);  // a context of 100 tokens
             for (int t = 0; t < 100; t++) {
                 if (s.tokens[t] < 7) { EXPECT_TRUE(depth == 0 ? t < 25 : t >= 75) << t; }
             }
@@ -195,7 +196,8 @@ const TaskSettings small_tracking{.name = "tracking",
                                   .num_values = 5,
                                   .num_noise = 4};
 
-// Follows the assignments: who was given what was asked for, then who was given that one, ...
+// Follows the chain of assignments: the variable that was assigned the token asked for, then the variable
+// that was assigned that one, ...
 int tracking_oracle(const Task& task, const std::vector<int>& tokens, int t) {
     const int equals = task.token_id("=");
     for (int i = 1; i + 1 < t; i++) {
@@ -233,8 +235,8 @@ TEST(Tracking, AssignmentsComeInOrderAndDepthPlacesTheFirst) {
     }
 }
 
-// As tests do.
-TEST(Tracking, TrainingAsksOnceUnlessTold) {
+// One question, as in tests.
+TEST(Tracking, TrainingAsksOnceByDefault) {
     const auto task = make_task({.name = "tracking"}, "");
     EXPECT_EQ(task->settings().questions, 1);
     EXPECT_EQ(task->shortest(2), task->shortest_test());

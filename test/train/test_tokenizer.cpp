@@ -1,4 +1,4 @@
-/* tokenizer.json: what ids read like, in the three forms there are, and what is refused. data/prepare_text.py beside it. */
+/* tokenizer.json: the text of token ids in its three forms, and refused files. Also data/prepare_text.py. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/data/token_files.h"

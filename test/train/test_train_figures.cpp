@@ -1,4 +1,4 @@
-/* A run's figures from a log written by hand. */
+/* The figures of a run, from a log written by hand. */
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/compare/train_figures.h"

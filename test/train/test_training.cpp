@@ -1,4 +1,4 @@
-/* Training as a whole: a tiny run learns, far beyond chance, within the memory it announced. */
+/* Whole trainings: a tiny run learns, far better than chance, and uses no more memory than it announced. */
 #include "moba/core/philox.h"
 #include "moba/model.h"
 #include "test/support/check.h"
@@ -28,7 +28,7 @@ TEST(Training, TinyRunLearns) {
     const Outcome r = moba(common + "--out " + (dir / "run"));
     ASSERT_EQ(r.status, 0) << r.out;
     EXPECT_GE(final_accuracy(dir / "run"), 0.95) << r.out;
-    // a model that sees only its own block cannot
+    // a model that sees only its own block cannot learn this
     const Outcome local = moba(common + "--top-k 1 --out " + (dir / "local"));
     ASSERT_EQ(local.status, 0);
     EXPECT_LE(final_accuracy(dir / "local"), 0.8) << local.out;
@@ -41,7 +41,7 @@ static size_t resident_bytes() {
     return resident * (size_t)sysconf(_SC_PAGESIZE);
 }
 
-// Steps on one sequence of T tokens; how far resident memory grew, and what had been planned.
+// Runs steps on one sequence of T tokens; returns the growth of resident memory and the planned memory.
 static void grow(int T, const std::string& layers, double* growth, double* plan) {
     Config c;
     c.vocab_size = 97;
@@ -72,7 +72,7 @@ static void grow(int T, const std::string& layers, double* growth, double* plan)
 
 TEST(Training, MemoryIsWhatWasPlannedAndLinear) {
     double growth, plan, warm_up;
-    grow(256, "moba,full", &warm_up, &plan);  // libraries and threads take theirs once
+    grow(256, "moba,full", &warm_up, &plan);  // libraries and threads allocate their memory once
     for (const char* layers : {"moba", "full"}) {
         double before = 0;
         for (int T : {4096, 8192}) {
