@@ -1,5 +1,6 @@
-/* Our Philox against cuRAND's, bit for bit: its rounds, and the counter and key that curand_init() and curand4() make of seed,
-   subsequence and offset (moba/core/philox.h). cuRAND's device functions, compiled for the host as well; on a GPU where there is one. */
+/* Compares our Philox with cuRAND's bit by bit: the rounds, and the counter and key that curand_init() and
+   curand4() make from seed, subsequence and offset (moba/core/philox.h). cuRAND's device functions are
+   compiled for the host as well; on a machine with a GPU they also run there. */
 #define QUALIFIERS static inline __host__ __device__
 #include "moba/core/device.cuh"
 #include "moba/core/philox.h"
@@ -40,7 +41,7 @@ std::vector<Draw> draws() {
     std::mt19937_64 random(1);
     std::vector<Draw> out{{0, 0, 0}, {~0ull, ~0ull, ~3ull}};
     while (out.size() < 4096) {
-        const int shift = (int)(random() % 64);  // large numbers and small ones
+        const int shift = (int)(random() % 64);  // large and small numbers
         out.push_back({random() >> shift, random() >> shift, random() >> shift & ~3ull});
     }
     return out;

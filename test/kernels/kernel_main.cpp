@@ -1,4 +1,4 @@
-/* The tests of kernels need a GPU, real or simulated. Exit status 77: SKIPPED, there is none. */
+/* The tests of kernels need a GPU, real or simulated. Without one: exit status 77, SKIPPED. */
 #include "moba/op_table.h"
 #include <gtest/gtest.h>
 

@@ -1,8 +1,10 @@
-/* What each kernel takes of a multiprocessor: a line for each of `nvcc -Xptxas -v`, with the occupancy of its largest launch.
+/* The resources of a multiprocessor that each kernel uses: prints one line for each kernel that ptxas
+   reported, with the occupancy of its largest launch.
 
-     resources LAUNCHES PTXAS   LAUNCHES: lines "shared-bytes threads name"; PTXAS: what ptxas said, names demangled
+     resources LAUNCHES PTXAS   LAUNCHES: lines "shared-bytes threads name"; PTXAS: the messages of ptxas,
+                                with demangled names
 
-   Runs on the host; no GPU is asked. test/kernels/resources.sh puts its inputs together. */
+   Runs on the host and uses no GPU. test/kernels/resources.sh makes its inputs. */
 #include <algorithm>
 #include <cstdio>
 #include <cuda_occupancy.h>
@@ -42,7 +44,7 @@ static cudaOccDeviceProp properties(const std::string& arch) {
     return p;
 }
 
-// In percent of the multiprocessor's threads; 0: the block does not fit.
+// In percent of the threads of a multiprocessor; 0 if the block does not fit.
 static int occupancy(const Kernel& k, const Launch& l) {
     const cudaOccDeviceProp p = properties(k.arch);
     cudaOccFuncAttributes f;
@@ -62,7 +64,7 @@ static int occupancy(const Kernel& k, const Launch& l) {
     return 100 * r.activeBlocksPerMultiprocessor * l.threads / p.maxThreadsPerMultiprocessor;
 }
 
-// The number before `unit` in "Used 32 registers, used 1 barriers, 1024 bytes smem"; 0 where there is none.
+// The number before `unit` in "Used 32 registers, used 1 barriers, 1024 bytes smem"; 0 if there is none.
 static size_t number_before(const std::string& line, const std::string& unit) {
     const size_t end = line.find(" " + unit);
     if (end == std::string::npos) { return 0; }
@@ -88,8 +90,8 @@ static std::set<Kernel> read_ptxas(const char* path) {
 
 int main(int argc, char** argv) {
     if (argc != 3) { return 2; }
-    std::map<std::string, Launch>
-        launches;  // a static kernel may have been compiled, and launched, in several files
+    // a static kernel may have been compiled and launched in several files
+    std::map<std::string, Launch> launches;
     std::ifstream in(argv[1]);
     std::string name;
     for (Launch l; in >> l.shared_bytes >> l.threads && std::getline(in >> std::ws, name);) {

@@ -11,7 +11,7 @@ namespace moba {
 
 using namespace tensor_kernels;
 
-// One warp
+// Runs in one warp.
 template <bool b_transposed>
 static __global__ void matrices_kernel(bf16* c, const bf16* a, const bf16* b, Mistake wrong) {
     SHARED_MEMORY;
@@ -46,7 +46,8 @@ static __global__ void matrices_kernel(bf16* c, const bf16* a, const bf16* b, Mi
         mma_bf16(sum[1], fa, fb[2], fb[3]);
     }
     if (makes(wrong, no_copy_wait)) { cp_async_wait<0>(); }
-    uint32_t out[4];  // 8 x 8 matrices: row 0 column 0, row 8 column 0, row 0 column 8, row 8 column 8
+    // four 8 x 8 matrices, at row 0 column 0, row 8 column 0, row 0 column 8, row 8 column 8
+    uint32_t out[4];
 #pragma unroll
     for (int m = 0; m < 4; m++) {
         out[m] = nearest_bf16_pair(sum[m / 2][m % 2 * 2], sum[m / 2][m % 2 * 2 + 1]);
@@ -69,7 +70,8 @@ static __global__ void matrices_kernel(bf16* c, const bf16* a, const bf16* b, Mi
 #endif
 }
 
-// One warp. Exchanging twice is the channel itself: at place k of a product's sum is channel exchanged(k).
+// Runs in one warp. Exchanging twice gives the original channel; position k of a product's sum is channel
+// exchanged(k).
 static __global__ void exchanged_kernel(float* c, const bf16* a, const bf16* b) {
     const int g = threadIdx.x / 4, q = threadIdx.x % 4;
     uint32_t fa[4][4];
@@ -92,11 +94,11 @@ static __global__ void functions_kernel(float* y, const float* x, int n) {
     y[3 * n + i] = quad_sum(x[i]);
 }
 
-// Turns are fetched two ahead. Thread t stores what thread t + 32 has fetched.
+// The data of a turn is fetched two turns before it is used. Thread t stores what thread t + 32 fetched.
 template <int bytes>
 static __global__ void copies_kernel(int* y, const int* x, Mistake wrong) {
     SHARED_MEMORY;
-    constexpr int turns = 6, words = 4;  // of a thread and turn
+    constexpr int turns = 6, words = 4;  // words: of one thread in one turn
     const int n = blockDim.x, t = threadIdx.x;
     const auto buffer = [&](int turn, int t) { return (int*)shared_memory + (turn % 3 * n + t) * words; };
     const auto fetch = [&](int turn) {
@@ -119,14 +121,15 @@ static __global__ void copies_kernel(int* y, const int* x, Mistake wrong) {
             cp_async_wait<1>();
         }
         if (!makes(wrong, no_barrier)) { __syncthreads(); }
-        fetch(turn + 2);  // its buffer was read in the turn before, which the barrier ended
+        // the buffer was last read in the previous turn, and all threads have passed the barrier since
+        fetch(turn + 2);
         const int from = (t + 32) % n;
         store_pack(y + (turn * n + from) * words, load_pack<int, words>(buffer(turn, from)));
     }
     cp_async_wait<0>();
 }
 
-// Warp 0 fetches, two turns ahead at most; warp 1 adds.
+// Warp 0 fetches at most two turns ahead; warp 1 adds.
 static __global__ void ring_kernel(float* y, const float* x, int turns, Mistake wrong) {
 #if SM_90_CODE
     SHARED_MEMORY;
@@ -144,7 +147,8 @@ static __global__ void ring_kernel(float* y, const float* x, int turns, Mistake 
     for (int turn = 0; turn < turns; turn++) {
         const int at = turn % 2, phase = turn / 2 % 2;
         if (threadIdx.x < 32) {
-            mbarrier_wait(empty + at, phase ^ 1);  // the phase before the first counts as over
+            // the first wait returns immediately: the phase before the first one counts as completed
+            mbarrier_wait(empty + at, phase ^ 1);
             cp_async_16(buffer + at * 128 + lane * 4, x + turn * 128 + lane * 4);
             cp_async_arrive(full + at);
         } else {

@@ -1,4 +1,4 @@
-/* What the .cu files of tensor_kernels.h share. */
+/* Shared by the .cu files of tensor_kernels.h. */
 #pragma once
 #include "moba/core/tensor.cuh"
 #include "test/kernels/tensor_kernels.h"
@@ -7,7 +7,8 @@ namespace moba {
 
 namespace tensor_kernels {
 
-/* Whether a kernel asked to make `wrong` makes this mistake. GPUs have no code for any. */
+/* Whether a kernel that was asked to make `wrong` makes this mistake. Code for mistakes exists only on the
+   simulator. */
 __device__ constexpr bool makes([[maybe_unused]] Mistake wrong, [[maybe_unused]] Mistake mistake) {
 #ifdef SIMT_CPU
     return wrong == mistake;

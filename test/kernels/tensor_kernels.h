@@ -1,5 +1,6 @@
-/* Small kernels that use the wrappers of moba/core/tensor.cuh one by one, for test_kernels_tensor.cpp; built into the test programs only.
-   Each can make mistakes on purpose: on the simulator, where they do no harm and must be seen. */
+/* Small kernels, each of which uses some of the wrappers of moba/core/tensor.cuh; for
+   test_kernels_tensor.cpp, and built only into the test programs. On the simulator, where it does no harm,
+   each can make mistakes on purpose, which must be detected. */
 #pragma once
 #include "moba/core/base.h"
 
@@ -9,22 +10,22 @@ namespace tensor_kernels {
 
 enum Mistake {
     none,
-    // matrices
+    // in matrices()
     swapped_matrices,
     shifted_lane,
     untransposed,
     unswizzled,
     no_copy_wait,
-    // copies
+    // in copies()
     one_group_less,
     no_barrier,
     copy_too_early,
-    // ring, named
+    // in ring() and named()
     wrong_parity,
     wrong_count,
     few_threads,
     no_sync,
-    // products of a warpgroup; unswizzled too
+    // in warpgroup_product(), and unswizzled
     no_proxy_fence,
     one_fences,
     plain_store,
@@ -41,36 +42,42 @@ enum Mistake {
 };
 
 bool simulated();
-int arch_of_code(
-    const Ctx&);  // 900 for sm_90: the code that runs, which the driver may have made for a later card
+// The architecture whose code runs, 900 for sm_90; the driver may have compiled it for a newer card.
+int arch_of_code(const Ctx&);
 
-/* Since the program began, of the simulator: 8-row accesses of ldmatrix and stmatrix, and how often rows had to wait for others. */
+/* Counted by the simulator since the program began: 8-row accesses of ldmatrix and stmatrix, and how often
+   rows had to wait for other rows. */
 struct MatrixAccesses {
     long rows8, conflicts;
 };
 MatrixAccesses matrix_accesses();
 
-/* c (3, 16, 16), each a (16, 32) b, b as (16, 32) or transposed (32, 16), in and out through shared memory: stored from registers; by
-   stmatrix; by its transpose as (column, row). The last two need sm_90. */
+/* Three times c (16, 16) = a (16, 32) b, with b stored as (16, 32), or as (32, 16) if b_transposed. a and b
+   are read through shared memory. The three results are stored from registers, by stmatrix, and by its
+   transposed form as (column, row); the last two need sm_90. */
 void matrices(const Ctx&, bf16* c, const bf16* a, const bf16* b, bool b_transposed, Mistake = none);
 
-/* c (16, 8) = a (16, 64) b, b as (8, 64): a by load_exchanged_rows, b's channels exchanged */
+/* c (16, 8) = a (16, 64) b, with b stored as (8, 64); a by load_exchanged_rows, and the channels of b
+   exchanged */
 void exchanged_product(const Ctx&, float* c, const bf16* a, const bf16* b);
 
-/* y (4, n): 2^x, log2 |x|, the largest and the sum of the 4 that neighbours hold */
+/* y (4, n): 2^x, log2 |x|, and the maximum and the sum over 4 neighbouring lanes */
 void functions(const Ctx&, float* y, const float* x, int n);
 
-/* y = x (6, 128, 4 words) through three buffers of shared memory, `bytes` (16 or 4) at a time. With 16, turn 2 is zeros. */
+/* y = x (6 turns, 128 threads, 4 words), copied through three buffers of shared memory, `bytes` (16 or 4) at
+   a time. With 16 bytes, turn 2 is filled with zeros instead. */
 void copies(const Ctx&, int* y, const int* x, int bytes, Mistake = none);
 
-/* y (turns, 32), each the sum of 4 neighbours of x (turns, 128), lanes in another order: a warp brings, another takes. sm_90 */
+/* y (turns, 32): each is the sum of 4 neighbours of x (turns, 128), with the lanes in another order. One warp
+   fetches, another adds. sm_90 */
 void ring(const Ctx&, float* y, const float* x, int turns, Mistake = none);
 
-/* y (4, 64): turn t's are 64 t + 63 .. 64 t; two warps write, two others read. */
+/* y (4, 64): turn t gives 64 t + 63 down to 64 t. Two warps write, two others read. */
 void named(const Ctx&, int* y, Mistake = none);
 
-/* c (64, N) = a (64, 128) b (128, N), N 16, 32, 64, 96 or 128. sm_90a. tensor_wgmma.cu */
-enum class A { rows, transposed, registers };  // (m, k) or (k, m) in shared memory; or each lane its own
+/* c (64, N) = a (64, 128) b (128, N); N = 16, 32, 64, 96 or 128. sm_90a. In tensor_wgmma.cu.
+   A: a is (m, k) in shared memory, (k, m) in shared memory, or in the registers of the lanes */
+enum class A { rows, transposed, registers };
 void warpgroup_product(const Ctx&, float* c, const bf16* a, const bf16* b, int N, A, bool b_transposed,
                        Mistake = none);
 

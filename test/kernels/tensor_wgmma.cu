@@ -24,7 +24,7 @@ static __global__ void __launch_bounds__(128)
                                                 : piece_offset(row, piece, b_rows);
         if (makes(wrong, plain_store)) {
             store_pack((bf16*)(sb + at), load_pack<bf16, 8>(b + o * 8));
-        } else if (o % 3 == 0) {  // some by stores, as kernels do with what they have computed
+        } else if (o % 3 == 0) {  // some by stores, as kernels write operands they have computed
             store_operand((Pack<bf16, 8>*)(sb + at), load_pack<bf16, 8>(b + o * 8));
         } else {
             cp_async_16(sb + at, b + o * 8);
@@ -40,7 +40,7 @@ static __global__ void __launch_bounds__(128)
 #pragma unroll
     for (int j = 0; j < N / 8; j++) {
 #pragma unroll
-        for (int i = 0; i < 4; i++) { d[j][i] = 1; }  // which the first product must not add
+        for (int i = 0; i < 4; i++) { d[j][i] = 1; }  // must not be added to the first product
     }
     uint32_t fa[K / 16][4] = {};
     if (form == A::registers) {
@@ -53,7 +53,8 @@ static __global__ void __launch_bounds__(128)
             }
         }
     }
-    // where step's 16 channels begin: rows of 128 bytes are channels, or channels run along them, in panels of 64
+    // Where the 16 channels of a step begin. Untransposed, rows of 128 bytes hold channels; transposed,
+    // channels follow one another every 128 bytes. Both in panels of 64 elements.
     const auto start = [](unsigned char* tile, int rows, bool transposed, int step) {
         return tile + (transposed ? step * 16 * 128 : step / 4 * 128 * rows + step % 4 * 32);
     };
@@ -116,7 +117,7 @@ void tensor_kernels::warpgroup_product(const Ctx& ctx, float* c, const bf16* a, 
                         : N == 64 ? kernel_of<64>(form, b_transposed)
                         : N == 96 ? kernel_of<96>(form, b_transposed)
                                   : kernel_of<128>(form, b_transposed);
-    const size_t bytes = (64 + 128) * 128 * sizeof(bf16);  // the 48 KB that every kernel has
+    const size_t bytes = (64 + 128) * 128 * sizeof(bf16);  // 48 KB, available to every kernel
     launch(kernel, 1, wrong == half_warpgroup ? 64 : 128, bytes, ctx.stream, c, a, b, wrong);
     LAUNCHED(ctx);
 }

@@ -1,4 +1,5 @@
-/* Every kernel against the CPU, every version, both element types; sizes that fit a pack and sizes that do not. */
+/* Every kernel against the CPU: every version, both element types, sizes that fill packs and sizes that do
+   not. */
 #include "moba/ops/adamw.h"
 #include "moba/ops/embedding.h"
 #include "moba/ops/key_conv.h"
@@ -23,7 +24,7 @@ using element = typename std::decay_t<R>::E;
 template <class R>
 using wide = typename std::decay_t<R>::A;
 
-// Positions of packed sequences: 0.. again and again.
+// Positions of packed sequences of this length.
 std::vector<int> positions(int M, int length) {
     std::vector<int> p;
     for (int m = 0; m < M; m++) { p.push_back(m % length); }
@@ -36,8 +37,8 @@ TEST(Kernels, Rope) {
           {{70, 2, 64}, 2},
           {{33, 1, 16}, 2},
           {{1, 1, 2}, 1},
-          {{3, 70, 64}, 2},     // more heads than a block has
-          {{150, 1, 2}, 1}}) {  // 64 tokens in a block, though it could have 256 threads
+          {{3, 70, 64}, 2},     // more heads than a block has threads
+          {{150, 1, 2}, 1}}) {  // only 64 tokens in a block, although it could have 256 threads
         for (bool backward : {false, true}) {
             expect_kernels(backward ? "rope backward" : "rope", versions, [&, s = s](auto& on) {
                 using E = element<decltype(on)>;
@@ -63,7 +64,7 @@ TEST(Kernels, Rope) {
     }
 }
 
-// Rotated and not, grouped heads, sizes of version 1 alone; joined again.
+// With and without rotation, grouped heads, sizes that only version 1 supports; and join.
 TEST(Kernels, Qkv) {
     for (const auto& [s, versions] : {std::pair{QkvShape{5, 3, 1, 6, true, true}, 1},
                                       {QkvShape{70, 4, 2, 64, true, true}, 2},
@@ -124,7 +125,8 @@ TEST(Kernels, SwiGlu) {
     }
 }
 
-// Gate and up side by side: rows that fit packs, rows that do not, few of more columns than a block of threads has.
+// Gate and up side by side in a row: rows that fill packs, rows that do not, and few rows with more columns
+// than a block has threads.
 TEST(Kernels, SwiGluRowsApart) {
     for (const auto& [M, F, versions] : {std::tuple{33, 37, 1}, {65, 48, 2}, {2, 2112, 2}, {300, 8, 2}}) {
         expect_kernels("swiglu", versions, [M = M, F = F](auto& on) {
@@ -181,7 +183,8 @@ TEST(Kernels, ResidualNorm) {
     }
 }
 
-// Fused or one after the other: the same bits, so that what a backward pass computes again is what was there.
+// The fused operation has the same bits as the two operations, so that recomputation in the backward pass
+// gives what the forward pass computed.
 template <class E>
 void expect_fused_bits() {
     for (int C : {33, 64, 520}) {
@@ -215,7 +218,7 @@ TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_b
 
 TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};
-    // Less than a warp; rows of whole warps; more packs than a block has
+    // less than a warp; rows of whole warps; more packs than a block has threads
     for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}, {45, 1}, {300, 1}, {2112, 2}}) {
         expect_kernels("rows", versions, [&, C = C](auto& on) {
             using E = element<decltype(on)>;
@@ -230,7 +233,7 @@ TEST(Kernels, Rows) {
 }
 
 TEST(Kernels, Embedding) {
-    // few tokens, so most rows are hit many times; and many, of which most are never seen
+    // few tokens, so most rows are hit many times; and many tokens, of which most never occur
     for (const auto& [s, versions] : {std::pair{EmbeddingShape{1, 1, 1}, 1},
                                       {{300, 33, 7}, 1},
                                       {{130, 64, 1000}, 2},
@@ -272,7 +275,8 @@ TEST(Kernels, KeyConv) {
 }
 
 TEST(Kernels, Loss) {
-    // Rows that begin and end at every place of a pack; with more packs than the threads load at once (4096 and 16384 logits)
+    // Rows that begin and end at every position of a pack; rows with more packs than the threads load in one
+    // round (4096 and 16384 logits).
     for (const LossShape s :
          {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
         for (bool gradient : {false, true}) {
@@ -281,7 +285,7 @@ TEST(Kernels, Loss) {
                 using A = wide<decltype(on)>;
                 const size_t n = (size_t)s.M * s.V;
                 std::vector<float> z = draw<float>(n, 1, 4);
-                for (float& x : z) { x = std::round(x); }  // ties for the largest
+                for (float& x : z) { x = std::round(x); }  // makes ties for the largest
                 std::vector<int> target = draw_below(s.M, 2, s.V);
                 for (int m = 1; m < s.M; m += 3) { target[m] = ignored; }
                 A* loss = on.template output<A>("loss", s.M);
@@ -294,7 +298,7 @@ TEST(Kernels, Loss) {
     }
 }
 
-// dz may take the place of z.
+// dz may overwrite z.
 TEST(Kernels, LossInPlace) {
     const LossShape s{9, 300};
     auto run = [&](auto& on) {
@@ -308,7 +312,9 @@ TEST(Kernels, LossInPlace) {
     expect_kernels_of<float>("loss in place", 3, run);
 }
 
-// Logits of -inf: a thread's share, and all but the target's. The largest twice: the target is right only if it is the first.
+// Rows 0 to 2: all logits are -inf except the last 7, so most threads see only -inf; in row 0 the target is
+// an additional exception. Rows 3 to 6: the largest logit occurs twice, and the answer counts as correct only
+// if the target is the first of them.
 TEST(Kernels, LossOfMinusInfinity) {
     const LossShape s{8, 9003};
     std::vector<float> z = draw<float>((size_t)s.M * s.V, 1, 4);
@@ -333,7 +339,8 @@ TEST(Kernels, LossOfMinusInfinity) {
     });
 }
 
-// One NaN anywhere: the loss and the whole gradient are NaN, in every version. Version 3 refuses what its packs do not fit.
+// One NaN anywhere: the loss and the whole gradient are NaN, in every version. Version 3 refuses rows that
+// its packs do not fit.
 TEST(Kernels, LossOfNanIsNan) {
     const LossShape s{1, 9003};
     for (int at : {0, 1, 4000, 9002}) {
@@ -360,16 +367,16 @@ TEST(Kernels, LossOfNanIsNan) {
 
 TEST(Kernels, AdamW) {
     const size_t n = 25000;
-    // Chunks with several tensors, with one that began before, with none; a gap at the end.
+    // Chunks with several tensors, with a tensor that began in an earlier chunk, with none; a gap at the end.
     const std::vector<ParamRange> few{{0, 100, 3, 0},
                                       {128, 1, 1, 0.1f},
                                       {192, 9000, 0.5f, 0.1f},
                                       {9200, 3000, 2, 0},
                                       {17000, 900, 1, 0.2f}};
-    std::vector<ParamRange> many;  // more than a block has threads, the first of them not at 0
+    std::vector<ParamRange> many;  // more than a block has threads; the first does not begin at 0
     for (size_t r = 0; r < 300; r++) { many.push_back({4160 + 64 * r, 60, 1 + r % 3 * 0.5f, r % 2 * 0.1f}); }
     struct Case {
-        bool finite;  // a norm that is not finite changes nothing
+        bool finite;  // a norm that is not finite must change nothing
         const std::vector<ParamRange>& ranges;
         uint32_t step;
     };
@@ -407,7 +414,8 @@ TEST(Kernels, AdamW) {
     }
 }
 
-// More partial sums than the last block of the norm loads at once: 3, 4, 12 and 84 in 33 million zeros; 84 comes from another warp.
+// More partial sums than the last block of the norm loads in one round: 3, 4, 12 and 84 among 33 million
+// zeros; the 84 is added by another warp.
 TEST(Kernels, NormOfManyPartialSums) {
     const size_t chunk = 4096, n = 8192 * chunk + 5000;
     Ctx ctx;
@@ -429,8 +437,9 @@ TEST(Kernels, NormOfManyPartialSums) {
     gpu_device.release((char*)g, n * sizeof(float)), gpu_device.release((char*)norm, sizeof(float));
 }
 
-// Rounding to bf16 gives the same bits on the GPU and the CPU, also for ties, overflow, zeros and NaN. Tried for single values
-// (version 1), for pairs (version 2), and for any float (AdamW's copy of the weights).
+// Rounding to bf16 gives the same bits on the GPU and the CPU, also for ties, overflow, zeros and NaN. Tested
+// for single values (version 1), for pairs (version 2), and for arbitrary floats (AdamW's copy of the
+// weights).
 TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
     std::vector<bf16> special;
     for (uint16_t bits : {0x0000, 0x0001, 0x007f, 0x0080, 0x3b80, 0x3b81, 0x3c00, 0x3c40, 0x3f80, 0x3f81,
@@ -461,7 +470,7 @@ TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
     }
     std::vector<float> w(4000, NAN);
     for (size_t i = 1; i < w.size(); i++) {
-        const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // finite
+        const uint32_t u = (uint32_t)(i * 1073789u) & 0xff7fffff;  // clears an exponent bit: always finite
         std::memcpy(&w[i], &u, 4);
     }
     DeviceRun<true, bf16, bf16> on(0);
@@ -476,7 +485,8 @@ TEST(Kernels, Bf16HasTheBitsOfTheCpu) {
     for (size_t i = 0; i < w.size(); i++) { ASSERT_EQ(low_of[i].bits, bf16(w[i]).bits) << w[i]; }
 }
 
-// The reciprocal of the GPU's sigmoid is not rounded to nearest: 3e-7 by its own claim, and two products.
+// The GPU's sigmoid uses a reciprocal that is not rounded to nearest. Its documented error is 3e-7; two
+// products add to it.
 TEST(Kernels, SigmoidIsAsCloseAsItSays) {
     std::vector<float> x;
     for (double at = -80; at <= 80; at += 1.0 / 61) { x.push_back((float)at); }
@@ -494,9 +504,9 @@ TEST(Kernels, SigmoidIsAsCloseAsItSays) {
 }
 
 TEST(Kernels, Linear) {
-    // Version 4, cuBLASLt, is on a real GPU only, and alone asks for a workspace.
+    // Version 4, cuBLASLt, exists only on a real GPU, and only it needs a workspace.
     const int versions = linear_workspace_bytes_gpu<float>({}) ? 4 : 3;
-    // one row as decoding has it, odd widths, widths for wide loads
+    // one row as in decoding, odd widths, widths that allow wide loads
     for (const LinearShape s :
          {LinearShape{1, 1, 1}, {1, 33, 65}, {1, 64, 96}, {70, 33, 65}, {33, 130, 20}, {129, 64, 96}}) {
         expect_kernels("linear", versions, [s](auto& on) {

@@ -1,12 +1,13 @@
-/* Attention's kernels against the CPU, with the choice of blocks given: every version, kind and head size; one tile and many, lists
-   longer than an item, blocks longer than what stays in shared memory, and a block that every query picks. */
+/* The kernels of attention against the CPU, with the choice of blocks given: every version, kind and head
+   size; one tile and many tiles, lists longer than a work item, blocks with more keys than stay in shared
+   memory, and a block that every query chooses. */
 #include "test/support/attention_case.h"
 #include "test/support/kernel_case.h"
 #include <sstream>
 
 namespace moba {
 
-// attention_tile.cuh is for .cu files
+// declared again here, because moba/attention/tile.cuh can be included only in .cu files
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
 
 namespace {
@@ -14,7 +15,7 @@ namespace {
 using namespace attention_case;
 using namespace kernel_case;
 
-// Forward and backward in a run; `choice` as in attention_case.h.
+// The forward and backward pass of one run; `choice` as in attention_case.h.
 template <class R>
 void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
     using E = typename R::E;
@@ -30,7 +31,8 @@ void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
       *dk = on.template output<E>("dk", nk), *dv = on.template output<E>("dv", nk);
     A* lse = on.template output<A>("lse", (size_t)c.H * M);
     if constexpr (R::gpu) {
-        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));  // serves both
+        // enough for both passes
+        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));
         attention_forward_gpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
         attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     } else {
@@ -56,14 +58,15 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
                                 attention_versions_gpu<bf16>(batch.seqs, s, true));
     expect_kernels_of<bf16>(name.str(), std::max(versions, tensor), run, first);
 }
-// bf16 on tensor cores: versions 3 and 4, or, on other cards, those of them that fit
+// bf16 on tensor cores: versions 3 and 4, or those of them that fit the card
 void expect_tensor_cores(const Case& c) {
     const PackedBatch batch(c.lengths, c.S, c.levels);
     EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
     expect_attention(c, 2, 3);
 }
 
-// A shuffle costs the simulator more than a product: the plain version runs on few tokens.
+// The first version with tiles. Version 1 is slow on the simulator because of its shuffles, and runs on few
+// tokens.
 const int tiles_only = 2;
 
 TEST(KernelsAttention, Full) {
@@ -91,7 +94,7 @@ TEST(KernelsAttention, Moba) {
                           {{40, 30}, 2, 1, 16, moba, 0, 16, 64}}) {
         expect_attention(c);
     }
-    for (const Case& c : {Case{{150}, 4, 2, 64, moba, 0, 16, 1},  // the own block alone
+    for (const Case& c : {Case{{150}, 4, 2, 64, moba, 0, 16, 1},  // only the query's own block
                           {{90, 1, 129, 16, 33}, 6, 2, 32, moba, 0, 16, 3},
                           {{120}, 2, 2, 96, moba, 0, 32, 3, 1, Gate::sink},
                           {{201}, 1, 1, 128, moba, 0, 64, 2},
@@ -102,7 +105,8 @@ TEST(KernelsAttention, Moba) {
     }
 }
 
-// Every tile: 16 to 128 keys in it, heads of 64 and 128; blocks shorter than their tile; one query and many; a list of many items.
+// Every tile size: 16 to 128 keys in a tile, heads of 64 and 128; blocks shorter than their tile; one query
+// and many; a list of many work items.
 TEST(KernelsAttention, TensorCores) {
     for (const Case& c : {Case{{140}, 1, 1, 128, moba, 0, 128, 2},
                           {{201}, 1, 1, 128, moba, 0, 64, 2},
@@ -118,26 +122,26 @@ TEST(KernelsAttention, TensorCores) {
     }
 }
 
-// Blocks of two tiles of keys that stay, and of more than can stay.
+// Blocks of two tiles of keys that stay in shared memory, and blocks with more keys than can stay.
 TEST(KernelsAttention, LongBlocks) {
     expect_attention({{300}, 2, 1, 16, moba, 0, 128, 2}, 2, tiles_only);
     expect_attention({{420, 50}, 1, 1, 16, moba, 0, 192, 2}, 2, tiles_only);
 }
 
-// The longest there are: items of 8,300 entries.
+// The longest blocks that are supported: work items of 8,300 entries.
 TEST(KernelsAttention, LongestBlocks) {
     if (!std::getenv("MOBA_LONG")) { GTEST_SKIP() << "MOBA_LONG=1 runs it"; }
     expect_attention({{4200, 4100}, 1, 1, 16, moba, 0, 4096, 2}, 2, tiles_only);
 }
 
-// Every query picks block 0 beside its own: its list takes several items.
+// Every query chooses block 0 in addition to its own block, so its list takes several work items.
 TEST(KernelsAttention, PopularBlock) {
     const Case c{{1200}, 2, 1, 16, moba, 0, 16, 2, 1, Gate::sink};
     expect_attention(c, 2, tiles_only);
 }
 
-// Text: many short sequences, and so blocks that are shorter than S; the lists of a key/value
-// head's four query heads make several items of a block, whose sums of dk and dv lie after those of
+// Like text: many short sequences, and so blocks that are shorter than S. The lists of the four query heads
+// of a key/value head give several work items for a block; their sums of dk and dv are stored after those of
 // all keys.
 TEST(KernelsAttention, ShortSequences) {
     std::vector<int> lengths;
@@ -147,8 +151,8 @@ TEST(KernelsAttention, ShortSequences) {
     expect_attention({lengths, 8, 2, 16, moba, 0, 64, 3, 2}, 2, tiles_only);  // mixed block sizes
 }
 
-// As many sequences as there are tokens need no more memory than one sequence: no block has more
-// keys than its sequence.
+// As many sequences as tokens need no more memory than one sequence, because no block has more keys than its
+// sequence.
 TEST(KernelsAttention, WorkspaceOfShortSequences) {
     struct Plan {
         int H, G, D, tokens, K;
@@ -168,7 +172,7 @@ TEST(KernelsAttention, WorkspaceOfShortSequences) {
     }
 }
 
-// One key/value head of fewer tokens fits into the workspace that was planned for more.
+// One key/value head: a batch of fewer tokens fits in the workspace planned for more.
 TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
     for (const auto& [H, S, K] : {std::tuple{4, 128, 4}, {8, 64, 16}, {1, 16, 2}, {2, 2048, 3}}) {
         const AttentionShape s{H, 1, 64, moba, 0, {H, 1, 64, K, Gate::topk}};
@@ -181,34 +185,36 @@ TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
     }
 }
 
-// Two blocks of threads on a multiprocessor come first, then many keys.
+// keys_at_once() first allows two thread blocks on a multiprocessor, and then chooses the largest number of
+// keys.
 TEST(KernelsAttention, KeysInSharedMemory) {
     struct Fit {
         int D, whole, keys;
         size_t own, card;
     };
     const size_t h100 = 232448, a100 = 166912, small = 101376;
-    const size_t forward64 = 38400, forward128 = 28160, dq128 = 45056;  // bytes beside the keys
+    const size_t forward64 = 38400, forward128 = 28160, dq128 = 45056;  // bytes used in addition to the keys
     for (const Fit& r : {Fit{64, 128, 128, forward64, h100},
                          {128, 128, 64, forward128, h100},
                          {128, 64, 64, dq128, h100},
                          {64, 128, 64, forward64, a100},
                          {128, 128, 32, forward128, a100},
                          {128, 64, 32, dq128, a100},
-                         {128, 128, 64, forward128, small},  // one block of threads
+                         {128, 128, 64, forward128, small},  // only one thread block fits
                          {128, 64, 32, dq128, small}}) {
         EXPECT_EQ(keys_at_once(r.whole, r.own, 2 * (r.D + 4) * sizeof(float), r.card), r.keys)
             << "D = " << r.D << ", " << r.own << " of " << r.card << " bytes";
     }
 }
 
-// Only the plain version is for any head size.
+// Only version 1 supports every head size.
 TEST(KernelsAttention, LargeHeads) {
     expect_attention({{40}, 2, 1, 160}, 1);
     expect_attention({{40}, 2, 1, 256, moba, 0, 16, 2}, 1);
 }
 
-// Scores of hundreds: one rounding of lse is 3e-5 of a weight, and which way it falls is chance, so the floor is attention.h's bound.
+// Scores of hundreds: one rounding of lse changes a weight by 3e-5, and its direction is a matter of chance.
+// So the floor is the error bound of attention.h.
 TEST(KernelsAttention, LargeScores) {
     const Case c{{60, 30}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300};
     const PackedBatch batch(c.lengths, c.S);

@@ -1,5 +1,6 @@
-/* Decoding's kernels against the CPU: a prompt at once, a few tokens one by one, then the query of the last one. Keys and queries are
-   small whole numbers, so means and scores are exact and the choice is the same everywhere. */
+/* The kernels of decoding against the CPU: a prompt, a few tokens one by one, then the query of the last
+   token. Keys and queries are small whole numbers, so means and scores are exact and the choice is the same
+   everywhere. */
 #include "moba/attention/decode.h"
 #include "test/support/attention_case.h"
 #include "test/support/kernel_case.h"
@@ -13,25 +14,25 @@ using namespace kernel_case;
 
 void expect_decode(const Case& c) {
     const AttentionShape s = shape_of(c);
-    const int T = c.lengths[0], row = c.G * c.D, most = c.S <= 32 ? 2 : 1;
+    const int T = c.lengths[0], row = c.G * c.D, limit = c.S <= 32 ? 2 : 1;
     const CacheShape shape{T + 3, c.G, c.D, c.S, c.levels};
     expect_kernels("decode T=" + std::to_string(T), 1, [&](auto& on) {
         using R = std::decay_t<decltype(on)>;
         using E = typename R::E;
         using A = typename R::A;
-        const E* q = on.constant(draw_integers<E>((size_t)c.H * c.D, 1, most));
-        const E* k = on.constant(draw_integers<E>((size_t)T * row, 2, most));
+        const E* q = on.constant(draw_integers<E>((size_t)c.H * c.D, 1, limit));
+        const E* k = on.constant(draw_integers<E>((size_t)T * row, 2, limit));
         const E* v = on.input((size_t)T * row, 3);
-        // NaN: what was not written is not read
+        // NaN shows whether cache rows are read that were not written
         const std::vector<E> empty((size_t)shape.capacity * row, E((A)NAN));
         E *k_cache = on.constant(empty), *v_cache = on.constant(empty);
         A* means = on.template inout<A>("means", std::vector<A>(shape.first_mean(c.G), (A)-7));
         for (int t = 0, count; t < T; t += count) {
             count = std::max(1, T - t - 18);
-            const int* place = on.constant(std::vector<int>{t});
-            CALL(cache_rows, E, k_cache, k + (size_t)t * row, place, count, row);
-            CALL(cache_rows, E, v_cache, v + (size_t)t * row, place, count, row);
-            CALL(cache_means, E, means, k_cache, place, count, shape);
+            const int* position = on.constant(std::vector<int>{t});
+            CALL(cache_rows, E, k_cache, k + (size_t)t * row, position, count, row);
+            CALL(cache_rows, E, v_cache, v + (size_t)t * row, position, count, row);
+            CALL(cache_means, E, means, k_cache, position, count, shape);
         }
         if constexpr (R::gpu) {
             on.workspace(decode_workspace_bytes_gpu<E>(shape, s));
@@ -39,10 +40,10 @@ void expect_decode(const Case& c) {
             on.workspace(decode_workspace_bytes_cpu<E>(shape, s));
         }
         E* out = on.template output<E>("out", (size_t)c.H * c.D);
-        const int* place = on.constant(std::vector<int>{T - 1});
-        const int longest = T + c.lengths[0] % 4;  // launched for more tokens than there are
-        CALL(decode_attention, E, out, q, k_cache, v_cache, means, place, std::min(longest, shape.capacity),
-             shape, s);
+        const int* position = on.constant(std::vector<int>{T - 1});
+        const int longest = T + c.lengths[0] % 4;  // launched for more tokens than the cache holds
+        CALL(decode_attention, E, out, q, k_cache, v_cache, means, position,
+             std::min(longest, shape.capacity), shape, s);
     });
 }
 
@@ -66,7 +67,7 @@ TEST(Kernels, DecodeMoba) {
     for (const Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
         for (const Case& c : {
                  Case{{1}, 2, 1, 16, moba},
-                 {{16}, 2, 1, 16, moba},  // the own block is whole, and its mean there
+                 {{16}, 2, 1, 16, moba},  // the query's own block is complete, and its mean is in the cache
                  {{17}, 2, 1, 16, moba},
                  {{150}, 4, 2, 80, moba},
                  {{150}, 4, 2, 6, moba, 0, 16, 1},
@@ -74,7 +75,7 @@ TEST(Kernels, DecodeMoba) {
                  {{310}, 6, 3, 16, moba, 0, 32, 2, 2},
                  {{310}, 8, 4, 16, moba, 0, 64, 2, 3},
                  {{6000}, 2, 1, 16, moba, 0, 16, 64},  // more past blocks than a block has threads
-                 {{5000}, 2, 1, 4, moba, 0, 2048, 2},  // a block is two pieces
+                 {{5000}, 2, 1, 4, moba, 0, 2048, 2},  // a block of keys is two pieces
                  {{128}, 2, 1, 128, moba, 0, 64, 2},
              }) {
             Case now = c;

@@ -1,10 +1,10 @@
-/* The gate's kernels against the CPU: the choice, the lists, and the prefix sum under them. */
+/* The kernels of the gate against the CPU: the choice, the lists, and the prefix sum and sort they use. */
 #include "test/support/gate_case.h"
 #include "test/support/kernel_case.h"
 
 namespace moba {
 
-// sort.cuh is for .cu files
+// declared again here, because sort.cuh can be included only in .cu files
 void prefix_sum_gpu(const Ctx&, int* count, size_t n);
 size_t prefix_sum_workspace_bytes(size_t n);
 void sort_by_key_gpu(const Ctx&, int* start, int* list, const int* key, size_t n, int bins, int rows);
@@ -16,7 +16,7 @@ using namespace gate_case;
 using namespace kernel_case;
 
 TEST(Kernels, PrefixSum) {
-    // one tile, two levels of tiles, three
+    // one, two and three levels of tiles
     for (size_t n : {0, 1, 32, 1023, 1024, 1025, 5000, 1 << 20, (1 << 20) + 1}) {
         const std::vector<int> count = draw_below(n, 1, 7);
         std::vector<int> want(n);
@@ -31,7 +31,7 @@ TEST(Kernels, PrefixSum) {
     }
 }
 
-// One, two and three passes; more rows than the workspace has capacity for at once.
+// One, two and three passes; more rows than the workspace can sort at the same time.
 TEST(Kernels, SortRows) {
     for (const auto& [n, bins, rows, together] : {std::tuple{0, 3, 2, 2},
                                                   {5000, 255, 3, 3},
@@ -67,7 +67,7 @@ TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
                 "need n <");
 }
 
-// The choice of a version
+// The choice made by one version
 template <class E>
 std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
                            const std::vector<E>& k) {
@@ -82,11 +82,11 @@ std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vec
     };
     return as<int>(run_in<true, E, E>(version, run)[0].second);
 }
-// judge(choose) for the versions that fit all sizes
+// Calls check(choose) for the versions that support all sizes.
 template <class F>
-void for_versions(F judge) {
+void for_versions(F check) {
     for (int version : {1, 2}) {
-        judge([version](const auto&... of_case) { return choice_of(version, of_case...); });
+        check([version](const auto&... of_case) { return choice_of(version, of_case...); });
     }
 }
 
@@ -109,8 +109,9 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
     });
 }
 
-// Versions 3 and 4, or on other cards those of them that fit: a tile of means and more, of which some are looked at first; ties of
-// more scores than there can be candidates; groups of heads; sequences that share a tile; mixed block sizes.
+// Versions 3 and 4, or those of them that fit the card: one tile of means and more, some of which are
+// examined first; more tied scores than there can be candidates; groups of heads; sequences that share a
+// tile; mixed block sizes.
 TEST(Kernels, GateTensorCores) {
     const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
                        {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
@@ -121,7 +122,8 @@ TEST(Kernels, GateTensorCores) {
     for (int version = 3; version <= last; version++) {
         const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q,
                                 const std::vector<bf16>& k) {
-            const PackedBatch batch(c.lengths, c.S, c.levels);  // K > 8 does not fit 99 KB of shared memory
+            // K > 8 does not fit 99 KB of shared memory
+            const PackedBatch batch(c.lengths, c.S, c.levels);
             const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
             EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;
             return choice_of(std::min(version, fits), c, gate, q, k);
@@ -134,9 +136,9 @@ TEST(Kernels, GateTensorCores) {
     }
 }
 
-// The channels after a query's last, up to a whole tile, are the next head's: they must not be
-// read, or its NaN would count.
-TEST(Kernels, GateHeadsByThemselves) {
+// After the last channel of a query, up to a whole tile, come the channels of the next head. They must not be
+// read, or the NaN of that head would change the result.
+TEST(Kernels, GateHeadsAreSeparate) {
     for_versions([](auto choose) {
         const auto expect_same = [&](auto e) {
             using E = decltype(e);
@@ -153,7 +155,8 @@ TEST(Kernels, GateHeadsByThemselves) {
     });
 }
 
-// The lists are the CPU's, entry by entry: random choices, slots not used, a block that everybody picks, mixed block sizes.
+// The lists equal those of the CPU entry by entry: random choices, unused slots, a block that every query
+// chooses, mixed block sizes.
 TEST(Kernels, GateLists) {
     for (const auto& [T, S, K, levels] :
          {std::tuple{1, 16, 1, 1}, {70, 16, 3, 1}, {1500, 16, 4, 1}, {700, 32, 2, 2}}) {
@@ -169,7 +172,7 @@ TEST(Kernels, GateLists) {
                 const std::vector<int> any = draw_below((size_t)batch.seqs.num_tokens * k, h, blocks + 1);
                 for (size_t i = 0; i < any.size(); i++) {
                     chosen[s.first_slot(batch.seqs, h) + i] =
-                        popular && i % 3 ? 0 : any[i] - 1;  // -1: not used
+                        popular && i % 3 ? 0 : any[i] - 1;  // -1: unused
                 }
             }
             auto run = [&, S = S, levels = levels](auto& on) {

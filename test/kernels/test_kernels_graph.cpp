@@ -1,4 +1,4 @@
-/* A step that is recorded once and run again: the bits of the step that is launched kernel by kernel. */
+/* A recorded and replayed step has the same bits as a step whose kernels are launched one by one. */
 #include "test/support/model_case.h"
 
 namespace moba {
@@ -7,7 +7,8 @@ namespace {
 
 using namespace model_case;
 
-// Tokens and targets of their own for every step; the same lengths, as many targets, not at the same places.
+// Every step has other tokens; the lengths and the number of targets are equal, but not the positions of the
+// targets.
 Data data_of(int step, const std::vector<int>& long_lengths, int vocab) {
     Data d = data(long_lengths, vocab);
     d.tokens = draw_below(d.cu.back(), 10 + step, vocab);
@@ -69,7 +70,7 @@ void expect_same_step() {
                 graphs.begin(recorded.ctx());
                 launch_step(recorded);
                 graph = graphs.end(recorded.ctx());
-                EXPECT_TRUE(result(recorded) == before) << "recording has run something";
+                EXPECT_TRUE(result(recorded) == before) << "recording must not run anything";
             } else {
                 graphs.replay(recorded.ctx(), graph);
             }
@@ -82,8 +83,8 @@ void expect_same_step() {
 
 TEST(KernelsGraph, ARecordedStepIsTheStep) { expect_same_step<float>(), expect_same_step<bf16>(); }
 
-/* Batches of two shapes, and of one shape but for the number of targets: what is replayed, and that the bits are those of the
-   passes that are launched; several micro-batches in a step. */
+/* Batches of two shapes, and batches that differ only in the number of targets: which of them are replayed,
+   and that the bits are those of launched passes. A step has two micro-batches. */
 template <class E>
 void expect_recording() {
     Config c = variety()[2].first;
@@ -106,15 +107,15 @@ void expect_recording() {
         if (b.fewer_targets) {
             *std::find_if(d.targets.begin(), d.targets.end(), [](int t) { return t != ignored; }) = ignored;
         }
-        const auto take = [&](Model<E>& model) {
+        const auto run = [&](Model<E>& model) {
             set_batch(model, d, step);
-            if (step % 2) { model.zero_gradients(); }  // two micro-batches in a step
+            if (step % 2) { model.zero_gradients(); }  // a step has two micro-batches
             const bool replayed = model.training_passes();
             if (step % 2 == 0) { model.update(); }
             return replayed;
         };
-        EXPECT_FALSE(take(launched));
-        EXPECT_EQ(take(recorded), b.replayed) << "batch " << step;
+        EXPECT_FALSE(run(launched));
+        EXPECT_EQ(run(recorded), b.replayed) << "batch " << step;
         EXPECT_TRUE(result(recorded) == result(launched)) << type_name<E>() << " batch " << step;
         const auto sums = recorded.step_result(), want = launched.step_result();
         EXPECT_EQ(sums.loss, want.loss);
@@ -127,7 +128,8 @@ TEST(KernelsGraph, PassesAreReplayedWhereTheShapeIsTheSame) {
     expect_recording<float>(), expect_recording<bf16>();
 }
 
-// A step is launched and read with a single stop; recorded, it is a handful of launches.
+// Launching a step and reading its result stops the host only once; a replayed step needs only a few
+// launches.
 TEST(KernelsGraph, OneStopInAStep) {
     const auto cases = variety();
     const std::vector<int> lengths{40, 30};
@@ -150,8 +152,9 @@ TEST(KernelsGraph, OneStopInAStep) {
     EXPECT_LE(after.launches - before.launches, 8u);
 }
 
-/* Decoding, recorded and not: the same logits, across the place where a longer recording is made, with convolved keys, a window, MoBA
-   and full attention, and after the attention was changed; a replayed token is one launch. */
+/* Decoding gives the same logits recorded and not recorded: at the length where a longer recording is made,
+   with convolved keys, a window, MoBA and full attention, and after the attention was changed. A replayed
+   token is one launch. */
 template <class E>
 void expect_recorded_decoding() {
     Config c = variety()[2].first;
@@ -180,7 +183,8 @@ void expect_recorded_decoding() {
         const size_t before = counts().launches;
         recorded.decode(d.tokens[t]);
         const size_t launches = counts().launches - before;
-        // launched, then recorded: at first, when 1025 tokens no longer fit the recording, when the attention changed
+        // a token is launched and then the next one recorded: at the beginning, when 1025 tokens no longer
+        // fit the recording, and when the attention changes
         const bool fresh = t < 1022 || t == 1024 || t == 1025 || t == 1034 || t == 1035;
         EXPECT_EQ(launches > 1, fresh) << launches << " launches for token " << t;
         recorded.read_logits(0, 1, got);

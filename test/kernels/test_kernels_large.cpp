@@ -1,5 +1,6 @@
-/* Tensors of more than 2^31 elements: an offset that is an int lands somewhere else. Only the last rows are looked at, against the
-   CPU on these rows alone. Needs 20 GB, and minutes where the GPU is simulated: MOBA_LONG=1, make test-long. */
+/* Tensors of more than 2^31 elements: an offset stored in an int would overflow. Only the last rows are
+   compared, with the CPU's results for these rows. Needs 20 GB, and minutes on a simulated GPU: MOBA_LONG=1,
+   make test-long. */
 #include "moba/op_table.h"
 #include "test/support/packed_batch.h"
 
@@ -7,10 +8,10 @@ namespace moba {
 
 namespace {
 
-constexpr size_t more = (1ull << 31) + (1 << 16);  // elements
-constexpr int pattern = 1 << 20;                   // numbers that repeat
+constexpr size_t more = (1ull << 31) + (1 << 16);  // elements of a large tensor
+constexpr int pattern = 1 << 20;                   // random numbers, repeated to fill a tensor
 
-// A tensor on the GPU: the pattern again and again.
+// A tensor on the GPU, filled with repetitions of the pattern.
 class Large {
   public:
     explicit Large(size_t n, uint64_t stream = 0) : n_(n), p_((bf16*)memory().allocate(n * sizeof(bf16))) {
@@ -121,12 +122,13 @@ TEST_F(KernelsLarge, RowsAndEmbedding) {
     EXPECT_EQ(std::memcmp(got.data(), x.last(C).data(), C * sizeof(bf16)), 0);
 }
 
-// A thread for each element: too many for a simulated GPU.
+// One thread for each element: too many for a simulated GPU.
 TEST_F(KernelsLarge, KeyConv) {
     if (std::string(Large::memory().name()) == "simulated GPU") {
         GTEST_SKIP() << "2^31 threads: on a GPU only";
     }
-    const int C = 4096, W = 3, M = (int)(more / C), length = 1000, tail = M % length;  // one sequence
+    // sequences of `length` tokens; the last one is compared
+    const int C = 4096, W = 3, M = (int)(more / C), length = 1000, tail = M % length;
     Large k(more, 1), y(more);
     const auto w = draw<bf16>((size_t)C * W, 2), ks = k.last((size_t)tail * C);
     std::vector<bf16> want(ks.size());
@@ -149,8 +151,8 @@ TEST_F(KernelsLarge, LinearByHand) {
     expect_same(y.last(want.size()), want);
 }
 
-/* Attention over 2^31 elements of q: too much for a simulated GPU, so the keys are few where it is: all queries of many short
-   sequences. Window and MoBA (its own block alone, and the lists). */
+/* Attention over 2^31 elements of q, on a real GPU only. Window and MoBA (each query's own block and the one
+   before) see so few keys that the CPU can compute the last queries from the last 128 tokens alone. */
 TEST_F(KernelsLarge, Attention) {
     if (std::string(Large::memory().name()) == "simulated GPU") {
         GTEST_SKIP() << "10^14 flop: on a GPU only";
@@ -158,9 +160,9 @@ TEST_F(KernelsLarge, Attention) {
     const int H = 16, G = 1, D = 128, S = 64, tail = 128, M = (int)(more / (H * D)) / S * S;
     const size_t n = (size_t)M * H * D;
     std::vector<int> table, short_table;
-    const Sequences there = build_sequences(table, {0, M}, S, 1),
+    const Sequences on_host = build_sequences(table, {0, M}, S, 1),
                     few = build_sequences(short_table, {0, tail}, S, 1);
-    const Sequences seqs = rebase(there, table.data(), put(table));
+    const Sequences seqs = rebase(on_host, table.data(), put(table));
     Large q(n, 1), out(n), k((size_t)M * G * D, 2), v((size_t)M * G * D, 3);
     const auto qs = q.last((size_t)tail * H * D), ks = k.last((size_t)tail * G * D),
                vs = v.last((size_t)tail * G * D);
@@ -189,16 +191,16 @@ TEST_F(KernelsLarge, Attention) {
         cpu.gate_lists(cpus.ctx, short_r, few, gate);
         cpu.attention_forward(cpus.ctx, want.data(), cpu_lse.data(), qs.data(), ks.data(), vs.data(), short_r,
                               few, s);
-        const size_t half = want.size() / 2;  // queries that see nothing before the tail
+        const size_t half = want.size() / 2;  // queries that see nothing before the last 128 tokens
         const auto got = out.last(half);
         expect_same(got, {want.begin() + half, want.end()});
     }
 }
 
-// T = 1M, S = 16: 65,536 lists of entries, which are the CPU's.
+// T = 1M, S = 16: 65,536 lists, whose entries equal those of the CPU.
 TEST_F(KernelsLarge, ListsOfAMillionTokens) {
     const int M = 1 << 20, S = 16, K = 4;
-    const GateShape gate{1, 1, 16, K, Gate::sink};  // block 0 in every choice
+    const GateShape gate{1, 1, 16, K, Gate::sink};  // every query chooses block 0
     std::vector<int> table;
     const Sequences seqs = build_sequences(table, {0, M}, S, 1);
     const size_t slots = routing_slots(M, 1, gate), starts = routing_starts(M, 1, S, 1, gate);

@@ -1,4 +1,5 @@
-/* The GPU's memory: what does not fit is refused with its lists, and copies may be asked for faster than they are made. */
+/* The GPU's memory: a model that does not fit is refused with its memory lists, and copies may be requested
+   faster than they are made. */
 #include "test/support/model_case.h"
 #include <numeric>
 
@@ -8,28 +9,29 @@ namespace {
 
 using namespace model_case;
 
-// The source is overwritten as soon as to_device returns, over several pieces of pinned memory.
-TEST(KernelsMemory, ASourceIsFreeAtOnce) {
+// The source may be overwritten as soon as to_device() returns, also if it is copied through several pieces
+// of pinned memory.
+TEST(KernelsMemory, SourceMayBeOverwrittenAfterTheCall) {
     const DeviceOps& memory = *find_device(Device::gpu);
     const Ctx ctx{.device = Device::gpu, .stream = memory.stream()};
     const size_t n = 3 << 20;  // ints: 12 MB
-    int* there = (int*)memory.allocate(n * sizeof(int));
+    int* on_gpu = (int*)memory.allocate(n * sizeof(int));
     std::vector<int> values(n), back(n);
     std::iota(values.begin(), values.end(), 0);
     const size_t sizes[] = {1, 100, 70000, 1 << 20, 3, 1500000};
     size_t begin = 0;
     for (const size_t count : sizes) {
         std::vector<int> part(values.begin() + begin, values.begin() + begin + count);
-        memory.to_device(ctx, there + begin, part.data(), count * sizeof(int));
+        memory.to_device(ctx, on_gpu + begin, part.data(), count * sizeof(int));
         std::fill(part.begin(), part.end(), -1);
         begin += count;
     }
     ASSERT_LE(begin, n);
-    memory.to_host(ctx, back.data(), there, begin * sizeof(int));
+    memory.to_host(ctx, back.data(), on_gpu, begin * sizeof(int));
     back.resize(begin);
     values.resize(begin);
     EXPECT_TRUE(back == values);
-    memory.release((char*)there, n * sizeof(int));
+    memory.release((char*)on_gpu, n * sizeof(int));
 }
 
 class SimulatedMemory {
@@ -38,7 +40,8 @@ class SimulatedMemory {
     ~SimulatedMemory() { unsetenv("SIMT_MEMORY"); }
 };
 
-// A plan that would fit, but for what is left to kernels and libraries, is refused, and says what would fit.
+// A plan that fits only without the reserve for kernels and libraries is refused, and the message says what
+// would fit.
 TEST(KernelsMemory, APlanLeavesAReserve) {
     if (std::string(find_device(Device::gpu)->name()) != "simulated GPU") {
         GTEST_SKIP() << "a GPU's memory cannot be set";

@@ -15,7 +15,7 @@ std::vector<double> gradients(Model<E>& model, const Data& d, double* loss) {
     return all(model, Model<E>::Kind::gradient);
 }
 
-// Every layer kind and option: loss and gradients at most twice as far from the truth as the CPU's.
+// Every layer kind and option: the errors of loss and gradients are at most twice those of the CPU.
 template <class E>
 void expect_close(double floor) {
     for (const auto& [c, dropout] : variety()) {
@@ -77,7 +77,7 @@ TEST(KernelsModel, SameBitsAgain) {
     expect_same(bf16{});
 }
 
-// New tokens one by one, from the cache, against the whole pass over all of them.
+// New tokens decoded one by one from the cache, compared with one pass over all tokens.
 TEST(KernelsModel, DecodingLikeTheWholePass) {
     for (const auto& [c, dropout] : variety()) {
         const int T = 45, prompt = 20;
@@ -94,8 +94,8 @@ TEST(KernelsModel, DecodingLikeTheWholePass) {
             model.read_logits(0, 1, row);
             all_logits.insert(all_logits.end(), row.begin(), row.end());
         }
-        // A product of 45 rows and one of 1 row are two algorithms of cuBLASLt, with sums in another order: a few roundings of
-        // fp32, 6e-8 each. The simulated GPU adds in the same order, and is at 2e-7.
+        // cuBLASLt uses different algorithms for 45 rows and for 1 row, which add in a different order: a few
+        // roundings of fp32, 6e-8 each. The simulated GPU adds in the same order; its error is 2e-7.
         expect_error("decoded logits", relative_error(all_logits, want), 2e-6);
         expect_intact(model);
     }
@@ -110,11 +110,11 @@ TEST(KernelsModel, WideHeadsAreRefused) {
     EXPECT_NO_THROW(Model<float>(c, sizes, Device::cpu));
     try {
         Model<float>(c, sizes, Device::gpu);
-        ADD_FAILURE() << "head_dim = 258 was taken";
+        ADD_FAILURE() << "head_dim = 258 was accepted";
     } catch (const Error& e) { EXPECT_NE(std::string(e.what()).find("head_dim = 258"), std::string::npos); }
 }
 
-// Logits of 300 tokens: a chunk on the GPU, several on the CPU.
+// The logits of 300 tokens: one chunk on the GPU, several on the CPU.
 TEST(KernelsModel, LogitsComeInLargerChunks) {
     Config c = small("moba");
     c.vocab_size = 100000;

@@ -1,4 +1,4 @@
-/* The sums that a step reports: fewer tokens than threads, as many, several rounds. */
+/* The sums that a step reports: fewer tokens than threads, as many as threads, and several rounds. */
 #include "moba/ops/loss_sums.h"
 #include "test/support/kernel_case.h"
 

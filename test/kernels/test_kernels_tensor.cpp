@@ -1,20 +1,21 @@
-/* The wrappers of moba/core/tensor.cuh, one by one, against plain products and copies. Inputs are such that an element in the wrong place
-   shows, and whole numbers whose sums are exact, so results are compared bit by bit. On a GPU this is what the simulator's idea of
-   these instructions (test/simt/async.cpp) is held against. Then mistakes that the simulator must see. */
+/* The wrappers of moba/core/tensor.cuh, one by one, against plain products and copies. The inputs show any
+   element in the wrong place, and are whole numbers whose sums are exact, so results are compared bit by bit.
+   On a GPU this checks the simulator's model of these instructions (test/simt/async.cpp). Then mistakes that
+   the simulator must detect. */
 #include "test/kernels/tensor_kernels.h"
 #include "test/support/kernel_case.h"
 #include <numeric>
 
 namespace moba {
 
-bool has_wgmma();  // device.cuh is for .cu files
+bool has_wgmma();  // declared again here, because device.cuh can be included only in .cu files
 
 namespace {
 
 using namespace kernel_case;
 using namespace tensor_kernels;
 
-// ---- what is right: "", or the first number that is not ----
+// ---- comparisons: they return "" or the first wrong number ----
 
 std::string difference(const std::vector<double>& got, const std::vector<double>& want) {
     for (size_t i = 0; i < want.size(); i++) {
@@ -26,13 +27,13 @@ std::string difference(const std::vector<double>& got, const std::vector<double>
     }
     return "";
 }
-// of call(on), which makes one output
+// The output of call(on), which makes exactly one.
 template <class F>
 std::vector<double> output_of(F call) {
     return run_in<true, bf16, bf16>(0, call)[0].second;
 }
 
-// No two alike: a one-hot row of the other factor shows which one it met.
+// All elements are different, so a product with a one-hot row shows which element it used.
 std::vector<bf16> all_different(size_t n) {
     std::vector<bf16> x(n);
     for (size_t i = 0; i < n; i++) { x[i].bits = (uint16_t)(0x2000 + i); }
@@ -57,15 +58,15 @@ std::vector<double> product(const std::vector<bf16>& a, const std::vector<bf16>&
     }
     return c;
 }
-/* Of a trial. At first rows of `a` are one-hot, at another channel in each trial, so that all `trials` together meet every element of
-   b; after them whole numbers in both. */
+/* The factors of one trial. In the first `trials` trials the rows of `a` are one-hot, with another channel in
+   each trial, so that together they use every element of b; in later trials both are whole numbers. */
 struct Factors {
     std::vector<bf16> a, b;
 };
-Factors factors(int M, int N, int K, int trial, int trials, int most) {
+Factors factors(int M, int N, int K, int trial, int trials, int limit) {
     if (trial >= trials) {
-        return {draw_integers<bf16>((size_t)M * K, trial, most),
-                draw_integers<bf16>((size_t)K * N, trial + 100, most)};
+        return {draw_integers<bf16>((size_t)M * K, trial, limit),
+                draw_integers<bf16>((size_t)K * N, trial + 100, limit)};
     }
     std::vector<bf16> a((size_t)M * K, bf16(0));
     for (int m = 0; m < M; m++) { a[m * K + (61 + trial * (K / trials) + m) % K] = bf16(1); }
@@ -76,7 +77,7 @@ enum Stored { by_registers, by_stmatrix, by_transpose };
 std::string matrices_differ(bool b_transposed, std::vector<Stored> outputs, Mistake wrong = none) {
     const int M = 16, N = 16, K = 32;
     for (int trial = 0; trial < K + 2; trial++) {
-        const Factors f = factors(M, N, K, trial, K, 2);  // sums of at most 128 are bf16 too
+        const Factors f = factors(M, N, K, trial, K, 2);  // sums of at most 128 are exact in bf16
         const std::vector<double> got = output_of([&](auto& on) {
             bf16* c = on.template output<bf16>("c", 3 * M * N);
             matrices(on.ctx, c, on.constant(f.a), on.constant(b_transposed ? f.b : transposed(f.b, K)),
@@ -156,7 +157,7 @@ std::string exchanged_differs() {
 const char* const needs_sm_90 = "these instructions came with sm_90, and the code that runs is older";
 bool runs_sm_90() { return arch_of_code({}) >= 900; }
 
-// ---- right ----
+// ---- correct kernels ----
 
 TEST(TensorCores, Mma) {
     EXPECT_EQ(matrices_differ(false, {by_registers}), "");
@@ -179,7 +180,8 @@ TEST(TensorCores, Mbarrier) {
 TEST(TensorCores, NamedBarriers) { EXPECT_EQ(named_differs(), ""); }
 TEST(TensorCores, Wgmma) {
     if (!has_wgmma()) {
-        GTEST_SKIP() << "wgmma is sm_90a's alone: another card, or compiled without it (MOBA_ARCHS)";
+        GTEST_SKIP() << "wgmma exists only on sm_90a: this is another card, or the kernels were compiled "
+                        "without it (MOBA_ARCHS)";
     }
     for (int N : {16, 32, 64, 96, 128}) {
         for (A form : {A::rows, A::transposed, A::registers}) {
@@ -191,7 +193,8 @@ TEST(TensorCores, Wgmma) {
     }
 }
 
-// The instructions of the special function unit are right to 2^-22: of 2^x relative, of log2 also absolute where that is more.
+// The special function unit has an error of 2^-22: relative for 2^x; for log2 relative or absolute, whichever
+// is larger.
 TEST(TensorCores, SpecialFunctionsAndQuads) {
     const int n = 4096;
     std::vector<float> x(n);
@@ -202,15 +205,16 @@ TEST(TensorCores, SpecialFunctionsAndQuads) {
     });
     for (int i = 0; i < n; i++) {
         const double power = std::exp2((double)x[i]), log = std::log2(std::abs((double)x[i]));
-        const float *quad = &x[i / 4 * 4], most = std::max({quad[0], quad[1], quad[2], quad[3]});
+        const float *quad = &x[i / 4 * 4], largest = std::max({quad[0], quad[1], quad[2], quad[3]});
         EXPECT_NEAR(y[i], power, 3e-7 * power) << x[i];
         EXPECT_NEAR(y[n + i], log, 3e-7 * std::max(1.0, std::abs(log))) << x[i];
-        EXPECT_EQ(y[2 * n + i], most);
+        EXPECT_EQ(y[2 * n + i], largest);
         EXPECT_NEAR(y[3 * n + i], (double)quad[0] + quad[1] + quad[2] + quad[3], 1e-5);
     }
 }
 
-// Eight rows of a piece in eight groups of banks: what the swizzle is for. Without it all eight are in one.
+// The purpose of the swizzle: the eight rows of a piece lie in eight different groups of banks. Without it
+// all eight lie in the same group.
 TEST(TensorCores, SwizzledTilesHaveNoBankConflicts) {
     if (!simulated()) { GTEST_SKIP() << "only the simulator counts them"; }
     for (bool b_transposed : {false, true}) {
@@ -224,23 +228,24 @@ TEST(TensorCores, SwizzledTilesHaveNoBankConflicts) {
     }
 }
 
-// ---- wrong ----
+// ---- mistakes ----
 
-// What is seen: a wrong number, or what the simulator says when it stops
+// How a mistake is detected: a wrong number, or the message with which the simulator stops
 const char *const number = "wrong: number", *const deadlock = "simt: deadlock";
 
 struct Planted {
     Mistake wrong;
     const char *what, *seen;
 };
-/* Each in a process of its own, which may stop. `differs(wrong)` compares. */
+/* Makes each mistake in a separate process, which may abort. `differs(wrong)` runs and compares. */
 template <class F>
 void expect_seen(const std::vector<Planted>& mistakes, F differs) {
     if (!simulated()) { GTEST_SKIP() << "a GPU has no code for the mistakes"; }
     const auto make = [&](Mistake wrong) {
         const std::string d = differs(wrong);
         std::fprintf(stderr, "%s\n", d.empty() ? "right" : d.c_str());
-        std::_Exit(d.empty() ? 0 : 1);  // no destructors: what they write is the parent's
+        // without destructors, which would write to files of the parent process
+        std::_Exit(d.empty() ? 0 : 1);
     };
     const auto not_zero = [](int status) { return status != 0; };
     for (const Planted& p : mistakes) { EXPECT_EXIT(make(p.wrong), not_zero, p.seen) << p.what; }
@@ -257,7 +262,7 @@ TEST(TensorCoresDeathTest, Matrices) {
 }
 TEST(TensorCoresDeathTest, CpAsync) {
     expect_seen({{one_group_less, "cp.async: a group too few", number},
-                 {no_barrier, "cp.async: no barrier behind the wait", number},
+                 {no_barrier, "cp.async: no barrier after the wait", number},
                  {copy_too_early, "cp.async: into a buffer still read", number}},
                 [](Mistake wrong) { return copies_differ(16, wrong); });
 }
@@ -277,7 +282,7 @@ TEST(TensorCoresDeathTest, Wgmma) {
                  {no_wgmma_wait, "no wait", number},
                  {wrong_mode, "64-byte mode of a 128-byte tile", number},
                  {unswizzled, "tile not swizzled", number},
-                 {row_off, "a row off", number},
+                 {row_off, "one row too far", number},
                  {operand_overwritten, "operand overwritten before the wait", number},
                  {accumulator_touched, "accumulator touched before the wait", "accumulators were written"},
                  {lanes_differ, "lanes with different descriptors", "different descriptors"},
