@@ -1,5 +1,5 @@
-/* Attention: version 1 (naive) against an independent implementation of the equations with a mask, and its
-   gradient against finite differences; version 2 (fast) against version 1. */
+/* Attention: a case to check by eye; version 1 (naive) against an independent implementation of the equations
+   with a mask, and its gradient against finite differences; version 2 (fast) against version 1. */
 #include "test/support/attention_case.h"
 
 namespace moba {
@@ -35,6 +35,69 @@ const Case cases[] = {
     {{1100}, 2, 2, 6, moba, 0, 512, 2, 2},
     {{200, 60}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300},
 };
+
+// ---- small enough to check by eye ----
+
+/* Four tokens, one head of four channels. Key t is 100 in channel t and 0 elsewhere. A query that is 100 in
+   channel j has score 100 * 100 / sqrt(4) = 5000 with key j and 0 with all other keys, and e^-5000 is 0 in
+   double. So the query reads exactly value j; if it cannot see key j, all its scores are 0 and it reads the
+   mean of the values it sees. The tolerance allows a few roundings of numbers up to 12, about 2e-15 each. */
+TEST(Attention, OneHot) {
+    const int T = 4, D = 4;
+    const auto one_hot = [](const std::vector<int>& channels) {
+        std::vector<double> x(T * D);
+        for (int t = 0; t < T; t++) { x[t * D + channels[t]] = 100; }
+        return x;
+    };
+    const std::vector<double> k = one_hot({0, 1, 2, 3});
+    const std::vector<double> q = one_hot({0, 0, 3, 1});  // query 2 asks for key 3, which comes later
+    const std::vector<double> v{3, 0, 0, 0,               //
+                                0, 6, 0, 0,               //
+                                0, 0, 9, 0,               //
+                                0, 0, 0, 12};
+    struct OneHotCase {
+        Case c;
+        std::vector<double> out;
+    };
+    const OneHotCase one_hot_cases[] = {
+        {{.lengths = {T}, .H = 1, .G = 1, .D = D, .kind = full},
+         {3, 0, 0, 0,    // value 0
+          3, 0, 0, 0,    // value 0
+          1, 2, 3, 0,    // the mean of values 0, 1 and 2
+          0, 6, 0, 0}},  // value 1
+        {{.lengths = {T}, .H = 1, .G = 1, .D = D, .kind = window, .window = 2},
+         {3, 0, 0, 0,      // value 0
+          3, 0, 0, 0,      // value 0
+          0, 3, 4.5, 0,    // the mean of values 1 and 2
+          0, 0, 4.5, 6}},  // key 1 is outside the window: the mean of values 2 and 3
+        {{.lengths = {T}, .H = 1, .G = 1, .D = D, .kind = moba, .S = 2, .K = 1},
+         {3, 0, 0, 0,      // value 0
+          3, 0, 0, 0,      // value 0
+          0, 0, 9, 0,      // value 2, the first of its block
+          0, 0, 4.5, 6}},  // key 1 is in the other block: the mean of values 2 and 3
+        {{.lengths = {T}, .H = 1, .G = 1, .D = D, .kind = moba, .S = 2, .K = 2},
+         {3, 0, 0, 0,    // both blocks are chosen: as with full attention
+          3, 0, 0, 0,    //
+          1, 2, 3, 0,    //
+          0, 6, 0, 0}},  //
+    };
+    for (const auto& [c, want] : one_hot_cases) {
+        const PackedBatch batch(c.lengths, c.S);
+        const AttentionShape s = shape_of(c);
+        Choice choice = choose(c, batch, q, k);
+        for (int version : {1, 2}) {
+            Workspace work(version == 1 ? naive_attention_workspace_bytes<double>(T, s)
+                                        : attention_workspace_bytes_cpu<double>(T, 1, c.S, 1, s, false),
+                           version);
+            std::vector<double> out(T * D), lse(T);
+            attention_forward_cpu<double>(work.ctx, out.data(), lse.data(), q.data(), k.data(), v.data(),
+                                          choice.routing(), batch.seqs, s);
+            for (int i = 0; i < T * D; i++) {
+                EXPECT_NEAR(out[i], want[i], 1e-14) << "token " << i / D << ", channel " << i % D;
+            }
+        }
+    }
+}
 
 // ---- version 1, which defines the results ----
 
