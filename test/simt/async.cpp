@@ -1,4 +1,4 @@
-/* The asynchronous half of the simulator: contract in async.h. */
+/* Asynchronous copies, barriers and tensor cores of the simulator: described in async.h. */
 #include "test/simt/async.h"
 #undef threadIdx
 #undef blockIdx
@@ -16,10 +16,11 @@ extern "C" void __tsan_ignore_thread_end();
 namespace simt {
 namespace {
 
-constexpr uint32_t poison = 0xFFBADBAD;  // a NaN that no product gives
+constexpr uint32_t poison = 0xFFBADBAD;  // a NaN that no product has as its result
 
-/* For ThreadSanitizer. This file is not looked at, but malloc, free, memset and memcpy are, whoever calls them: what is kept here
-   is no race of the kernel's threads. Seen: within, what a copy does to memory, which is theirs. */
+/* For ThreadSanitizer. It does not instrument this file, but it checks malloc, free, memset and memcpy
+   wherever they are called. Unseen: ignores them, because the simulator's data is not a race of the kernel's
+   threads. Seen: inside Unseen, checks again; for copies, which access the kernel's memory. */
 #if defined(SIMT_TSAN)
 struct Unseen {
     Unseen() { __tsan_ignore_thread_begin(); }
@@ -49,12 +50,13 @@ struct Copy {
 struct ThreadAsync {
     std::vector<Copy> open;
     std::deque<std::vector<Copy>> groups;
-    std::vector<uint32_t> written;  // words of shared memory since its last fence
+    std::vector<uint32_t> written;  // words of shared memory written since the thread's last fence
 };
 struct WarpProduct {
     Product lane[warp_lanes];
 };
-struct Accumulators {  // of a warp, while products run
+// The accumulators of a warp while products run.
+struct Accumulators {
     int N, products = 0;
     std::vector<float> value;  // (lane, N / 2)
     float* d[warp_lanes];
@@ -66,23 +68,25 @@ struct WarpAsync {
     bool fenced = false;
 };
 struct NamedBarrier {
-    unsigned come = 0, threads = 0;
+    unsigned arrived = 0, threads = 0;
     std::vector<Fiber*> waiting;
 };
-struct Arrival {  // at an mbarrier, when copies have landed
+// An arrival at an mbarrier, due when copies are complete.
+struct Arrival {
     unsigned thread, round;
     std::vector<Copy> copies;
     uint64_t* barrier;
 };
-struct Async {  // of the block on this core
+// The state of the block on this core.
+struct Async {
     unsigned serial = 0;
     std::vector<ThreadAsync> threads;
     std::vector<WarpAsync> warps;
     NamedBarrier named[16];
     std::vector<Arrival> arrivals;
     std::vector<unsigned char> view;  // shared memory as the tensor cores see it
-    std::vector<uint16_t> owner;      // of each word: who wrote it last
-    char place[2];                    // for come and leave
+    std::vector<uint16_t> owner;      // the last thread that wrote each word
+    char place[2];                    // for arrive() and leave()
 };
 thread_local Async state;
 
@@ -182,27 +186,29 @@ float half_of(uint32_t pair, int i) {
     return f;
 }
 
-/* Eight rows of 16 bytes at once: each in a group of four banks of its own, or they take turns. */
+/* Eight rows of 16 bytes are accessed together. Rows in the same group of four banks have to wait for each
+   other. */
 void count_conflicts(const uint32_t* offset) {
-    int rows[8] = {}, most = 0;
+    int rows[8] = {}, accesses = 0;
     for (int r = 0; r < 8; r++) {
         bool again = false;
         for (int s = 0; s < r; s++) { again |= offset[s] == offset[r]; }
-        if (!again) { most = std::max(most, ++rows[offset[r] / 16 % 8]); }
+        if (!again) { accesses = std::max(accesses, ++rows[offset[r] / 16 % 8]); }
     }
-    matrix_conflicts += most - 1;
+    matrix_conflicts += accesses - 1;
     matrix_rows8++;
 }
 
-/* Element (mn, k) of the operand that a descriptor names: rows of 128, 64 or 32 bytes in groups of 8, whose 16-byte pieces change
-   places by the row's number: bits 7 and up of the address xored into bits 4 and up. */
+/* Element (mn, k) of the operand that a descriptor names. Its rows of 128, 64 or 32 bytes are in groups of 8.
+   The 16-byte pieces of a row are permuted by the number of the row: bits 7 and up of the address are xored
+   into bits 4 and up. */
 float operand_at(uint64_t desc, bool transposed, int mn, int k) {
     const uint32_t base = (uint32_t)(desc & 0x3FFF) << 4, leading = (uint32_t)(desc >> 16 & 0x3FFF) << 4,
                    stride = (uint32_t)(desc >> 32 & 0x3FFF) << 4;
     const int mode = (int)(desc >> 62);
     if (mode == 0) { fail_here("wgmma: a descriptor without swizzle is not simulated"); }
     if (desc >> 49 & 7) { fail_here("wgmma: a base offset is not simulated"); }
-    const uint32_t pitch = 256u >> mode, wide = pitch / 2;  // bytes, elements of a row
+    const uint32_t pitch = 256u >> mode, wide = pitch / 2;  // bytes and elements of a row
     uint32_t at = transposed ? base + mn / wide * leading + mn % wide * 2 + k / 8 * stride + k % 8 * pitch
                              : base + mn / 8 * stride + mn % 8 * pitch + k * 2;
     at ^= (at >> 7 & (pitch / 16 - 1)) << 4;
@@ -212,7 +218,7 @@ float operand_at(uint64_t desc, bool transposed, int mn, int k) {
     return half_of(half, 0);
 }
 
-// A warp's 16 rows of a product, at the wait
+// Computes the 16 rows of a product that belong to one warp. Called at the wait.
 void run_product(WarpAsync& w, const WarpProduct& product, unsigned warp) {
     const Product& p = product.lane[0];
     const int N = p.N, row0 = (int)(warp % 4) * 16;
@@ -289,10 +295,10 @@ void issue(Product** lane) {
 }
 
 template <class F>
-void once_for_the_warp(const void* kind, Site site, F f) {
+void once_for_the_warp(WarpOp operation, Site site, F f) {
     Unseen unseen;
     int nothing = 0;
-    collective(~0u, nothing, kind, site, [&](int**, uint32_t) { f(my_warp()); });
+    collective(~0u, nothing, operation, site, [&](int**, uint32_t) { f(my_warp()); });
 }
 
 }  // namespace
@@ -328,7 +334,7 @@ void mbarrier_init(uint64_t* p, unsigned count) {
 }
 void mbarrier_arrive(uint64_t* p) {
     MBarrier& b = mbarrier_at(p);
-    come(&async().place[b.phase]);
+    arrive(&async().place[b.phase]);
     if (--b.pending == 0) {
         b.pending = b.expected;
         b.phase ^= 1;
@@ -342,7 +348,8 @@ bool mbarrier_try_wait(uint64_t* p, unsigned parity) {
 void mbarrier_poll(uint64_t* p, unsigned parity, Site site) {
     while (!mbarrier_try_wait(p, parity)) { poll(site); }
 }
-/* One of the expected arrivals, some rounds later: when this thread's copies so far have landed. */
+/* Makes one of the expected arrivals, some rounds later, when the copies that this thread has issued are
+   complete. */
 void cp_async_arrive(uint64_t* p) {
     Unseen unseen;
     mbarrier_at(p);
@@ -352,18 +359,18 @@ void cp_async_arrive(uint64_t* p) {
     for (auto& g : t.groups) { x.copies.insert(x.copies.end(), g.begin(), g.end()); }
     t.groups.clear();
     async().arrivals.push_back(std::move(x));
-    come((char*)p);
+    arrive((char*)p);
 }
 
 void named_barrier(unsigned id, unsigned threads, bool wait, Site site) {
     Unseen unseen;
     if (id < 1 || id > 15 || threads % warp_lanes) { fail("a named barrier: id 1 to 15, whole warps", site); }
     NamedBarrier& b = async().named[id];
-    if (b.come && b.threads != threads) { fail("a named barrier with two numbers of threads", site); }
+    if (b.arrived && b.threads != threads) { fail("a named barrier with two numbers of threads", site); }
     char* place = &async().place[0];
-    come(place);
+    arrive(place);
     b.threads = threads;
-    if (++b.come == threads) {
+    if (++b.arrived == threads) {
         for (Fiber* f : b.waiting) { f->state = State::ready; }
         b = {};
     } else if (wait) {
@@ -399,7 +406,7 @@ void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site sit
         const uint32_t* a;
         uint32_t b[2];
     } mine{c, a, {b0, b1}};
-    collective(~0u, mine, &Kind<20>::id, site, [](Operand** lane, uint32_t needed) {
+    collective(~0u, mine, WarpOp::mma, site, [](Operand** lane, uint32_t needed) {
         if (needed != ~0u) { fail_here("mma.sync: lanes are missing"); }
         float A[16][16], B[16][8], C[16][8];
         for (int l = 0; l < 32; l++) {
@@ -430,7 +437,7 @@ struct MatrixOperand {
     uint32_t offset;
     bool transposed;
 };
-// f(the 16 bits in memory, the register, its half) for all elements of four 8 x 8 matrices
+// Calls f(the 16 bits in memory, the register, the half of it) for all elements of four 8 x 8 matrices.
 template <class F>
 void each_element(MatrixOperand** lane, uint32_t needed, F f) {
     if (needed != ~0u) { fail_here("ldmatrix or stmatrix: lanes are missing"); }
@@ -452,7 +459,7 @@ void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("ldmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, r, offset_of(row, 16), transposed};
-    collective(~0u, mine, transposed ? &Kind<21>::id : &Kind<22>::id, site,
+    collective(~0u, mine, transposed ? WarpOp::ldmatrix_transposed : WarpOp::ldmatrix, site,
                [](MatrixOperand** lane, uint32_t needed) {
                    each_element(lane, needed, [](const uint16_t* at, uint32_t& r, int h) {
                        r = h ? (r & 0xFFFFu) | (uint32_t)*at << 16 : (uint32_t)*at;
@@ -463,7 +470,7 @@ void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("stmatrix: a row that is not 16-byte aligned", site); }
     MatrixOperand mine{(uint16_t*)row, (uint32_t*)r, offset_of(row, 16), transposed};
-    collective(~0u, mine, transposed ? &Kind<23>::id : &Kind<24>::id, site,
+    collective(~0u, mine, transposed ? WarpOp::stmatrix_transposed : WarpOp::stmatrix, site,
                [](MatrixOperand** lane, uint32_t needed) {
                    each_element(lane, needed,
                                 [](uint16_t* at, uint32_t& r, int h) { *at = (uint16_t)(r >> 16 * h); });
@@ -474,23 +481,23 @@ void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
 void wgmma_issue(const Product& p, Site site) {
     Unseen unseen;
     Product mine = p;
-    collective(~0u, mine, &Kind<30>::id, site, [](Product** lane, uint32_t needed) {
+    collective(~0u, mine, WarpOp::wgmma, site, [](Product** lane, uint32_t needed) {
         if (needed != ~0u || context.num_threads % 128) { fail_here("wgmma: not a whole warpgroup"); }
         issue(lane);
     });
 }
 void wgmma_fence_warp(Site site) {
-    once_for_the_warp(&Kind<31>::id, site, [](WarpAsync& w) { w.fenced = true; });
+    once_for_the_warp(WarpOp::wgmma_fence, site, [](WarpAsync& w) { w.fenced = true; });
 }
 void wgmma_commit_warp(Site site) {
-    once_for_the_warp(&Kind<32>::id, site, [](WarpAsync& w) {
+    once_for_the_warp(WarpOp::wgmma_commit, site, [](WarpAsync& w) {
         w.groups.push_back(std::move(w.open));
         w.open.clear();
     });
 }
 void wgmma_wait_for(int newest, Site site) {
     const unsigned warp = context.current->warp;
-    once_for_the_warp(&Kind<33>::id, site, [=](WarpAsync& w) {
+    once_for_the_warp(WarpOp::wgmma_wait, site, [=](WarpAsync& w) {
         for (; (int)w.groups.size() > newest; w.groups.pop_front()) {
             for (const WarpProduct& p : w.groups.front()) { run_product(w, p, warp); }
         }

@@ -1,30 +1,36 @@
-/* Tensor cores, asynchronous copies and barriers of the simulator, as strict as the PTX manual. Comes before every
-   .cu of the simulator's build; tensor.cuh has the same names for a GPU.
+/* Tensor cores, asynchronous copies and barriers of the simulator, as strict as the PTX manual. Included
+   before every .cu file in the simulator's build; moba/core/tensor.cuh has the same names for a GPU.
 
-   cp.async   the destination is NaN from the copy's issue to cp_async_wait; the source is read at the wait
-   wgmma      accumulators are NaN from issue to wgmma_wait; shared memory and registers of A are read at the wait. So who waits too
-              late, or writes an operand too early, gets wrong numbers in every order of threads
-   proxies    the tensor cores see a copy of shared memory of their own, which starts as NaN. What a thread has written by
-              store_operand, stmatrix or cp.async gets there when that thread calls fence_proxy_async
-   Errors     stop with a line: no wgmma_fence between a wait and the next product, accumulators touched while a product runs, lanes
-              with different descriptors, half a warpgroup, copies or products in flight when a thread ends, an mbarrier that was not
-              initialised, a named barrier with two numbers of threads, addresses outside shared memory
+   cp.async   the destination is NaN from the issue of the copy until cp_async_wait; the source is read at the
+              wait
+   wgmma      accumulators are NaN from the issue until wgmma_wait; shared memory and the registers of A are
+              read at the wait. So waiting too late, or writing an operand too early, gives wrong numbers in
+              every order of threads
+   proxies    the tensor cores have a separate copy of shared memory, which starts as NaN. What a thread
+              writes by store_operand, stmatrix or cp.async is copied there when that thread calls
+              fence_proxy_async
+   Errors     stop with a line of the kernel: no wgmma_fence between a wait and the next product, accumulators
+              used while a product runs, lanes with different descriptors, half a warpgroup, copies or
+              products not complete when a thread ends, an mbarrier that was not initialised, a named barrier
+              with two numbers of threads, addresses outside shared memory
    Counted    bank conflicts of ldmatrix and stmatrix
-   Not seen   the tensor cores' own rounding, the order of memory between warps beyond the order of threads, clusters, TMA */
+   Not seen   the rounding of the tensor cores, the order of memory between warps beyond the order of threads,
+              clusters, TMA */
 #pragma once
 #include "test/simt/simt.h"
 
-extern thread_local unsigned char shared_memory[];  // the block's own, dynamic
+extern thread_local unsigned char shared_memory[];  // dynamic shared memory of the block
 
 namespace simt {
 
-/* Of all ldmatrix and stmatrix so far: groups of 8 rows, and turns beyond one for each. */
+/* Counts of all ldmatrix and stmatrix so far: accesses to 8 rows, and accesses in addition to one for each 8
+   rows. */
 struct MatrixAccesses {
     long rows8, conflicts;
 };
 MatrixAccesses matrix_accesses();
 
-// Bytes from the start of dynamic shared memory
+// Offset in bytes from the start of dynamic shared memory.
 uint32_t shared_address(const void*);
 
 void cp_async(void* to, const void* from, uint32_t bytes, bool there, Site);
@@ -38,14 +44,15 @@ void mbarrier_poll(uint64_t*, unsigned parity, Site);
 void cp_async_arrive(uint64_t*);
 void named_barrier(unsigned id, unsigned threads, bool wait, Site);
 
-void note_operand(const void*, uint32_t bytes);  // written: a fence will show it to the tensor cores
+// These bytes were written; the thread's next fence copies them to the tensor cores.
+void note_operand(const void*, uint32_t bytes);
 void fence_proxy_async();
 
 void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site);
 void load_matrices(uint32_t* r, const void* row, bool transposed, Site);
 void store_matrices(void* row, const uint32_t* r, bool transposed, Site);
 
-// a: registers, or null: desc_a
+// A product of one warpgroup. a: registers, or null if A is described by desc_a.
 struct Product {
     int N;
     bool a_transposed, b_transposed, accumulate;
@@ -114,7 +121,8 @@ void wgmma(float (&d)[N / 8][4], const uint32_t (&a)[4], uint64_t b, bool accumu
 inline void wgmma_fence(SIMT_SITE) { simt::wgmma_fence_warp(SIMT_HERE); }
 inline void wgmma_commit(SIMT_SITE) { simt::wgmma_commit_warp(SIMT_HERE); }
 template <int newest, class... Registers>
-void wgmma_wait(Registers&...) {  // a site cannot follow a pack of arguments: this line is named
+void wgmma_wait(Registers&...) {
+    // the caller's line cannot be a default argument after a parameter pack, so messages name this line
     simt::wgmma_wait_for(newest, {__builtin_FILE(), __builtin_LINE()});
 }
 inline float exp2_fast(float x) { return exp2f(x); }

@@ -1,4 +1,4 @@
-/* The scheduler: fibers, blocks, barriers; and the few calls of the CUDA runtime that the project uses. */
+/* The scheduler of the simulator: fibers, blocks, barriers. The CUDA runtime is in cuda_runtime.cpp. */
 #include "test/simt/simt.h"
 #undef threadIdx
 #undef blockIdx
@@ -9,7 +9,6 @@
 #include <map>
 #include <numeric>
 #include <random>
-#include <set>
 #include <sys/mman.h>
 #include <thread>
 #include <unistd.h>
@@ -18,7 +17,6 @@
 #include <sanitizer/tsan_interface.h>
 #endif
 
-static constexpr size_t free_shared_bytes = 48 << 10;  // without cudaFuncSetAttribute
 // What kernels declare as `extern __shared__`.
 alignas(1024) thread_local unsigned char shared_memory[simt::max_shared_bytes];
 
@@ -73,7 +71,9 @@ const Settings& settings() {
     return s;
 }
 
-// ---- switching stacks: the six registers that a call must keep, and the stack pointer ----
+// ---- switching stacks ----
+
+// Saves the registers that a call must preserve on the old stack, and restores those of the new stack.
 
 extern "C" void simt_switch(void** save, void* to);
 #if defined(__x86_64__)
@@ -144,13 +144,13 @@ __thread void* scheduler_sanitizer;
 #endif
 thread_local const std::function<void()>* kernel_body;
 
-thread_local char block_begin, barrier_place[2], block_end;  // only their addresses count
+thread_local char block_begin, barrier_place[2], block_end;  // only their addresses are used
 
 void thread_main() {
     leave(&block_begin);
     (*kernel_body)();
     if (thread_ends) { thread_ends(); }
-    come(&block_end);
+    arrive(&block_end);
     Fiber* me = context.current;
     me->state = State::done;
     context.num_live--;
@@ -159,7 +159,8 @@ void thread_main() {
     __builtin_trap();
 }
 
-// A stack that begins in thread_main. Neighbouring stacks are shifted, or all would fall into the same cache lines.
+// Prepares a stack that starts thread_main(). The stacks are shifted against each other, because otherwise
+// all of them would use the same cache lines.
 void* fresh_stack(char* low, unsigned i) {
     void** top = (void**)(low + stack_bytes - 64 - (i & 63) * 64);
 #if defined(__x86_64__)
@@ -174,18 +175,19 @@ void* fresh_stack(char* low, unsigned i) {
     return top;
 }
 
-struct Fibers {  // of one core, used again for every block
+// The fibers of one core, reused for every block.
+struct Fibers {
     std::vector<Fiber> fibers;
     std::vector<Warp> warps;
     std::vector<char*> stacks;
     std::vector<unsigned> order;
 
-    void need(unsigned n) {
+    void reserve(unsigned n) {
         while (stacks.size() < n) {
             char* p = (char*)mmap(nullptr, stack_bytes + page_bytes, PROT_READ | PROT_WRITE,
                                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (p == MAP_FAILED) { fail("no memory for the stack of a CUDA thread", {}); }
-            mprotect(p, page_bytes, PROT_NONE);  // a stack that overflows faults
+            mprotect(p, page_bytes, PROT_NONE);  // a stack overflow is a segmentation fault
             stacks.push_back(p + page_bytes);
             fibers.emplace_back();
 #if defined(SIMT_TSAN)
@@ -228,7 +230,8 @@ void to_fiber(Fiber& f) {
     std::abort();
 }
 
-// All live threads have come to the barrier (those that returned count as come, as on the GPU): on they go.
+// All live threads have arrived at the barrier and continue. Threads that have returned count as arrived, as
+// on a GPU.
 void open_barrier() {
     Site first{};
     for (unsigned i = 0; i < context.num_threads; i++) {
@@ -244,7 +247,7 @@ void open_barrier() {
     context.barriers++;
 }
 
-/* The order in which the threads of block `index` are looked at. Greedy orders keep the threads of a warp together. */
+/* The order in which the threads of block `index` run. Greedy orders keep the threads of a warp together. */
 void order_threads(unsigned index) {
     const Settings& set = settings();
     std::vector<unsigned>& order = pool.order;
@@ -261,11 +264,11 @@ void order_threads(unsigned index) {
                      [&](unsigned a, unsigned b) { return rank[a / warp_lanes] < rank[b / warp_lanes]; });
 }
 
-constexpr unsigned most_in_vain = 1000;  // copies land within a few rounds
+constexpr unsigned max_idle_rounds = 1000;  // far more than the few rounds in which copies arrive
 
 void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     const unsigned n = block.x * block.y * block.z;
-    pool.need(n);
+    pool.reserve(n);
     context.fibers = pool.fibers.data();
     context.warps = pool.warps.data();
     context.num_threads = context.num_live = n;
@@ -288,13 +291,14 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
         f.state = State::ready;
         f.stack_pointer = fresh_stack(pool.stacks[i], i);
     }
-    come(&block_begin);
+    arrive(&block_begin);
     order_threads(index);
-    unsigned in_vain = 0;  // rounds in which threads did nothing but poll
+    unsigned idle_rounds = 0;  // rounds in which threads only polled
     while (context.num_live) {
         bool any = false, polled = false;
         for (unsigned begin = 0, end; begin < n; begin = end) {
-            // greedy: the threads of one warp, until all of them wait for others; else every thread once
+            // greedy: runs the threads of one warp until all of them wait for other warps; else every thread
+            // once
             const unsigned warp = context.fibers[pool.order[begin]].warp;
             end = begin + 1;
             while (end < n && (!settings().greedy || context.fibers[pool.order[end]].warp == warp)) { end++; }
@@ -316,8 +320,8 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
         }
         context.rounds++;
         if (round_ends) { round_ends(); }
-        in_vain = any ? 0 : in_vain + 1;
-        if (polled && in_vain < most_in_vain) { continue; }
+        idle_rounds = any ? 0 : idle_rounds + 1;
+        if (polled && idle_rounds < max_idle_rounds) { continue; }
         if (context.num_at_barrier && context.num_at_barrier == context.num_live) {
             open_barrier();
         } else if (!any) {
@@ -351,10 +355,10 @@ void fail(const char* what, Site s) {
 }
 
 #if defined(SIMT_TSAN)
-void come(char* place) { __tsan_release(place); }
+void arrive(char* place) { __tsan_release(place); }
 void leave(char* place) { __tsan_acquire(place); }
 #else
-void come(char*) {}
+void arrive(char*) {}
 void leave(char*) {}
 #endif
 
@@ -364,7 +368,7 @@ void barrier(Site site) {
     me->site = site;
     context.num_at_barrier++;
     char* place = &barrier_place[context.barriers & 1];
-    come(place);
+    arrive(place);
     yield();
     leave(place);
 }
@@ -392,32 +396,10 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
     for (std::thread& t : others) { t.join(); }
 }
 
-// What cudaFuncSetAttribute allowed, and the kernels that asked for all shared memory. Launches
-// come from one thread at a time.
-std::map<const void*, size_t>& allowed_shared() {
-    static std::map<const void*, size_t> bytes;
-    return bytes;
-}
-std::set<const void*>& carved_out() {
-    static std::set<const void*> kernels;
-    return kernels;
-}
 size_t device_shared_bytes() { return settings().shared_bytes; }
 
-void check_shared(const void* kernel, size_t bytes) {
-    const auto allowed = allowed_shared().find(kernel);
-    const size_t most =
-        allowed == allowed_shared().end() ? free_shared_bytes : std::max(free_shared_bytes, allowed->second);
-    const bool carved = bytes <= free_shared_bytes || carved_out().count(kernel);
-    if (bytes <= most && carved) { return; }
-    std::fprintf(stderr,
-                 "simt: a launch with %zu bytes of shared memory, of a kernel that is allowed %zu%s: "
-                 "cudaFuncSetAttribute\n",
-                 bytes, most, carved ? "" : " and no preferred carve-out");
-    std::abort();
-}
-
-// Addresses as in the program's file, where nm finds their names; shared memory goes before threads.
+// Writes SIMT_RECORD. Addresses are relative to the program's file, so that nm gives their names; the largest
+// launch is the one with most shared memory, and of these the one with most threads.
 void record(const void* kernel, dim3 block, size_t shared_bytes) {
     struct Launches {
         const char* path = std::getenv("SIMT_RECORD");
@@ -442,165 +424,3 @@ void record(const void* kernel, dim3 block, size_t shared_bytes) {
 }
 
 }  // namespace simt
-
-// ---- the CUDA runtime. Device memory starts as NaN; streams are synchronous. ----
-
-struct CUgraph_st {
-    std::vector<std::function<void()>> work;
-};
-struct CUgraphExec_st {
-    CUgraph_st graph;
-};
-static CUgraph_st* graph_in_making;
-
-/* Copies from the host that have been asked for and not been done: they read their source as late as a GPU may, when the
-   next work comes or somebody waits. */
-static std::vector<std::function<void()>> late_copies;
-
-static void copy_late() {
-    for (const auto& copy : late_copies) { copy(); }
-    late_copies.clear();
-}
-
-void simt::enqueue(std::function<void()> work) {
-    if (graph_in_making) {
-        graph_in_making->work.push_back(std::move(work));
-    } else {
-        copy_late();
-        work();
-    }
-}
-
-extern "C" {
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, cudaStreamCaptureMode) {
-    if (graph_in_making || !stream) { return cudaErrorStreamCaptureUnsupported; }
-    graph_in_making = new CUgraph_st;
-    return cudaSuccess;
-}
-cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
-    *graph = graph_in_making;
-    graph_in_making = nullptr;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphInstantiate(cudaGraphExec_t* ready, cudaGraph_t graph, unsigned long long) {
-    *ready = new CUgraphExec_st{*graph};
-    return cudaSuccess;
-}
-cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
-    delete graph;
-    return cudaSuccess;
-}
-cudaError_t cudaGraphLaunch(cudaGraphExec_t ready, cudaStream_t) {
-    copy_late();
-    for (const auto& work : ready->graph.work) { work(); }
-    return cudaSuccess;
-}
-cudaError_t cudaGraphExecDestroy(cudaGraphExec_t ready) {
-    delete ready;
-    return cudaSuccess;
-}
-cudaError_t cudaMalloc(void** p, size_t bytes) {
-    if (graph_in_making) { return cudaErrorStreamCaptureUnsupported; }
-    *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
-    if (!*p) { return cudaErrorMemoryAllocation; }
-    std::memset(*p, 0xFF, bytes);
-    return cudaSuccess;
-}
-cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
-    const char* text = std::getenv("SIMT_MEMORY");  // bytes
-    *free = *total = text ? std::strtoull(text, nullptr, 10) : SIZE_MAX;
-    return cudaSuccess;
-}
-cudaError_t cudaFree(void* p) {
-    copy_late();
-    std::free(p);
-    return cudaSuccess;
-}
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind kind, cudaStream_t) {
-    if (graph_in_making && kind != cudaMemcpyDeviceToDevice) { return cudaErrorStreamCaptureUnsupported; }
-    if (!bytes) { return cudaSuccess; }
-    const auto copy = [=] { std::memcpy(to, from, bytes); };
-    if (kind == cudaMemcpyHostToDevice) {
-        late_copies.push_back(copy);
-    } else {
-        simt::enqueue(copy);
-    }
-    return cudaSuccess;
-}
-cudaError_t cudaMallocHost(void** p, size_t bytes) { return cudaMalloc(p, bytes); }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t* e, unsigned) {
-    *e = nullptr;
-    return cudaSuccess;
-}
-cudaError_t cudaEventRecord(cudaEvent_t, cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaEventSynchronize(cudaEvent_t) {
-    copy_late();
-    return cudaSuccess;
-}
-cudaError_t cudaMemsetAsync(void* p, int value, size_t bytes, cudaStream_t) {
-    simt::enqueue([=] { std::memset(p, value, bytes); });
-    return cudaSuccess;
-}
-cudaError_t cudaStreamSynchronize(cudaStream_t) {
-    if (graph_in_making) { return cudaErrorStreamCaptureUnsupported; }
-    copy_late();
-    return cudaSuccess;
-}
-cudaError_t cudaGetDevice(int* device) {
-    *device = 0;
-    return cudaSuccess;
-}
-cudaError_t cudaGetDeviceCount(int* count) {
-    *count = 1;
-    return cudaSuccess;
-}
-cudaError_t cudaDriverGetVersion(int* version) {
-    *version = CUDART_VERSION;
-    return cudaSuccess;
-}
-cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
-    *value = which == cudaDevAttrComputeCapabilityMajor   ? 9
-             : which == cudaDevAttrComputeCapabilityMinor ? 0
-                                                          : (int)simt::device_shared_bytes();
-    return cudaSuccess;
-}
-cudaError_t cudaFuncSetAttribute(const void* kernel, cudaFuncAttribute which, int bytes) {
-    if (which == cudaFuncAttributePreferredSharedMemoryCarveout) {  // percent
-        if (bytes < -1 || bytes > 100) { return cudaErrorInvalidValue; }
-        if (bytes == cudaSharedmemCarveoutMaxShared) { simt::carved_out().insert(kernel); }
-        return cudaSuccess;
-    }
-    if (bytes < 0 || (size_t)bytes > simt::device_shared_bytes()) { return cudaErrorInvalidValue; }
-    simt::allowed_shared()[kernel] = bytes;
-    return cudaSuccess;
-}
-cudaError_t cudaGetLastError() { return cudaSuccess; }
-cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int) {
-    std::strcpy(p->name, "simulated GPU");
-    return cudaSuccess;
-}
-const char* cudaGetErrorString(cudaError_t e) {
-    switch (e) {
-    case cudaSuccess:
-        return "no error";
-    case cudaErrorInvalidValue:
-        return "invalid argument";
-    case cudaErrorMemoryAllocation:
-        return "out of memory";
-    default:
-        return "operation not permitted when stream is capturing";
-    }
-}
-const char* cudaGetErrorName(cudaError_t e) {
-    switch (e) {
-    case cudaSuccess:
-        return "cudaSuccess";
-    case cudaErrorInvalidValue:
-        return "cudaErrorInvalidValue";
-    case cudaErrorMemoryAllocation:
-        return "cudaErrorMemoryAllocation";
-    default:
-        return "cudaErrorStreamCaptureUnsupported";
-    }
-}
-}
