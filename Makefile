@@ -1,24 +1,24 @@
-# A thin front for CMakeLists.txt, the one build definition.
-#   make          the program: build/moba
-#   make simt     the program with a simulated GPU: build/simt/moba. Kernels run thread by thread on the CPU, for gdb and for looking
-#   make test     builds and runs every test
-#   make test-long  the larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
-#   make asan     the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
-#   make tsan     the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
-#   make fuzz     libFuzzer on every reader of outside input, a minute each (clang)
-#   make bench    times attention, a training step and every operation
-#   make deps-bundle   deps/: the sources it takes from outside, for a machine without internet
-#   make gpu-bundle    gpu-bundle/: programs and tests built here for a machine with a GPU, where test/gpu.sh then runs
-#   make format   clang-format over all sources
-#   ... MOBA_CUDA=OFF         no kernels for GPUs (ON: required, AUTO: where there is nvcc)
-#   ... MOBA_ARCHS="90a"      kernels for these architectures alone
+# Short commands for CMakeLists.txt, which is the only build definition.
+#   make               the program: build/moba
+#   make simt          the program with a simulated GPU: build/simt/moba (kernels run on the CPU; for gdb)
+#   make test          builds and runs every test
+#   make test-long     tests with larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
+#   make asan          the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
+#   make tsan          the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
+#   make fuzz          libFuzzer on every reader of external input, one minute each (clang)
+#   make bench         times attention, a training step and every operation
+#   make deps-bundle   deps/: the external sources that a build needs, for a machine without internet
+#   make gpu-bundle    gpu-bundle/: programs and tests for a machine with a GPU, where test/gpu.sh runs them
+#   make format        clang-format for all sources
+#   ... MOBA_CUDA=OFF         no kernels for GPUs (ON: required; AUTO: if nvcc is installed)
+#   ... MOBA_ARCHS="90a"      kernels only for these architectures
 #   ... MOBA_STRICT=ON        warnings are errors
 MOBA_CUDA ?= AUTO
 MOBA_ARCHS ?= 80;90a;100;120
 MOBA_STRICT ?= OFF
 CONFIGURE = cmake -S . -DMOBA_CUDA=$(MOBA_CUDA) '-DMOBA_ARCHS=$(MOBA_ARCHS)' -DMOBA_STRICT=$(MOBA_STRICT)
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
-# Two hours end a test that hangs; a slow machine does not.
+# A limit of two hours stops a test that hangs, but not a test on a slow machine.
 CTEST = ctest -j $(JOBS) --output-on-failure --no-tests=error --timeout 7200
 
 all:
@@ -34,26 +34,27 @@ test:
 	cmake --build build -j $(JOBS)
 	cd build && $(CTEST)
 
-# What takes 20 GB of memory and minutes: tensors of more than 2^31 elements.
+# Tensors of more than 2^31 elements: 20 GB of memory and several minutes.
 test-long:
 	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target kernel_test
 	MOBA_LONG=1 build/test/kernel_test --gtest_filter='KernelsLarge*:*LongestBlocks'
 
-# ASAN_DEPS: a folder of test/other_libraries.sh to build with, so that two runs of the tests see two generations of libraries
+# ASAN_DEPS: a folder made by test/other_libraries.sh, so that `make test` and `make asan` test two
+# generations of the libraries
 ASAN_DEPS ?= deps
 asan:
 	$(CONFIGURE) -B build/asan -DMOBA_SANITIZE=address,undefined -DMOBA_DEPS=$(abspath $(ASAN_DEPS))
 	cmake --build build/asan -j $(JOBS)
 	cd build/asan && $(CTEST)
 
-# One order of threads: races are found in any.
+# One order of threads is enough: ThreadSanitizer finds races in any order.
 tsan:
 	$(CONFIGURE) -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
 	cmake --build build/tsan -j $(JOBS) --target kernel_test
 	cd build/tsan && $(CTEST) -R kernel_test_forward
 
-# SECONDS_EACH=3600 for the long one; needs clang
+# SECONDS_EACH=3600 for a long run; needs clang
 SECONDS_EACH ?= 60
 fuzz:
 	$(CONFIGURE) -B build/fuzz -DCMAKE_CXX_COMPILER=clang++ -DMOBA_FUZZ=ON -DMOBA_SANITIZE=address,undefined -DMOBA_BLAS=OFF

@@ -21,7 +21,8 @@ Packages are installed through apt (Debian, Ubuntu); elsewhere you are told what
 TEXT
 }
 
-# What is needed: a probe that succeeds when it is there, the Debian package, what it is for.
+# need PROBE PACKAGE PURPOSE: a command that succeeds if the dependency is installed, the Debian package, its
+# purpose.
 missing=() why=()
 need() {
     if ! eval "$1" > /dev/null 2>&1; then
@@ -60,8 +61,8 @@ get_packages() {
     rm -f "$log"
 }
 
-# Kernels are compiled for the GPUs that are here: 9.0 -> 90a, whose matrix instructions are its own; 8.6 -> 86. Prints nothing
-# where there is none.
+# Prints the architectures of the GPUs of this machine: 9.0 -> 90a (the `a` enables its matrix instructions);
+# 8.6 -> 86. Prints nothing if there is no GPU.
 gpu_archs() {
     command -v nvidia-smi > /dev/null || return 0
     { nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2> /dev/null || true; } |
@@ -74,7 +75,8 @@ choose_gpu() {
         export MOBA_ARCHS
     else
         unset MOBA_ARCHS
-        if [ "$1" = build ]; then export MOBA_CUDA=OFF; fi # tests compile the kernels wherever there is nvcc
+        # `./run.sh test` compiles the kernels if nvcc is installed, even without a GPU
+        if [ "$1" = build ]; then export MOBA_CUDA=OFF; fi
     fi
 }
 
@@ -103,7 +105,7 @@ case "${1:-}" in
             echo "out/needle holds a comparison, and ./run.sh trains there: move it away" >&2
             exit 1
         else
-            rm -rf out/needle # a run that was stopped before its first checkpoint
+            rm -rf out/needle # a run that stopped before its first checkpoint
             build/moba train --config train/configs/needle.json --out out/needle --log-every 50
         fi
         echo

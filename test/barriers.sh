@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Takes one __syncthreads or __syncwarp at a time out of the kernels, and asks whether the kernel tests see it on the simulated
-# GPU. Prints "caught" or "MISSED" for each; exit status 1 if one was missed: then it is not needed, or a test is missing.
+# Removes one __syncthreads or __syncwarp at a time from the kernels, and checks whether the kernel tests on
+# the simulated GPU then fail. Prints "caught" or "MISSED" for each. Exit status 1 if one was missed: either
+# the barrier is not needed, or a test is missing.
 #   test/barriers.sh [BUILD, default build] [FILE...]     BUILD: a folder in which kernel_test has been built
-# A __syncwarp beside a shuffle only orders memory, since the shuffle itself makes the lanes meet: where no order of threads sees it,
-# ThreadSanitizer is asked, if kernel_test has been built with it (make tsan; TSAN=FOLDER, default build/tsan).
-# About half a minute for each barrier on two cores.
+# A __syncwarp near a shuffle only orders memory, because the shuffle itself synchronises the lanes. If no
+# order of threads detects that it is missing, ThreadSanitizer is used, provided that kernel_test has been
+# built with it (make tsan; TSAN=FOLDER, default build/tsan). Takes about half a minute for each barrier on
+# two cores.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 build=$(realpath "${1:-build}")
@@ -16,7 +18,7 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 orders=(greedy-forward greedy-reverse forward reverse greedy-random:1)
 
-# tests_of FILE: what is asked about it
+# tests_of FILE: the tests that use the file
 tests_of() {
     case $(basename "$1") in
         attention*) echo 'KernelsAttention.*' ;;
@@ -26,7 +28,7 @@ tests_of() {
         *) echo '-KernelsAttention.*:KernelsModel.*:KernelsGraph.*:KernelsLarge.*' ;;
     esac
 }
-# run PROGRAM FILE: which order fails, if any
+# run PROGRAM FILE: prints the order of threads that fails, if any
 run() {
     local order
     for order in "${orders[@]}"; do
@@ -36,7 +38,7 @@ run() {
         fi
     done
 }
-# compile BUILD SOURCE OBJECT: as the build does, with headers of $work/tree first
+# compile BUILD SOURCE OBJECT: compiles as the build does, but uses the headers in $work/tree first
 compile() {
     local command
     command=$(python3 - "$1/compile_commands.json" "$PWD/$2" "$work/tree" <<'PY'
@@ -51,13 +53,13 @@ PY
     )
     (cd "$1" && eval "$command -o $3 -c $work/tree/$2")
 }
-# link BUILD OBJECTS...: kernel_test with these in place of the library's
+# link BUILD OBJECTS...: links kernel_test with these objects instead of those of the library
 link() {
     local build=$1
     shift
     (cd "$build/test" && eval "$(sed "s|-o kernel_test|-o $work/test $*|" CMakeFiles/kernel_test.dir/link.txt)")
 }
-# make_test BUILD FILE: kernel_test with $work/tree's FILE
+# make_test BUILD FILE: builds kernel_test with the FILE in $work/tree
 make_test() {
     local unit objects=()
     for unit in $(units_of "$2"); do
@@ -66,7 +68,7 @@ make_test() {
     done
     link "$1" "${objects[@]}" || { echo "$2 does not link"; exit 2; }
 }
-# the .cu files that a file is compiled in
+# the .cu files that include a file
 units_of() {
     case $1 in
         *.cu) echo "$1" ;;

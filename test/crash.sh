@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# A crash campaign: kill -9 at random moments of trainings that save at every step, resume each time. Nothing may be lost: the
-# checkpoint that `latest` names is whole, the log has every step once, and the end has the bits of an undisturbed run.
+# Crash test: kills trainings that save at every step with SIGKILL at random moments, and resumes them each
+# time. No data may be lost: the checkpoint that `latest` names is complete, the log has every step exactly
+# once, and the final model has the same bits as that of an undisturbed run.
 #   test/crash.sh PROGRAM [KILLS, default 200]
 set -u
 moba=$(realpath "$1") kills=${2:-200}
@@ -25,7 +26,7 @@ while [ $done_kills -lt "$kills" ]; do
     # shellcheck disable=SC2086
     begun=${EPOCHREALTIME/./}
     "$moba" $run whole > whole.txt 2>&1 || fail "the undisturbed run: $(tail -n 1 whole.txt)"
-    most=$(((${EPOCHREALTIME/./} - begun) / 3)) # microseconds to the latest kill
+    most=$(((${EPOCHREALTIME/./} - begun) / 3)) # microseconds until the latest kill
     while true; do
         if [ -e cut/latest ]; then
             "$moba" train --resume --out cut > cut.txt 2>&1 &
@@ -35,7 +36,7 @@ while [ $done_kills -lt "$kills" ]; do
             "$moba" $run cut > cut.txt 2>&1 &
         fi
         child=$!
-        most=$((most + most / 20)) # a little later each time, so that every machine gets to the end
+        most=$((most + most / 20)) # a little later each time, so that every machine reaches the end
         delay=$(((RANDOM << 15 | RANDOM) % most))
         sleep "$((delay / 1000000)).$(printf %06d $((delay % 1000000)))"
         if ! kill -9 $child 2> /dev/null; then

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# test/deps.sh [FOLDER]: fills FOLDER (deps) with the sources that a build takes from outside, for machines without internet:
-# CMakeLists.txt looks there first. A folder named by MOBA_GOLDEN_DIR goes along as deps/golden (test/gpu.sh takes it).
+# test/deps.sh [FOLDER]: copies the external sources that a build needs into FOLDER (deps), for machines
+# without internet. CMakeLists.txt looks there first. If MOBA_GOLDEN_DIR names a folder, it is copied to
+# deps/golden (test/gpu.sh uses it).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 to=${1:-deps}
 
-# The folder that the compiler finds a header in, without the header's own name.
+# The folder in which the compiler finds a header, without the name of the header.
 folder_of() {
     local path
     path=$(echo "#include <$1>" | ${CXX:-c++} -M -x c++ - | grep -o "[^ ]*/$1") || {
@@ -14,7 +15,7 @@ folder_of() {
     }
     echo "${path%/"$1"}"
 }
-licence() { # PACKAGE: as Debian installs it
+licence() { # PACKAGE: the licence as Debian installs it
     if [ -e "/usr/share/doc/$1/copyright" ]; then cp "/usr/share/doc/$1/copyright" "$to/licences/$1"; fi
 }
 

@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# The project on a system where nothing is installed. Needs root, debootstrap, 4 GB of disk; about half an hour on two cores.
+# Tests the project on a system where nothing is installed. Needs root, debootstrap and 4 GB of disk; takes
+# half an hour on two cores.
 #   test/fresh.sh bookworm|trixie|noble|...   any release that debootstrap knows (Debian, Ubuntu)
-# Makes the system in a folder under ${TMPDIR:-/tmp} and removes it in the end. In it: ./run.sh build, a training that is
-# interrupted and resumed, make test; then everything is built again with clang. Warnings are errors. KEEP=1 keeps the folder.
-# What is tried is this folder as it is, without what git ignores. Exit status 77: SKIPPED.
+# Makes the system in a folder under ${TMPDIR:-/tmp} and removes it at the end. In it: ./run.sh build, a
+# training that is interrupted and resumed, make test; then everything is built again with clang. Warnings are
+# errors. KEEP=1 keeps the folder. Uses this folder as it is, without the files that git ignores. Exit status
+# 77: SKIPPED.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# ---- inside: this same script, run in the new system as `fresh.sh inside` ----
+# ---- inside: this script, run in the new system as `fresh.sh inside` ----
 
 say() { printf '%-58s %6s s\n' "$1" $((SECONDS - begun)) | tee -a table.txt; }
-# step NAME COMMAND...: its output into log.txt; a failure shows the end of it
+# step NAME COMMAND...: writes the output to log.txt; shows the end of it after a failure
 step() {
     begun=$SECONDS
     echo "=== $*" >> log.txt
@@ -22,7 +24,7 @@ step() {
     say "$1"
 }
 train=(build/moba train --config train/configs/needle.json --curriculum "" --steps 60 --save-every 5 --eval-samples 16)
-interrupt() { # Ctrl-C after the first checkpoint; the run ends by itself, with a checkpoint
+interrupt() { # Ctrl-C after the first checkpoint; the run must stop with a checkpoint
     "${train[@]}" --out out/cut &
     local run=$!
     until [ -e out/cut/latest ] || ! kill -0 $run; do sleep 0.05; done
@@ -33,7 +35,8 @@ resume() {
     build/moba train --resume --out out/cut && "${train[@]}" --out out/whole &&
         cmp out/whole/latest/model.safetensors out/cut/latest/model.safetensors
 }
-make_test() { # what ./run.sh test does, but for the sanitizers, to which all systems are alike
+# as ./run.sh test, but without the sanitizers, whose results do not depend on the system
+make_test() {
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends libgtest-dev && make test
 }
 clang_build() { cmake -S . -B build -DMOBA_STRICT=ON && cmake --build build -j "$(nproc)"; }
@@ -60,7 +63,7 @@ fi
 
 release=${1:-}
 if [ -z "$release" ]; then
-    sed -n '2,6s/^# //p' "$0"
+    sed -n '2,8s/^# //p' "$0"
     exit 2
 fi
 skip() {
@@ -70,7 +73,8 @@ skip() {
 [ "$(id -u)" = 0 ] || skip "only root can make a system (sudo $0 $release)"
 for program in debootstrap unshare chroot; do command -v $program > /dev/null || skip "no $program (Debian: apt-get install debootstrap)"; done
 script=/usr/share/debootstrap/scripts/$release
-if [ "$release" = noble ]; then script=${script/noble/gutsy}; fi # Debian 12's debootstrap is older; all of Ubuntu is one script
+# Debian 12's debootstrap is older than noble; one script serves all releases of Ubuntu
+if [ "$release" = noble ]; then script=${script/noble/gutsy}; fi
 [ -e "$script" ] || skip "debootstrap knows no release '$release'"
 keyring=$(grep -o '/usr/share/keyrings/[a-z-]*keyring.gpg' <<<"$(sed -n 's/^keyring //p' "$script")" | head -n 1)
 [ -e "$keyring" ] || skip "no $keyring (packages debian-archive-keyring, ubuntu-keyring)"
@@ -89,7 +93,7 @@ rm "$root.log"
 mkdir "$root/moba"
 git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C "$root/moba"
 
-# In a mount namespace and a process namespace of its own: what is mounted and what runs there ends with it.
+# In separate mount and process namespaces: mounts and processes of the new system end with it.
 status=0
 env -i HOME=/root PATH=/usr/sbin:/usr/bin:/sbin:/bin LANG=C.UTF-8 TERM=dumb ${http_proxy:+http_proxy="$http_proxy"} \
     unshare --mount --pid --fork --kill-child sh -c "mount --make-rprivate / && mount -t proc proc '$root/proc' &&

@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
-# Is every line where it belongs (CONTRIBUTING.md)? Prints each line that is not, and fails if there is one.
-#   folders     a folder includes only those in lines above its own, below in $layers; what shares a line does not include each other
-#   CUDA        .cpp and .h never see it; the only #ifdef for it is in moba/op_table.cpp
-#   namespace   every file of moba/ and train/ is in namespace moba, and no two files define a type of the same name there:
-#               two types of one name in one program are undefined behaviour, and no compiler warns
-# A folder may be named to check another tree: that is how this check was seen to fail.
+# Checks the structure of the sources (CONTRIBUTING.md). Prints each line that breaks a rule, and fails if
+# there is one.
+#   folders     a folder may include only folders in the lines above its own line in $layers; folders in the
+#               same line must not include each other
+#   CUDA        .cpp and .h files never include CUDA headers; the only #ifdef for CUDA is in moba/op_table.cpp
+#   namespace   every file of moba/ and train/ is in namespace moba, and no two files define a type of the
+#               same name there: two types of one name are undefined behaviour, and no compiler warns
+# To check another tree, name its folder as the argument.
 set -u
 cd "${1:-$(dirname "$0")/..}" || exit 2
 problems=$(mktemp)
@@ -24,9 +26,9 @@ test/simt
 test/support
 test/core test/ops test/attention test/model test/train test/kernels test/fuzz'
 
-# report WHY: prints and keeps the lines of standard input, each with the reason
+# report REASON: prints the lines of standard input, each with the reason, and adds them to $problems
 report() { sed "s|\$|    <- $1|" | tee -a "$problems"; }
-# matches PATTERN FILES...: grep, for which only a broken search is an error
+# matches PATTERN FILES...: grep; it is no error if nothing matches
 matches() {
     grep -HnE -e "$@"
     [ $? -le 1 ] || { echo "layers.sh: grep failed on: $*" >&2; kill $$; }
@@ -41,11 +43,11 @@ fi
 
 cuda='#[[:space:]]*include[[:space:]]*[<"]([^>"]*\.cuh|cuda[^>"]*|cublas[^>"]*|curand[^>"]*|nccl[^>"]*|nv[^>"]*|mma\.h)[>"]'
 matches "$cuda" "${cpp[@]}" | report "a CUDA header outside .cu"
-# moba/core/base.h defines HOST_DEVICE, for what kernels share with the CPU
+# moba/core/base.h defines HOST_DEVICE, for functions that kernels and the CPU share
 matches '__global__|__device__|<<<' "${cpp[@]}" | grep -v '^moba/core/base\.h:' | report "a kernel outside .cu"
 matches 'MOBA_CUDA' "${cpp[@]}" | grep -v '^moba/op_table\.cpp:' | report "MOBA_CUDA outside moba/op_table.cpp"
 
-# Each line of code that includes a file of a folder that is not below: "file: included"
+# Each line that includes a file of a folder that is not lower: "file: included"
 grep -HE '^[[:space:]]*#[[:space:]]*include "' "${cpp[@]}" "${cu[@]}" | awk -v layers="$layers" '
     function folder(path) { return match(path, "/[^/]*$") ? substr(path, 1, RSTART - 1) : "." }
     BEGIN {

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Opens the pages that the program writes in a headless Chromium: no errors on the console, nothing from the network, every picture
-# there. Usage: pages.sh PROGRAM. Exit status 77: SKIPPED, no Chromium.
+# Opens the pages that the program writes in a headless Chromium, and checks that there are no errors on the
+# console, that nothing is loaded from the network, and that every picture is there. Usage: pages.sh PROGRAM.
+# Exit status 77: SKIPPED, no Chromium.
 set -euo pipefail
 moba=$1
 chromium=${CHROMIUM:-$(command -v chromium || command -v chromium-browser || command -v google-chrome || true)}
@@ -12,14 +13,14 @@ dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir"
 
-# look PAGE: its DOM, when all scripts have run, into PAGE.dom; what the console said into PAGE.console
+# look PAGE: writes the DOM, after all scripts have run, to PAGE.dom, and the console messages to PAGE.console
 look() {
-    # a profile of its own, and no name but this machine's own is found
+    # a new profile; host names cannot be resolved, so nothing is loaded from the network
     timeout 1200 "$chromium" --headless --no-sandbox --disable-gpu --user-data-dir="$dir/profile" --host-resolver-rules="MAP * ~NOTFOUND" \
         --window-size=390,800 --enable-logging=stderr --v=0 --dump-dom "file://$dir/$1" > "$1.dom" 2> "$1.log" || return 1
     grep -o 'CONSOLE.*' "$1.log" > "$1.console" || true
 }
-# expect PAGE PATTERN N: at least so often in its DOM
+# expect PAGE PATTERN N: the pattern must occur at least N times in the DOM
 expect() {
     local n
     n=$(grep -o -E -e "$2" "$1.dom" | wc -l)
@@ -30,7 +31,7 @@ open_page() {
     if [ -s "$1.console" ]; then echo "$1: the console says"; cat "$1.console"; exit 1; fi
 }
 
-# The check itself: a page with an error has to be seen.
+# Tests the check itself: the error of this page must be detected.
 echo '<html><script>nothing.here()</script></html>' > bad.html
 look bad.html || { echo "chromium does not start"; tail -5 bad.html.log; exit 1; }
 grep -q "nothing is not defined" bad.html.console || { echo "an error on the console was not seen"; cat bad.html.log; exit 1; }
@@ -57,5 +58,5 @@ expect chart.svg 'class="marker"' 4
 "$moba" inspect --model out/runs/needle.moba.s1 --out inspect.html > inspect.txt
 open_page inspect.html
 expect inspect.html '<svg' 4
-expect inspect.html 'layer 0, head 0: query' 1  # its script has shown the question's cell
+expect inspect.html 'layer 0, head 0: query' 1  # the script of the page has shown the cell of the question
 echo "pages: the report, a chart and inspect open without a word on the console"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# transformers_test.py with the Python that MOBA_PYTHON names, else python3. Exit status 77: SKIPPED, no transformers there.
+# Runs transformers_test.py with the Python in MOBA_PYTHON, or python3. Exit status 77: SKIPPED, transformers
+# is missing.
 python=${MOBA_PYTHON:-python3}
 if ! command -v "$python" > /dev/null; then
     echo "SKIPPED: no $python"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fuzzes every reader of outside input: test/fuzz/run.sh FOLDER_OF_TARGETS [SECONDS_EACH, default 60], as many side by side
-# as JOBS says, else as there are cores. Starts from test/fuzz/corpus/; what is found is added to FOLDER/corpus/. A crash fails the run and leaves its
-# input in FOLDER/.
+# Fuzzes every reader of external input: test/fuzz/run.sh FOLDER_OF_TARGETS [SECONDS_EACH, default 60]. JOBS
+# targets run at the same time (default: the number of cores). Starts from test/fuzz/corpus/ and adds new
+# inputs to FOLDER/corpus/. A crash fails the run and writes its input to FOLDER/.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 folder=$1 seconds=${2:-60}

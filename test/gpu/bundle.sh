@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
-# bundle.sh [FOLDER]: builds gpu-bundle/, all that test/gpu.sh runs on a machine with a GPU where nothing is compiled: programs for sm_80 and
-# sm_90a, and PTX for later cards, for any processor of this machine's architecture; test programs, golden files, scripts. It needs the
-# driver there, and glibc as new as here. JOBS: at the same time. A target that cannot be built here is left out, and said.
+# bundle.sh [FOLDER]: builds gpu-bundle/, which contains everything that test/gpu.sh runs on a machine with a
+# GPU, so that nothing is compiled there: programs for sm_80 and sm_90a, with PTX for newer cards, for any
+# processor of this machine's architecture; test programs, golden files, scripts. The other machine needs the
+# driver and at least this machine's version of glibc. JOBS: parallel compilations. A target that cannot be
+# built here is left out, with a message.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 to=${1:-gpu-bundle} build=build/bundle
@@ -9,12 +11,12 @@ most=60 # MB
 
 flags=()
 if command -v ninja > /dev/null; then flags+=(-GNinja); fi
-# five programs hold the kernels: smaller by a factor of 4 where nvcc can
+# five programs contain the kernels; nvcc can compress them by a factor of 4 if it has this option
 if nvcc --help | grep -q -e --compress-mode; then flags+=(-DCMAKE_CUDA_FLAGS=--compress-mode=size); fi
-# nothing but glibc is asked of the other machine
+# the other machine needs no library except glibc
 gomp=$(${CXX:-c++} -print-file-name=libgomp.a)
 if [ -e "$gomp" ]; then flags+=(-DOpenMP_gomp_LIBRARY="$gomp"); fi
-# what a program does not call is left out of it
+# the linker removes functions that a program does not call
 flags+=("-DCMAKE_CXX_FLAGS=-ffunction-sections -fdata-sections")
 cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_TEST_ROOT=. \
     -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -Wl,--gc-sections"
@@ -34,7 +36,7 @@ for target in moba kernel_test_gpu golden_test curand_test unit_test moba_simt k
     fi
 done
 
-# what the scripts and tests read
+# the files that the scripts and tests read
 cp --parents README.md train/*.json data/*.py data/*.txt docs/experiments/*.json test/gpu.sh test/gpu/*.sh test/python/sdpa.py test/python/torch_step.py "$to"
 cp -r --parents test/huggingface test/golden "$to"
 if [ -n "${MOBA_GOLDEN_DIR:-}" ]; then cp "$MOBA_GOLDEN_DIR"/*.safetensors "$to/test/golden"; fi

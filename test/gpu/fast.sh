@@ -1,4 +1,4 @@
-# Tier 2 of test/gpu.sh: attention beside PyTorch's, a training step, every operation, decoding.
+# Tier 2 of test/gpu.sh: attention compared with PyTorch's, a training step, every operation, decoding.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 
 bench() { # NAME LIMIT WORD OPTIONS...
@@ -7,8 +7,8 @@ bench() { # NAME LIMIT WORD OPTIONS...
 
 # ---- attention: B=2, 16 heads, S=128, K=8 ----
 
-# "VERSION FORWARD_MS BACKWARD_MS" for each version of attention in a bench's rows. Forward: with the gate of that version, or its last,
-# and the lists.
+# "VERSION FORWARD_MS BACKWARD_MS" for each version of attention in the rows of a bench. The forward time
+# includes the gate of the same version, or of the gate's last version, and the lists.
 attention_ms() { # KIND FILE...
     awk -v kind="$1" '
         $1 == "gate_forward" { gate[$2] = $3; last = $3 }
@@ -23,7 +23,8 @@ attention_ms() { # KIND FILE...
             }
         }' "${@:2}"
 }
-attention_rows() { # NAME KIND FILE...: a row for each version; $forward and $backward: of the last
+# attention_rows NAME KIND FILE...: prints a row for each version; sets $forward and $backward to those of the last
+attention_rows() {
     local version
     forward='' backward=''
     while read -r version forward_ms backward_ms; do
@@ -32,9 +33,10 @@ attention_rows() { # NAME KIND FILE...: a row for each version; $forward and $ba
         row "$1 $2, $version" "$(printf '%.4g + %.4g ms' "$forward" "$backward")" "forward + backward" ok
     done < <(attention_ms "${@:2}")
 }
-declare -A moba_ms   # of "PRECISION D T": forward, backward
-declare -A last_full # of "PRECISION D": T, forward, backward
-# attention PRECISION D T VERSION: full only where the last size says that it takes no longer than 20 s, or a third of what is left
+declare -A moba_ms # forward and backward ms of "PRECISION D T"
+declare -A last_full # T, forward and backward ms of "PRECISION D"
+# attention PRECISION D T VERSION: full attention only if the previous size predicts at most 20 s, and at most
+# a third of the time that is left
 attention() {
     local name="$1 D=$2 T=$3" key="$1 $2" gate most size=(--precision "$1" --head-dim "$2" --seq-len "$3" --batch-size 2 --num-heads 16)
     local size_s forward backward ms
@@ -84,7 +86,7 @@ unit_attention_sizes() {
     attention fp32 128 65536 0
 }
 
-# One process for all sizes; it leaves out what would take too long.
+# One process for all sizes; it leaves out the sizes that would take too long.
 unit_torch() {
     local backend precision d t forward backward rest python
     if simulated; then return; fi
@@ -107,7 +109,7 @@ unit_torch() {
         note "$(tail -n 1 "$said")"
         return
     fi
-    # what it printed before its end counts
+    # figures printed before the process was stopped are used
     if [ "$status" = skipped ] || [ "$status" = 124 ]; then
         row "PyTorch's attention" "stopped after $took s" "the other sizes" SKIPPED
     elif [ "$status" != 0 ]; then
@@ -130,7 +132,7 @@ unit_step() {
         while read -r kind ms tokens _ mfu; do
             row "step $precision, 124M, T=8192, $kind" "$ms ms, $tokens tokens/s" "MFU $mfu" ok
         done < <(grep -E '^(moba|full) ' "$said")
-        # the shares of the step with moba, from 1 %
+        # the operations that take at least 1 % of the step with moba
         note "$(awk '/^a step with moba, operation/ { on = 1; next } /^a step with full, operation/ { on = 0 }
             on && /%$/ && substr($0, 47) + 0 >= 1 { print }' "$said")"
         if simulated; then return; fi
@@ -154,13 +156,13 @@ unit_torch_step() {
     fi
 }
 
-# Each against a copy of the device, or against its peak where it is arithmetic
+# Compares each operation with a copy on the device, or with the device's peak if arithmetic dominates.
 unit_ops() {
     local precision size=(--seq-len 8192 --batch-size 2 --hidden-size 2048 --num-heads 16 --head-dim 128 --vocab-size 32000 --repeats 3)
     if simulated; then size=(--seq-len 32 --hidden-size 16 --num-heads 1 --head-dim 16 --repeats 1); fi
     for precision in bf16 fp32; do
         bench "ops $precision" 60 op --precision $precision "${size[@]}"
-        # the rows that there are, also where it was ended
+        # uses the rows that were printed, even if the part was stopped
         while read -r name version ms _ copy gflops peak _; do
             if [ "$gflops" = - ]; then peak="$copy of a copy"; else peak="$peak of the peak"; fi
             row "$precision $name, $version" "$ms ms" "$peak" ok

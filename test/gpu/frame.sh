@@ -1,11 +1,11 @@
-# The frame of test/gpu.sh: clocks, parts, rows, tables. Read by it; needs $out, $work, $simulate, $total, $only.
+# Functions of test/gpu.sh: time limits, parts, rows, tables. Use $out, $work, $simulate, $total, $only.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 failed=0
 tier=0 deadline=0
 table=/dev/null log=/dev/null
 most_of_a_part=400000 # bytes that a part may add to the log
 
-# run_tier N SECONDS UNIT...: the units, until its clock or the whole run's ends
+# run_tier N SECONDS UNIT...: runs the units until the time of the tier or of the whole run is over
 run_tier() {
     local begin=$SECONDS limit=$(($2 < total - SECONDS ? $2 : total - SECONDS)) unit
     tier=$1 deadline=$((SECONDS + limit))
@@ -20,7 +20,8 @@ run_tier() {
         row "tier $tier" "$((SECONDS - begin)) s" "limit $limit s" -
     fi
 }
-# watch_clocks FILE: from now on, and until the next one, once a second: a time is only worth what the clock was then
+# watch_clocks FILE: from now until the next call, records clocks, power and temperature once a second,
+# because a time depends on the clock of the card
 watch_clocks() {
     if [ "$watcher" != '' ]; then kill "$watcher"; fi
     watcher=''
@@ -29,7 +30,7 @@ watch_clocks() {
         --format=csv,noheader,nounits -l 1 > "$1" 2> /dev/null &
     watcher=$!
 }
-# clocks_row FILE: of the seconds in which the card was busy
+# clocks_row FILE: a row about the seconds in which the card was busy
 clocks_row() {
     local said
     said=$(awk -F', *' '$1 >= 50 { n++; if (n == 1 || $2 < low) low = $2; if ($2 > high) high = $2; if ($4 > power) power = $4; if ($5 > warm) warm = $5; why[$6] }
@@ -46,11 +47,12 @@ row() {
     printf '%-46s %30s  %-28s %s\n' "$@" | tee -a "$table"
     if [ "$4" = FAIL ]; then failed=1; fi
 }
-# note TEXT...: lines below a row, what a failure said
+# note TEXT...: prints lines below a row, such as the message of a failure
 note() { printf '%s\n' "$@" | grep . | cut -c 1-160 | sed 's/^/    | /' | tee -a "$table"; }
 
-# part NAME LIMIT COMMAND...: runs it under its limit. Its output: $said, and the log as it comes; its exit status: $status, "skipped"
-# where the clock left no time for it or ended it; its seconds: $took
+# part NAME LIMIT COMMAND...: runs the command for at most LIMIT seconds. $said: file with its output, which
+# also goes to the log; $status: its exit status, or "skipped" if there was no time for it or the tier's time
+# ended it; $took: its seconds
 part() {
     local name=$1 limit=$2 begin rest
     shift 2
@@ -84,7 +86,7 @@ first_of_it() {
     head -c $most_of_a_part
     cat > /dev/null
 }
-# verdict NAME: the row of a part that did not come to its end, and 1; else 0 and no row
+# verdict NAME: if the part did not succeed, prints its row and returns 1; else returns 0 without a row
 verdict() {
     case $status in
         0) return 0 ;;
@@ -103,13 +105,13 @@ verdict() {
     esac
     return 1
 }
-# check NAME LIMIT COMMAND...: a part that is right when it exits with 0
+# check NAME LIMIT COMMAND...: a part that must end with exit status 0
 check() {
     part "$@"
     if verdict "$1"; then row "$1" "$took s" "exit status 0" ok; fi
 }
-# figure NAME VALUE [WANTED CONDITION]: CONDITION in awk, of v, the first word of VALUE. No value is a failure; after a part that
-# was skipped it is SKIPPED.
+# figure NAME VALUE [WANTED CONDITION]: CONDITION is in awk, of v, the first word of VALUE. An empty value is
+# a failure; after a part that was skipped the row is SKIPPED.
 figure() {
     local result=ok
     if [ "${status-}" = skipped ]; then
@@ -120,7 +122,7 @@ figure() {
     row "$1" "${2:--}" "${3:--}" $result
 }
 
-# What is not ok, and the times.
+# Everything that is not ok, and the times.
 summary() {
     local t
     printf '\n%-46s %30s  %-28s\n' "not ok:" value wanted

@@ -1,4 +1,4 @@
-# Tier 3 of test/gpu.sh: a task learnt, bits, graphs, 2^31 elements, profiler and sanitizers.
+# Tier 3 of test/gpu.sh: learning a task, equal bits, graphs, 2^31 elements, profiler and sanitizers.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 
 # ---- whole trainings ----
@@ -9,7 +9,7 @@ if simulated; then
     task+=(--curriculum '' --steps 3 --batch-size 1 --seq-len 32 --eval-samples 2 --hidden-size 32 --intermediate-size 32)
     eval_size=(--samples 1 --depths 2)
 fi
-# train NAME PRECISION OPTIONS...: into $work/needle NAME
+# train NAME PRECISION OPTIONS...: trains into the folder "$work/needle NAME"
 train() {
     check "train needle, $1" 90 "$moba" train "${task[@]}" --device gpu --precision "$2" --out "$work/needle $1" "${@:3}"
     seconds_of[$1]=$took
@@ -22,8 +22,9 @@ same_bits() { # WHAT NAME NAME
     figure "$1" "${two:--}" "${one:-a checkpoint}" "\"$one\" != \"\" && \"$one\" == \"$two\""
 }
 
-# Another rounding is another training: the bar is the mean of the CPU's own, minus their spread. Seeds 1, 2, 3 of compare and seed 1 of
-# train/configs/needle.json: 98.7, 99.4, 98.2, 99.1 %.
+# Other rounding gives another training. So the accuracy must be at least the mean of the CPU's trainings
+# minus their range: seeds 1, 2, 3 of compare and seed 1 of train/configs/needle.json gave 98.7, 99.4, 98.2,
+# 99.1 %.
 unit_needle() {
     local precision accuracy bar
     bar=$(echo 98.7 99.4 98.2 99.1 | awk '{ for (i = 1; i <= NF; i++) { s += $i; if (i == 1 || $i < a) a = $i; if ($i > b) b = $i } printf "%.2f", s / NF - (b - a) }')
@@ -45,7 +46,7 @@ unit_needle() {
     done
 }
 
-# A step that is recorded once and replayed, against one that is launched kernel by kernel
+# A training whose steps are recorded once and replayed, against one whose kernels are launched one by one
 unit_graph() {
     part "train --help" 20 "$moba" train --help
     if ! grep -q -e '--no-graph' "$said"; then
@@ -60,7 +61,7 @@ unit_graph() {
 
 # ---- sizes ----
 
-# 20 GB of the GPU and 9 of the host for each: two at the same time
+# Each test needs 20 GB of the GPU and 9 GB of the host: two run at the same time.
 unit_large() {
     local program=$tests/kernel_test_gpu
     if simulated; then return; fi
@@ -70,8 +71,8 @@ unit_large() {
 
 # ---- how memory is used ----
 
-# Sectors for each request of global memory (4 for 4 bytes a lane side by side, 16 for 16 bytes), and conflicts for each access of shared
-# memory. The clocks stay as they are.
+# Sectors for each request of global memory (4 if the lanes read 4 bytes each side by side, 16 for 16 bytes),
+# and conflicts for each access of shared memory. The clocks are not changed.
 unit_ncu() {
     local ncu kernel op metrics values
     ncu=$(PATH=$PATH:/usr/local/cuda/bin:$(echo /opt/nvidia/nsight-compute/* | tr ' ' ':') command -v ncu)
@@ -116,7 +117,8 @@ swiglu_backward swiglu_backward
 loss_kernel loss_forward"
 }
 
-# Time that is not enough is no failure here. memcheck sees every test, the others those that are short.
+# A test stopped by the time limit is no failure here. memcheck runs every test, the other tools only short
+# ones.
 unit_sanitizers() {
     local tool filter small program=$tests/kernel_test_gpu
     small='Kernels.Rope:Kernels.Norm:Kernels.ResidualNorm:Kernels.Loss:Kernels.KeyConv:Kernels.GateSpecialScores:Kernels.Linear'
@@ -125,7 +127,7 @@ unit_sanitizers() {
         row "compute-sanitizer" - "not here" SKIPPED
         return
     fi
-    # some machines do not let it
+    # some machines do not allow it
     part "compute-sanitizer" 60 "$sanitizer" --tool memcheck "$program" --gtest_filter=Kernels.Residual
     if ! grep -q 'ERROR SUMMARY' "$said"; then
         row "compute-sanitizer" "exit status $status" "cannot work here" SKIPPED
@@ -140,7 +142,7 @@ unit_sanitizers() {
     done
 }
 
-# What is not about the GPU must not see one.
+# Tests that are not about the GPU must not use it.
 unit_unit_test() {
     if simulated; then return; fi
     if [ ! -x "$tests/unit_test" ]; then

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# test/gpu.sh with a GPU, programs and tools that are scripts: a test that crashes, one that fails and one without an end cost one row
-# each, and the others go on. No time limit is at work: the one without an end is ended by a `timeout` that knows it.
+# Runs test/gpu.sh with scripts instead of the GPU tools and test programs: a test that crashes, one that
+# fails and one that does not end must give one row each, and the other tests must run. No real time limit is
+# used: the script that replaces `timeout` ends the last one by its name.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$(mktemp -d)

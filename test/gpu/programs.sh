@@ -1,8 +1,8 @@
-# Where the programs of test/gpu.sh are: in a bundle, or built here. Sets $moba, $tests, $home, $bundle.
+# Finds the programs of test/gpu.sh, in a bundle or built here. Sets $moba, $tests, $home, $bundle.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 
 find_programs() {
-    bundle='' home=. # home: where unit_test finds its files
+    bundle='' home=. # home: the folder in which unit_test finds its files
     if [ -e bundle.txt ]; then
         bundle=$PWD
     elif [ -e gpu-bundle/bundle.txt ]; then
@@ -23,7 +23,7 @@ find_programs() {
     export MOBA_GOLDEN_DIR=${MOBA_GOLDEN_DIR:-test/golden}
     if [ -d deps/golden ]; then MOBA_GOLDEN_DIR=deps/golden; fi
 
-    # cuBLASLt as pip installs it: the program looks there when the system has none
+    # cuBLASLt installed by pip, which the program uses if the system has none
     local python folder
     for python in $pythons; do
         for folder in "$($python -c 'import nvidia; print(list(nvidia.__path__)[0])' 2> /dev/null)"/*/lib; do
@@ -35,7 +35,7 @@ find_programs() {
 }
 pythons='python3 /opt/torch/.venv/bin/python3 /opt/conda/bin/python3'
 
-# Each target by itself: one that cannot be built, or is not known here, is one row.
+# Builds each target separately: one that cannot be built, or is unknown here, gives one row.
 unit_build() {
     local generator='' target
     if ! command -v nvcc > /dev/null; then export PATH=$PATH:/usr/local/cuda/bin; fi

@@ -1,9 +1,9 @@
-# Tier 1 of test/gpu.sh: the card, every kernel test, golden files, losses against the CPU.
+# Tier 1 of test/gpu.sh: the card, every kernel test, golden files, losses compared with the CPU.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 
-# ---- tests, each in a process of its own ----
+# ---- tests, each in a separate process ----
 
-# What became of a test: ok, skipped, hang ($time_out may say otherwise), died or failed. STATUS FILE
+# outcome STATUS FILE: ok, skipped, hang (or $time_out), died or failed
 outcome() {
     case $1 in
         0) if grep -q '^\[  SKIPPED \]' "$2"; then echo skipped; else echo ok; fi ;;
@@ -12,15 +12,15 @@ outcome() {
         *) if grep -q '^\[  FAILED  \]' "$2"; then echo failed; else echo died; fi ;;
     esac
 }
-# each_test GROUP LIMIT FILTER COMMAND...: every test of a program that FILTER takes, by COMMAND --gtest_filter=TEST; $jobs at the
-# same time. A test goes into the log when it is done, and gets a row if it is not right. $work/GROUP/outcomes has a line for each:
-# TEST OUTCOME STATUS.
+# each_test GROUP LIMIT FILTER COMMAND...: runs every test of a program that matches FILTER, with COMMAND
+# --gtest_filter=TEST, $jobs at the same time. A finished test is added to the log, and gets a row if it did
+# not succeed. $work/GROUP/outcomes has a line for each test: TEST OUTCOME STATUS.
 each_test() {
     local group=$1 limit=$2 filter=$3 folder=$work/$1 begin=$SECONDS name rest settled=0
     shift 3
     mkdir -p "$folder"
     : > "$folder/outcomes"
-    # the program is the last word
+    # the program is the last word of COMMAND
     "${!#}" --gtest_list_tests --gtest_filter="$filter" > "$folder/names.txt" 2>&1
     awk '/^[A-Za-z]/ { suite = $1 } /^  / && suite { print suite $1 }' "$folder/names.txt" > "$folder/names"
     while read -r name; do
@@ -41,7 +41,7 @@ each_test() {
     await 0 "$@"
     took=$((SECONDS - begin)) status=0
 }
-# Until no more than N are running.
+# Waits until at most N tests are running.
 await() { # N COMMAND...
     while [ "$(jobs -rp | wc -l)" -gt "$1" ]; do
         wait -n
@@ -49,7 +49,7 @@ await() { # N COMMAND...
     done
     settle "${@:2}"
 }
-# Logs and rows of the tests that are done since the last time. Of each_test, whose names it uses.
+# Writes logs and rows of the tests that have finished since the last call. Uses variables of each_test.
 settle() {
     local name how code
     while read -r name how code; do
@@ -69,7 +69,7 @@ settle() {
         note "$(telling "$folder/$name.txt" | head -n 3)"
     done <<< "$(tail -n +$((settled + 1)) "$folder/outcomes")"
 }
-# What a test says beside GoogleTest's frame and the shell.
+# The output of a test without the lines of GoogleTest and of the shell.
 telling() { grep -vE '^\[|^Note|^Running|^$|^test/gpu/frame.sh: line' "$1"; }
 count() { grep -c " $2 " "$work/$1/outcomes"; } # GROUP OUTCOME
 group_row() {                                   # GROUP
@@ -87,8 +87,9 @@ group_row() {                                   # GROUP
     fi
     figure "$1" "$(count "$1" ok) of $all in $took s" "all but $skipped skipped" "v == $all - $skipped"
 }
-# Kernel tests that died or failed, once more: waiting after every launch, so that the line blamed is the right one, and under memcheck. One
-# without an end would only take as long again.
+# Runs kernel tests that died or failed again: once with a wait after every launch, so that the error is
+# reported at the right launch, and once under memcheck. A test without an end is not repeated, because it
+# would take as long again.
 unit_again() {
     local name how program=$tests/kernel_test_gpu
     if [ ! -e "$work/kernel tests/outcomes" ]; then return; fi
@@ -106,7 +107,8 @@ sanitizer=$(PATH=$PATH:/usr/local/cuda/bin command -v compute-sanitizer)
 
 # ---- units ----
 
-# Of one large product in bf16 and fp32: what a share of the peak can be measured by. Version 4 of linear is cuBLASLt; 3 serves without it.
+# One large matrix product in bf16 and fp32: the reference for shares of the peak. Version 4 of linear is
+# cuBLASLt; version 3 is used without it.
 unit_card() {
     local precision version some='v > 0' size=(--batch-size 1 --seq-len 8192 --hidden-size 8192 --intermediate-size 8192 --repeats 5)
     if simulated; then
@@ -130,7 +132,7 @@ unit_card() {
     done
 }
 
-# Those of 2^31 elements are in tier 3. Few processors: each process may have its share.
+# The tests of 2^31 elements are in tier 3. Divides the processors among the processes.
 unit_kernel_tests() {
     local program=$tests/kernel_test_gpu filter='-KernelsLarge*' threads
     if simulated; then program=$tests/kernel_test filter=Kernels.Norm:Kernels.Decode; fi
@@ -149,14 +151,14 @@ unit_kernel_tests() {
 
 unit_golden() {
     local program=$tests/golden_test filter='*'
-    # the other half is a test of its own
+    # the other half is a separate test
     if simulated; then program=${program}_simt filter=Golden.Model; fi
     each_test golden 60 "$filter" "$program"
     group_row golden
     figure "golden files, results compared on the GPU" "$(cat "$work"/golden/*.*.txt 2> /dev/null | grep -c ' gpu ')" "> 0" "v > 0"
 }
 
-# 20 losses in fp32, CPU and GPU
+# 20 losses in fp32, on the CPU and on the GPU
 unit_losses() {
     local device first=(--config train/configs/needle.json --curriculum '' --steps 20 --eval-every 0 --log-every 1)
     if simulated; then first+=(--batch-size 2 --seq-len 32); fi

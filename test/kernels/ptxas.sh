@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# ptxas.sh OBJECT COMPILER...: compiles, and keeps what ptxas says of each kernel in OBJECT.ptxas; the rest is shown.
+# ptxas.sh OBJECT COMPILER...: compiles, and writes the messages of ptxas to OBJECT.ptxas; shows other
+# messages.
 object=$1
 shift
 "$@" 2> "$object.ptxas"

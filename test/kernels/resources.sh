@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# resources.sh VERSION TOOL KERNEL_TEST LAUNCHES OBJECT...: registers, shared memory and occupancy of every kernel, against
-# test/kernels/resources.txt. VERSION: of nvcc; LAUNCHES: what SIMT_RECORD left of a run of KERNEL_TEST; OBJECT.ptxas: test/kernels/ptxas.sh.
-# Exit status 77: SKIPPED.
+# resources.sh VERSION TOOL KERNEL_TEST LAUNCHES OBJECT...: compares registers, shared memory and occupancy of
+# every kernel with test/kernels/resources.txt. VERSION: of nvcc; LAUNCHES: the file that SIMT_RECORD wrote in
+# a run of KERNEL_TEST; OBJECT.ptxas: written by test/kernels/ptxas.sh. Exit status 77: SKIPPED.
 set -euo pipefail
 export LC_ALL=C
 toolkit="nvcc $1" tool=$2 program=$3 launches=$4

@@ -1,7 +1,8 @@
-"""PyTorch's attention at the sizes of test/gpu.sh: sdpa.py SECONDS. Causal, B=2, 16 heads, bf16; by FlashAttention and by cuDNN.
+"""Times PyTorch's attention at the sizes of test/gpu.sh: sdpa.py SECONDS. Causal, B=2, 16 heads, bf16; by
+FlashAttention and by cuDNN.
 
-Prints "row BACKEND PRECISION D T FORWARD_MS BACKWARD_MS" as it goes; in place of times the reason where there is none. What would take
-more than the seconds that are left, by the last size of its kind, is left out.
+Prints "row BACKEND PRECISION D T FORWARD_MS BACKWARD_MS" for each size, or the reason instead of the times. A size is
+left out if the previous size of the same kind predicts that it takes longer than the seconds that are left.
 """
 import statistics
 import sys
@@ -20,7 +21,7 @@ SIZES = [(128, T) for T in (8192, 16384, 32768, 65536)] + [(64, 8192), (64, 6553
 SIZES += [(128, 131072), (128, 262144), (64, 524288), (128, 524288)]
 
 
-# After a run that does not count. Where it takes seconds one run is all.
+# The first run does not count. If a run takes seconds, there is only one.
 def median_ms(run, repeats):
     if repeats > 1:
         run()
@@ -64,7 +65,8 @@ def main():
                 forward, backward = measure(backend, D, T)
                 last[name, D] = T, (2 * forward + backward) / 1000
                 print(f"row {name} bf16 {D} {T} {forward:.4f} {backward:.4f}", flush=True)
-            except Exception as e:  # no such backend here, or no memory: the other sizes go on
+            # backend not available, or not enough memory: continue with the other sizes
+            except Exception as e:
                 print(f"row {name} bf16 {D} {T} {str(e).splitlines()[0][:60]}", flush=True)
             torch.cuda.empty_cache()
 

@@ -1,7 +1,9 @@
-"""A training step in PyTorch, of the model of `moba bench step` in test/gpu.sh: torch_step.py T WAY..., WAY: eager, compiled.
+"""A training step in PyTorch, with the model of `moba bench step` in test/gpu.sh: torch_step.py T WAY..., where WAY is
+eager or compiled.
 
-12 layers of 768 channels, 12 heads, SwiGLU of 2112, 50304 tokens, the embedding shared with the output: 125.4M weights. PackedBatch of 2,
-full attention by FlashAttention, fp32 weights and AdamW (fused), bf16 by autocast. Prints "row WAY T MS TOKENS_PER_S".
+12 layers of 768 channels, 12 heads, SwiGLU of 2112, 50304 tokens, the embedding shared with the output: 125.4M weights.
+A batch of 2, full attention by FlashAttention, fp32 weights and AdamW (fused), bf16 by autocast. Prints
+"row WAY T MS TOKENS_PER_S".
 """
 import statistics
 import sys

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Both ways with Hugging Face's transformers, which is the judge: its Llamas give the same logits and the same greedy text here, and
-models trained here give the same there.
+"""Compares with Hugging Face's transformers in both directions: its Llamas give the same logits and the same greedy text
+here, and models trained here give the same logits there.
 
-    test/python/transformers_test.py PROGRAM            exit status 77 (SKIPPED) where transformers is not installed
-    test/python/transformers_test.py --fixtures DIR     writes test/huggingface/: small Llamas and their logits, which unit_test reads
+    transformers_test.py PROGRAM            exit status 77 (SKIPPED) if transformers is not installed
+    transformers_test.py --fixtures DIR     writes test/huggingface/: small Llamas and their logits for unit_test
 """
 import json
 import os
@@ -51,14 +51,14 @@ def compare(name, folder, model, ids, new_tokens=20):
     with torch.no_grad():
         prompt = torch.tensor([ids])
         want = model(prompt).logits[0]
-        # the mask, since generate() would take ids that equal pad_token_id for padding
-        told = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new_tokens, do_sample=False,
-                              use_cache=True, eos_token_id=None, pad_token_id=0)[0].tolist()
+        # without the mask, generate() would treat ids equal to pad_token_id as padding
+        generated = model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=new_tokens,
+                                   do_sample=False, use_cache=True, eos_token_id=None, pad_token_id=0)[0].tolist()
     error = ((logits - want).abs().max() / want.abs().max()).item()
     check(f"{name}: logits", error <= TOLERANCE, f"relative error {error:.1e}, largest logit {want.abs().max():.2f}")
     text = [int(t) for t in text.split()]
-    same = sum(a == b for a, b in zip(text, told)) - len(ids)
-    check(f"{name}: greedy continuation", text == told, f"{same} of {new_tokens} tokens alike")
+    same = sum(a == b for a, b in zip(text, generated)) - len(ids)
+    check(f"{name}: greedy continuation", text == generated, f"{same} of {new_tokens} tokens alike")
 
 
 def ours(config, **more):
@@ -90,12 +90,12 @@ def their_models_here(tmp):
         ids = torch.randint(0, 97, (150,)).tolist()
         compare(name, folder, LlamaForCausalLM.from_pretrained(folder, dtype=dtype), ids)
         moba("info", "--model", folder)
-    # what is not a Llama is refused by name
+    # other kinds of models are refused by name
     MistralForCausalLM(MistralConfig(vocab_size=97, hidden_size=64, intermediate_size=112, num_hidden_layers=1,
                                      num_attention_heads=4, num_key_value_heads=2)).save_pretrained(f"{tmp}/mistral")
     r = moba("info", "--model", f"{tmp}/mistral", expect=1)
     check("Mistral is refused by name", "mistral" in r.stderr, r.stderr.strip()[-100:])
-    # and they can be trained further
+    # Llamas can be trained further
     with open(f"{tmp}/text", "w") as f:
         f.write("ABCABCABC " * 200)
     folder = f"{tmp}/wide"
