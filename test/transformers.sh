@@ -6,4 +6,4 @@ if ! command -v "$python" > /dev/null; then
     echo "SKIPPED: no $python"
     exit 77
 fi
-HF_HUB_OFFLINE=1 exec "$python" "$(dirname "$0")/transformers_test.py" "$1"
+HF_HUB_OFFLINE=1 exec "$python" "$(dirname "$0")/python/transformers_test.py" "$1"

@@ -140,8 +140,8 @@ nlohmann::json lengths_case(const std::string& task, const std::string& variant,
     return {{"kind", "lengths"}, {"task", task}, {"variant", variant}, {"rows", rows}};
 }
 
-/* Results for one task and one text, with two variants and three seeds each, and the costs of both variants.
-   */
+/* Results for one task and one text, with two variants and three seeds each, and the costs of both
+   variants. */
 inline std::vector<nlohmann::json> comparison_case() {
     std::vector<nlohmann::json> lines;
     for (const char* variant : {"moba", "full"}) {
