@@ -11,8 +11,8 @@ if [ "$(head -n 1 "$table" | grep -o '^nvcc [^ ;]*')" != "$toolkit" ]; then
     echo "SKIPPED: the table is not of $toolkit: $(head -n 1 "$table")"
     exit 77
 fi
-join -o 1.2,1.3,2.2 <(sort "$launches") <(nm "$program" | awk '{ print $1, $3 }' | sort) | c++filt -p > "$launches.named"
-cat "${@/%/.ptxas}" | c++filt -p > "$launches.ptxas"
+join -o 1.2,1.3,2.2 <(sort "$launches") <(nm "$program" | awk '{ print $1, $3 }' | sort) | c++filt -p | sed "s/moba:://g" > "$launches.named"
+cat "${@/%/.ptxas}" | c++filt -p | sed "s/moba:://g" > "$launches.ptxas"
 {
     echo "$toolkit; launches: the largest of kernel_test, shared memory first; shared memory in bytes"
     echo "arch   registers  static  dynamic  threads   occ.  kernel"
