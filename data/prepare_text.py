@@ -120,7 +120,7 @@ def main():
     if os.path.exists(o.out):
         fail(f"{o.out}: is there already")
 
-    # An end token before every document and behind the last one: it ends the one and starts the next.
+    # An end token before every document and after the last one: it ends the one and starts the next.
     ids, count, sources = array.array("I"), 0, []
     try:
         for path in o.files:

@@ -1,7 +1,9 @@
-/* What the attention of a layer saw in the last pass, on the host in fp32: for router recall and for pictures.
+/* What the attention of a layer saw in the last pass, on the host in fp32: for router recall and for
+   pictures.
 
-   Shapes   q (M, H, D) · k (M, G, D) as attention uses them · means, one list for each key/value head: (blocks of its size, D), rounded to
-            the model's element type · chosen, one list for each query head: (M, K of that head), global blocks ascending, -1 unused
+   Shapes   q (M, H, D) · k (M, G, D) as attention uses them · means, one list for each key/value head:
+            (blocks of its size, D), rounded to the model's element type · chosen, one list for each query
+            head: (M, K of that head), global blocks ascending, -1 unused
    Needs    a model that keeps its layers apart: ModelSizes.training without recompute */
 #pragma once
 #include "moba/model.h"

@@ -1,5 +1,5 @@
-/* What a model is: sizes, the kind of every layer, and how MoBA chooses. Names as in Hugging Face's config.json;
-   what they have no name for lies under one key, `moba`.
+/* What a model is: sizes, the kind of every layer, and how MoBA chooses. Names as in Hugging Face's
+   config.json; what they have no name for lies under one key, `moba`.
 
    | field             | letter |                       | field      | letter |
    | hidden_size       | C      |                       | block_size | S      |
@@ -29,8 +29,8 @@ struct LayerKind {
 };
 
 /* How positions beyond the length first trained for are squeezed in, in Hugging Face's terms.
-   linear: all frequencies divided by factor. llama3 (Llama 3.1): waves longer than original / low_freq_factor divided by factor,
-   those shorter than original / high_freq_factor kept, a smooth passage between. */
+   linear: all frequencies divided by factor. llama3 (Llama 3.1): waves longer than original / low_freq_factor
+   divided by factor, those shorter than original / high_freq_factor kept, a smooth passage between. */
 enum class RopeType { none, linear, llama3 };
 struct RopeScaling {
     RopeType type = RopeType::none;
@@ -72,7 +72,8 @@ struct Config {
     }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers
-    // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over all layers.
+    // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over
+    // all layers.
     double sparsity(const LayerKind&, int T) const;
     double sparsity(int T) const;
     // Whether moba layers are full attention at this length: K blocks of S tokens cover the whole sequence.

@@ -1,4 +1,5 @@
-/* A Config as Hugging Face's config.json, and back. What Hugging Face has no name for is under one key, `moba`. */
+/* A Config as Hugging Face's config.json, and back. What Hugging Face has no name for is under one key,
+   `moba`. */
 #include "moba/config.h"
 #include <nlohmann/json.hpp>
 
@@ -18,8 +19,8 @@ json config_to_json(const Config& c) {
         scaling["high_freq_factor"] = r.high_freq_factor;
         scaling["original_max_position_embeddings"] = r.original_max_position_embeddings;
     }
-    json rope =
-        scaling;  // the same twice: transformers 5 reads rope_parameters, older ones rope_theta and rope_scaling
+    // The same twice: transformers 5 reads rope_parameters, older versions rope_theta and rope_scaling.
+    json rope = scaling;
     rope["rope_theta"] = c.rope_theta;
     if (r.type == RopeType::none) { scaling = nullptr; }
     return {{"architectures", {llama ? "LlamaForCausalLM" : "MobaForCausalLM"}},

@@ -1,13 +1,15 @@
-/* A model's settings, weights and values that are not finite. Memory: model_memory.cpp; passes: model_pass.cpp. */
+/* A model's settings, weights and values that are not finite. Memory: model_memory.cpp; passes:
+   model_pass.cpp. */
 #include "moba/model.h"
 #include "moba/core/philox.h"
 #include <algorithm>
 
 namespace moba {
 
-/* Bytes of the logits of one chunk of tokens. Every chunk reads and writes the whole gradient of the head, and reads the
-   head's weights twice: 12 V C bytes, while the logits of one token move 14 V. So on a GPU a chunk has thousands of
-   tokens. Chunks that stay in 50 MB of L2 (200 tokens at V = 50304) would move 46 V bytes a token at C = 768. */
+/* Bytes of the logits of one chunk of tokens. Every chunk reads and writes the whole gradient of the head,
+   and reads the head's weights twice: 12 V C bytes, while the logits of one token move 14 V. So on a GPU a
+   chunk has thousands of tokens. Chunks that stay in 50 MB of L2 (200 tokens at V = 50304) would move 46 V
+   bytes a token at C = 768. */
 static size_t logits_budget_bytes(Device d) { return d == Device::cpu ? 64 << 20 : 1 << 30; }
 
 template <class E>

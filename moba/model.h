@@ -1,16 +1,17 @@
-/* The model: a Llama whose layers attend in full, by MoBA or in a window. There is one forward pass and one backward
-   pass for every device and element type, written against the table of operations (op_table.h).
+/* The model: a Llama whose layers attend in full, by MoBA or in a window. There is one forward pass and one
+   backward pass for every device and element type, written against the table of operations (op_table.h).
 
    Source   Touvron et al. 2023, arXiv:2302.13971; layer kinds: Lu et al. 2025, arXiv:2502.13189, section 3.2
    Math     x = dropout(embed[token])
             each layer:  x += dropout(o · attention(rope(q · n), rope(conv(k · n)), v · n)),   n = norm(x)
                          x += dropout(down · swiglu(gate · n, up · n)),                        n = norm(x)
             logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
-   Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token; after
-            either, read_logits()
+   Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token;
+            after either, read_logits()
    Use      Model<float> model(config, sizes);   // plans: lists() tells every byte, nothing is allocated yet
             model.allocate(); model.init_weights(seed);
-            a step:  zero_gradients(); for each micro-batch: set_batch(...), training_passes(); then update(...)
+            a step: zero_gradients(); for each micro-batch: set_batch(...), training_passes(); then
+            update(...)
    Files    params.* the weights, model_memory.cpp the plan, model_pass.cpp the passes, model.cpp the rest */
 #pragma once
 #include "moba/core/arena.h"
@@ -70,8 +71,8 @@ class Model {
     /* After forward(). Leaves the loss of each token; in training also the gradient of the hidden state. */
     void loss(Pass = Pass::inference);
     void backward();  // after loss(Pass::training)
-    /* forward, loss and backward of training: recorded, and replayed for a batch of the same shape. Returns whether it
-       was replayed. */
+    /* forward, loss and backward of training: recorded, and replayed for a batch of the same shape. Returns
+       whether it was replayed. */
     bool training_passes();
     void decode(int token);  // one more token, after those of forward() and decode()
     /* The attention of decode(), full or moba, in all layers but windows. Default: each layer's own kind. */
@@ -105,12 +106,14 @@ class Model {
     void write_param(Kind, const ParamInfo&,
                      const std::vector<A>&);  // a weight: the copy that kernels read, too
 
-    /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. "" if none. */
+    /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. ""
+       if none. */
     std::string first_not_finite() const;
     bool guards_intact(std::string* broken) const;
 
-    /* What a layer computed in the last forward pass, for tests and pictures. Without training all tensors are the last
-       layer's. With recompute all but x and routing are, until backward() fills them with those of earlier layers. */
+    /* What a layer computed in the last forward pass, for tests and pictures. Without training all tensors
+       are the last layer's. With recompute all but x and routing are, until backward() fills them with those
+       of earlier layers. */
     struct LayerState {
         E* x;        // (M, C) input
         E* norm1;    // (M, C)

@@ -1,4 +1,5 @@
-/* What a model takes of memory: the plan of every tensor, the workspace, and what is said when it does not fit. */
+/* What a model takes of memory: the plan of every tensor, the workspace, and what is said when it does not
+   fit. */
 #include "moba/model.h"
 #include <algorithm>
 
@@ -138,7 +139,8 @@ void Model<E>::plan_layer(int l, E* x) {
     if (sizes_.recompute) { probes_.resize(probes); }
 }
 
-/* The block choice: of each layer in training, also with recompute; in inference all layers share the first one's. */
+/* The block choice: of each layer in training, also with recompute; in inference all layers share the first
+   one's. */
 template <class E>
 void Model<E>::plan_routing(int l) {
     const Config& c = config_;

@@ -84,8 +84,8 @@ void Model<E>::project_qkv(int l) {
     if (!cache_.empty()) { cache_keys_and_values(l); }
 }
 
-/* s.k from s.k_raw. When decoding, the one new key needs the keys before it, which are in the cache. Keys are rotated
-   after the convolution. */
+/* s.k from s.k_raw. When decoding, the one new key needs the keys before it, which are in the cache. Keys are
+   rotated after the convolution. */
 template <class E>
 void Model<E>::convolve_keys(int l) {
     const LayerState& s = state_[l];
@@ -143,7 +143,8 @@ void Model<E>::mlp_forward(int l) {
     op_->swiglu_forward(ctx_, s.act, s.gate_up, s.gate_up + F, swiglu_shape());
 }
 
-// The layer's output x = mid + dropout(down · act), and the norm of it: the next layer's norm1, or the final norm.
+// The layer's output x = mid + dropout(down · act), and the norm of it: the next layer's norm1, or the final
+// norm.
 template <class E>
 void Model<E>::mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
@@ -227,8 +228,9 @@ void Model<E>::layers_forward() {
     mlp_out(c.num_layers - 1, final_x_, final_norm_, final_rstd_, weight_.norm);
 }
 
-/* Logits are computed only for tokens with a target, and for one chunk of them at a time: its logits, its loss, its share
-   of the gradient. residual_branch_ and dx_ are not in use between the passes, so they hold the rows of these tokens. */
+/* Logits are computed only for tokens with a target, and for one chunk of them at a time: its logits, its
+   loss, its share of the gradient. residual_branch_ and dx_ are not in use between the passes, so they hold
+   the rows of these tokens. */
 template <class E>
 void Model<E>::loss(Pass pass) {
     const bool with_gradient = pass == Pass::training;
@@ -307,8 +309,8 @@ void Model<E>::attention_backward(int l) {
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 
-// Computes a layer's activations again into the tensors that all layers share. Its input, block choice and output were
-// stored.
+// Computes a layer's activations again into the tensors that all layers share. Its input, block choice and
+// output were stored.
 template <class E>
 void Model<E>::recompute_layer(int l) {
     const LayerState& s = state_[l];

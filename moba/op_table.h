@@ -1,8 +1,8 @@
-/* The list of operations: EACH_OP, once. From it come the table that a model calls through, the rows of both devices, and the names
-   and times of a profile. So there is one forward and one backward pass for every device; a signature that differs between
-   <op>.cpp and <op>.cu does not compile.
+/* The list of operations: EACH_OP, once. From it come the table that a model calls through, the rows of both
+   devices, and the names and times of a profile. So there is one forward and one backward pass for every
+   device; a signature that differs between <op>.cpp and <op>.cu does not compile.
 
-   A line   name in the table, function without its _cpu or _gpu, template arguments (E: the type of the tensors) */
+   Entry    name in the table, function without _cpu or _gpu, template arguments (E: type of the tensors) */
 #pragma once
 #include "moba/attention/attention.h"
 #include "moba/attention/decode.h"

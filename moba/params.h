@@ -1,7 +1,8 @@
-/* The weights of a model: the only list of them. Allocation, gradients, AdamW, checkpoints and tests go through it.
-   Names and shapes are Hugging Face's; the key convolution is this project's.
+/* The weights of a model: the only list of them. Allocation, gradients, AdamW, checkpoints and tests go
+   through it. Names and shapes are Hugging Face's; the key convolution is this project's.
 
-   Order    as in memory. q, k and v lie one after another, and so do gate and up: each group is read as one matrix */
+   Order    as in memory. q, k and v lie one after another, and so do gate and up: each group is read as one
+            matrix */
 #pragma once
 #include "moba/config.h"
 

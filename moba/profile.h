@@ -1,9 +1,10 @@
-/* Where the time of a pass goes, by operation: a second table of operations, each entry of which marks a range for profilers
-   (NVTX on the GPU), times the call where asked, and calls the device's own entry.
+/* Where the time of a pass goes, by operation: a second table of operations, each entry of which marks a
+   range for profilers (NVTX on the GPU), times the call where asked, and calls the device's own entry.
 
    Use      Profile profile;  model.set_profile(&profile);  a step;  profile.rows[(int)Op::norm_forward].ms
-   Cost     without a profile: nothing on the CPU, one NVTX range for each call on the GPU. With one the device is waited for
-            before and after each call, so nothing overlaps: the sum is what the operations take alone */
+   Cost     without a profile: nothing on the CPU, one NVTX range for each call on the GPU. With one the
+            device is waited for before and after each call, so nothing overlaps: the sum is what the
+            operations take alone */
 #pragma once
 #include "moba/op_table.h"
 #include <array>
@@ -23,7 +24,8 @@ struct Profile {
     std::array<Row, (int)Op::count> rows;
 };
 
-/* The table that a model calls through: with a profile, or on the GPU, the one described above; else the device's own. */
+/* The table that a model calls through: with a profile, or on the GPU, the one described above; else the
+   device's own. */
 template <class E>
 const Ops<E>* find_profiled_ops(Device, const Profile*);
 

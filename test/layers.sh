@@ -4,6 +4,7 @@
 #   folders     a folder may include only folders in the lines above its own line in $layers; folders in the
 #               same line must not include each other
 #   CUDA        .cpp and .h files never include CUDA headers; the only #ifdef for CUDA is in moba/op_table.cpp
+#   width       comments fit in the 110 columns of the code
 #   namespace   every file of moba/ and train/ is in namespace moba, and no two files define a type of the
 #               same name there: two types of one name are undefined behaviour, and no compiler warns
 # To check another tree, name its folder as the argument.
@@ -79,6 +80,11 @@ awk '
         print inside name, FILENAME ":" FNR
     }' "${cpp[@]}" "${cu[@]}" | sort | awk '$1 == last { print first; print } { last = $1; first = $0 }' | sort -u |
     report "a type of the same name in two files"
+
+# clang-format wraps code and leaves comments alone. The four files hold CSS and JavaScript.
+LC_ALL=C.UTF-8 grep -HnE '^.{111,}$' "${cpp[@]}" "${cu[@]}" |
+    grep -vE '"|^train/(display/html|display/svg_style|inspect/inspect_page)\.cpp|^train/inspect/inspect_script\.h' |
+    report "a line of more than 110 columns"
 
 if [ -s "$problems" ]; then
     echo "layers.sh: lines where they do not belong (above)"

@@ -92,9 +92,9 @@ int run(std::vector<std::string> words) {
     return 2;
 }
 
-/* OpenMP's threads spin while they wait, which stalls everybody as soon as another program wants a core: a step took
-   240-840 ms beside a compiler, 45 ms alone. Waiting asleep after a short spin: 114 ms and 45 ms. The runtime reads
-   this before main(), so the program starts itself once more. */
+/* OpenMP's threads spin while they wait, which stalls everybody as soon as another program wants a core: a
+   step took 240-840 ms beside a compiler, 45 ms alone. Waiting asleep after a short spin: 114 ms and 45 ms.
+   The runtime reads this before main(), so the program starts itself once more. */
 void wait_asleep(char** argv) {
     if (std::getenv("GOMP_SPINCOUNT") || std::getenv("OMP_WAIT_POLICY")) { return; }
     setenv("GOMP_SPINCOUNT", "1000", 1);

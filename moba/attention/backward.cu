@@ -12,16 +12,16 @@ template <int DT>
 struct QueryMemory {
     float *q, *dout;  // (tile_size, row_floats)
     float* ds;        // (tile_size, weight_floats)
-    float *k, *v;     // (room, row_floats)
+    float *k, *v;     // (capacity, row_floats)
     size_t bytes;
 
-    HOST_DEVICE QueryMemory(void* base, int room) {
+    HOST_DEVICE QueryMemory(void* base, int capacity) {
         SharedLayout layout(base);
         q = layout.take<float>(tile_size<DT> * row_floats<DT>);
         dout = layout.take<float>(tile_size<DT> * row_floats<DT>);
         ds = layout.take<float>(tile_size<DT> * weight_floats);
-        k = layout.take<float>((size_t)room * row_floats<DT>);
-        v = layout.take<float>((size_t)room * row_floats<DT>);
+        k = layout.take<float>((size_t)capacity * row_floats<DT>);
+        v = layout.take<float>((size_t)capacity * row_floats<DT>);
         bytes = layout.bytes();
     }
 };
@@ -35,14 +35,14 @@ struct QueryMemory {
    Sync     as in the forward kernel */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
-    attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int room, bool packed) {
+    attention_dq_kernel2(AttentionOperands<E> a, E* part, Heads s, Items items, int capacity, bool packed) {
     constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     __shared__ float lse[T], delta[T];
-    const QueryMemory<DT> memory(shared_memory, room);
+    const QueryMemory<DT> memory(shared_memory, capacity);
     float *q = memory.q, *dout = memory.dout, *ds = memory.ds;
-    const KeyTiles<E, DT> keys{memory.k, memory.v, room, a.k, a.v, packed};
+    const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
@@ -353,11 +353,11 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
 template <class E, int DT>
 static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
                              const Items& items, bool packed) {
-    const int room = key_room<DT>(s, QueryMemory<DT>(nullptr, 0).bytes);
-    const size_t bytes = QueryMemory<DT>(nullptr, room).bytes;
+    const int capacity = key_capacity<DT>(s, QueryMemory<DT>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT>(nullptr, capacity).bytes;
     allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
     launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
-           part, s, items, room, packed);
+           part, s, items, capacity, packed);
     LAUNCHED(ctx);
 }
 

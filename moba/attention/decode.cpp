@@ -88,7 +88,7 @@ int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<
                            s.D);
         }
         Best<A> best;
-        best.room = std::min(K - 1, own);
+        best.limit = std::min(K - 1, own);
         for (int n = 0; n < own; n++) { best.offer(scores[n], n); }
         write_choice(chosen, K, best.block, best.count, own);
     }

@@ -118,11 +118,11 @@ __global__ static void decode_choose_kernel(Decode s) {
     __shared__ Scored of_warp[2][warps];  // best of each warp; double-buffered by round
     __shared__ int block[max_top_k];      // past blocks in the order in which they are found
     const DecodeHead head(s, blockIdx.x);
-    const int t = threadIdx.x, own = head.own(s.length()), room = min(head.K - 1, own);
+    const int t = threadIdx.x, own = head.own(s.length()), limit = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
     if (s.gate == Gate::topk) {
         Scored last{INFINITY, -1};  // comes before every block
-        for (int i = 0; i < room; i++) {
+        for (int i = 0; i < limit; i++) {
             Scored best{-INFINITY, own};  // comes after every block
             for (int n = t; n < own; n += threads) {
                 const Scored x{scores[n], n};
@@ -141,17 +141,17 @@ __global__ static void decode_choose_kernel(Decode s) {
             }
             if (t == 0) { block[i] = last.block; }
         }
-    } else if (t < room) {
-        block[t] = s.gate == Gate::sink && t == 0 ? 0 : own - room + t;
+    } else if (t < limit) {
+        block[t] = s.gate == Gate::sink && t == 0 ? 0 : own - limit + t;
     }
     __syncthreads();
     int* chosen = s.chosen + blockIdx.x * max_top_k;
-    if (t < room) {
+    if (t < limit) {
         int rank = 0;
-        for (int i = 0; i < room; i++) { rank += block[i] < block[t]; }
+        for (int i = 0; i < limit; i++) { rank += block[i] < block[t]; }
         chosen[rank] = block[t];
     } else if (t < max_top_k) {
-        chosen[t] = t == room ? own : -1;
+        chosen[t] = t == limit ? own : -1;
     }
 }
 

@@ -11,15 +11,15 @@ template <int DT>
 struct ForwardMemory {
     float* q;      // (tile_size, row_floats)
     float* p;      // (tile_size, weight_floats) probabilities
-    float *k, *v;  // (room, row_floats)
+    float *k, *v;  // (capacity, row_floats)
     size_t bytes;
 
-    HOST_DEVICE ForwardMemory(void* base, int room) {
+    HOST_DEVICE ForwardMemory(void* base, int capacity) {
         SharedLayout layout(base);
         q = layout.take<float>(tile_size<DT> * row_floats<DT>);
         p = layout.take<float>(tile_size<DT> * weight_floats);
-        k = layout.take<float>((size_t)room * row_floats<DT>);
-        v = layout.take<float>((size_t)room * row_floats<DT>);
+        k = layout.take<float>((size_t)capacity * row_floats<DT>);
+        v = layout.take<float>((size_t)capacity * row_floats<DT>);
         bytes = layout.bytes();
     }
 };
@@ -38,14 +38,14 @@ struct ForwardMemory {
    Needs    D <= 128 */
 template <class E, int DT>
 __global__ void __launch_bounds__(tile_threads<DT>, 2)
-    attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int room,
+    attention_forward_kernel2(AttentionOperands<E> a, Part<E> part, Heads s, Items items, int capacity,
                               bool packed) {
     constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
-    const ForwardMemory<DT> memory(shared_memory, room);
+    const ForwardMemory<DT> memory(shared_memory, capacity);
     float *q = memory.q, *p = memory.p;
-    const KeyTiles<E, DT> keys{memory.k, memory.v, room, a.k, a.v, packed};
+    const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
     if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
@@ -132,11 +132,11 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    const int room = key_room<DT>(s, ForwardMemory<DT>(nullptr, 0).bytes);
-    const size_t bytes = ForwardMemory<DT>(nullptr, room).bytes;
+    const int capacity = key_capacity<DT>(s, ForwardMemory<DT>(nullptr, 0).bytes);
+    const size_t bytes = ForwardMemory<DT>(nullptr, capacity).bytes;
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
-           a, part, s, items, room, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
+           a, part, s, items, capacity, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
     LAUNCHED(ctx);
 }
 

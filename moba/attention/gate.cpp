@@ -58,7 +58,7 @@ static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t
     parallel_for(M, [&](size_t t, int) {
         const int own = blocks.own[t], first = blocks.first[own];
         Best<A> best;
-        best.room = std::min(K - 1, own - first);
+        best.limit = std::min(K - 1, own - first);
         for (int n = first; n < own; n++) {
             A score = 0;
             for (int d = 0; d < s.D; d++) {
@@ -89,7 +89,7 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>
         const int begin = blocks.first[blocks.own[t0]], end = blocks.own[t0 + count - 1];
         for (int i = 0; i < count; i++) {
             const int own = blocks.own[t0 + i];
-            best[i].room = std::min(K - 1, own - blocks.first[own]);
+            best[i].limit = std::min(K - 1, own - blocks.first[own]);
         }
         for (int n0 = begin; n0 < end; n0 += tile_blocks) {
             const int n1 = std::min(end, n0 + tile_blocks);

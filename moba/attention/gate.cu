@@ -59,15 +59,15 @@ struct Chosen {
     }
     // Inserts block n if it is good enough; returns the new number of entries. Entries are sorted, best
     // first. Blocks with equal scores keep the order in which they are offered, which is ascending.
-    __device__ int offer(int count, int room, float x, int n) {
+    __device__ int offer(int count, int limit, float x, int n) {
         if (!(x == x)) { x = -INFINITY; }
-        if (count == room && (room == 0 || !(x > score[(count - 1) * threads]))) { return count; }
-        int at = count < room ? count : count - 1;
+        if (count == limit && (limit == 0 || !(x > score[(count - 1) * threads]))) { return count; }
+        int at = count < limit ? count : count - 1;
         for (; at > 0 && x > score[(at - 1) * threads]; at--) {
             put(at, score[(at - 1) * threads], block[(at - 1) * threads]);
         }
         put(at, x, n);
-        return count < room ? count + 1 : count;
+        return count < limit ? count + 1 : count;
     }
 };
 
@@ -85,7 +85,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
     SHARED_MEMORY;
     const int t = blockIdx.x * blockDim.x + threadIdx.x;
     if (t >= s.M) { return; }
-    const int own = s.blocks.own[t], first = s.blocks.first[own], room = min(s.K - 1, own - first);
+    const int own = s.blocks.own[t], first = s.blocks.first[own], limit = min(s.K - 1, own - first);
     const ChosenMemory memory(shared_memory, s.K, blockDim.x);
     Chosen best{memory.score + threadIdx.x, memory.block + threadIdx.x, (int)blockDim.x};
     if (s.gate == Gate::topk) {
@@ -95,13 +95,13 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         for (int n = first; n < own; n++) {
             float score = 0;
             for (int d = 0; d < s.D; d++) { score += (float)row[d] * (float)means[(size_t)n * s.width + d]; }
-            count = best.offer(count, room, score, n);
+            count = best.offer(count, limit, score, n);
         }
     } else {
-        for (int i = 0; i < room; i++) { best.put(i, 0, own - room + i); }
-        if (s.gate == Gate::sink && room > 0) { best.put(0, 0, first); }
+        for (int i = 0; i < limit; i++) { best.put(i, 0, own - limit + i); }
+        if (s.gate == Gate::sink && limit > 0) { best.put(0, 0, first); }
     }
-    for (int i = 1; i < room; i++) {  // insertion sort by block, ascending
+    for (int i = 1; i < limit; i++) {  // insertion sort by block, ascending
         const int n = best.block[i * best.threads];
         int at = i;
         for (; at > 0 && best.block[(at - 1) * best.threads] > n; at--) {
@@ -110,7 +110,9 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         best.block[at * best.threads] = n;
     }
     int* out = choices_of_head(chosen, s) + (size_t)t * s.K;
-    for (int i = 0; i < s.K; i++) { out[i] = i < room ? best.block[i * best.threads] : i == room ? own : -1; }
+    for (int i = 0; i < s.K; i++) {
+        out[i] = i < limit ? best.block[i * best.threads] : i == limit ? own : -1;
+    }
 }
 
 namespace {

@@ -22,18 +22,18 @@ void block_mean(acc_t<E>* mean, size_t columns, const E* k, size_t stride, int c
     for (int d = 0; d < D; d++) { mean[d * columns] = round_to<E>(sum[d] / (A)count); }
 }
 
-/* The best blocks seen so far, at most `room`: by score, equal scores by lower index. Blocks must be offered
+/* The best blocks seen so far, at most `limit`: by score, equal scores by lower index. Blocks must be offered
    in ascending order. */
 template <class A>
 struct Best {
-    int room = 0, count = 0;
+    int limit = 0, count = 0;
     A score[max_top_k];
     int block[max_top_k];
 
     void offer(A s, int n) {
         if (!(s == s)) { s = -INFINITY; }
-        if (count == room && (room == 0 || !(s > score[count - 1]))) { return; }
-        int at = count < room ? count++ : count - 1;
+        if (count == limit && (limit == 0 || !(s > score[count - 1]))) { return; }
+        int at = count < limit ? count++ : count - 1;
         for (; at > 0 && s > score[at - 1]; at--) {
             score[at] = score[at - 1];
             block[at] = block[at - 1];
@@ -53,11 +53,11 @@ inline void write_choice(int* chosen, int K, int* past, int num_past, int own) {
 
 // The choice of the gates `recent` and `sink`, which do not depend on the keys.
 inline void choose_by_place(int* chosen, int K, int first, int own, Gate gate) {
-    const int room = std::min(K - 1, own - first);
+    const int limit = std::min(K - 1, own - first);
     int past[max_top_k];
-    for (int i = 0; i < room; i++) { past[i] = own - room + i; }
-    if (gate == Gate::sink && room > 0) { past[0] = first; }
-    write_choice(chosen, K, past, room, own);
+    for (int i = 0; i < limit; i++) { past[i] = own - limit + i; }
+    if (gate == Gate::sink && limit > 0) { past[0] = first; }
+    write_choice(chosen, K, past, limit, own);
 }
 
 }  // namespace moba

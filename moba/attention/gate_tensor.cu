@@ -40,10 +40,10 @@ struct Candidates {
         score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
         block(i, threadIdx.x % 4) = n;
     }
-    /* Reduces the candidates of the row to the best `room`; equal scores: lower blocks first. This lane has
+    /* Reduces the candidates of the row to the best `limit`; equal scores: lower blocks first. This lane has
        `count` entries before; returns how many it has after. lowest: the lowest score that remains in the
        four lanes. Must be called by whole warps. */
-    __device__ __forceinline__ int shrink(float& lowest, int count, int room) const {
+    __device__ __forceinline__ int shrink(float& lowest, int count, int limit) const {
         const int c = threadIdx.x % 4, first = threadIdx.x % warp_size - c;
         __syncwarp();
         unsigned stay = 0;
@@ -62,7 +62,7 @@ struct Candidates {
                     better += y > x || (y == x && block(f, lane) < n);
                 }
             }
-            if (better < room) {
+            if (better < limit) {
                 stay |= 1u << i;
                 lowest = fminf(lowest, x);
             }
@@ -180,7 +180,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
         int own[2] = {}, first[2] = {}, count[2] = {};
         float bound[2] = {-INFINITY, -INFINITY};
         const Candidates<keep> candidates[2] = {{row}, {row + 8}};
-        const auto room = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
+        const auto limit = [&](int h) { return min(s.K - 1, own[h] - first[h]); };
         uint32_t fragments[1][D / 16][4];  // of q
         {
             const bf16* from[2];
@@ -209,8 +209,8 @@ __global__ void __launch_bounds__(choose_threads, 2)
         };
         const auto shrink = [&](int h) {
             float lowest;
-            count[h] = candidates[h].shrink(lowest, count[h], room(h));
-            if (quad_sum(count[h]) == room(h)) { bound[h] = nextafterf(lowest, INFINITY); }
+            count[h] = candidates[h].shrink(lowest, count[h], limit(h));
+            if (quad_sum(count[h]) == limit(h)) { bound[h] = nextafterf(lowest, INFINITY); }
         };
         float most[2][8];
 #pragma unroll
@@ -277,7 +277,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
             }
             if (step == before - 1) {
 #pragma unroll
-                for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], room(h), s.K - 1); }
+                for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], limit(h), s.K - 1); }
             }
         }
         cp_async_wait<0>();
@@ -296,8 +296,8 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 const int n = candidates[h].block(i, c);
                 out[(size_t)t * s.K + candidates[h].place(n, count_of)] = n;
             }
-            for (int i = room(h) + c; i < s.K; i += 4) {
-                out[(size_t)t * s.K + i] = i == room(h) ? own[h] : -1;
+            for (int i = limit(h) + c; i < s.K; i += 4) {
+                out[(size_t)t * s.K + i] = i == limit(h) ? own[h] : -1;
             }
         }
     }

@@ -1,5 +1,6 @@
 /* Shared by versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention: bf16, D = 64 or
-   128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and gate_tensor.cu.
+   128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and
+   gate_tensor.cu.
 
    The keys of a block are one tile. So the softmax of a (query, block) is computed exactly in one step,
    without a running maximum, and its scores and its output are never in registers at the same time.

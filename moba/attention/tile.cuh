@@ -260,8 +260,8 @@ __device__ inline int padded_keys(int n) { return (n + lanes_per_row - 1) / lane
    at a time. */
 template <class E, int DT>
 struct KeyTiles {
-    float *k, *v;  // (room, row_floats)
-    int room;      // capacity in keys
+    float *k, *v;  // (capacity, row_floats)
+    int capacity;  // capacity in keys
     const E *from_k, *from_v;
     bool packed;
 
@@ -273,7 +273,7 @@ struct KeyTiles {
     // Whether all keys of the item fit; if so, loads them. To be called once, before the item's first tile.
     __device__ bool load_all(const Heads& s, const Item& it) const {
         const int keys = it.key_end - it.key_begin;
-        if (keys > room) { return false; }
+        if (keys > capacity) { return false; }
         load(s, s.kv_head(it.head), it.key_begin, keys);
         return true;
     }
@@ -282,7 +282,7 @@ struct KeyTiles {
        before. */
     template <class F>
     __device__ __forceinline__ void for_each_chunk(const Heads& s, const Item& it, bool all, F f) const {
-        const int step = min(chunk_keys, room);
+        const int step = min(chunk_keys, capacity);
         for (int j0 = it.key_begin; j0 < it.key_end; j0 += step) {
             const int n = min(step, it.key_end - j0), at = all ? (j0 - it.key_begin) * row_floats<DT> : 0;
             if (!all) {
@@ -317,7 +317,7 @@ int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_byt
 
 // `bytes`: dynamic shared memory of the kernel without keys. A block of up to 128 keys may stay as a whole.
 template <int DT>
-int key_room(const Heads& s, size_t bytes) {
+int key_capacity(const Heads& s, size_t bytes) {
     const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
     // 1 KB that the driver takes; 1 KB for lse, delta and the alignment of SHARED_MEMORY
     const size_t own = bytes + sizeof(TileRows<DT>) + 1024 + 1024;

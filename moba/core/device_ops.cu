@@ -53,7 +53,7 @@ char* allocate(size_t bytes) {
     const cudaError_t e = cudaMalloc(&p, bytes);
     if (e == cudaErrorMemoryAllocation) {
         cudaGetLastError();
-        throw Error("the GPU has no room for " + readable_bytes(bytes));
+        throw Error("not enough GPU memory for " + readable_bytes(bytes));
     }
     CUDA_CHECK(e);
     zero({}, p, bytes);

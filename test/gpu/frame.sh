@@ -94,7 +94,7 @@ verdict() {
         77) row "$1" - "$(head -n 1 "$said" | cut -c 1-28)" SKIPPED ;;
         124 | 137) row "$1" "stopped after $took s" "exit status 0" FAIL ;;
         *)
-            if grep -qE ' are free$| has no room for ' "$said"; then
+            if grep -qE ' are free$|not enough GPU memory for ' "$said"; then
                 row "$1" - "does not fit the memory" SKIPPED
                 note "$(tail -n 1 "$said")"
             else

@@ -70,7 +70,8 @@ TEST(Options, ALaterWordReplacesAnEarlierOne) {
     EXPECT_EQ(recorded["recompute"], false);
 }
 
-// Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits of values.
+// Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits
+// of values.
 TEST(Options, HelpReadsWellAtEightyColumns) {
     for (const char* command : {"train", "eval", "sample", "bench", "compare", "info", "inspect"}) {
         const std::string help = moba(std::string(command) + " --help").out;

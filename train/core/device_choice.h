@@ -1,5 +1,5 @@
-/* --precision and --device at run time. with_precision calls f(float()) or f(bf16()), and all it calls is a template on that
-   type. Master weights, gradients, moments and files are fp32 in both. */
+/* --precision and --device at run time. with_precision calls f(float()) or f(bf16()), and all it calls is a
+   template on that type. Master weights, gradients, moments and files are fp32 in both. */
 #pragma once
 #include "moba/core/base.h"
 

@@ -30,7 +30,7 @@ static std::string format(const char* form, double x) {
     return text;
 }
 
-std::string step_text(const StepReport& r, int room) {
+std::string step_text(const StepReport& r, int max_length) {
     const struct {
         int rank;  // the highest ranks are left out first
         std::string text;
@@ -49,9 +49,9 @@ std::string step_text(const StepReport& r, int room) {
     for (int rank = 6; rank >= 0; rank--) {
         text.clear();
         for (const auto& p : parts) { text += p.rank <= rank ? p.text : ""; }
-        if ((int)text.size() <= room) { break; }
+        if ((int)text.size() <= max_length) { break; }
     }
-    return text.substr(0, room);
+    return text.substr(0, max_length);
 }
 
 Progress::Progress(int log_every) : terminal_(isatty(STDOUT_FILENO)), log_every_(log_every) {}
@@ -70,8 +70,8 @@ void Progress::step(const StepReport& r) {
     const int width = columns < 120 ? 10 : 20, eighths = (int)(8.0 * width * r.step / r.total);
     static const char* part[] = {" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"};
     for (int i = 0; i < width; i++) { bar += part[std::min(8, std::max(0, eighths - 8 * i))]; }
-    const int room = columns - width - 4;  // a line that wraps cannot be overwritten
-    std::printf("\r\033[K▕%s▏ %s", bar.c_str(), step_text(r, std::max(0, room)).c_str());
+    const int max_length = columns - width - 4;  // a line that wraps cannot be overwritten
+    std::printf("\r\033[K▕%s▏ %s", bar.c_str(), step_text(r, std::max(0, max_length)).c_str());
     std::fflush(stdout);
     bar_shown_ = true;
 }

@@ -14,8 +14,8 @@ struct StepReport {
     bool replayed = false;  // the passes were replayed from a recorded graph
 };
 
-/* A line of at most `room` characters; the least important parts are left out first. */
-std::string step_text(const StepReport&, int room);
+/* A line of at most `max_length` characters; the least important parts are left out first. */
+std::string step_text(const StepReport&, int max_length);
 
 class Progress {
   public:

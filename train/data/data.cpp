@@ -155,7 +155,7 @@ std::unique_ptr<Data> open_data(const TrainOptions& o) {
     return std::make_unique<TextData>(o);
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 void Windows::add_at(size_t first, int T, Batch& b) const {
     const size_t count = std::min((size_t)T, end_ - 1 - first);

@@ -1,5 +1,5 @@
-/* Where a training run is: everything that its next step depends on, apart from weights and moments. state.json of a
-   checkpoint holds it. */
+/* Where a training run is: everything that its next step depends on, apart from weights and moments.
+   state.json of a checkpoint holds it. */
 #pragma once
 #include <cstdint>
 #include <nlohmann/json.hpp>

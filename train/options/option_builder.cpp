@@ -7,8 +7,8 @@ namespace {
 
 constexpr size_t help_width = 80, name_width = 30;
 
-/* One option: name and unit on the left; on the right its sentence and its default, wrapped. CLI11's own text adds the
-   limits of every value, most of which nobody needs, and does not wrap in every version. */
+/* One option: name and unit on the left; on the right its sentence and its default, wrapped. CLI11's own text
+   adds the limits of every value, most of which nobody needs, and does not wrap in every version. */
 class PlainFormatter : public CLI::Formatter {
   public:
     std::string make_option(const CLI::Option* o, bool is_positional) const override {

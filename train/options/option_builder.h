@@ -1,5 +1,6 @@
-/* Adds options to a command: name, unit, help, limits. The help is printed for 80 columns: a sentence for each option, and
-   its default. Included by the files that define a command's options, and by no others: CLI11's headers are large. */
+/* Adds options to a command: name, unit, help, limits. The help is printed for 80 columns: a sentence for
+   each option, and its default. Included by the files that define a command's options, and by no others:
+   CLI11's headers are large. */
 #pragma once
 #include "train/options/options.h"
 #include <CLI/App.hpp>
@@ -19,7 +20,8 @@ template <class X>
 CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit, const std::string& help) {
     CLI::Option* o = app.add_option(name, value, help)->type_name(unit);
     o->group(app.option_defaults()->get_group());
-    // Our own text of the value: CLI11's versions print an empty list as [] or {}, and checkpoints store this text.
+    // Our own text of the value: CLI11's versions print an empty list as [] or {}, and checkpoints store this
+    // text.
     o->default_function([&value] { return option_text(value); });
     return o->capture_default_str();
 }

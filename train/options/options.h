@@ -1,6 +1,6 @@
-/* The options of `moba train`, and what all commands do with options. CLI11's list of options is the only one: --help,
-   --config, the settings stored in a checkpoint, and the check of --resume all use it. The options of the other commands
-   are declared beside their commands. */
+/* The options of `moba train`, and what all commands do with options. CLI11's list of options is the only
+   one: --help, --config, the settings stored in a checkpoint, and the check of --resume all use it. The
+   options of the other commands are declared beside their commands. */
 #pragma once
 #include "moba/config.h"
 #include "train/options/schedule.h"
@@ -50,7 +50,8 @@ struct TrainOptions {
 
 void add_train_options(CLI::App&, TrainOptions&);
 
-/* A value as one word of a command line: true, 256, the shortest text that reads back as the same double, a,b,c. */
+/* A value as one word of a command line: true, 256, the shortest text that reads back as the same double,
+   a,b,c. */
 std::string option_text(bool);
 std::string option_text(int);
 std::string option_text(uint64_t);
@@ -63,7 +64,8 @@ std::string option_text(const std::vector<std::string>&);
 nlohmann::json option_values(CLI::App&);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
-/* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown ones. */
+/* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown
+   ones. */
 std::vector<std::string> config_words(const CLI::App&, const std::string& file);
 /* Names of the options that stood on the command line. */
 std::vector<std::string> options_given(const CLI::App&);

@@ -21,27 +21,27 @@ int choose_token(std::vector<float> logits, const std::vector<int>& tokens, cons
     std::vector<int> order(logits.size());
     std::iota(order.begin(), order.end(), 0);
     std::stable_sort(order.begin(), order.end(), [&](int a, int b) { return logits[a] > logits[b]; });
-    size_t room = s.top_k > 0 ? std::min<size_t>(s.top_k, order.size()) : order.size();
+    size_t candidates = s.top_k > 0 ? std::min<size_t>(s.top_k, order.size()) : order.size();
     std::vector<double> weight;
     double total = 0;
-    for (size_t i = 0; i < room; i++) {
+    for (size_t i = 0; i < candidates; i++) {
         weight.push_back(std::exp((logits[order[i]] - logits[order[0]]) / s.temperature));
         total += weight.back();
     }
     double held = 0;
-    for (size_t i = 0; i < room; i++) {
+    for (size_t i = 0; i < candidates; i++) {
         held += weight[i];
         if (held >= s.top_p * total) {
-            room = i + 1;
+            candidates = i + 1;
             break;
         }
     }
-    double at = rng.uniform() * std::accumulate(weight.begin(), weight.begin() + room, 0.0);
-    for (size_t i = 0; i < room; i++) {
+    double at = rng.uniform() * std::accumulate(weight.begin(), weight.begin() + candidates, 0.0);
+    for (size_t i = 0; i < candidates; i++) {
         at -= weight[i];
         if (at <= 0) { return order[i]; }
     }
-    return order[room - 1];
+    return order[candidates - 1];
 }
 
 namespace {

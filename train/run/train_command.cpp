@@ -18,8 +18,8 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
     }
 }
 
-/* --resume: the settings are those of the run. An option given now must have the same value, except for those that do
-   not change what is learnt. */
+/* --resume: the settings are those of the run. An option given now must have the same value, except for those
+   that do not change what is learnt. */
 static std::vector<std::string> resume_words(json saved, const std::string& out, CLI::App& given) {
     static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
                                                   "eval-samples", "log-every", "recompute",  "no-graph"};

@@ -141,8 +141,8 @@ void Trainer<E>::allocate() {
     model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
 }
 
-/* --switch: the same weights and moments under the other attention. They go through the host, so that never two models
-   have to fit on the device. */
+/* --switch: the same weights and moments under the other attention. They go through the host, so that never
+   two models have to fit on the device. */
 template <class E>
 void Trainer<E>::switch_attention() {
     using Kind = typename Model<E>::Kind;
@@ -315,8 +315,9 @@ void Trainer<E>::set_batch(const Batch& b, const StepState& step) {
     model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, step);
 }
 
-/* While the device works on this step: the next one's samples, and the first micro-batch on its way. What this step
-   still decides is whether its stage ends early; then step() draws again. The learning rate comes with the update. */
+/* While the device works on this step: the next one's samples, and the first micro-batch on its way. What
+   this step still decides is whether its stage ends early; then step() draws again. The learning rate comes
+   with the update. */
 template <class E>
 void Trainer<E>::draw_next() {
     if (remaining() == 0) { return; }

@@ -7,7 +7,8 @@ namespace moba {
 /* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C. */
 int run_train(const TrainCommand&);
 
-/* What such a run would be: all that can be wrong with the options throws Error here; nothing is allocated or written. */
+/* What such a run would be: all that can be wrong with the options throws Error here; nothing is allocated or
+   written. */
 struct TrainPlan {
     Config config;
     size_t parameters, memory_bytes;

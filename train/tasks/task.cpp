@@ -106,7 +106,7 @@ std::string token_text(const Task& task, const int* tokens, size_t count) {
     return out;
 }
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -----------------------------------------------------------------------------------------------------------
 
 int checked(const char* option, int value, int fallback, int lo, int hi, const std::string& where) {
     if (value == 0) { value = fallback; }
