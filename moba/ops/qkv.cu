@@ -23,9 +23,12 @@ __global__ void qkv_kernel(E* q, E* k, E* v, E* qkv, const int* position, const 
     const E* from = (join ? part : row) + i;
     E* to = (join ? row : part) + i;
     Pack<E, N> re = load_pack<E, N>(from), im = load_pack<E, N>(from + half);
-    if (of_q ? s.rotate_q : of_k && s.rotate_k) {
-        rotate<W>(&re, &im, table, position[m], i, s.D, join ? -1.f : 1.f);
+    if (!(of_q ? s.rotate_q : of_k && s.rotate_k)) {
+        store_pack(to, re);
+        store_pack(to + half, im);
+        return;
     }
+    rotate<W>(&re, &im, table, position[m], i, s.D, join ? -1.f : 1.f);
     store_pack(to, re);
     store_pack(to + half, im);
 }
