@@ -81,7 +81,7 @@ void validate(const Config& c) {
     need(r.high_freq_factor > r.low_freq_factor,
          "rope_scaling: high_freq_factor must be greater than low_freq_factor");
     in_range("embedding_std", c.embedding_std, 1e-6, 100);
-    in_range("num_blocks", c.num_blocks, 1, max_levels);
+    in_range("num_blocks", c.num_block_sizes, 1, max_levels);
     in_range("block_size", c.block_size, 16, 1 << 16);
     in_range("top_k", c.top_k, 1, max_top_k);
     const auto n = [](int i) { return std::to_string(i); };
@@ -89,11 +89,11 @@ void validate(const Config& c) {
          "num_heads = " + n(c.num_heads) + ": must be a multiple of num_kv_heads = " + n(c.num_kv_heads));
     need(c.head_dim % 2 == 0, "head_dim = " + n(c.head_dim) + ": must be even (RoPE turns pairs)");
     need(c.block_size % 16 == 0, "block_size = " + n(c.block_size) + ": must be a multiple of 16");
-    const int m = c.num_blocks - 1;
+    const int m = c.num_block_sizes - 1;
     need((c.block_size >> m) >= 16 && (c.block_size >> m) << m == c.block_size,
-         "num_blocks = " + n(c.num_blocks) + ": block_size = " + n(c.block_size) + " halved " + n(m) +
+         "num_blocks = " + n(c.num_block_sizes) + ": block_size = " + n(c.block_size) + " halved " + n(m) +
              " times must give a whole number of at least 16");
-    need((c.top_k << m) <= max_top_k, "num_blocks = " + n(c.num_blocks) + ": top_k doubled " + n(m) +
+    need((c.top_k << m) <= max_top_k, "num_blocks = " + n(c.num_block_sizes) + ": top_k doubled " + n(m) +
                                           " times must be at most " + n(max_top_k));
     need(c.key_conv == 0 || c.key_conv == 3 || c.key_conv == 5,
          "key_conv = " + n(c.key_conv) + ": must be 0, 3 or 5");

@@ -59,8 +59,8 @@ struct Config {
     int top_k = 3;
     Gate gate = Gate::topk;
     int key_conv = 0;  // taps, in moba and full layers; 0 = none
-    int num_blocks =
-        1;  // sizes of blocks: key/value head g uses block_size >> (g % num_blocks), top_k << the same
+    // key/value head g uses block_size >> (g % num_block_sizes), top_k << the same
+    int num_block_sizes = 1;
     double embedding_std = 0.5;  // of the normal distribution that the embedding starts from
 
     bool has_key_conv(int layer) const {
@@ -70,6 +70,7 @@ struct Config {
         return std::any_of(layers.begin(), layers.end(),
                            [=](const LayerKind& k) { return k.attention == kind; });
     }
+    BlockSizes block_sizes() const { return {block_size, num_block_sizes}; }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers
     // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over

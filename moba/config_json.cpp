@@ -53,7 +53,7 @@ json config_to_json(const Config& c) {
               {"top_k", c.top_k},
               {"gate", gate_name(c.gate)},
               {"key_conv", c.key_conv},
-              {"num_blocks", c.num_blocks},
+              {"num_blocks", c.num_block_sizes},
               {"embedding_std", c.embedding_std}}}};
 }
 
@@ -154,7 +154,7 @@ Config config_from_json(const json& j, const std::string& where) {
             c.gate = parse_gate(value_or(*m, "gate", where, std::string("topk")));
         } catch (const Error& e) { throw Error(where + ": " + e.what()); }
         c.key_conv = value_or(*m, "key_conv", where, 0);
-        c.num_blocks = value_or(*m, "num_blocks", where, 1);
+        c.num_block_sizes = value_or(*m, "num_blocks", where, 1);
         c.embedding_std = value_or(*m, "embedding_std", where, 0.02);
     }
     try {

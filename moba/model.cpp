@@ -40,8 +40,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
     const size_t affordable = round_up(logits_budget_bytes(device) / row, (size_t)64);
     chunk_tokens_ = (int)std::min(std::max<size_t>(affordable, 64), (size_t)sizes.max_tokens);
-    seq_capacity_ = std::max<size_t>(
-        1, sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_size, config_.num_blocks));
+    seq_capacity_ =
+        std::max<size_t>(1, sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_sizes()));
     workspace_bytes_ = workspace_needed();
     plan();
 }

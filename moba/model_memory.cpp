@@ -27,18 +27,17 @@ size_t Model<E>::workspace_needed() const {
     for (int l = 0; l < c.num_layers; l++) {
         const AttentionShape s = c.attention_shape(l);
         if (s.kind == AttentionKind::moba) {
-            need(workspaces_->gate(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
-            need(workspaces_->gate_lists(M, sizes_.max_seqs, c.block_size, c.num_blocks, s.gate));
+            need(workspaces_->gate(M, sizes_.max_seqs, c.block_sizes(), s.gate));
+            need(workspaces_->gate_lists(M, sizes_.max_seqs, c.block_sizes(), s.gate));
         }
         for (AttentionKind kind : {s.kind, AttentionKind::full, AttentionKind::moba}) {
             AttentionShape decoding = s;
             decoding.kind = kind;
             need(sizes_.cache_tokens ? workspaces_->decode(cache_shape(), decoding) : 0);
         }
-        need(
-            ctx_.device == Device::cpu && sizes_.attention_version == 1
-                ? naive_attention_workspace_bytes<E>(M, s)
-                : workspaces_->attention(M, sizes_.max_seqs, c.block_size, c.num_blocks, s, sizes_.training));
+        need(ctx_.device == Device::cpu && sizes_.attention_version == 1
+                 ? naive_attention_workspace_bytes<E>(M, s)
+                 : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s, sizes_.training));
     }
     return most;
 }
@@ -154,12 +153,11 @@ void Model<E>::plan_routing(int l) {
     if (!(train ? c.layers[l].attention == AttentionKind::moba : c.has(AttentionKind::moba))) { return; }
     const std::string layer = train ? "layers." + std::to_string(l) + "." : "";
     const GateShape gate = c.attention_shape(l).gate;
-    const size_t slots = routing_slots(sizes_.max_tokens, c.num_blocks, gate);
+    const size_t slots = routing_slots(sizes_.max_tokens, c.block_sizes(), gate);
     r.chosen = activations_.template take<int>(layer + "chosen blocks", slots);
     r.list = activations_.template take<int>(layer + "query lists", slots);
     r.list_start = activations_.template take<int>(
-        layer + "list starts",
-        routing_starts(sizes_.max_tokens, sizes_.max_seqs, c.block_size, c.num_blocks, gate));
+        layer + "list starts", routing_starts(sizes_.max_tokens, sizes_.max_seqs, c.block_sizes(), gate));
 }
 
 template <class E>

@@ -18,8 +18,7 @@ DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
 
 template <class E>
 CacheShape Model<E>::cache_shape() const {
-    return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_size,
-            config_.num_blocks};
+    return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_sizes()};
 }
 
 template <class E>
@@ -53,7 +52,7 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
             sizes_.max_seqs);
     REQUIRE(!sizes_.cache_tokens || (num_seqs == 1 && M <= sizes_.cache_tokens),
             "%d tokens in %d sequences for a cache of %d", M, num_seqs, sizes_.cache_tokens);
-    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_size, config_.num_blocks);
+    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_sizes());
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
     REQUIRE(host_seq_table_.size() <= seq_capacity_, "%zu ints of tables", host_seq_table_.size());
@@ -249,8 +248,7 @@ void Model<E>::loss(Pass pass) {
                                    logits_, targets_ + m, step_, {rows, V});
         if (with_gradient) {
             op_->linear_backward_weight(ctx_, gradient_.head, dlogits_, x, {rows, C, V});
-            op_->linear_backward_input(ctx_, dhidden + (size_t)m * C, dlogits_, weight_.head, {rows, C, V},
-                                       false);
+            op_->linear_backward_input(ctx_, dhidden + (size_t)m * C, dlogits_, weight_.head, {rows, C, V});
         }
     }
     if (with_gradient) { op_->loss_sums(ctx_, sums_, losses_, correct_, R); }
@@ -274,11 +272,11 @@ void Model<E>::mlp_backward(int l) {
     const LayerParams<A>& dw = gradient_.layers[l];
     const E* dbranch = branch_gradient(l, DropoutSite::mlp);
     op_->linear_backward_weight(ctx_, dw.down, dbranch, s.act, linear(F, C));
-    op_->linear_backward_input(ctx_, dact_, dbranch, w.down, linear(F, C), false);
+    op_->linear_backward_input(ctx_, dact_, dbranch, w.down, linear(F, C));
     E *gate = s.gate_up, *up = gate + F;
     op_->swiglu_backward(ctx_, gate, up, dact_, gate, up, swiglu_shape());  // in place
     op_->linear_backward_weight(ctx_, dw.gate, s.gate_up, s.norm2, linear(C, 2 * F));
-    op_->linear_backward_input(ctx_, dnorm_, s.gate_up, w.gate, linear(C, 2 * F), false);
+    op_->linear_backward_input(ctx_, dnorm_, s.gate_up, w.gate, linear(C, 2 * F));
     op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.mid, w.norm2, s.rstd2, norm_shape());
 }
 
@@ -291,7 +289,7 @@ void Model<E>::attention_backward(int l) {
     const int M = seqs_.num_tokens, C = c.hidden_size, HD = width_q(), GD = width_kv();
     const E* dbranch = branch_gradient(l, DropoutSite::attention);
     op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(HD, C));
-    op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C), false);
+    op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C));
     op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, keys(l), s.v, s.lse,
                             s.routing, seqs_, c.attention_shape(l));
     E* dk = dk_;
@@ -305,7 +303,7 @@ void Model<E>::attention_backward(int l) {
     }
     op_->qkv_join(ctx_, qkv_, dq_, dk, dv_, seqs_.position, rope_table_, qkv_shape(l));
     op_->linear_backward_weight(ctx_, dw.q, qkv_, s.norm1, linear(C, HD + 2 * GD));
-    op_->linear_backward_input(ctx_, dnorm_, qkv_, w.q, linear(C, HD + 2 * GD), false);
+    op_->linear_backward_input(ctx_, dnorm_, qkv_, w.q, linear(C, HD + 2 * GD));
     op_->norm_backward(ctx_, dx_, dw.norm1, dnorm_, s.x, w.norm1, s.rstd1, norm_shape());
 }
 

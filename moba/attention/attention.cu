@@ -272,12 +272,11 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
 }
 
 template <class E>
-size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape s,
+size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape s,
                                      bool backward) {
     const auto tiled = [&](bool back) {
-        return s.D > max_tiled_head_dim
-                   ? 0
-                   : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, S, num_levels, s, back);
+        return s.D > max_tiled_head_dim ? 0
+                                        : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, sizes, s, back);
     };
     const size_t delta = round_up((size_t)s.H * max_tokens, (size_t)64) * sizeof(float);
     return backward ? std::max(tiled(false), delta + tiled(true)) : tiled(false);

@@ -50,7 +50,7 @@ void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
 /* Workspace of the best version; version 1 needs naive_attention_workspace_bytes. backward: true for a model
    that is trained; the workspace is then large enough for both passes. */
 template <class E>
-size_t attention_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+size_t attention_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
                                      bool backward);
 template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
@@ -65,7 +65,7 @@ void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
                             const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
                             AttentionShape);
 template <class E>
-size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
                                      bool backward);
 
 /* The highest version of the GPU kernels that supports these sizes, the element type E and this card. */

@@ -36,30 +36,12 @@ void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, At
 template <class E>
 void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape);
 template <class E>
-size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape, bool backward);
+size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape, bool backward);
 
 // The first key that query t may see, by its sequence and by the window. Never decreases when t grows.
 inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {
     const int begin = t - seqs.position[t];
     return s.kind == AttentionKind::window ? std::max(begin, t - s.window + 1) : begin;
-}
-
-// A layout is a struct whose constructor, Layout(BumpAllocator&, arguments...), takes its arrays from the
-// allocator.
-template <class Layout, class... Arguments>
-size_t layout_bytes(const Arguments&... arguments) {
-    BumpAllocator allocator(nullptr);
-    Layout layout(allocator, arguments...);
-    return allocator.bytes();
-}
-// Lays out the workspace of the call.
-template <class Layout, class... Arguments>
-Layout lay_out_workspace(const Ctx& ctx, const Arguments&... arguments) {
-    BumpAllocator allocator(ctx.workspace);
-    Layout layout(allocator, arguments...);
-    REQUIRE(allocator.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", allocator.bytes(),
-            ctx.workspace_bytes);
-    return layout;
 }
 
 template <class E>

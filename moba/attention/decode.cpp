@@ -6,7 +6,7 @@ namespace moba {
 
 static const int full_piece = 1024;  // keys of a piece in full and window attention
 
-size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, block_size(g))); }
+size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, blocks.of_head(g))); }
 
 size_t CacheShape::first_mean(int g) const {
     size_t n = 0;
@@ -26,7 +26,7 @@ void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, const int* p
     REQUIRE(first + count <= s.capacity, "tokens %d + %d, capacity %d", first, count, s.capacity);
     const size_t row = (size_t)s.G * s.D;
     for (int g = 0; g < s.G; g++) {
-        const int S = s.block_size(g), begin = first / S, end = (first + count) / S;  // blocks
+        const int S = s.blocks.of_head(g), begin = first / S, end = (first + count) / S;  // blocks
         acc_t<E>* mean = means + s.first_mean(g);
         parallel_ranges(end - begin, 16, [&](size_t b, size_t e) {
             for (size_t n = begin + b; n < begin + e; n++) {
@@ -59,9 +59,9 @@ struct Scratch {
 
     Scratch(char* base, const CacheShape& c, const AttentionShape& s) {
         const bool moba = s.kind == AttentionKind::moba;
-        max_pieces = moba ? s.gate.K << (c.num_levels - 1) : ceil_div(c.capacity, full_piece) + 1;
-        width = padded(moba ? c.S : full_piece);
-        head_scores = std::max((size_t)max_pieces * width, moba ? c.columns(c.num_levels - 1) : 0);
+        max_pieces = moba ? s.gate.K << (c.blocks.levels - 1) : ceil_div(c.capacity, full_piece) + 1;
+        width = padded(moba ? c.blocks.S : full_piece);
+        head_scores = std::max((size_t)max_pieces * width, moba ? c.columns(c.blocks.levels - 1) : 0);
         BumpAllocator w(base);
         pieces = w.take<Piece<A>>((size_t)s.H * max_pieces);
         num_pieces = w.take<int>(s.H);
@@ -142,10 +142,10 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         Piece<A>* pieces = w.pieces + h * w.max_pieces;
         const int g = (int)h / group;
         if (s.kind == AttentionKind::moba) {
-            const int level = g % c.num_levels;
+            const int level = g % c.blocks.levels;
             w.num_pieces[h] =
                 moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g),
-                               c.columns(g), length, c.block_size(g), s.gate.K << level, s);
+                               c.columns(g), length, c.blocks.of_head(g), s.gate.K << level, s);
             return;
         }
         int count = 0, t = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;

@@ -20,7 +20,8 @@ struct Decode {
     const int* place;  // (1) position of the query
     AttentionKind kind;
     int window;
-    int K, S, num_levels;
+    int K;
+    BlockSizes blocks;
     Gate gate;
     size_t columns[max_levels];  // columns of the means of a key/value head, by level
     int max_pieces, max_blocks;  // per query head
@@ -38,13 +39,13 @@ struct DecodeHead {
     size_t columns, first_mean;
 
     __device__ DecodeHead(const Decode& s, int h) : g(h / (s.H / s.G)), columns(0), first_mean(0) {
-        const int level = g % s.num_levels;
-        S = s.S >> level, K = s.K << level;
+        const int level = g % s.blocks.levels;
+        S = s.blocks.of_level(level), K = s.K << level;
         // adds all heads of level i that come before g; columns[i] is 0 for levels that do not exist
 #pragma unroll
         for (int i = 0; i < max_levels; i++) {
             if (i == level) { columns = s.columns[i]; }
-            first_mean += s.columns[i] * ((g - i + s.num_levels - 1) / s.num_levels) * s.D;
+            first_mean += s.columns[i] * ((g - i + s.blocks.levels - 1) / s.blocks.levels) * s.D;
         }
     }
     __device__ int own(int length) const { return (length - 1) / S; }
@@ -304,16 +305,16 @@ __global__ void decode_merge_kernel(E* out, int num_pieces, Decode s) {
 static int pieces_of(const CacheShape& c, const AttentionShape& s, int keys) {
     if (s.kind != AttentionKind::moba) { return ceil_div(keys, most_keys); }
     int most = 0;
-    for (int i = 0; i < c.num_levels; i++) {
-        most = std::max(most, (s.gate.K << i) * ceil_div(c.S >> i, most_keys));
+    for (int i = 0; i < c.blocks.levels; i++) {
+        most = std::max(most, (s.gate.K << i) * ceil_div(c.blocks.of_level(i), most_keys));
     }
     return most;
 }
 
 static Decode levels_of(const CacheShape& c) {
     Decode s{};
-    s.H = s.G = c.G, s.D = c.D, s.S = c.S, s.num_levels = c.num_levels;
-    for (int i = 0; i < c.num_levels; i++) { s.columns[i] = c.columns(i); }
+    s.H = s.G = c.G, s.D = c.D, s.blocks = c.blocks;
+    for (int i = 0; i < c.blocks.levels; i++) { s.columns[i] = c.columns(i); }
     return s;
 }
 
@@ -322,7 +323,7 @@ static size_t set_up(Decode& d, char* base, const CacheShape& c, const Attention
     d = levels_of(c);
     d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
     d.max_pieces = pieces_of(c, s, c.capacity);
-    d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.num_levels - 1) : 0;
+    d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.blocks.levels - 1) : 0;
     BumpAllocator allocator(base);
     const size_t pieces = (size_t)s.H * d.max_pieces;
     d.chosen = allocator.take<int>((size_t)s.H * max_top_k);
@@ -352,7 +353,7 @@ void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const in
     Decode d = levels_of(c);
     d.place = place;
     // at most so many of the smallest blocks become complete
-    const int complete = ceil_div(count, c.block_size(c.num_levels - 1));
+    const int complete = ceil_div(count, c.blocks.smallest());
     launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
            count, d);
     LAUNCHED(ctx);
@@ -380,7 +381,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     REQUIRE(bytes <= ctx.workspace_bytes, "workspace of %zu bytes, needs %zu", ctx.workspace_bytes, bytes);
     d.place = place;
     if (s.kind == AttentionKind::moba) {
-        const int past = (longest - 1) / c.block_size(c.num_levels - 1);
+        const int past = (longest - 1) / c.blocks.smallest();
         if (s.gate.gate == Gate::topk && past > 0) {
             launch(decode_scores_kernel<E>, dim3(blocks_for(past, 128), s.H), 128, 0, ctx.stream, q, means,
                    d);

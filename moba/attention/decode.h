@@ -25,9 +25,8 @@ namespace moba {
 
 struct CacheShape {
     int capacity, G, D;
-    int S, num_levels;  // head g has blocks of S >> (g % num_levels)
+    BlockSizes blocks;
 
-    int block_size(int g) const { return S >> g % num_levels; }
     size_t columns(int g) const;
     // where head g begins in the means; first_mean(G) is the size of the whole array
     size_t first_mean(int g) const;

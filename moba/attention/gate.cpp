@@ -14,15 +14,17 @@ static Sequences levels_only(int num_levels) {
     return s;
 }
 
-size_t routing_slots(int max_tokens, int num_levels, GateShape g) {
-    Sequences s = levels_only(num_levels);
+size_t routing_slots(int max_tokens, BlockSizes sizes, GateShape g) {
+    Sequences s = levels_only(sizes.levels);
     s.num_tokens = max_tokens;
     return g.first_slot(s, g.H);
 }
 
-size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    Sequences s = levels_only(num_levels);
-    for (int i = 0; i < num_levels; i++) { s.level[i].num_blocks = max_blocks(max_tokens, max_seqs, S >> i); }
+size_t routing_starts(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
+    Sequences s = levels_only(sizes.levels);
+    for (int i = 0; i < sizes.levels; i++) {
+        s.level[i].num_blocks = max_blocks(max_tokens, max_seqs, sizes.of_level(i));
+    }
     return g.first_start(s, g.H);
 }
 
@@ -32,9 +34,9 @@ static size_t thread_bytes(int D) {
 }
 
 template <class E>
-size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
+size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
     using A = acc_t<E>;
-    const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)));
+    const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, sizes.smallest()));
     return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
 }
 

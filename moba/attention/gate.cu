@@ -389,8 +389,8 @@ static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
     return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, pad) * sizeof(E);
 }
 template <class E>
-size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    return means_bytes<E>(max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)), num_levels, g);
+size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
+    return means_bytes<E>(max_blocks(max_tokens, max_seqs, sizes.smallest()), sizes.levels, g);
 }
 
 template <class E>
@@ -443,11 +443,10 @@ INSTANTIATE(gate_versions_gpu)
 INSTANTIATE(gate_forward_gpu)
 INSTANTIATE(gate_workspace_bytes_gpu)
 
-size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape g) {
-    const int most = g.K << (num_levels - 1);  // slots of a query, at most
-    return sort_workspace_bytes((size_t)max_tokens * most,
-                                max_blocks(max_tokens, max_seqs, S >> (num_levels - 1)),
-                                heads_together(num_levels, g));
+size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
+    const int most = g.K << (sizes.levels - 1);  // slots of a query, at most
+    return sort_workspace_bytes((size_t)max_tokens * most, max_blocks(max_tokens, max_seqs, sizes.smallest()),
+                                heads_together(sizes.levels, g));
 }
 
 /* Sorts the entries t*K + slot of a head by the block that they chose: chosen (M, K) has the sort keys. */

@@ -71,19 +71,19 @@ void gate_forward_cpu(const Ctx&, Routing, const E* q, const E* k, const Sequenc
 void gate_lists_cpu(const Ctx&, Routing, const Sequences&, GateShape);
 
 template <class E>
-size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
 /* Number of elements of chosen (and of list), and of list_start, for these maximal sizes. */
-size_t routing_slots(int max_tokens, int num_levels, GateShape);
-size_t routing_starts(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+size_t routing_slots(int max_tokens, BlockSizes sizes, GateShape);
+size_t routing_starts(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
 
 void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
-inline size_t gate_lists_workspace_bytes_cpu(int, int, int, int, GateShape) { return 0; }
-size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+inline size_t gate_lists_workspace_bytes_cpu(int, int, BlockSizes, GateShape) { return 0; }
+size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
 
 template <class E>
 void gate_forward_gpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
 template <class E>
-size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, GateShape);
+size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
 /* The highest version of the GPU kernels that supports these sizes, type E, this card and the alignment of q.
    */
 template <class E>

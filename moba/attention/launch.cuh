@@ -103,7 +103,7 @@ template <class E>
 void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const Sequences&, AttentionShape,
                         int version);
 template <class E>
-size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, int S, int num_levels, AttentionShape,
+size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
                                  bool backward);
 /* Bytes of shared memory that versions 3 and 4 of the backward pass need for blocks of S keys.
    mma_backward.cu */

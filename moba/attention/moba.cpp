@@ -48,12 +48,12 @@ struct MobaWorkspace {
     A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
-    MobaWorkspace(BumpAllocator& c, int M, int S, int num_levels, const AttentionShape& s, bool backward) {
-        const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (num_levels - 1));
+    MobaWorkspace(BumpAllocator& c, int M, BlockSizes sizes, const AttentionShape& s, bool backward) {
+        const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (sizes.levels - 1));
         part = c.take<E>(slots * s.D);
         part_lse = c.take<A>(slots);
         delta = c.take<A>(backward ? (size_t)s.H * M : 0);
-        scratch_bytes = layout_bytes<BlockScratch<E>>(S, s.D, backward);
+        scratch_bytes = layout_bytes<BlockScratch<E>>(sizes.S, s.D, backward);
         scratch = c.take<char>(max_threads() * scratch_bytes);
     }
 };
@@ -61,8 +61,8 @@ struct MobaWorkspace {
 }  // namespace
 
 template <class E>
-size_t moba_workspace_bytes(int max_tokens, int S, int num_levels, AttentionShape s, bool backward) {
-    return layout_bytes<MobaWorkspace<E>>(max_tokens, S, num_levels, s, backward);
+size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape s, bool backward) {
+    return layout_bytes<MobaWorkspace<E>>(max_tokens, sizes, s, backward);
 }
 
 namespace {
@@ -97,7 +97,8 @@ MobaWorkspace<E> workspace_for(const Ctx& ctx, const Sequences& seqs, const Atte
                                bool backward) {
     int S = 0;  // tokens of the longest block; at most the configured block size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
-    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, S, seqs.num_levels, s, backward);
+    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, BlockSizes{S, seqs.num_levels}, s,
+                                               backward);
 }
 
 // How many keys query t may see of the tile that begins at key `j` of block n.

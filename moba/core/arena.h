@@ -66,4 +66,22 @@ class BumpAllocator {
     size_t used_ = 0;
 };
 
+// A layout is a struct whose constructor, Layout(BumpAllocator&, arguments...), takes its arrays from the
+// allocator.
+template <class Layout, class... Arguments>
+size_t layout_bytes(const Arguments&... arguments) {
+    BumpAllocator allocator(nullptr);
+    Layout layout(allocator, arguments...);
+    return allocator.bytes();
+}
+// Lays out the workspace of the call.
+template <class Layout, class... Arguments>
+Layout lay_out_workspace(const Ctx& ctx, const Arguments&... arguments) {
+    BumpAllocator allocator(ctx.workspace);
+    Layout layout(allocator, arguments...);
+    REQUIRE(allocator.bytes() <= ctx.workspace_bytes, "%zu bytes of workspace, have %zu", allocator.bytes(),
+            ctx.workspace_bytes);
+    return layout;
+}
+
 }  // namespace moba

@@ -7,18 +7,17 @@ int max_blocks(int max_tokens, int max_seqs, int block_size) {
     return std::min(max_tokens, max_tokens / block_size + max_seqs);
 }
 
-size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_levels) {
+size_t sequences_capacity(int max_tokens, int max_seqs, BlockSizes sizes) {
     size_t n = max_seqs + 1 + (size_t)max_tokens;
-    for (int i = 0; i < num_levels; i++) {
-        n += 2 * (size_t)max_blocks(max_tokens, max_seqs, block_size >> i) + 1 + max_tokens;
+    for (int i = 0; i < sizes.levels; i++) {
+        n += 2 * (size_t)max_blocks(max_tokens, max_seqs, sizes.of_level(i)) + 1 + max_tokens;
     }
     return n;
 }
 
-Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, int block_size,
-                          int num_levels) {
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, BlockSizes sizes) {
     REQUIRE(cu.size() >= 2 && cu[0] == 0, "%zu entries in cu_seqlens", cu.size());
-    REQUIRE(num_levels >= 1 && num_levels <= max_levels, "%d levels", num_levels);
+    REQUIRE(sizes.levels >= 1 && sizes.levels <= max_levels, "%d levels", sizes.levels);
     const int M = cu.back(), num_seqs = (int)cu.size() - 1;
     table = cu;
     int longest = 0;
@@ -29,9 +28,9 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, i
     }
     size_t level_at[max_levels];
     int blocks[max_levels];
-    for (int i = 0; i < num_levels; i++) {
-        const int S = block_size >> i;
-        REQUIRE(S >= 1, "block size %d >> %d", block_size, i);
+    for (int i = 0; i < sizes.levels; i++) {
+        const int S = sizes.of_level(i);
+        REQUIRE(S >= 1, "block size %d >> %d", sizes.S, i);
         std::vector<int> start, first, own(M);
         for (int s = 0; s < num_seqs; s++) {
             const int first_block = (int)start.size();
@@ -48,10 +47,11 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, i
         start.push_back(M);
         for (const auto& part : {start, first, own}) { table.insert(table.end(), part.begin(), part.end()); }
     }
-    Sequences out{M, num_seqs, longest, num_levels, table.data(), table.data() + cu.size(), {}};
-    for (int i = 0; i < num_levels; i++) {
+    Sequences out{M, num_seqs, longest, sizes.levels, table.data(), table.data() + cu.size(), {}};
+    for (int i = 0; i < sizes.levels; i++) {
         const int* start = table.data() + level_at[i];
-        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1, block_size >> i};
+        out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1,
+                        sizes.of_level(i)};
     }
     return out;
 }

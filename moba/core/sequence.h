@@ -5,7 +5,7 @@
    holds tokens start[n] .. start[n+1]-1, and the last block of a sequence may be shorter. Block indices count
    over the whole micro-batch. own[t] is the block that holds token t, and first[n] is the first block of the
    sequence that block n belongs to, so the past blocks of token t are first[own[t]] .. own[t]-1. In a layer
-   with mixed block sizes, level i uses blocks of S >> i tokens.
+   with mixed block sizes there is one such division for each level.
 
    All of this is one table of ints, built on the host and copied to the device unchanged. */
 #pragma once
@@ -15,6 +15,16 @@
 namespace moba {
 
 constexpr int max_levels = 4;
+
+/* The sizes of a layer's blocks: level i has blocks of S >> i tokens. Key/value head g uses level
+   g % levels. */
+struct BlockSizes {
+    int S, levels = 1;
+
+    HOST_DEVICE int of_level(int i) const { return S >> i; }  // tokens
+    HOST_DEVICE int of_head(int g) const { return of_level(g % levels); }
+    HOST_DEVICE int smallest() const { return of_level(levels - 1); }
+};
 
 struct BlockTable {
     int num_blocks;
@@ -33,12 +43,11 @@ struct Sequences {
 
 /* Number of ints that is enough for a table of max_tokens tokens in at most max_seqs sequences, however these
    are divided. max_blocks: the same bound for the number of blocks. */
-size_t sequences_capacity(int max_tokens, int max_seqs, int block_size, int num_levels);
+size_t sequences_capacity(int max_tokens, int max_seqs, BlockSizes sizes);
 int max_blocks(int max_tokens, int max_seqs, int block_size);
 
 /* Fills `table` for these sequences. The result points into `table`. */
-Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu_seqlens, int block_size,
-                          int num_levels);
+Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu_seqlens, BlockSizes sizes);
 /* The same sequences in another copy of the table, which starts at `to` instead of `from`. */
 Sequences rebase(Sequences s, const int* from, const int* to);
 

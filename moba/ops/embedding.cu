@@ -1,4 +1,5 @@
 /* Embedding on the GPU. Contract: embedding.h; definition: embedding.cpp. */
+#include "moba/core/arena.h"
 #include "moba/core/sort.cuh"
 #include "moba/ops/embedding.h"
 #include "moba/ops/rows.h"
@@ -33,11 +34,23 @@ __global__ void embedding_backward_kernel2(float* dw, const int* start, const in
     }
 }
 
-// Workspace: `start`, `list`, and the workspace of the sort.
-size_t embedding_workspace_bytes_gpu(EmbeddingShape s) {
-    return (round_up((size_t)s.V + 1, align_ints) + round_up((size_t)s.M, align_ints)) * sizeof(int) +
-           sort_workspace_bytes(s.M, s.V);
-}
+namespace {
+
+// The tokens sorted by their row of dw, as kernel 2 reads them, and the workspace of the sort.
+struct SortedTokens {
+    int* start;  // (V + 1)
+    int* list;   // (M)
+    size_t sort_bytes;
+    char* sort;  // (sort_bytes)
+
+    SortedTokens(BumpAllocator& a, EmbeddingShape s)
+        : start(a.take<int>((size_t)s.V + 1)), list(a.take<int>(s.M)),
+          sort_bytes(sort_workspace_bytes(s.M, s.V)), sort(a.take<char>(sort_bytes)) {}
+};
+
+}  // namespace
+
+size_t embedding_workspace_bytes_gpu(EmbeddingShape s) { return layout_bytes<SortedTokens>(s); }
 
 template <class E>
 void embedding_forward_gpu(const Ctx& ctx, E* y, const int* token, const E* w, EmbeddingShape s) {
@@ -53,16 +66,12 @@ void embedding_backward_gpu(const Ctx& ctx, acc_t<E>* dw, const int* token, cons
         LAUNCHED(ctx);
         return;
     }
-    REQUIRE(embedding_workspace_bytes_gpu(s) <= ctx.workspace_bytes, "workspace of %zu bytes",
-            ctx.workspace_bytes);
-    int* start = (int*)ctx.workspace;
-    int* list = start + round_up((size_t)s.V + 1, align_ints);
+    const SortedTokens sorted = lay_out_workspace<SortedTokens>(ctx, s);
     Ctx sorting = ctx;
-    sorting.workspace = (char*)(list + round_up((size_t)s.M, align_ints));
-    sorting.workspace_bytes = ctx.workspace + ctx.workspace_bytes - sorting.workspace;
-    sort_by_key_gpu(sorting, start, list, token, s.M, s.V);
+    sorting.workspace = sorted.sort, sorting.workspace_bytes = sorted.sort_bytes;
+    sort_by_key_gpu(sorting, sorted.start, sorted.list, token, s.M, s.V);
     launch(embedding_backward_kernel2<E>, dim3(columns, std::min(s.V, 65535)), threads, 0, ctx.stream, dw,
-           start, list, dy, s);
+           sorted.start, sorted.list, dy, s);
     LAUNCHED(ctx);
 }
 

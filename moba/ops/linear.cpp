@@ -42,10 +42,10 @@ void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearSh
 }
 
 template <class E>
-void linear_backward_input_cpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s, bool add) {
+void linear_backward_input_cpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s) {
     for_tiles(s.M, s.I, [&](int m, int rows, int i, int cols, int thread) {
         matmul_tile<E, E>(dx + (size_t)m * s.I + i, s.I, dy + (size_t)m * s.O, s.O, 1, w + i, s.I, 1, rows,
-                          cols, s.O, add, scratch_of<E>(ctx, thread));
+                          cols, s.O, false, scratch_of<E>(ctx, thread));
     });
 }
 

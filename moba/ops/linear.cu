@@ -131,8 +131,8 @@ void linear_forward_gpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearSh
 }
 // dx[m,i] = sum_o dy[m,o] w[o,i]
 template <class E>
-void linear_backward_input_gpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s, bool add) {
-    product<E, E>(ctx, {dx, dy, w, s.M, s.I, s.O, (size_t)s.O, 1, (size_t)s.I, 1, add});
+void linear_backward_input_gpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s) {
+    product<E, E>(ctx, {dx, dy, w, s.M, s.I, s.O, (size_t)s.O, 1, (size_t)s.I, 1, false});
 }
 // dw[o,i] += sum_m dy[m,o] x[m,i]
 template <class E>

@@ -24,9 +24,8 @@ struct LinearShape {
 
 template <class E, class Out>
 void linear_forward_cpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
-/* add: dx += the result, instead of dx = the result. */
 template <class E>
-void linear_backward_input_cpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
+void linear_backward_input_cpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape);
 template <class E>
 void linear_backward_weight_cpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* x, LinearShape);
 
@@ -37,7 +36,7 @@ size_t linear_workspace_bytes_cpu(LinearShape);
 template <class E, class Out>
 void linear_forward_gpu(const Ctx&, Out* y, const E* x, const E* w, LinearShape);
 template <class E>
-void linear_backward_input_gpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape, bool add);
+void linear_backward_input_gpu(const Ctx&, E* dx, const E* dy, const E* w, LinearShape);
 template <class E>
 void linear_backward_weight_gpu(const Ctx&, acc_t<E>* dw, const E* dy, const E* x, LinearShape);
 template <class E>

@@ -82,12 +82,12 @@ TEST(Attention, OneHot) {
           0, 6, 0, 0}},  //
     };
     for (const auto& [c, want] : one_hot_cases) {
-        const PackedBatch batch(c.lengths, c.S);
+        const PackedBatch batch(c.lengths, {c.S});
         const AttentionShape s = shape_of(c);
         Choice choice = choose(c, batch, q, k);
         for (int version : {1, 2}) {
             Workspace work(version == 1 ? naive_attention_workspace_bytes<double>(T, s)
-                                        : attention_workspace_bytes_cpu<double>(T, 1, c.S, 1, s, false),
+                                        : attention_workspace_bytes_cpu<double>(T, 1, {c.S}, s, false),
                            version);
             std::vector<double> out(T * D), lse(T);
             attention_forward_cpu<double>(work.ctx, out.data(), lse.data(), q.data(), k.data(), v.data(),
@@ -123,7 +123,7 @@ TEST(Attention, NaiveIsTheEquation) {
         const int M = tokens(c), D = c.D;
         const auto q = draw<double>((size_t)M * c.H * D, 1, c.scale),
                    k = draw<double>((size_t)M * c.G * D, 2), v = draw<double>((size_t)M * c.G * D, 3);
-        const PackedBatch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.sizes());
         const Choice choice = choose(c, batch, q, k);
         std::vector<double> out(q.size()), lse((size_t)c.H * M);
         for (int h = 0; h < c.H; h++) {
@@ -161,7 +161,7 @@ TEST(Attention, NaiveIsTheEquation) {
 TEST(Attention, Gradient) {
     for (const Case& c : {Case{{9, 1, 20}, 2, 1, 6}, Case{{40}, 1, 1, 2, window, 5},
                           Case{{37, 18}, 4, 2, 6, moba, 0, 16, 2}, Case{{70}, 2, 2, 4, moba, 0, 32, 2, 2}}) {
-        const PackedBatch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.sizes());
         const AttentionShape s = shape_of(c);
         const int M = tokens(c);
         const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;

@@ -81,9 +81,9 @@ TEST(Attention, WorkspaceGrowsWithTheBatch) {
         size_t before = 0;
         for (int M : {1, 16, 127, 128, 129, 1000, 5000}) {
             const size_t bytes =
-                attention_workspace_bytes_cpu<float>(M, 1, 64, 2, shape_of({{M}, 4, 2, 80, kind}), true);
+                attention_workspace_bytes_cpu<float>(M, 1, {64, 2}, shape_of({{M}, 4, 2, 80, kind}), true);
             EXPECT_GE(bytes, before);
-            EXPECT_GE(bytes, attention_workspace_bytes_cpu<float>(M, 1, 64, 2,
+            EXPECT_GE(bytes, attention_workspace_bytes_cpu<float>(M, 1, {64, 2},
                                                                   shape_of({{M}, 4, 2, 80, kind}), false));
             before = bytes;
         }

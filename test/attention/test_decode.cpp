@@ -13,7 +13,7 @@ using namespace attention_case;
 // Decodes every position of one sequence and compares with attention over the whole sequence in double.
 template <class E>
 void expect_like_attention(const Case& c) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     const AttentionShape s = shape_of(c);
     const int T = c.lengths[0];
     const size_t nq = (size_t)T * c.H * c.D, nk = (size_t)T * c.G * c.D;
@@ -22,10 +22,10 @@ void expect_like_attention(const Case& c) {
     const auto dq = as<double>(q), dk = as<double>(k), dv = as<double>(v);
     Choice choice;
     if (c.kind == moba) {
-        choice.chosen.resize(routing_slots(T, c.levels, s.gate));
+        choice.chosen.resize(routing_slots(T, c.sizes(), s.gate));
         choice.list.resize(choice.chosen.size());
-        choice.start.resize(routing_starts(T, 1, c.S, c.levels, s.gate));
-        Workspace work(gate_workspace_bytes_cpu<E>(T, 1, c.S, c.levels, s.gate));
+        choice.start.resize(routing_starts(T, 1, c.sizes(), s.gate));
+        Workspace work(gate_workspace_bytes_cpu<E>(T, 1, c.sizes(), s.gate));
         gate_forward_cpu<E>(work.ctx, choice.routing(), q.data(), k.data(), batch.seqs, s.gate);
         gate_lists_cpu(work.ctx, choice.routing(), batch.seqs, s.gate);
     }
@@ -34,7 +34,7 @@ void expect_like_attention(const Case& c) {
     attention_forward_cpu<double>(naive.ctx, want.data(), lse.data(), dq.data(), dk.data(), dv.data(),
                                   choice.routing(), batch.seqs, s);
 
-    const CacheShape shape{T + 3, c.G, c.D, c.S, c.levels};
+    const CacheShape shape{T + 3, c.G, c.D, c.sizes()};
     const int row = c.G * c.D;
     Guarded<E> k_cache((size_t)shape.capacity * row), v_cache((size_t)shape.capacity * row);
     Guarded<acc_t<E>> means(shape.first_mean(c.G));

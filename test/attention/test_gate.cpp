@@ -15,12 +15,12 @@ struct Choice {
 
 template <class E>
 Choice choose(const Case& c, Gate gate, int version, const std::vector<E>& q, const std::vector<E>& k) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     const GateShape s{c.H, c.G, c.D, c.K, gate};
     const int M = batch.seqs.num_tokens, B = (int)c.lengths.size();
-    Workspace work(gate_workspace_bytes_cpu<E>(M, B, c.S, c.levels, s), version);
-    Guarded<int> chosen(routing_slots(M, c.levels, s)), list(routing_slots(M, c.levels, s));
-    Guarded<int> start(routing_starts(M, B, c.S, c.levels, s));
+    Workspace work(gate_workspace_bytes_cpu<E>(M, B, c.sizes(), s), version);
+    Guarded<int> chosen(routing_slots(M, c.sizes(), s)), list(routing_slots(M, c.sizes(), s));
+    Guarded<int> start(routing_starts(M, B, c.sizes(), s));
     const Routing r{chosen.data(), start.data(), list.data()};
     gate_forward_cpu<E>(work.ctx, r, q.data(), k.data(), batch.seqs, s);
     gate_lists_cpu(work.ctx, r, batch.seqs, s);
@@ -72,7 +72,7 @@ TEST(Gate, RandomChoicesAreTheBest) {
 // the block itself come first.
 TEST(Gate, ListsInvertTheChoice) {
     for (const Case& c : cases) {
-        const PackedBatch batch(c.lengths, c.S, c.levels);
+        const PackedBatch batch(c.lengths, c.sizes());
         const int M = batch.seqs.num_tokens;
         const GateShape s{c.H, c.G, c.D, c.K, Gate::topk};
         const auto q = draw<float>((size_t)M * c.H * c.D, 1), k = draw<float>((size_t)M * c.G * c.D, 2);

@@ -7,7 +7,7 @@ namespace {
 
 // Three sequences of 5, 1 and 8 tokens, in blocks of 4 and of 2 tokens; every number worked out by hand.
 TEST(Sequences, WorkedByHand) {
-    const PackedBatch b({5, 1, 8}, 4, 2);
+    const PackedBatch b({5, 1, 8}, {4, 2});
     const Sequences& s = b.seqs;
     EXPECT_EQ(s.num_tokens, 14);
     EXPECT_EQ(s.num_seqs, 3);
@@ -34,7 +34,7 @@ TEST(Sequences, BlocksCoverEverySequence) {
     for (const std::vector<int>& lengths :
          std::vector<std::vector<int>>{{1}, {15}, {16}, {17}, {1, 1, 1}, {33, 15, 1, 64, 17}, {1000}}) {
         for (int levels = 1; levels <= max_levels; levels++) {
-            const PackedBatch b(lengths, S, levels);
+            const PackedBatch b(lengths, {S, levels});
             const int M = b.seqs.num_tokens;
             for (int i = 0; i < levels; i++) {
                 const BlockTable& t = b.seqs.level[i];
@@ -53,7 +53,7 @@ TEST(Sequences, BlocksCoverEverySequence) {
                     ASSERT_EQ(t.start[t.first[n]], m - b.seqs.position[m]);
                 }
             }
-            EXPECT_LE(b.table.size(), sequences_capacity(M, (int)lengths.size(), S, levels));
+            EXPECT_LE(b.table.size(), sequences_capacity(M, (int)lengths.size(), {S, levels}));
         }
     }
 }
@@ -70,8 +70,8 @@ TEST(Sequences, CapacityIsEnoughForEveryDivision) {
             lengths.push_back(last ? left : 1 + rng.below(std::min(left, 40)));
             left -= lengths.back();
         }
-        const PackedBatch b(lengths, 16, levels);
-        ASSERT_LE(b.table.size(), sequences_capacity(M, max_seqs, 16, levels));
+        const PackedBatch b(lengths, {16, levels});
+        ASSERT_LE(b.table.size(), sequences_capacity(M, max_seqs, {16, levels}));
         for (int i = 0; i < levels; i++) {
             ASSERT_LE(b.seqs.level[i].num_blocks, max_blocks(M, max_seqs, 16 >> i));
         }
@@ -80,7 +80,7 @@ TEST(Sequences, CapacityIsEnoughForEveryDivision) {
 
 // A copy of the table at another address, as on a device: every pointer leads to the same numbers.
 TEST(Sequences, Rebase) {
-    const PackedBatch b({5, 1, 30}, 16, 2);
+    const PackedBatch b({5, 1, 30}, {16, 2});
     const std::vector<int> copy = b.table;
     const Sequences s = rebase(b.seqs, b.table.data(), copy.data());
     const auto same = [&](const int* x, const int* y, int n) {
@@ -100,7 +100,7 @@ TEST(SequencesDeathTest, BadBoundaries) {
     GTEST_FLAG_SET(death_test_style, "threadsafe");
     std::vector<int> table(100);
     const auto build = [&](const std::vector<int>& cu, int S, int levels) {
-        build_sequences(table, cu, S, levels);
+        build_sequences(table, cu, {S, levels});
     };
     EXPECT_EXIT(build({0}, 16, 1), testing::ExitedWithCode(1), "1 entries");
     EXPECT_EXIT(build({1, 3}, 16, 1), testing::ExitedWithCode(1), "cu_seqlens");

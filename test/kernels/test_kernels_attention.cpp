@@ -32,18 +32,18 @@ void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
     A* lse = on.template output<A>("lse", (size_t)c.H * M);
     if constexpr (R::gpu) {
         // enough for both passes
-        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.S, c.levels, s, true));
+        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.sizes(), s, true));
         attention_forward_gpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
         attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     } else {
-        on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.S, c.levels, s, true));
+        on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.sizes(), s, true));
         attention_forward_cpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
         attention_backward_cpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     }
 }
 
 void expect_attention(const Case& c, int versions = 2, int first = 1) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     const int M = tokens(c);
     Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)M * c.H * c.D, 1, c.scale)),
                            as<double>(draw<bf16>((size_t)M * c.G * c.D, 2)));
@@ -60,7 +60,7 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
 }
 // bf16 on tensor cores: versions 3 and 4, or those of them that fit the card
 void expect_tensor_cores(const Case& c) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
     expect_attention(c, 2, 3);
 }
@@ -164,8 +164,9 @@ TEST(KernelsAttention, WorkspaceOfShortSequences) {
                           {32, 8, 128, 2 * 8192, 8, 1035}}) {
         const AttentionShape s{p.H, p.G, p.D, moba, 0, {p.H, p.G, p.D, p.K, Gate::topk}};
         for (int levels : {1, 2}) {
-            const size_t text = attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, 128, levels, s, true),
-                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, 128, levels, s, true);
+            const size_t text =
+                             attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, {128, levels}, s, true),
+                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, {128, levels}, s, true);
             EXPECT_LE(text, 1.02 * tasks);
             if (levels == 1) { EXPECT_LE(text / 1048576.0, p.mib) << p.tokens << " tokens"; }
         }
@@ -178,7 +179,7 @@ TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
         const AttentionShape s{H, 1, 64, moba, 0, {H, 1, 64, K, Gate::topk}};
         size_t before = 0;
         for (int tokens = 1; tokens < 40000; tokens += 1 + tokens / 50) {
-            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, S, 1, s, true);
+            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, {S}, s, true);
             EXPECT_GE(bytes, before) << tokens << " tokens";
             before = bytes;
         }
@@ -217,7 +218,7 @@ TEST(KernelsAttention, LargeHeads) {
 // So the floor is the error bound of attention.h.
 TEST(KernelsAttention, LargeScores) {
     const Case c{{60, 30}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300};
-    const PackedBatch batch(c.lengths, c.S);
+    const PackedBatch batch(c.lengths, {c.S});
     Choice choice = choose(c, batch, as<double>(draw<bf16>((size_t)tokens(c) * c.H * c.D, 1, c.scale)),
                            as<double>(draw<bf16>((size_t)tokens(c) * c.G * c.D, 2)));
     const auto run = [&](auto& on) { attend(on, c, batch, choice); };

@@ -15,7 +15,7 @@ using namespace kernel_case;
 void expect_decode(const Case& c) {
     const AttentionShape s = shape_of(c);
     const int T = c.lengths[0], row = c.G * c.D, limit = c.S <= 32 ? 2 : 1;
-    const CacheShape shape{T + 3, c.G, c.D, c.S, c.levels};
+    const CacheShape shape{T + 3, c.G, c.D, c.sizes()};
     expect_kernels("decode T=" + std::to_string(T), 1, [&](auto& on) {
         using R = std::decay_t<decltype(on)>;
         using E = typename R::E;

@@ -71,13 +71,13 @@ TEST(KernelsDeathTest, SortRefusesIndicesThatOverflow) {
 template <class E>
 std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
                            const std::vector<E>& k) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     const GateShape s{c.H, c.G, c.D, c.K, gate};
     const int M = batch.seqs.num_tokens;
     auto run = [&](auto& on) {
-        int* chosen = on.int_output("chosen", routing_slots(M, c.levels, s));
+        int* chosen = on.int_output("chosen", routing_slots(M, c.sizes(), s));
         const Sequences seqs = rebase(batch.seqs, batch.table.data(), on.constant(batch.table));
-        on.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.S, c.levels, s));
+        on.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.sizes(), s));
         gate_forward_gpu<E>(on.ctx, {chosen, nullptr, nullptr}, on.constant(q), on.constant(k), seqs, s);
     };
     return as<int>(run_in<true, E, E>(version, run)[0].second);
@@ -116,14 +116,14 @@ TEST(Kernels, GateTensorCores) {
     const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
                        {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
                        {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4}};
-    const PackedBatch batch({100}, 16);
+    const PackedBatch batch({100}, {16});
     const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
     ASSERT_GE(last, 3);
     for (int version = 3; version <= last; version++) {
         const auto choose = [&](const Case& c, Gate gate, const std::vector<bf16>& q,
                                 const std::vector<bf16>& k) {
             // K > 8 does not fit 99 KB of shared memory
-            const PackedBatch batch(c.lengths, c.S, c.levels);
+            const PackedBatch batch(c.lengths, c.sizes());
             const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
             EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;
             return choice_of(std::min(version, fits), c, gate, q, k);
@@ -161,10 +161,10 @@ TEST(Kernels, GateLists) {
     for (const auto& [T, S, K, levels] :
          {std::tuple{1, 16, 1, 1}, {70, 16, 3, 1}, {1500, 16, 4, 1}, {700, 32, 2, 2}}) {
         for (bool popular : {false, true}) {
-            const PackedBatch batch({T, 1, T / 2 + 1}, S, levels);
+            const PackedBatch batch({T, 1, T / 2 + 1}, {S, levels});
             const GateShape s{4, 2, 16, K, Gate::topk};
-            const size_t slots = routing_slots(batch.seqs.num_tokens, levels, s);
-            const size_t starts = routing_starts(batch.seqs.num_tokens, 3, S, levels, s);
+            const size_t slots = routing_slots(batch.seqs.num_tokens, {S, levels}, s);
+            const size_t starts = routing_starts(batch.seqs.num_tokens, 3, {S, levels}, s);
             std::vector<int> chosen(slots);
             for (int h = 0; h < s.H; h++) {
                 const int k = s.slots(batch.seqs, h),
@@ -180,7 +180,7 @@ TEST(Kernels, GateLists) {
                 int* start = on.int_output("start", starts);
                 const Routing r{on.constant(chosen), start, list};
                 if (on.gpu) {
-                    on.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, S, levels, s));
+                    on.workspace(gate_lists_workspace_bytes_gpu(batch.seqs.num_tokens, 3, {S, levels}, s));
                     gate_lists_gpu(on.ctx, r, batch.seqs, s);
                 } else {
                     gate_lists_cpu(on.ctx, r, batch.seqs, s);

@@ -160,8 +160,8 @@ TEST_F(KernelsLarge, Attention) {
     const int H = 16, G = 1, D = 128, S = 64, tail = 128, M = (int)(more / (H * D)) / S * S;
     const size_t n = (size_t)M * H * D;
     std::vector<int> table, short_table;
-    const Sequences on_host = build_sequences(table, {0, M}, S, 1),
-                    few = build_sequences(short_table, {0, tail}, S, 1);
+    const Sequences on_host = build_sequences(table, {0, M}, {S}),
+                    few = build_sequences(short_table, {0, tail}, {S});
     const Sequences seqs = rebase(on_host, table.data(), put(table));
     Large q(n, 1), out(n), k((size_t)M * G * D, 2), v((size_t)M * G * D, 3);
     const auto qs = q.last((size_t)tail * H * D), ks = k.last((size_t)tail * G * D),
@@ -172,16 +172,16 @@ TEST_F(KernelsLarge, Attention) {
         const AttentionShape s{H, G, D, kind, 40, gate};
         const auto make = [&](int tokens) {
             return std::vector<int>(
-                std::max(routing_slots(tokens, 1, gate), routing_starts(tokens, 1, S, 1, gate)));
+                std::max(routing_slots(tokens, {S}, gate), routing_starts(tokens, 1, {S}, gate)));
         };
         const Routing r{put(make(M)), put(make(M)), put(make(M))};
         std::vector<int> chosen = make(tail), start = make(tail), list = make(tail);
         const Routing short_r{chosen.data(), start.data(), list.data()};
         const auto& needs = *find_workspaces<bf16>(Device::gpu);
-        workspace(std::max({needs.attention(M, 1, S, 1, s, false), needs.gate(M, 1, S, 1, gate),
-                            needs.gate_lists(M, 1, S, 1, gate)}));
-        Workspace cpus(std::max(attention_workspace_bytes_cpu<bf16>(tail, 1, S, 1, s, false),
-                                gate_workspace_bytes_cpu<bf16>(tail, 1, S, 1, gate)));
+        workspace(std::max({needs.attention(M, 1, {S}, s, false), needs.gate(M, 1, {S}, gate),
+                            needs.gate_lists(M, 1, {S}, gate)}));
+        Workspace cpus(std::max(attention_workspace_bytes_cpu<bf16>(tail, 1, {S}, s, false),
+                                gate_workspace_bytes_cpu<bf16>(tail, 1, {S}, gate)));
         gpu.gate_forward(ctx, r, q, k, seqs, gate);
         gpu.gate_lists(ctx, r, seqs, gate);
         gpu.attention_forward(ctx, out, lse, q, k, v, r, seqs, s);
@@ -202,15 +202,15 @@ TEST_F(KernelsLarge, ListsOfAMillionTokens) {
     const int M = 1 << 20, S = 16, K = 4;
     const GateShape gate{1, 1, 16, K, Gate::sink};  // every query chooses block 0
     std::vector<int> table;
-    const Sequences seqs = build_sequences(table, {0, M}, S, 1);
-    const size_t slots = routing_slots(M, 1, gate), starts = routing_starts(M, 1, S, 1, gate);
+    const Sequences seqs = build_sequences(table, {0, M}, {S});
+    const size_t slots = routing_slots(M, {S}, gate), starts = routing_starts(M, 1, {S}, gate);
     std::vector<int> chosen(slots), start(starts), list(slots), got_start(starts), got(slots);
-    Workspace cpus(gate_workspace_bytes_cpu<bf16>(M, 1, S, 1, gate));
+    Workspace cpus(gate_workspace_bytes_cpu<bf16>(M, 1, {S}, gate));
     const std::vector<bf16> any(1);
     cpu.gate_forward(cpus.ctx, {chosen.data(), nullptr, nullptr}, any.data(), any.data(), seqs, gate);
     cpu.gate_lists(cpus.ctx, {chosen.data(), start.data(), list.data()}, seqs, gate);
     const Routing r{put(chosen), put(got_start), put(got)};
-    workspace(gate_lists_workspace_bytes_gpu(M, 1, S, 1, gate));
+    workspace(gate_lists_workspace_bytes_gpu(M, 1, {S}, gate));
     gpu.gate_lists(ctx, r, rebase(seqs, table.data(), put(table)), gate);
     Large::memory().to_host({}, got_start.data(), r.list_start, starts * sizeof(int));
     Large::memory().to_host({}, got.data(), r.list, slots * sizeof(int));

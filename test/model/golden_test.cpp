@@ -139,20 +139,20 @@ void run_attention(const std::string& path, Device device, int version) {
     const std::vector<int> cu = f.ints("cu_seqlens");
     const int M = cu.back(), B = (int)cu.size() - 1;
     std::vector<int> table;
-    const Sequences seqs = build_sequences(table, cu, S, 1);
+    const Sequences seqs = build_sequences(table, cu, {S});
     const GateShape gate{H, G, D, K, Gate::topk};
     const AttentionShape shape{H, G, D, AttentionKind::moba, 0, gate};
     const Ops<float>& op = *find_ops<float>(device);
     const WorkspaceBytes<float>& needs = *find_workspaces<float>(device);
     Tensors on(device);
-    on.ctx.workspace_bytes = std::max({needs.gate(M, B, S, 1, gate), needs.gate_lists(M, B, S, 1, gate),
-                                       needs.attention(M, B, S, 1, shape, true),
+    on.ctx.workspace_bytes = std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
+                                       needs.attention(M, B, {S}, shape, true),
                                        naive_attention_workspace_bytes<float>(M, shape)});
     on.ctx.workspace = on.make<char>(on.ctx.workspace_bytes);
     on.ctx.version = version;
-    const size_t slots = routing_slots(M, 1, gate);
+    const size_t slots = routing_slots(M, {S}, gate);
     const Sequences there = rebase(seqs, table.data(), on.put(table));
-    Routing routing{on.make<int>(slots), on.make<int>(routing_starts(M, B, S, 1, gate)), on.make<int>(slots)};
+    Routing routing{on.make<int>(slots), on.make<int>(routing_starts(M, B, {S}, gate)), on.make<int>(slots)};
     const float *dq_in = on.put(q), *dk_in = on.put(k), *dv_in = on.put(v), *dout = on.put(f.floats("dout"));
     op.gate_forward(on.ctx, routing, dq_in, dk_in, there, gate);
     check_selection(f, on.get(routing.chosen, slots), q, k, seqs, gate);

@@ -57,11 +57,11 @@ TEST(Config, RefusesWhatIsOutOfRange) {
         {"block_size = 24: must be a multiple of 16", [](Config& c) { c.block_size = 24; }},
         {"top_k = 0", [](Config& c) { c.top_k = 0; }},
         {"top_k = 65", [](Config& c) { c.top_k = 65; }},
-        {"num_blocks = 0", [](Config& c) { c.num_blocks = 0; }},
-        {"num_blocks = 5", [](Config& c) { c.num_blocks = 5; }},
-        {"num_blocks = 2: block_size = 16", [](Config& c) { c.num_blocks = 2; }},
-        {"num_blocks = 3: block_size = 48", [](Config& c) { c.num_blocks = 3, c.block_size = 48; }},
-        {"num_blocks = 3: top_k", [](Config& c) { c.num_blocks = 3, c.block_size = 64, c.top_k = 17; }},
+        {"num_blocks = 0", [](Config& c) { c.num_block_sizes = 0; }},
+        {"num_blocks = 5", [](Config& c) { c.num_block_sizes = 5; }},
+        {"num_blocks = 2: block_size = 16", [](Config& c) { c.num_block_sizes = 2; }},
+        {"num_blocks = 3: block_size = 48", [](Config& c) { c.num_block_sizes = 3, c.block_size = 48; }},
+        {"num_blocks = 3: top_k", [](Config& c) { c.num_block_sizes = 3, c.block_size = 64, c.top_k = 17; }},
         {"key_conv = 4", [](Config& c) { c.key_conv = 4; }},
         {"layers: 1 kinds for 2 layers", [](Config& c) { c.layers.pop_back(); }},
         {"layers: window:0",
@@ -77,7 +77,7 @@ TEST(Config, RefusesWhatIsOutOfRange) {
         EXPECT_EQ(message.find('\n'), std::string::npos);
     }
     Config c = small();  // the largest allowed values
-    c.num_blocks = 3, c.block_size = 64, c.top_k = 16;
+    c.num_block_sizes = 3, c.block_size = 64, c.top_k = 16;
     EXPECT_EQ(error_of([&] { validate(c); }), "");
 }
 
@@ -104,7 +104,7 @@ TEST(Config, ParsesLayers) {
 TEST(Config, JsonBothWays) {
     Config c = small();
     c.layers = parse_layers("window:48:none,moba", 2);
-    c.block_size = 64, c.top_k = 5, c.gate = Gate::sink, c.key_conv = 5, c.num_blocks = 2,
+    c.block_size = 64, c.top_k = 5, c.gate = Gate::sink, c.key_conv = 5, c.num_block_sizes = 2,
     c.embedding_std = 0.25;
     c.rope_theta = 123456.5, c.rope_scaling = {RopeType::linear, 4}, c.rms_norm_eps = 1e-6,
     c.tie_word_embeddings = true;

@@ -166,12 +166,11 @@ TEST(Model, RecomputeKeepsTheChoice) {
     pass(model, d, false);
     const Routing r = model.layer(0).routing;
     GateShape other = c.attention_shape(0).gate;
-    const size_t slots = routing_slots(d.cu.back(), 1, other);
+    const size_t slots = routing_slots(d.cu.back(), {c.block_size}, other);
     const auto chosen = [&] { return std::vector<int>(r.chosen, r.chosen + slots); };
     const std::vector<int> scored = chosen();
     other.gate = Gate::recent;
-    Workspace work(
-        gate_workspace_bytes_cpu<double>(d.cu.back(), (int)lengths.size(), c.block_size, 1, other));
+    Workspace work(gate_workspace_bytes_cpu<double>(d.cu.back(), (int)lengths.size(), {c.block_size}, other));
     gate_forward_cpu<double>(work.ctx, r, model.layer(0).q, model.layer(0).k, model.sequences(), other);
     gate_lists_cpu(work.ctx, r, model.sequences(), other);
     const std::vector<int> recent = chosen();

@@ -37,7 +37,7 @@ const std::vector<std::vector<int>> lengths{{1},   {2, 1, 1, 7},     {255},   {2
 TEST(KeyConv, ForwardIsTheEquation) {
     for (const auto& l : lengths) {
         for (int W : {1, 3, 5, 8}) {
-            const PackedBatch batch(l, 16);
+            const PackedBatch batch(l, {16});
             const int C = 6, M = batch.seqs.num_tokens;
             const auto k = draw<double>((size_t)M * C, 1), w = draw<double>(C * W, 2);
             std::vector<double> want;
@@ -60,7 +60,7 @@ TEST(KeyConv, ForwardIsTheEquation) {
 TEST(KeyConv, Gradient) {
     for (const auto& l : std::vector<std::vector<int>>{{1}, {2, 1, 1, 7}, {250, 12}, {590}}) {
         for (int W : {1, 3, 5}) {
-            const PackedBatch batch(l, 16);
+            const PackedBatch batch(l, {16});
             const KeyConvShape s{batch.seqs.num_tokens, 3, W};
             const size_t n = (size_t)s.M * s.C;
             auto k = draw<double>(n, 1), w = draw<double>(s.C * W, 2);
@@ -81,7 +81,7 @@ template <class E>
 void expect_close_to_double() {
     for (const auto& l : lengths) {
         for (int W : {3, 5}) {
-            const PackedBatch batch(l, 16);
+            const PackedBatch batch(l, {16});
             const Result<E> got = run<E, E>(batch, 33, W);
             const Result<double> want = run<double, E>(batch, 33, W);
             const std::string name = std::string("key_conv ") + type_name<E>() + " ";
@@ -97,7 +97,7 @@ TEST(KeyConv, Bf16IsCloseToDouble) { expect_close_to_double<bf16>(); }
 // No tap reaches into another sequence, neither forward nor backward.
 TEST(KeyConv, PackedEqualsAlone) {
     const int C = 4, W = 5, first = 9, second = 4;
-    const PackedBatch both({first, second}, 16), a({first}, 16);
+    const PackedBatch both({first, second}, {16}), a({first}, {16});
     const auto k = draw<float>((first + second) * C, 1), w = draw<float>(C * W, 2);
     std::vector<float> packed(k.size()), alone(second * C);
     key_conv_forward_cpu<float>({}, packed.data(), k.data(), w.data(), both.seqs.position,
@@ -114,7 +114,7 @@ TEST(KeyConv, PackedEqualsAlone) {
 
 TEST(KeyConv, LargeInputsStayFinite) {
     const std::vector<float> k{1e4f, -1e4f, 1e4f}, w{-1e4f, 1e4f, 3};
-    const PackedBatch batch({3}, 16);
+    const PackedBatch batch({3}, {16});
     const KeyConvShape s{3, 1, 3};
     std::vector<float> y(3), dk(3), dw(3);
     Workspace work(key_conv_workspace_bytes_cpu<float>(s));
@@ -128,7 +128,7 @@ TEST(KeyConv, LargeInputsStayFinite) {
 
 TEST(KeyConv, SameBitsOnThreads) {
     expect_same_bits_on_threads([] {
-        const PackedBatch batch({700, 1, 800}, 16);
+        const PackedBatch batch({700, 1, 800}, {16});
         const Result<float> r = run<float, float>(batch, 20, 5);
         return bits(r.y, r.dk, r.dw);
     });

@@ -24,7 +24,7 @@ static const LinearShape shapes[] = {{1, 1, 1},      {1, 64, 64},    {3, 5, 7}, 
 
 template <class E>
 struct Result {
-    std::vector<E> y, dx, dx_added;
+    std::vector<E> y, dx;
     std::vector<acc_t<E>> wide, dw;
 };
 
@@ -33,21 +33,18 @@ static Result<E> run(LinearShape s) {
     using A = acc_t<E>;
     const size_t M = s.M;
     const auto x = as<E>(draw<In>(M * s.I, 1)), w = as<E>(draw<In>((size_t)s.O * s.I, 2));
-    const auto dy = as<E>(draw<In>(M * s.O, 3)), dx0 = as<E>(draw<In>(M * s.I, 4));
+    const auto dy = as<E>(draw<In>(M * s.O, 3));
     const auto dw0 = as<A>(draw<acc_t<In>>(w.size(), 5));
-    Guarded<E> y(dy.size()), dx(x.size()), dx_added(x.size());
+    Guarded<E> y(dy.size()), dx(x.size());
     Guarded<A> wide(dy.size()), dw(w.size());
-    std::copy(dx0.begin(), dx0.end(), dx_added.data());
     std::copy(dw0.begin(), dw0.end(), dw.data());
     Workspace work(linear_workspace_bytes_cpu<E>(s));
     linear_forward_cpu<E, E>(work.ctx, y.data(), x.data(), w.data(), s);
     linear_forward_cpu<E, A>(work.ctx, wide.data(), x.data(), w.data(), s);
-    linear_backward_input_cpu<E>(work.ctx, dx.data(), dy.data(), w.data(), s, false);
-    linear_backward_input_cpu<E>(work.ctx, dx_added.data(), dy.data(), w.data(), s, true);
+    linear_backward_input_cpu<E>(work.ctx, dx.data(), dy.data(), w.data(), s);
     linear_backward_weight_cpu<E>(work.ctx, dw.data(), dy.data(), x.data(), s);
-    EXPECT_TRUE(y.intact() && dx.intact() && dx_added.intact() && wide.intact() && dw.intact() &&
-                work.intact());
-    return {y.values(), dx.values(), dx_added.values(), wide.values(), dw.values()};
+    EXPECT_TRUE(y.intact() && dx.intact() && wide.intact() && dw.intact() && work.intact());
+    return {y.values(), dx.values(), wide.values(), dw.values()};
 }
 
 // The three sums, written out, from the same rounded inputs.
@@ -56,17 +53,13 @@ static Result<double> reference(LinearShape s) {
     const size_t M = s.M, I = s.I, O = s.O;
     const auto x = as<double>(draw<In>(M * I, 1)), w = as<double>(draw<In>(O * I, 2)),
                dy = as<double>(draw<In>(M * O, 3));
-    Result<double> r{std::vector<double>(M * O),
-                     std::vector<double>(M * I),
-                     as<double>(draw<In>(M * I, 4)),
-                     {},
-                     as<double>(draw<acc_t<In>>(O * I, 5))};
+    Result<double> r{
+        std::vector<double>(M * O), std::vector<double>(M * I), {}, as<double>(draw<acc_t<In>>(O * I, 5))};
     for (size_t m = 0; m < M; m++) {
         for (size_t o = 0; o < O; o++) {
             for (size_t i = 0; i < I; i++) {
                 r.y[m * O + o] += x[m * I + i] * w[o * I + i];
                 r.dx[m * I + i] += dy[m * O + o] * w[o * I + i];
-                r.dx_added[m * I + i] += dy[m * O + o] * w[o * I + i];
                 r.dw[o * I + i] += dy[m * O + o] * x[m * I + i];
             }
         }
@@ -83,7 +76,6 @@ static void expect_sums(LinearShape s) {
     expect_error(name + "y", relative_error(got.y, want.y), allowed<E>(2e-6, 4e-3));
     expect_error(name + "wide y", relative_error(got.wide, want.wide), allowed<E>(2e-6, 1.2e-6));
     expect_error(name + "dx", relative_error(got.dx, want.dx), allowed<E>(2e-6, 4e-3));
-    expect_error(name + "dx added", relative_error(got.dx_added, want.dx_added), allowed<E>(2e-6, 4e-3));
     expect_error(name + "dw", relative_error(got.dw, want.dw), allowed<E>(4e-6, 2e-6));
 }
 
@@ -121,7 +113,7 @@ TEST(Linear, SameBitsOnThreads) {
         using E = decltype(zero);
         expect_same_bits_on_threads([] {
             const Result<E> r = run<E, E>({1600, 70, 300});
-            return bits(r.y, r.dx, r.dx_added, r.wide, r.dw);
+            return bits(r.y, r.dx, r.wide, r.dw);
         });
     });
 }

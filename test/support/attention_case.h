@@ -17,6 +17,8 @@ struct Case {
     int S = 16, K = 3, levels = 1;
     Gate gate = Gate::topk;
     double scale = 1;  // of q: 300 makes scores of thousands
+
+    BlockSizes sizes() const { return {S, levels}; }
 };
 using enum AttentionKind;
 
@@ -36,10 +38,10 @@ inline Choice choose(const Case& c, const PackedBatch& batch, const std::vector<
     const GateShape s = shape_of(c).gate;
     const int M = batch.seqs.num_tokens, B = batch.seqs.num_seqs;
     Choice r;
-    r.chosen.resize(routing_slots(M, c.levels, s));
+    r.chosen.resize(routing_slots(M, c.sizes(), s));
     r.list.resize(r.chosen.size());
-    r.start.resize(routing_starts(M, B, c.S, c.levels, s));
-    Workspace work(gate_workspace_bytes_cpu<double>(M, B, c.S, c.levels, s));
+    r.start.resize(routing_starts(M, B, c.sizes(), s));
+    Workspace work(gate_workspace_bytes_cpu<double>(M, B, c.sizes(), s));
     gate_forward_cpu<double>(work.ctx, r.routing(), q.data(), k.data(), batch.seqs, s);
     gate_lists_cpu(work.ctx, r.routing(), batch.seqs, s);
     return r;
@@ -63,7 +65,7 @@ struct Result {
 // One forward and one backward pass. Inputs are rounded to In first.
 template <class E, class In>
 Result<E> run(const Case& c, int version) {
-    const PackedBatch batch(c.lengths, c.S, c.levels);
+    const PackedBatch batch(c.lengths, c.sizes());
     const AttentionShape s = shape_of(c);
     const int M = batch.seqs.num_tokens;
     const size_t nq = (size_t)M * c.H * c.D, nk = (size_t)M * c.G * c.D;
@@ -74,18 +76,17 @@ Result<E> run(const Case& c, int version) {
     Guarded<acc_t<E>> lse((size_t)c.H * M);
     const size_t naive = naive_attention_workspace_bytes<E>(M, s);
     {
-        Workspace work(
-            version == 1 ? naive
-                         : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, false),
-            version);
+        Workspace work(version == 1
+                           ? naive
+                           : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s, false),
+                       version);
         attention_forward_cpu<E>(work.ctx, out.data(), lse.data(), eq.data(), ek.data(), ev.data(),
                                  choice.routing(), batch.seqs, s);
         EXPECT_TRUE(work.intact());
     }
-    Workspace work(version == 1
-                       ? naive
-                       : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.S, c.levels, s, true),
-                   version);
+    Workspace work(
+        version == 1 ? naive : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s, true),
+        version);
     attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), out.data(), eq.data(),
                               ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
     EXPECT_TRUE(work.intact());

@@ -15,6 +15,8 @@ namespace gate_case {
 struct Case {
     std::vector<int> lengths;
     int S, levels, H, G, D, K;
+
+    BlockSizes sizes() const { return {S, levels}; }
 };
 
 inline int tokens(const Case& c) { return std::accumulate(c.lengths.begin(), c.lengths.end(), 0); }

@@ -123,7 +123,8 @@ inline std::vector<std::pair<Config, float>> variety() {
     out.push_back({window, 0.f});
     // key convolution with GQA; two block sizes
     Config conv = small("moba,full:none,window:5");
-    conv.key_conv = 3, conv.num_heads = 4, conv.num_kv_heads = 2, conv.num_blocks = 2, conv.block_size = 32;
+    conv.key_conv = 3, conv.num_heads = 4, conv.num_kv_heads = 2, conv.num_block_sizes = 2,
+    conv.block_size = 32;
     conv.num_layers = 3, conv.layers = parse_layers("moba,full:none,window:5", 3);
     out.push_back({conv, 0.f});
     Config tied = small("moba");

@@ -80,9 +80,9 @@ struct PackedBatch {
     std::vector<int> cu{0}, table;
     Sequences seqs;
 
-    PackedBatch(const std::vector<int>& lengths, int S, int levels = 1) {
+    PackedBatch(const std::vector<int>& lengths, BlockSizes sizes) {
         for (int n : lengths) { cu.push_back(cu.back() + n); }
-        seqs = build_sequences(table, cu, S, levels);
+        seqs = build_sequences(table, cu, sizes);
     }
     PackedBatch(const PackedBatch&) = delete;
     PackedBatch& operator=(const PackedBatch&) = delete;

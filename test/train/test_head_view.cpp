@@ -18,7 +18,7 @@ struct View {
     AttentionView v;
 
     View(const Case& c, const std::vector<float>& q, const std::vector<float>& k)
-        : batch(c.lengths, c.S, c.levels) {
+        : batch(c.lengths, c.sizes()) {
         v.shape = shape_of(c);
         v.seqs = batch.seqs;
         v.q = q;

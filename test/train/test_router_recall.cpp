@@ -22,7 +22,7 @@ struct Case {
     Case(const std::vector<int>& cu, const std::vector<float>& block_keys, int K) {
         const int M = cu.back();
         v.shape = {1, 1, 1, AttentionKind::moba, 0, {1, 1, 1, K, Gate::topk}};
-        v.seqs = build_sequences(table, cu, 2, 1);
+        v.seqs = build_sequences(table, cu, {2});
         v.q.assign(M, 1.0f);
         for (int t = 0; t < M; t++) { v.k.push_back(block_keys[v.seqs.level[0].own[t]]); }
         v.means = {block_keys};

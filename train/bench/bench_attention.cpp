@@ -37,12 +37,12 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     const int B = o.batch, M = B * o.seq_len, S = o.block_size;
     const bool moba = kind == AttentionKind::moba, cpu = t.ctx.device == Device::cpu;
     const size_t nq = (size_t)M * s.H * s.D, nk = (size_t)M * s.G * s.D, nlse = (size_t)s.H * M,
-                 slots = moba ? routing_slots(M, 1, s.gate) : 0,
-                 starts = moba ? routing_starts(M, B, S, 1, s.gate) : 0;
+                 slots = moba ? routing_slots(M, {S}, s.gate) : 0,
+                 starts = moba ? routing_starts(M, B, {S}, s.gate) : 0;
 
     std::vector<int> cu, table;
     for (int b = 0; b <= B; b++) { cu.push_back(b * o.seq_len); }
-    Sequences seqs = build_sequences(table, cu, S, 1);
+    Sequences seqs = build_sequences(table, cu, {S});
     const int* on_device = t.copy(table);
     if (t.real()) { seqs = rebase(seqs, table.data(), on_device); }
     const E *q = t.random<E>(nq), *k = t.random<E>(nk), *v = t.random<E>(nk), *dout = t.random<E>(nq);
@@ -50,9 +50,9 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     A* lse = t.zeros<A>(nlse);
     const Routing routing{t.zeros<int>(slots), t.zeros<int>(starts), t.zeros<int>(slots)};
     t.workspace(
-        std::max({need.attention(M, B, S, 1, s, true), need.attention(M, B, S, 1, s, false),
-                  cpu ? naive_attention_workspace_bytes<E>(M, s) : 0,
-                  moba ? need.gate(M, B, S, 1, s.gate) : 0, moba ? need.gate_lists(M, B, S, 1, s.gate) : 0}));
+        std::max({need.attention(M, B, {S}, s, true), need.attention(M, B, {S}, s, false),
+                  cpu ? naive_attention_workspace_bytes<E>(M, s) : 0, moba ? need.gate(M, B, {S}, s.gate) : 0,
+                  moba ? need.gate_lists(M, B, {S}, s.gate) : 0}));
 
     const auto gate = [=](const Ctx& c) { op.gate_forward(c, routing, q, k, seqs, s.gate); };
     const auto lists = [=](const Ctx& c) { op.gate_lists(c, routing, seqs, s.gate); };
@@ -85,7 +85,7 @@ std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
     const int T = o.seq_len;
     const AttentionShape moba = shape_of(o, AttentionKind::moba), full = shape_of(o, AttentionKind::full);
     const int H = moba.H, G = moba.G, D = moba.D;
-    const CacheShape cache{T, G, D, o.block_size, 1};
+    const CacheShape cache{T, G, D, {o.block_size}};
     const size_t nk = (size_t)T * G * D;
     E *q = t.random<E>(H * D), *k = t.random<E>(nk), *v = t.random<E>(nk), *rows = t.random<E>(nk),
       *out = t.zeros<E>(H * D);

@@ -101,7 +101,7 @@ struct OpSets {
             {"linear_forward_wide", Versions::gpu, inputs + wide * s.mf, flop,
              [=, this](const Ctx& c) { op.linear_forward_wide(c, wide_y, x, w, shape); }},
             {"linear_backward_input", Versions::gpu, inputs + narrow * s.mf, flop,
-             [=, this](const Ctx& c) { op.linear_backward_input(c, dx, dy, w, shape, false); }},
+             [=, this](const Ctx& c) { op.linear_backward_input(c, dx, dy, w, shape); }},
             {"linear_backward_weight", Versions::gpu, narrow * (s.mc + s.mf) + 2 * wide * cf, flop,
              [=, this](const Ctx& c) { op.linear_backward_weight(c, dw, dy, x, shape); }},
         };

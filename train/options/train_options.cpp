@@ -65,7 +65,7 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
         ->check(one_of({"topk", "recent", "sink"}));
     add(app, "--key-conv", c.key_conv, "TAPS", "Taps of the key convolution: 0 (none), 3 or 5.")
         ->check(CLI::IsMember({0, 3, 5}));
-    add(app, "--num-blocks", c.num_blocks, "SIZES",
+    add(app, "--num-blocks", c.num_block_sizes, "SIZES",
         "Number n of different block sizes: head g has blocks of S >> (g % n) tokens and attends K << (g % "
         "n) "
         "of them.");

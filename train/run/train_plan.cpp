@@ -24,7 +24,7 @@ Config config_from_model(const TrainOptions& o, const Data& data, const Config& 
     c = loaded;
     if (o.has("block-size")) { c.block_size = options.block_size; }
     if (o.has("top-k")) { c.top_k = options.top_k; }
-    if (o.has("num-blocks")) { c.num_blocks = options.num_blocks; }
+    if (o.has("num-blocks")) { c.num_block_sizes = options.num_block_sizes; }
     own.model.num_kv_heads = loaded.num_kv_heads;
     own.model.head_dim = loaded.head_dim;
     own.model.intermediate_size = loaded.intermediate_size;
