@@ -257,7 +257,7 @@ TEST(TextProgram, ResumeIsExact) {
     write_text(dir / "a.txt", other_text);
     const Outcome other = moba_errors("train --resume --out " + (dir / "cut"));
     EXPECT_EQ(other.status, 1);
-    EXPECT_NE(other.out.find("have changed since the run began"), std::string::npos) << other.out;
+    EXPECT_NE(other.out.find("--data has changed since the training"), std::string::npos) << other.out;
 }
 
 // Options on the command line replace those of the file, also if they are lists.

@@ -42,6 +42,9 @@ ChildResult run_child(const std::vector<std::string>& words, const std::string& 
     action.sa_flags = SA_RESTART;
     sigaction(SIGINT, &action, nullptr);
     sigaction(SIGTERM, &action, nullptr);
+    struct sigaction hangup;
+    sigaction(SIGHUP, nullptr, &hangup);
+    if (hangup.sa_handler != SIG_IGN) { sigaction(SIGHUP, &action, nullptr); }  // ignored: nohup
     std::fflush(nullptr);
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0) { throw_errno("pipe"); }

@@ -8,11 +8,11 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
+#include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
+#include "train/files/run_folder.h"
 #include <algorithm>
-#include <fcntl.h>
 #include <filesystem>
-#include <sys/file.h>
 #include <unistd.h>
 
 namespace moba {
@@ -59,6 +59,7 @@ class Comparison {
     int done_now_ = 0;            // runs that this process has finished
     const double begin_ms_ = now_ms();
     StatusLine status_;
+    FolderLock lock_;
 };
 
 // "[3/12, about 4m10s left]"
@@ -120,9 +121,7 @@ void Comparison::lock() {
     std::error_code error;
     fs::create_directories(o_.out + "/runs", error);
     if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
-    const int fd = open((o_.out + "/lock").c_str(), O_CREAT | O_RDWR, 0666);
-    if (fd < 0) { throw_errno(o_.out + "/lock"); }
-    for (int i = 0; flock(fd, LOCK_EX | LOCK_NB) != 0; i++) {
+    for (int i = 0; !lock_.take(o_.out); i++) {
         if (i == 0) {
             status_.line("another comparison is running in " + o_.out + "; waiting up to a minute");
         }
@@ -145,6 +144,7 @@ void Comparison::check_settings() const {
                         (before.contains(name) ? before[name].dump() : "not set") + ", now it is " +
                         value.dump() + "; choose another --out, or delete that folder");
         }
+        check_same_data(before, r.plan.fingerprint, folder(r));
     }
 }
 
@@ -169,12 +169,14 @@ json Comparison::measure(const Run& r) {
     const std::string dir = folder(r);
     std::error_code ignore;
     std::vector<std::string> words = train_words(r);
-    if (fs::exists(dir + "/latest")) {
+    if (!latest_checkpoint(dir).empty()) {
         words = {"train", "--resume", "--out=" + dir};
     } else {  // a new run, or one that was stopped before its first checkpoint
         fs::remove_all(dir, ignore);
         fs::create_directories(dir, ignore);
-        replace_file(dir + "/settings.json", r.settings.dump(1) + "\n");
+        json settings = r.settings;
+        if (!r.plan.fingerprint.empty()) { settings["fingerprint"] = r.plan.fingerprint; }
+        replace_file(dir + "/settings.json", settings.dump(1) + "\n");
     }
     const ChildResult train = child(words, dir + "/train.txt", r.name);
     if (train.status != 0) { throw Error(train.last_line); }

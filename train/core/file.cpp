@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -18,9 +19,52 @@ std::string one_line(std::string text) {
     return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
 }
 
+static int open_to_read(const std::string& path) {
+    // O_NONBLOCK does not wait for a pipe, which the caller rejects.
+    return open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+}
+
+InputFile::InputFile(const std::string& path) : path_(path) {
+    int fd = open_to_read(path);
+    if (fd < 0 && errno == EMFILE) {  // many shards: as many as the system allows
+        rlimit limit;
+        getrlimit(RLIMIT_NOFILE, &limit);
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+        fd = open_to_read(path);
+    }
+    if (fd < 0) { throw_errno(path); }
+    fd_ = std::shared_ptr<int>(new int(fd), [](int* p) {
+        close(*p);
+        delete p;
+    });
+    struct stat s;
+    if (fstat(fd, &s) != 0) { throw_errno(path); }
+    if (S_ISDIR(s.st_mode)) { throw Error(path + ": is a folder, not a file"); }
+    if (!S_ISREG(s.st_mode) || s.st_size == 0) { throw Error(path + ": is empty, or is not a regular file"); }
+    bytes_ = (size_t)s.st_size;
+}
+
+void InputFile::read(size_t offset, void* out, size_t bytes) const {
+    char* to = (char*)out;
+    while (bytes > 0) {
+        const ssize_t n = pread(*fd_, to, bytes, (off_t)offset);
+        if (n < 0 && errno == EINTR) { continue; }
+        if (n < 0) { throw_errno(path_); }
+        if (n == 0) { throw Error(path_ + ": has become shorter than when it was opened"); }
+        to += n, offset += (size_t)n, bytes -= (size_t)n;
+    }
+}
+
+std::string read_file(const std::string& path) {
+    const InputFile file(path);
+    std::string text(file.bytes(), '\0');
+    file.read(0, text.data(), text.size());
+    return text;
+}
+
 MappedFile::MappedFile(const std::string& path) {
-    // O_NONBLOCK does not wait for a pipe; a pipe is rejected below.
-    const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);
+    const int fd = open_to_read(path);
     if (fd < 0) { throw_errno(path); }
     struct stat s;
     if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
@@ -110,11 +154,12 @@ nlohmann::json parse_json(const char* text, size_t bytes, const std::string& whe
 }
 
 nlohmann::json read_json(const std::string& path) {
-    const MappedFile file(path);
-    if (file.bytes > (size_t)64 << 20) {
+    const InputFile file(path);
+    if (file.bytes() > (size_t)64 << 20) {
         throw Error(path + ": is larger than 64 MB, too large for a JSON file");
     }
-    return parse_json(file.data.get(), file.bytes, path);
+    const std::string text = read_file(path);
+    return parse_json(text.data(), text.size(), path);
 }
 
 }  // namespace moba

@@ -14,6 +14,23 @@ struct MappedFile {
     size_t bytes = 0;
 };
 
+/* A file that is read in pieces. Unlike a mapped one, a file that becomes shorter meanwhile is an Error that
+   names it, and not a signal that ends the process. Throws Error as MappedFile. */
+class InputFile {
+  public:
+    explicit InputFile(const std::string& path);
+    const std::string& path() const { return path_; }
+    size_t bytes() const { return bytes_; }  // when it was opened
+    void read(size_t offset, void* out, size_t bytes) const;
+
+  private:
+    std::string path_;
+    std::shared_ptr<int> fd_;
+    size_t bytes_ = 0;
+};
+
+std::string read_file(const std::string& path);  // all of it
+
 /* Writes a file piece by piece; finish() fsyncs it. Any failure throws Error with the path and the reason. */
 class FileWriter {
   public:

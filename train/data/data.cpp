@@ -1,4 +1,5 @@
 #include "train/data/data.h"
+#include "train/data/fingerprint.h"
 #include "train/data/tokenizer.h"
 #include <nlohmann/json.hpp>
 
@@ -82,8 +83,7 @@ class TextData : public Data {
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty() && t != "bytes") {
             const Tokenizer readable(t);  // throws now, not at the first checkpoint, if the file is wrong
-            const MappedFile file(t);
-            tokenizer_.assign(file.data.get(), file.bytes);
+            tokenizer_ = read_file(t);
         }
         origin_ = {{"data", {{"files", o.data}, {"val_files", o.val_data}, {"val_share", o.val_share}}},
                    {"end_token", vocabulary().end_token},
@@ -117,7 +117,14 @@ class TextData : public Data {
     std::string validation_name() const override { return "windows"; }
     json origin() const override { return origin_; }
     std::string tokenizer() const override { return tokenizer_; }
-    uint64_t fingerprint() const override { return files_.fingerprint(); }
+    void check_model_tokenizer(const std::string& tokenizer) const override {
+        check_tokenizer(tokenizer, vocabulary(), "--data " + files_.first_path());
+    }
+    json fingerprint() const override {
+        json all = {{"data", fingerprint_of(files_)}};
+        if (val_files_) { all["val-data"] = fingerprint_of(*val_files_); }
+        return all;
+    }
 
   private:
     const Vocabulary& vocabulary() const { return files_.vocabulary(); }
@@ -135,6 +142,8 @@ class TextData : public Data {
 };
 
 }  // namespace
+
+json Data::fingerprint() const { return json::object(); }
 
 std::unique_ptr<Data> open_data(const TrainOptions& o) {
     if (!o.data.empty() && !o.task.name.empty()) {

@@ -22,7 +22,10 @@ class Data {
     virtual std::string validation_name() const = 0;      // "tests" or "windows"
     virtual nlohmann::json origin() const = 0;            // for the checkpoint's config.json, under `moba`
     virtual std::string tokenizer() const { return ""; }  // contents of tokenizer.json; "" = none
-    virtual uint64_t fingerprint() const { return 0; }    // a resumed run must find the same number
+    /* Throws Error when the samples do not fit the tokenizer of a model, as ModelFolder has it. */
+    virtual void check_model_tokenizer(const std::string&) const {}
+    /* What a run that continues must find again, by option: {"data": fingerprint_of(files), ...}. */
+    virtual nlohmann::json fingerprint() const;
 };
 
 std::unique_ptr<Data> open_data(const TrainOptions&);

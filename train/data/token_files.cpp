@@ -1,4 +1,5 @@
 #include "train/data/token_files.h"
+#include "train/data/hash.h"
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -46,9 +47,10 @@ Vocabulary read_vocabulary(const std::string& file) {
 }  // namespace
 
 void TokenFiles::add(const std::string& path) {
-    File f{.path = path, .map = MappedFile(path), .ids = nullptr, .count = 0};
+    File f{InputFile(path), 0, 0};
+    const size_t bytes = f.file.bytes();
     int32_t header[3] = {};
-    std::memcpy(header, f.map.data.get(), std::min(f.map.bytes, sizeof header));
+    f.file.read(0, header, std::min(bytes, sizeof header));
     const BinFormat* format = nullptr;
     for (const BinFormat& b : bin_formats) {
         if (header[0] == b.magic) { format = &b; }
@@ -59,30 +61,28 @@ void TokenFiles::add(const std::string& path) {
     }
     const int id_bytes = format ? format->id_bytes : 1;
     if (id_bytes_ && id_bytes_ != id_bytes) {
-        throw Error(path + ": has another format than " + files_[0].path +
+        throw Error(path + ": has another format than " + files_[0].file.path() +
                     "; all files must have the same format");
     }
-    f.ids = f.map.data.get();
-    f.count = f.map.bytes;
+    f.count = bytes;
     if (format) {
         if (header[1] != format->version) {
             throw Error(path + ": has version " + std::to_string(header[1]) +
                         " of its format; only version " + std::to_string(format->version) + " is supported");
         }
-        const size_t held =
-            f.map.bytes < header_bytes ? 0 : (f.map.bytes - header_bytes) / (size_t)format->id_bytes;
+        const size_t held = bytes < header_bytes ? 0 : (bytes - header_bytes) / (size_t)format->id_bytes;
         if (header[2] < 1 || (size_t)header[2] != held ||
-            f.map.bytes != header_bytes + held * (size_t)format->id_bytes) {
+            bytes != header_bytes + held * (size_t)format->id_bytes) {
             throw Error(path + ": its header says " + std::to_string(header[2]) +
                         " tokens, but the file holds " + std::to_string(held) + "; it may be truncated");
         }
-        f.ids += header_bytes;
+        f.first_byte = header_bytes;
         f.count = held;
         const std::string beside = (fs::path(path).parent_path() / "tokens.json").string();
         std::error_code none;
         const Vocabulary v = fs::exists(beside, none) ? read_vocabulary(beside) : format->vocabulary;
         if (!files_.empty() && !(v == vocabulary_)) {
-            throw Error(path + ": has another vocabulary than " + files_[0].path +
+            throw Error(path + ": has another vocabulary than " + files_[0].file.path() +
                         "; all files must have the same vocabulary");
         }
         vocabulary_ = v;
@@ -97,18 +97,24 @@ TokenFiles::TokenFiles(const std::vector<std::string>& paths) {
     for (const std::string& p : paths) { add(p); }
 }
 
-uint64_t TokenFiles::fingerprint() const {
-    uint64_t hash = 14695981039346656037ull;  // FNV-1a
-    const auto add = [&](const void* data, size_t bytes) {
-        for (size_t i = 0; i < bytes; i++) {
-            hash = (hash ^ ((const unsigned char*)data)[i]) * 1099511628211ull;
-        }
-    };
+uint64_t TokenFiles::content_hash() const {
+    const size_t piece = 1 << 16, most_pieces = (256 << 20) / piece;
+    size_t all = 0;
+    for (const File& f : files_) { all += ceil_div(f.file.bytes(), piece); }
+    std::vector<char> buffer(piece);
+    uint64_t hash = 0;
     for (const File& f : files_) {
-        const size_t part = std::min<size_t>(f.map.bytes, 1 << 16);
-        add(&f.map.bytes, sizeof f.map.bytes);
-        add(f.map.data.get(), part);
-        add(f.map.data.get() + f.map.bytes - part, part);
+        const size_t bytes = f.file.bytes(), pieces = ceil_div(bytes, piece);
+        // Of the pieces of this file, its share: first and last, and those between at equal distances.
+        const size_t share = all <= most_pieces ? pieces : std::max<size_t>(2, pieces * most_pieces / all);
+        const size_t read = std::min(pieces, share);
+        hash = hash_bytes(&bytes, sizeof bytes, hash);
+        for (size_t i = 0; i < read; i++) {
+            const size_t at = (read == 1 ? 0 : i * (pieces - 1) / (read - 1)) * piece;
+            const size_t n = std::min(piece, bytes - at);
+            f.file.read(at, buffer.data(), n);
+            hash = hash_bytes(buffer.data(), n, hash);
+        }
     }
     return hash;
 }
@@ -116,20 +122,25 @@ uint64_t TokenFiles::fingerprint() const {
 void TokenFiles::read(size_t first, size_t count, int* out) const {
     REQUIRE(first + count <= size(), "tokens %zu + %zu of %zu", first, count, size());
     size_t f = std::upper_bound(starts_.begin(), starts_.end(), first) - starts_.begin() - 1;
-    for (size_t i = first; i < first + count; i++) {
-        while (i >= starts_[f + 1]) { f++; }
+    std::vector<char> bytes;
+    for (; count > 0; f++) {
         const File& file = files_[f];
-        const size_t at = i - starts_[f];
-        uint32_t id = (uint32_t)vocabulary_.end_token;  // after the last byte of a text
-        if (at < file.count) {
-            id = 0;
-            std::memcpy(&id, file.ids + at * id_bytes_, id_bytes_);  // little-endian, as the files are
+        const size_t at = first - starts_[f], here = std::min(count, starts_[f + 1] - first);
+        const size_t ids = std::min(here, file.count - std::min(at, file.count));
+        bytes.resize(ids * id_bytes_);
+        file.file.read(file.first_byte + at * id_bytes_, bytes.data(), bytes.size());
+        for (size_t i = 0; i < ids; i++) {
+            uint32_t id = 0;
+            std::memcpy(&id, &bytes[i * id_bytes_], id_bytes_);  // little-endian, as the files are
+            if (id >= (uint32_t)vocabulary_.size) {
+                throw Error(file.file.path() + ": token " + std::to_string(at + i) + " has id " +
+                            std::to_string(id) + ", but the vocabulary has only " +
+                            std::to_string(vocabulary_.size) + " tokens");
+            }
+            *out++ = (int)id;
         }
-        if (id >= (uint32_t)vocabulary_.size) {
-            throw Error(file.path + ": token " + std::to_string(at) + " has id " + std::to_string(id) +
-                        ", but the vocabulary has only " + std::to_string(vocabulary_.size) + " tokens");
-        }
-        *out++ = (int)id;
+        if (ids < here) { *out++ = vocabulary_.end_token; }  // after the last byte of a text
+        first += here, count -= here;
     }
 }
 

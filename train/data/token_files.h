@@ -1,5 +1,5 @@
 /* Token files: plain text, or .bin shards of token ids. All files together are one stream of tokens. They are
-   memory-mapped rather than read, so they may be larger than memory.
+   read piece by piece, so they may be larger than memory.
 
    Format   recognised by the first four bytes (data/README.md, byte by byte)
             20240520, version 1   256 int32: magic, version, tokens, 0...; then uint16 ids   (llm.c, GPT-2)
@@ -28,19 +28,19 @@ class TokenFiles {
   public:
     explicit TokenFiles(const std::vector<std::string>& paths);
     size_t size() const { return starts_.back(); }  // tokens
+    const std::string& first_path() const { return files_[0].file.path(); }
     const Vocabulary& vocabulary() const { return vocabulary_; }
-    /* A hash of the length and of the first and last 64 KB of every file: almost certainly different for
-       other data. */
-    uint64_t fingerprint() const;
+    /* A hash of the lengths and the contents of all files: of every byte up to 256 MB in all; beyond that of
+       pieces, spread evenly over each file. */
+    uint64_t content_hash() const;
     /* Reads `count` tokens from token `first` on, across files. */
     void read(size_t first, size_t count, int* out) const;
 
   private:
     struct File {
-        std::string path;
-        MappedFile map;
-        const char* ids;
-        size_t count;  // number of ids
+        InputFile file;
+        size_t first_byte;  // of the ids
+        size_t count;       // number of ids
     };
     void add(const std::string& path);
     std::vector<File> files_;

@@ -1,5 +1,6 @@
 #include "train/core/device_choice.h"
 #include "train/data/data.h"
+#include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
 #include <algorithm>
@@ -21,13 +22,14 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
     EvalText out;
     std::vector<std::string> paths = o.data;
     double share = 1;
+    const char* option = "val-data";
     if (paths.empty()) {
         try {
-            const json data = json::parse(folder.data);
-            paths = data.at("val_files").get<std::vector<std::string>>();
+            paths = folder.data.at("val_files").get<std::vector<std::string>>();
             if (paths.empty()) {
-                paths = data.at("files").get<std::vector<std::string>>();
-                share = data.at("val_share").get<double>();
+                option = "data";
+                paths = folder.data.at("files").get<std::vector<std::string>>();
+                share = folder.data.at("val_share").get<double>();
             }
         } catch (const json::exception&) {
             throw Error(folder.path +
@@ -35,6 +37,8 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
         }
     }
     out.files = std::make_unique<TokenFiles>(paths);
+    if (o.data.empty()) { check_same_data(folder.data, {{option, fingerprint_of(*out.files)}}, folder.path); }
+    check_tokenizer(folder.tokenizer, out.files->vocabulary(), "--data " + paths[0]);
     const size_t n = out.files->size();
     out.begin = share >= 1 ? 0 : n - (size_t)(std::max(0.0, share) * (double)n);
     out.name = paths[0] + (paths.size() > 1 ? " and " + std::to_string(paths.size() - 1) + " more" : "") +

@@ -1,4 +1,5 @@
 #include "train/files/checkpoint.h"
+#include "train/files/run_folder.h"
 #include "train/files/safetensors.h"
 #include <algorithm>
 #include <cerrno>
@@ -23,10 +24,10 @@ ModelFolder open_model(const std::string& path) {
     out.path = path;
     if (!fs::exists(path, ignore)) { throw Error(path + ": there is no such folder"); }
     if (!fs::exists(path + "/config.json", ignore)) {
-        if (!fs::exists(path + "/latest/config.json", ignore)) {
-            throw Error(path + ": holds no model: it has neither config.json nor latest/config.json");
+        out.path = latest_checkpoint(path);
+        if (out.path.empty()) {
+            throw Error(path + ": holds no model: it has neither config.json nor a checkpoint of a run");
         }
-        out.path = path + "/latest";
     }
     const std::string file = out.path + "/config.json";
     const json j = read_json(file);
@@ -34,7 +35,7 @@ ModelFolder open_model(const std::string& path) {
     if (const auto m = j.find("moba"); m != j.end()) {
         if (m->contains("task")) { out.task = (*m)["task"].dump(); }
         if (m->contains("origin")) { out.origin = (*m)["origin"].dump(); }
-        if (m->contains("data")) { out.data = (*m)["data"].dump(); }
+        if (m->contains("data")) { out.data = (*m)["data"]; }
         if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
     }
     if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
@@ -184,28 +185,6 @@ void load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     }
 }
 
-// Numbers N of the folders step-N in dir, ascending.
-static std::vector<int> saved_steps(const std::string& dir) {
-    std::vector<int> steps;
-    for (const auto& entry : fs::directory_iterator(dir)) {
-        int n;
-        char rest;
-        if (std::sscanf(entry.path().filename().c_str(), "step-%d%c", &n, &rest) == 1) { steps.push_back(n); }
-    }
-    std::sort(steps.begin(), steps.end());
-    return steps;
-}
-
-static void remove_unfinished(const std::string& dir) {
-    if (!fs::exists(dir)) { return; }
-    for (const auto& entry : fs::directory_iterator(dir)) {
-        const std::string name = entry.path().filename();
-        if (name.rfind("step-", 0) == 0 && entry.path().extension() == ".tmp") {
-            fs::remove_all(entry.path());
-        }
-    }
-}
-
 template <class E>
 static void write_weights(const std::string& path, Model<E>& model,
                           std::vector<std::pair<std::string, typename Model<E>::Kind>> kinds) {
@@ -227,37 +206,35 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
                       tmp = final + ".tmp";
-    std::error_code none;
-    if (fs::read_symlink(dir + "/latest", none) == name && fs::exists(final, none)) {
-        return;  // a resumed run was stopped before its next step
+    json config = config_to_json(model.config());
+    config["moba"].update(about);
+    if (about.contains("end_token")) {
+        if (about["end_token"] >= 0) { config["eos_token_id"] = about["end_token"]; }
+        config["moba"].erase("end_token");
     }
+    const std::string config_text = config.dump(2) + "\n", state_text = json(state).dump(2) + "\n";
+    std::error_code none;
     try {
-        remove_unfinished(dir);
-        fs::create_directories(tmp);
-        json config = config_to_json(model.config());
-        config["moba"].update(about);
-        if (about.contains("end_token")) {
-            if (about["end_token"] >= 0) { config["eos_token_id"] = about["end_token"]; }
-            config["moba"].erase("end_token");
+        if (latest_name(dir) == name && fs::exists(final, none)) {
+            // A resumed run was stopped before its next step; its options may have changed.
+            replace_file(final + "/config.json", config_text);
+            replace_file(final + "/state.json", state_text);
+            return;
         }
+        remove_unfinished_checkpoints(dir);
+        fs::create_directories(tmp);
         if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
-        write_file(tmp + "/config.json", config.dump(2) + "\n");
-        write_file(tmp + "/state.json", json(state).dump(2) + "\n");
+        write_file(tmp + "/config.json", config_text);
+        write_file(tmp + "/state.json", state_text);
         write_weights(tmp + weights_file, model, {{"", Kind::weight}});
         write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
         fsync_folder(tmp);
         // exists if a process died after the next line, and an older step was resumed
         fs::remove_all(final);
         fs::rename(tmp, final);
-        const std::string link = dir + "/latest.tmp";
-        fs::remove(link);
-        fs::create_directory_symlink(name, link);
-        fs::rename(link, dir + "/latest");
         fsync_folder(dir);
-        const std::vector<int> steps = saved_steps(dir);
-        for (size_t i = 0; i + 2 < steps.size(); i++) {
-            fs::remove_all(dir + "/step-" + std::to_string(steps[i]));
-        }
+        set_latest(dir, name);
+        remove_old_checkpoints(dir);
     } catch (const fs::filesystem_error& e) {
         throw Error("checkpoint not saved: " + final + ": " + e.code().message());
     } catch (const Error& e) {

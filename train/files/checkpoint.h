@@ -6,8 +6,8 @@
    state.safetensors   AdamW's moments (moment1.<name>, moment2.<name>)
    state.json          step, place in the data, stage, and every option of the run
    A checkpoint is written as DIR/step-N.tmp, every file and the folder are fsynced, and the folder is
-   renamed. Then the symlink DIR/latest is replaced by a rename, and all but the last two checkpoints are
-   deleted. Whenever the process dies, `latest` names a complete checkpoint. */
+   renamed. Then DIR/latest is replaced by a rename, and all checkpoints but this one and the newest other one
+   are deleted. Whenever the process dies, `latest` names a complete checkpoint. */
 #pragma once
 #include "moba/model.h"
 #include "train/files/run_state.h"
@@ -18,10 +18,11 @@ namespace moba {
 struct ModelFolder {
     std::string path;  // of the checkpoint, even if the folder of a run was opened
     Config config;
-    std::string task, data;  // JSON: what this program trained it on; "" = not this one, or unknown
-    std::string origin;      // JSON: the program and the run that wrote it; "" = unknown
-    std::string tokenizer;   // "bytes", the path of a tokenizer.json, or ""
-    int begin_token = -1;    // the first token of a new document; -1 = unknown
+    std::string task;       // JSON: the task this program trained it on; "" = none
+    nlohmann::json data;    // the text this program trained it on, as Data::origin(); null = none
+    std::string origin;     // JSON: the program and the run that wrote it; "" = unknown
+    std::string tokenizer;  // "bytes", the path of a tokenizer.json, or ""
+    int begin_token = -1;   // the first token of a new document; -1 = unknown
     std::vector<int> end_tokens;
 };
 
@@ -30,8 +31,8 @@ template <class E>
 void save_checkpoint(const std::string& dir, Model<E>&, const nlohmann::json& about,
                      const std::string& tokenizer, const RunState&);
 
-/* `path` is a checkpoint, the folder of a run (its `latest` is opened), or a Llama folder from Hugging Face
-   with one weights file or several shards. */
+/* `path` is a checkpoint, the folder of a run (its latest checkpoint is opened), or a Llama folder from
+   Hugging Face with one weights file or several shards. */
 ModelFolder open_model(const std::string& path);
 template <class E>
 void load_weights(const ModelFolder&, Model<E>&);

@@ -13,10 +13,8 @@ struct RunState {
     int stage = 0;                                      // of the curriculum
     int stage_steps = 0;                                // steps done in this stage
     double accuracy = 0;                                // running mean within this stage
-    uint64_t data = 0;                                  // fingerprint of the files that --data names
     nlohmann::json options = nlohmann::json::object();  // every option of the run, by name
 };
-NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunState, step, samples, tokens, stage, stage_steps, accuracy, data,
-                                   options)
+NLOHMANN_DEFINE_TYPE_NON_INTRUSIVE(RunState, step, samples, tokens, stage, stage_steps, accuracy, options)
 
 }  // namespace moba

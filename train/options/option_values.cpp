@@ -10,7 +10,10 @@ namespace moba {
 
 using nlohmann::json;
 
-static bool kept(const std::string& name) { return name != "help" && name != "config" && name != "resume"; }
+// The others say what to do, and are neither saved nor read from a file.
+static bool is_setting(const std::string& name) {
+    return name != "help" && name != "config" && name != "resume" && name != "overwrite";
+}
 
 // "256" -> 256, "0.1" -> 0.1, "true" -> true, anything else a string, and so is a path whatever it looks like
 static json typed(const CLI::Option& o, const std::string& text) {
@@ -43,7 +46,7 @@ json option_values(CLI::App& app) {
     json out = json::object();
     for (CLI::Option* o : app.get_options()) {
         const std::string name = o->get_lnames().empty() ? "" : o->get_lnames()[0];
-        if (name.empty() || !kept(name)) { continue; }
+        if (name.empty() || !is_setting(name)) { continue; }
         o->capture_default_str();  // the text of the variable, as it is now
         out[name] = typed(*o, o->get_default_str());
     }
@@ -76,7 +79,7 @@ std::vector<std::string> config_words(const CLI::App& app, const std::string& fi
     for (const auto& [key, v] : j.items()) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
-        if (name == "config" || name == "resume" || !app.get_option_no_throw("--" + name)) {
+        if (!is_setting(name) || !app.get_option_no_throw("--" + name)) {
             throw Error(file + ": '" + key + "' is not an option of train");
         }
         if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
@@ -88,7 +91,7 @@ std::vector<std::string> config_words(const CLI::App& app, const std::string& fi
 std::vector<std::string> options_given(const CLI::App& app) {
     std::vector<std::string> out;
     for (const CLI::Option* o : app.get_options()) {
-        if (o->count() > 0 && !o->get_lnames().empty() && kept(o->get_lnames()[0])) {
+        if (o->count() > 0 && !o->get_lnames().empty() && is_setting(o->get_lnames()[0])) {
             out.push_back(o->get_lnames()[0]);
         }
     }

@@ -131,7 +131,10 @@ static void add_optimizer_options(CLI::App& app, TrainOptions& o) {
 static void add_run_options(CLI::App& app, TrainOptions& o) {
     group(app, "Run");
     add(app, "--out", o.out, "DIR", "Folder of the run: checkpoints and log.jsonl.");
-    add_flag(app, "--resume", o.resume, "Continue the run in --out, with its settings.");
+    add_flag(app, "--resume", o.resume,
+             "Continue the run in --out, with its settings. --steps or --epochs let it go on for longer; "
+             "--data names files that have moved.");
+    add_flag(app, "--overwrite", o.overwrite, "Delete the run in --out and start a new one.");
     app.add_option("--config",
                    "Options from a JSON file, e.g. {\"seq-len\": 256}. The command line overrides it.")
         ->type_name("FILE")

@@ -50,7 +50,11 @@ int run_info(const InfoOptions& o) {
             ? "LlamaForCausalLM: weights and positions are those of a Llama, which other programs can load"
             : "MobaForCausalLM: only this program can run it");
     if (!folder.task.empty()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
-    if (!folder.data.empty()) { std::printf("text     %s\n", plain(folder.data).c_str()); }
+    if (!folder.data.empty()) {
+        nlohmann::json text = folder.data;
+        if (text.is_object()) { text.erase("fingerprint"); }
+        std::printf("text     %s\n", plain(text.dump()).c_str());
+    }
     if (!folder.tokenizer.empty()) { std::printf("tokens   %s\n", folder.tokenizer.c_str()); }
     if (!folder.origin.empty()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;

@@ -4,6 +4,7 @@
 #include "train/files/safetensors.h"
 #include "train/options/options.h"
 #include "train/run/prompt.h"
+#include "train/run/scorer.h"
 #include <algorithm>
 #include <numeric>
 #include <set>
@@ -111,6 +112,11 @@ int sample(const SampleOptions& o) {
         } else {
             model.decode(tokens.back());
             model.read_logits(0, 1, logits);
+        }
+        for (float x : logits) {
+            if (std::isfinite(x)) { continue; }
+            std::printf("\n");
+            throw Error(not_finite("a logit", model));
         }
         if (i == 0) {
             prefill = now_ms() - begin;

@@ -7,6 +7,14 @@
 
 namespace moba {
 
+/* The message for a result that is NaN or infinite: with the first bad tensor, where one is known. */
+template <class E>
+std::string not_finite(const std::string& what, const Model<E>& model) {
+    const std::string bad = model.first_not_finite();
+    return what + " is not finite: the weights have diverged, or are not those of this model" +
+           (bad.empty() ? "" : "; first bad tensor: " + bad);
+}
+
 template <class E>
 class Scorer {
   public:
@@ -25,6 +33,9 @@ class Scorer {
         model_.forward();
         model_.loss(Pass::inference);
         model_.read_losses(losses, correct);
+        for (float x : losses) {
+            if (!std::isfinite(x)) { throw Error(not_finite("a loss", model_)); }
+        }
     }
     const Model<E>& model() const { return model_; }
     std::vector<float> losses;  // by token of the last batch; 0 without a target

@@ -3,6 +3,7 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <algorithm>
+#include <filesystem>
 
 namespace moba {
 
@@ -18,11 +19,18 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
     }
 }
 
-/* --resume: the settings are those of the run. An option given now must have the same value, except for those
-   that do not change what is learnt. */
+std::string locked_folder(const std::string& out) {
+    return "--out " + out + ": another process trains in this folder";
+}
+
+/* --resume: the settings are those of the run. An option given now must have the same value, except for some
+   that do not change what has been learnt. */
 static std::vector<std::string> resume_words(json saved, const std::string& out, CLI::App& given) {
+    // data and val-data: files may have moved; check_same_data() compares what is in them.
+    // steps and epochs: a run may go on for longer.
     static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
-                                                  "eval-samples", "log-every", "recompute",  "no-graph"};
+                                                  "eval-samples", "log-every", "recompute",  "no-graph",
+                                                  "data",         "val-data",  "steps",      "epochs"};
     for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
         if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }
     }
@@ -37,6 +45,11 @@ static std::vector<std::string> resume_words(json saved, const std::string& out,
         }
         merged[name] = now[name];
     }
+    const std::vector<std::string> names = options_given(given);
+    const auto is_given = [&](const char* n) {
+        return std::find(names.begin(), names.end(), n) != names.end();
+    };
+    if (is_given("steps") && !is_given("epochs")) { merged["epochs"] = 0; }  // epochs would win
     std::vector<std::string> words = option_words(merged);
     words.push_back("--resume");
     return words;
@@ -68,10 +81,18 @@ TrainCommand parse_train(const std::vector<std::string>& words) {
     ParsedTrain merged(all);
     const std::string& out = merged.options.out;
     if (!merged.options.resume) { return {merged.options, option_values(merged.app), {}}; }
-    const ModelFolder folder = open_model(out);
+    if (merged.options.overwrite) { throw Error("--resume and --overwrite cannot be used together"); }
+    if (!std::filesystem::is_directory(out)) { throw Error("--out " + out + ": there is no such folder"); }
+    FolderLock lock;
+    if (!lock.take(out)) { throw Error(locked_folder(out)); }
+    const std::string latest = latest_checkpoint(out);
+    if (latest.empty()) {
+        throw Error("--out " + out + ": holds no checkpoint to go on from; start it without --resume");
+    }
+    const ModelFolder folder = open_model(latest);
     const RunState state = read_state(folder);
     ParsedTrain resumed(resume_words(state.options, out, merged.app));
-    return {resumed.options, option_values(resumed.app), Checkpoint{folder, state}};
+    return {resumed.options, option_values(resumed.app), Checkpoint{folder, state, lock}};
 }
 
 }  // namespace moba

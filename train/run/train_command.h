@@ -1,6 +1,7 @@
 /* The words of `moba train`: the command line, then --config, and with --resume the settings of the run. */
 #pragma once
 #include "train/files/checkpoint.h"
+#include "train/files/run_folder.h"
 #include "train/options/options.h"
 #include <optional>
 
@@ -9,6 +10,7 @@ namespace moba {
 struct Checkpoint {
     ModelFolder folder;
     RunState state;
+    FolderLock lock;  // taken before anything was read
 };
 
 struct TrainCommand {
@@ -16,6 +18,9 @@ struct TrainCommand {
     nlohmann::json values;              // every option by name, for the settings shown and saved
     std::optional<Checkpoint> resumed;  // of --resume
 };
+
+// The message when another process holds the lock.
+std::string locked_folder(const std::string& out);
 
 /* Throws CLI::ParseError, Error. */
 TrainCommand parse_train(const std::vector<std::string>& words);

@@ -6,7 +6,9 @@ namespace moba {
 namespace {
 
 /* The model of --init-from: its sizes, and its attention where no option changes it. */
-Config config_from_model(const TrainOptions& o, const Data& data, const Config& loaded) {
+Config config_from_model(const TrainOptions& o, const Data& data, const ModelFolder& model) {
+    const Config& loaded = model.config;
+    data.check_model_tokenizer(model.tokenizer);
     if (loaded.vocab_size < data.vocab_size()) {
         throw Error("--init-from " + o.init_from + ": its vocabulary has " +
                     std::to_string(loaded.vocab_size) + " tokens, the data needs " +
@@ -47,8 +49,7 @@ int steps_for(const TrainOptions& o, const Data& data) {
 
 Config training_config(const TrainCommand& c, const Data& data, const std::optional<ModelFolder>& init) {
     if (c.resumed) { return c.resumed->folder.config; }
-    return init ? config_from_model(c.options, data, init->config)
-                : make_config(c.options, data.vocab_size());
+    return init ? config_from_model(c.options, data, *init) : make_config(c.options, data.vocab_size());
 }
 
 std::vector<Stage> training_stages(const TrainOptions& o, const Data& data) {

@@ -6,24 +6,19 @@
 #include "train/core/flops.h"
 #include "train/core/progress.h"
 #include "train/core/version.h"
+#include "train/data/fingerprint.h"
+#include "train/files/run_folder.h"
+#include "train/files/run_log.h"
+#include "train/run/stop_signal.h"
 #include "train/run/train_plan.h"
 #include <algorithm>
-#include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <nlohmann/json.hpp>
 
 namespace moba {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-static volatile std::sig_atomic_t stop_asked = 0;
-
-static void ask_to_stop(int) {
-    stop_asked = 1;
-    std::signal(SIGINT, SIG_DFL);  // a second Ctrl-C ends at once
-}
 
 namespace {
 
@@ -49,16 +44,18 @@ class Trainer {
   public:
     explicit Trainer(const TrainCommand&);
     int run();
-    TrainPlan plan() const { return {config_, model_->num_parameters(), model_->bytes()}; }
+    TrainPlan plan() const {
+        return {config_, model_->num_parameters(), model_->bytes(), data_->fingerprint()};
+    }
 
   private:
     void resume();
     void start();
     void print_settings() const;
-    void step();
+    bool step();
     void switch_if_due();
     Draw take_draw();
-    StepOutcome train_step(const Draw&);
+    std::optional<StepOutcome> train_step(const Draw&);
     void check_finite(const StepOutcome&);
     void report(const StepOutcome&, const Draw&, double ms);
     void advance_stage();
@@ -66,10 +63,12 @@ class Trainer {
     Draw draw(int stage, uint64_t first_sample) const;
     void set_batch(const Batch&, const StepState&);
     void draw_next();
+    bool validation_due() const;
     void validate_model();
+    template <class Read>
+    void read_or_save(Read);
     void save();
-    void log(const json& line);
-    void trim_log() const;
+    void print_new_length() const;
     int remaining() const;
     double tokens_left() const;
     void make_model();
@@ -88,7 +87,10 @@ class Trainer {
     Draw next_;              // of the step to come, as far as that can be known
     bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;
-    std::ofstream log_;
+    RunLog log_;
+    FolderLock lock_;      // of o_.out
+    json options_before_;  // of a run that is resumed
+    json fingerprint_;     // of data_
     double ms_per_token_ = 0, peak_flops_ = 0;
     Switch switch_;
 };
@@ -118,6 +120,8 @@ Trainer<E>::Trainer(const TrainCommand& c)
     if (c.resumed) {
         resumed_ = c.resumed->folder;
         state_ = c.resumed->state;
+        options_before_ = state_.options;
+        lock_ = c.resumed->lock;
     } else if (!switch_.attention.empty()) {
         if (is_switched(config_, switch_)) {
             throw Error("--switch " + o_.switch_to + ": no layer would change");
@@ -221,38 +225,20 @@ void Trainer<E>::print_settings() const {
 }
 
 template <class E>
-void Trainer<E>::log(const json& line) {
-    log_ << line.dump() << "\n";
-    log_.flush();
-    if (!log_) { throw Error(o_.out + "/log.jsonl: could not be written (disk full?)"); }
-}
-
-// Lines of steps that will be done again are dropped, so that the log reads as if the run had never stopped.
-template <class E>
-void Trainer<E>::trim_log() const {
-    const std::string path = o_.out + "/log.jsonl";
-    std::ifstream in(path);
-    std::string line, kept;
-    while (std::getline(in, line)) {
-        const json j = json::parse(line, nullptr, false);
-        const bool step = j.is_object() && j.contains("step") && j["step"].is_number_integer();
-        if (step && j["step"].get<int64_t>() <= state_.step) { kept += line + "\n"; }
-    }
-    replace_file(path, kept);
-}
-
-template <class E>
 void Trainer<E>::start() {
+    const std::string& out = o_.out;
     std::error_code error;
-    fs::create_directories(o_.out, error);
-    if (error) { throw Error("--out " + o_.out + ": " + error.message()); }
-    if (fs::exists(o_.out + "/latest") || fs::exists(o_.out + "/log.jsonl")) {
-        throw Error("--out " + o_.out + ": holds a run already; go on with --resume, or name another folder");
+    fs::create_directories(out, error);
+    if (error) { throw Error("--out " + out + ": " + error.message()); }
+    if (!lock_.take(out)) { throw Error(locked_folder(out)); }
+    if (!latest_checkpoint(out).empty() && !o_.overwrite) {
+        throw Error("--out " + out + ": holds a run already; go on with --resume, replace it with " +
+                    "--overwrite, or name another folder");
     }
     allocate();
     model_->init_weights(o_.seed);
     if (init_) { load_weights(*init_, *model_); }
-    state_.data = data_->fingerprint();
+    clear_run(out);  // also what a run left that ended before its first checkpoint
 }
 
 template <class E>
@@ -260,38 +246,54 @@ void Trainer<E>::resume() {
     if (state_.stage >= (int)stages_.size()) {
         throw Error(resumed_->path + "/state.json: stage beyond the last");
     }
-    if (state_.data != data_->fingerprint()) {
-        throw Error(o_.out + ": the files of --data have changed since the run began");
+    if (stage().steps < state_.stage_steps) {
+        throw Error("--steps " + std::to_string(stage().steps) + ": the run in " + o_.out + " has done " +
+                    std::to_string(state_.stage_steps) + " already");
     }
+    check_same_data(resumed_->data, fingerprint_, o_.out);
+    restore_latest_link(o_.out, state_.step);
     allocate();
     load_checkpoint(*resumed_, *model_);
-    trim_log();
+}
+
+// The length that --steps or --epochs now give a resumed run.
+template <class E>
+void Trainer<E>::print_new_length() const {
+    const json& before = options_before_;
+    for (const char* name : {"steps", "epochs"}) {
+        if (!before.contains(name) || before[name] == state_.options[name]) { continue; }
+        std::printf(
+            "length   --%s is %s, was %s; the learning rate follows the new length: %.3g at step %d\n", name,
+            state_.options[name].dump().c_str(), before[name].dump().c_str(),
+            learning_rate(o_.lr, state_.step + 1, remaining() - 1), state_.step + 1);
+    }
 }
 
 template <class E>
 int Trainer<E>::run() {
     print_settings();
+    fingerprint_ = data_->fingerprint();
     if (resumed_) {
         resume();
-        std::printf("resumed  %s at step %d\n", o_.out.c_str(), state_.step);
+        std::printf("resumed  %s at step %d\n", resumed_->path.c_str(), state_.step);
+        print_new_length();
     } else {
         start();
     }
     std::fflush(stdout);
-    log_.open(o_.out + "/log.jsonl", std::ios::app);
-    if (!log_) { throw_errno(o_.out + "/log.jsonl"); }
-    std::signal(SIGINT, ask_to_stop);
-    std::signal(SIGTERM, ask_to_stop);
+    log_.open(o_.out + "/log.jsonl", state_.step);
+    note_stop_signals();
     const double begin = now_ms();
-    while (remaining() > 0 && !stop_asked) {
-        step();
-        if (o_.eval_every && (state_.step % o_.eval_every == 0 || remaining() == 0)) { validate_model(); }
+    if (resumed_ && validation_due() && !log_.validated()) { validate_model(); }
+    while (remaining() > 0 && !stop_asked()) {
+        if (!step()) { break; }
+        if (validation_due()) { validate_model(); }
         if (o_.save_every && state_.step % o_.save_every == 0 && remaining() > 0) { save(); }
     }
     progress_.done();
     save();
     std::printf("%s at step %d after %s; model in %s/latest\n",
-                stop_asked && remaining() > 0 ? "stopped" : "done", state_.step,
+                stop_asked() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
     if (remaining() > 0) { std::printf("go on with: moba train --resume --out %s\n", o_.out.c_str()); }
     return 0;
@@ -322,20 +324,27 @@ template <class E>
 void Trainer<E>::draw_next() {
     if (remaining() == 0) { return; }
     const bool last_of_stage = state_.stage_steps == stage().steps && state_.stage + 1 < (int)stages_.size();
-    next_ = draw(state_.stage + last_of_stage, state_.samples);
+    try {
+        next_ = draw(state_.stage + last_of_stage, state_.samples);
+    } catch (const Error&) {
+        return;  // take_draw() finds the same fault, after this step's results are in
+    }
     set_batch(next_.batches[0], {o_.seed, (uint32_t)state_.step + 1, 0, 1.0 / next_.counted, 0});
     next_set_ = true;
 }
 
+// False: a signal came, and the step was not done.
 template <class E>
-void Trainer<E>::step() {
+bool Trainer<E>::step() {
     switch_if_due();
     const double begin = now_ms();
     const Draw drawn = take_draw();
-    const StepOutcome outcome = train_step(drawn);
-    check_finite(outcome);
-    report(outcome, drawn, now_ms() - begin);
+    const std::optional<StepOutcome> outcome = train_step(drawn);
+    if (!outcome) { return false; }
+    check_finite(*outcome);
+    report(*outcome, drawn, now_ms() - begin);
     advance_stage();
+    return true;
 }
 
 template <class E>
@@ -349,14 +358,29 @@ void Trainer<E>::switch_if_due() {
 template <class E>
 Draw Trainer<E>::take_draw() {
     if (next_.batches.empty() || next_.stage != state_.stage || next_.first_sample != state_.samples) {
-        next_ = draw(state_.stage, state_.samples);
+        read_or_save([&] { next_ = draw(state_.stage, state_.samples); });
         next_set_ = false;
     }
     return std::exchange(next_, {});
 }
 
+// When a file of the data can no longer be read, what was learnt is saved.
 template <class E>
-StepOutcome Trainer<E>::train_step(const Draw& drawn) {
+template <class Read>
+void Trainer<E>::read_or_save(Read read) {
+    try {
+        read();
+    } catch (const Error&) {
+        progress_.done();
+        save();
+        throw;
+    }
+}
+
+// Nothing when a signal came between two micro-batches: long steps are given up.
+template <class E>
+std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
+    const RunState before = state_;
     state_.samples += (uint64_t)stage().batch * o_.grad_accum;
     state_.step++;
     state_.stage_steps++;
@@ -369,6 +393,10 @@ StepOutcome Trainer<E>::train_step(const Draw& drawn) {
     bool replayed = true;
     model_->zero_gradients();
     for (const Batch& b : drawn.batches) {
+        if (stop_asked()) {
+            state_ = before;
+            return {};
+        }
         if (!next_set_) { set_batch(b, now); }
         next_set_ = false;
         replayed &= model_->training_passes();
@@ -377,18 +405,19 @@ StepOutcome Trainer<E>::train_step(const Draw& drawn) {
     model_->update(now);
     draw_next();
     const auto [loss, correct, norm] = model_->step_result();  // waits
-    return {loss / drawn.counted, correct / drawn.counted, norm, now.learning_rate, replayed};
+    return StepOutcome{loss / drawn.counted, correct / drawn.counted, norm, now.learning_rate, replayed};
 }
 
 template <class E>
 void Trainer<E>::check_finite(const StepOutcome& r) {
     if (std::isfinite(r.loss) && std::isfinite(r.norm)) { return; }
     progress_.done();
-    const std::string bad = model_->first_not_finite();
+    const std::string bad = model_->first_not_finite(), saved = latest_checkpoint(o_.out);
     throw Error("step " + std::to_string(state_.step) + ": " +
                 (std::isfinite(r.loss) ? "gradient norm" : "loss") +
                 " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
-                ". The last checkpoint in " + o_.out + " is from before; try a lower --lr");
+                (saved.empty() ? ". No checkpoint had been saved" : ". " + saved + " is from before") +
+                "; try a lower --lr");
 }
 
 // Averages, the line on the terminal, the line of log.jsonl.
@@ -413,7 +442,7 @@ void Trainer<E>::report(const StepOutcome& r, const Draw& drawn, double ms) {
                  {"seq_len", stage().T},
                  {"tokens", drawn.tokens}};
     if (find_device(model_->ctx().device)->graphs) { line["graph"] = r.replayed; }
-    log(line);
+    log_.write(line);
 }
 
 // What the progress line says of the place in the run: the epoch, or the length where it changes.
@@ -442,6 +471,11 @@ void Trainer<E>::advance_stage() {
                    " at step " + std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
 }
 
+template <class E>
+bool Trainer<E>::validation_due() const {
+    return o_.eval_every && state_.step > 0 && (state_.step % o_.eval_every == 0 || remaining() == 0);
+}
+
 // The same samples every time, at the final length.
 template <class E>
 void Trainer<E>::validate_model() {
@@ -453,8 +487,16 @@ void Trainer<E>::validate_model() {
     std::vector<int> correct;
     next_set_ = false;
     for (int done = 0; done < samples;) {
+        if (stop_asked()) {
+            progress_.line("stopped during the validation, which --resume does first");
+            return;
+        }
         Batch b;
-        for (int i = 0; i < final.batch && done < samples; i++) { data_->add_validation(done++, final.T, b); }
+        read_or_save([&] {
+            for (int i = 0; i < final.batch && done < samples; i++) {
+                data_->add_validation(done++, final.T, b);
+            }
+        });
         counted += b.counted();
         model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
         model_->forward();
@@ -469,7 +511,7 @@ void Trainer<E>::validate_model() {
     std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)",
                   state_.step, loss, 100 * accuracy, samples, data_->validation_name().c_str(), final.T);
     progress_.line(text);
-    log({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
+    log_.write({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
 }
 
 template <class E>
@@ -481,6 +523,7 @@ void Trainer<E>::save() {
                          {"init_from", o_.init_from}};
     json about = data_->origin();
     about["origin"] = origin;
+    if (!fingerprint_.empty()) { about["data"]["fingerprint"] = fingerprint_; }
     save_checkpoint(o_.out, *model_, about, data_->tokenizer(), state_);
 }
 

@@ -12,6 +12,7 @@ int run_train(const TrainCommand&);
 struct TrainPlan {
     Config config;
     size_t parameters, memory_bytes;
+    nlohmann::json fingerprint;  // of the data, as in check_same_data()
 };
 TrainPlan plan_training(const TrainOptions&);
 

@@ -1,0 +1,61 @@
+#include "train/data/fingerprint.h"
+#include "train/data/hash.h"
+#include <nlohmann/json.hpp>
+
+namespace moba {
+
+using nlohmann::json;
+
+static bool is_file(const std::string& tokenizer) { return !tokenizer.empty() && tokenizer != "bytes"; }
+
+// As text: not every JSON reader keeps 64 bits of a number.
+static std::string hash_text(uint64_t hash) {
+    char text[20];
+    std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    return text;
+}
+
+json fingerprint_of(const TokenFiles& files) {
+    const Vocabulary& v = files.vocabulary();
+    std::string tokenizer = v.tokenizer;
+    if (is_file(tokenizer)) {
+        const std::string text = read_file(tokenizer);
+        tokenizer = hash_text(hash_bytes(text.data(), text.size()));
+    }
+    return {{"content", hash_text(files.content_hash())},
+            {"vocabulary", v.size},
+            {"end token", v.end_token},
+            {"tokenizer", tokenizer}};
+}
+
+void check_same_data(const json& trained_on, const json& now, const std::string& who) {
+    const json before = trained_on.is_object() ? trained_on.value("fingerprint", json::object()) : json();
+    for (const auto& [option, values] : now.items()) {
+        if (!before.is_object() || !before.contains(option) || !before[option].is_object()) { continue; }
+        for (const char* part : {"vocabulary", "end token", "tokenizer", "content"}) {
+            const json was = before[option].value(part, json()), is = values.value(part, json());
+            if (was == is) { continue; }
+            throw Error(who + ": --" + option + " has changed since the training: another " + part +
+                        (is.is_number() ? " (" + was.dump() + " then, " + is.dump() + " now)" : ""));
+        }
+    }
+}
+
+void check_tokenizer(const std::string& model, const Vocabulary& data, const std::string& what) {
+    if (model.empty() || data.tokenizer.empty() || model == data.tokenizer) { return; }
+    if (!is_file(data.tokenizer)) {
+        throw Error(what + ": is plain text, whose tokens are bytes, but the model has the tokenizer " +
+                    model + "; make tokens of it with data/prepare_text.py --tokenizer");
+    }
+    if (!is_file(model)) {
+        throw Error(what + ": has tokens of " + data.tokenizer + ", but the model's tokens are bytes");
+    }
+    const std::string a = read_file(model), b = read_file(data.tokenizer);
+    if (a == b || parse_json(a.data(), a.size(), model) == parse_json(b.data(), b.size(), data.tokenizer)) {
+        return;
+    }
+    throw Error(what + ": has tokens of " + data.tokenizer + ", but the model has another tokenizer, " +
+                model);
+}
+
+}  // namespace moba

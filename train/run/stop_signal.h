@@ -1,0 +1,11 @@
+/* Ctrl-C (SIGINT), SIGTERM and SIGHUP (the terminal was closed) ask a run to save and to end. */
+#pragma once
+
+namespace moba {
+
+/* From now on these signals are only noted; Ctrl-C after one of them ends the process at once. SIGHUP stays
+   ignored where it is, under nohup. */
+void note_stop_signals();
+bool stop_asked();
+
+}  // namespace moba
