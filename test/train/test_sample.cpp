@@ -1,5 +1,7 @@
 /* Sampling: which tokens each setting can and cannot choose. */
 #include "test/support/check.h"
+#include "test/support/program.h"
+#include "train/files/safetensors.h"
 #include "train/run/sample.h"
 #include <map>
 
@@ -37,6 +39,32 @@ TEST(Sample, TopKAndTopPCut) {
 TEST(Sample, RepetitionPenaltyPushesDown) {
     EXPECT_EQ(drawn({2, 1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
     EXPECT_EQ(drawn({-1, -1.5f}, {.temperature = 0, .repetition_penalty = 2}, {0}).count(0), 0u);
+}
+
+// Every weight is finite, but the scores of the attention overflow.
+TEST(Sample, DivergedWeightsAreSaid) {
+    const TempDir dir;
+    ASSERT_EQ(moba(std::string(tiny_run) + "--steps 1 --out " + (dir / "run")).status, 0);
+    const std::string path = dir / "run/latest/model.safetensors", copy = dir / "copy";
+    std::filesystem::copy(path, copy);
+    const Safetensors from(copy);
+    std::vector<TensorSpec> specs;
+    for (const auto& [name, view] : from.tensors()) {
+        specs.push_back({name, {view.shape.begin(), view.shape.end()}});
+    }
+    write_safetensors(path, specs, from.metadata(), [&](size_t i, std::vector<float>& values) {
+        values = from.floats(specs[i].name);
+        const bool scores = specs[i].name.find("q_proj") != std::string::npos ||
+                            specs[i].name.find("k_proj") != std::string::npos;
+        for (float& x : values) { x *= scores ? 1e25f : 1; }
+    });
+    for (const std::string& command :
+         {"sample --prompt-ids 1,2,3 --temperature 0", "sample --prompt-ids 1,2,3 --temperature 1 --no-cache",
+          "eval --samples 2 --depths 1"}) {
+        expect_refused(command + " --device cpu --model " + (dir / "run"), 1, "is not finite");
+    }
+    expect_refused("sample --prompt-ids 1,2,3 --device cpu --model " + (dir / "run"), 1,
+                   "first bad tensor: ");
 }
 
 }  // namespace
