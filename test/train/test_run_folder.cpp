@@ -153,13 +153,17 @@ TEST(RunFolder, OneProcessAtATime) {
 
 TEST(RunFolder, SignalsSaveTheRun) {
     const TempDir dir;
-    for (const char* signal : {"INT", "TERM", "HUP"}) {
+    for (const char* signal : {"INT", "TERM", "HUP", "XCPU"}) {
         const std::string run = dir / signal;
         const Outcome r = while_training(MOBA_PROGRAM " " + train("--steps 1000000 --save-every 0", run), run,
                                          std::string("kill -") + signal + " $p");
         EXPECT_EQ(r.status, 0) << signal << "\n" << r.out;
         EXPECT_GT(step_of(run), 0) << signal;
     }
+    // what reads the output ends
+    const std::string read = dir / "read";
+    shell(MOBA_PROGRAM " " + train("--steps 1000000 --save-every 0 --log-every 1", read) + " | head -n 20");
+    EXPECT_GT(step_of(read), 0);
     // under nohup the end of the terminal is no reason to stop
     const std::string run = dir / "nohup";
     const Outcome r = while_training("nohup " MOBA_PROGRAM " " + train("--steps 300 --save-every 0", run),

@@ -1,5 +1,6 @@
 #include "train/run/stop_signal.h"
 #include <csignal>
+#include <initializer_list>
 
 namespace moba {
 
@@ -11,8 +12,7 @@ static void note(int) {
 }
 
 void note_stop_signals() {
-    std::signal(SIGINT, note);
-    std::signal(SIGTERM, note);
+    for (int signal : {SIGINT, SIGTERM, SIGPIPE, SIGXCPU}) { std::signal(signal, note); }
     if (std::signal(SIGHUP, note) == SIG_IGN) { std::signal(SIGHUP, SIG_IGN); }
 }
 
