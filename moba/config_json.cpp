@@ -69,8 +69,9 @@ static X value(const json& j, const char* key, const std::string& where, const X
     if constexpr (std::is_same_v<X, bool>) { fits = it->is_boolean(); }
     if constexpr (std::is_same_v<X, std::string>) { fits = it->is_string(); }
     if constexpr (std::is_same_v<X, int>) {
-        fits = it->is_number_integer() && it->template get<double>() >= -2147483648.0 &&
-               it->template get<double>() <= 2147483647.0;
+        // a whole number, also one that another program wrote as 128.0
+        const double x = it->is_number() ? it->template get<double>() : NAN;
+        fits = x >= -2147483648.0 && x <= 2147483647.0 && x == std::floor(x);
     }
     if constexpr (std::is_same_v<X, double>) { fits = it->is_number(); }
     need(fits, where + ": '" + key + "' has the wrong type or size: " + it->dump().substr(0, 60));
@@ -79,6 +80,46 @@ static X value(const json& j, const char* key, const std::string& where, const X
 template <class X>
 static X value_or(const json& j, const char* key, const std::string& where, X fallback) {
     return value<X>(j, key, where, &fallback);
+}
+
+/* The kind of RoPE. Older files have rope_scaling, with the key type, and rope_theta beside it; newer ones
+   rope_parameters with rope_theta in it. Where both are there, transformers takes rope_scaling unless it is
+   null, and so does this. */
+static void read_rope(Config& c, const json& j, const std::string& where) {
+    const auto part = [&](const char* key) {
+        const json rope = j.value(key, json());
+        need(rope.is_object() || rope.is_null(), where + ": '" + key + "' must be an object");
+        return rope.is_null() ? json::object() : rope;
+    };
+    const json scaling = part("rope_scaling"), parameters = part("rope_parameters");
+    const json& rope = scaling.empty() ? parameters : scaling;
+    const char* key = scaling.empty() ? "rope_parameters" : "rope_scaling";
+
+    bool given = false;
+    c.rope_theta = 10000;
+    for (const json* from : {&j, &parameters, &scaling}) {
+        if (!from->contains("rope_theta") || (*from)["rope_theta"].is_null()) { continue; }
+        const double theta = value<double>(*from, "rope_theta", where);
+        need(!given || theta == c.rope_theta, where + ": 'rope_theta' is there twice, with two values");
+        c.rope_theta = theta, given = true;
+    }
+    for (const json* from : {&j, &parameters, &scaling}) {
+        need(value_or(*from, "partial_rotary_factor", where, 1.0) == 1.0,
+             where + ": partial_rotary_factor is not supported");
+    }
+    const std::string type =
+        value_or(rope, "rope_type", where, value_or(rope, "type", where, std::string("default")));
+    const auto known = std::find(std::begin(rope_names), std::end(rope_names), type);
+    need(known != std::end(rope_names), where + ": " + key + ": type '" + type +
+                                            "' is not supported (known are default, linear and llama3)");
+    RopeScaling& r = c.rope_scaling;
+    r.type = (RopeType)(known - std::begin(rope_names));
+    if (r.type != RopeType::none) { r.factor = value<double>(rope, "factor", where); }
+    if (r.type == RopeType::llama3) {
+        r.low_freq_factor = value<double>(rope, "low_freq_factor", where);
+        r.high_freq_factor = value<double>(rope, "high_freq_factor", where);
+        r.original_max_position_embeddings = value<int>(rope, "original_max_position_embeddings", where);
+    }
 }
 
 Config config_from_json(const json& j, const std::string& where) {
@@ -107,33 +148,15 @@ Config config_from_json(const json& j, const std::string& where) {
     c.max_position_embeddings = value_or(j, "max_position_embeddings", where, 2048);
     c.rms_norm_eps = value_or(j, "rms_norm_eps", where, 1e-6);
     c.tie_word_embeddings = value_or(j, "tie_word_embeddings", where, false);
-    need(value_or(j, "hidden_act", where, std::string("silu")) == "silu",
-         where + ": hidden_act: only silu is known");
+    const std::string act = value_or(j, "hidden_act", where, std::string("silu"));
+    need(act == "silu" || act == "swish", where + ": hidden_act: only silu is known");
+    const auto quantized = j.find("quantization_config");
+    need(quantized == j.end() || quantized->is_null(),
+         where + ": quantization_config: quantized weights are not supported");
     for (const char* bias : {"attention_bias", "mlp_bias"}) {
         need(!value_or(j, bias, where, false), where + ": " + bias + ": biases are not supported");
     }
-    c.rope_theta = value_or(j, "rope_theta", where, 10000.0);
-    for (const char* key : {"rope_scaling", "rope_parameters"}) {
-        const auto it = j.find(key);
-        if (it == j.end() || it->is_null()) { continue; }
-        need(it->is_object(), where + ": '" + key + "' must be an object");
-        c.rope_theta = value_or(*it, "rope_theta", where, c.rope_theta);
-        const std::string type =
-            value_or(*it, "rope_type", where, value_or(*it, "type", where, std::string("default")));
-        RopeScaling& r = c.rope_scaling;
-        const auto known = std::find(std::begin(rope_names), std::end(rope_names), type);
-        need(known != std::end(rope_names), where + ": " + key + ": type '" + type +
-                                                "' is not supported (known are default, linear and llama3)");
-        need(value_or(*it, "partial_rotary_factor", where, 1.0) == 1.0,
-             where + ": partial_rotary_factor is not supported");
-        r.type = (RopeType)(known - std::begin(rope_names));
-        if (r.type != RopeType::none) { r.factor = value<double>(*it, "factor", where); }
-        if (r.type == RopeType::llama3) {
-            r.low_freq_factor = value<double>(*it, "low_freq_factor", where);
-            r.high_freq_factor = value<double>(*it, "high_freq_factor", where);
-            r.original_max_position_embeddings = value<int>(*it, "original_max_position_embeddings", where);
-        }
-    }
+    read_rope(c, j, where);
     const auto m = j.find("moba");
     if (m == j.end()) {
         c.layers = parse_layers("full:rope", std::clamp(c.num_layers, 1, 1024));

@@ -85,8 +85,8 @@ class Tensors {
    below the (K-1)-th best past block by more than the rounding error of a score. */
 void check_selection(const Safetensors& f, const std::vector<int>& chosen, const std::vector<float>& q,
                      const std::vector<float>& k, const Sequences& seqs, GateShape s) {
-    const TensorView& selected = f.at("selected");  // (M, H, blocks) u8, blocks of the query's own sequence
-    const int M = seqs.num_tokens, width = (int)selected.shape[2], group = s.H / s.G;
+    const std::vector<char> selected = f.bytes("selected");  // (M, H, blocks), of the query's own sequence
+    const int M = seqs.num_tokens, width = (int)f.at("selected").shape[2], group = s.H / s.G;
     const BlockTable& blocks = seqs.level[0];
     size_t differing = 0, wrong = 0;
     for (int t = 0; t < M; t++) {
@@ -95,7 +95,7 @@ void check_selection(const Safetensors& f, const std::vector<int>& chosen, const
             const int* mine = chosen.data() + ((size_t)h * M + t) * s.K;
             std::vector<char> marked(width);
             for (int i = 0; i < s.K && mine[i] >= 0; i++) { marked[mine[i] - first] = 1; }
-            if (std::memcmp(marked.data(), selected.data + ((size_t)t * s.H + h) * width, width) == 0) {
+            if (std::memcmp(marked.data(), selected.data() + ((size_t)t * s.H + h) * width, width) == 0) {
                 continue;
             }
             differing++;
@@ -145,9 +145,9 @@ void run_attention(const std::string& path, Device device, int version) {
     const Ops<float>& op = *find_ops<float>(device);
     const WorkspaceBytes<float>& needs = *find_workspaces<float>(device);
     Tensors on(device);
-    on.ctx.workspace_bytes = std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
-                                       needs.attention(M, B, {S}, shape, true),
-                                       naive_attention_workspace_bytes<float>(M, shape)});
+    on.ctx.workspace_bytes =
+        std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
+                  needs.attention(M, B, {S}, shape, true), naive_attention_workspace_bytes<float>(M, shape)});
     on.ctx.workspace = on.make<char>(on.ctx.workspace_bytes);
     on.ctx.version = version;
     const size_t slots = routing_slots(M, {S}, gate);
@@ -158,13 +158,14 @@ void run_attention(const std::string& path, Device device, int version) {
     check_selection(f, on.get(routing.chosen, slots), q, k, seqs, gate);
 
     // from here on the blocks selected in the file are used
-    const TensorView& selected = f.at("selected");
+    const std::vector<char> selected = f.bytes("selected");
+    const size_t width = f.at("selected").shape[2];
     std::vector<int> chosen(slots, -1);
     for (int h = 0; h < H; h++) {
         for (int t = 0; t < M; t++) {
             int* slot = chosen.data() + ((size_t)h * M + t) * K;
-            for (size_t n = 0; n < selected.shape[2]; n++) {
-                if (selected.data[((size_t)t * H + h) * selected.shape[2] + n]) {
+            for (size_t n = 0; n < width; n++) {
+                if (selected[((size_t)t * H + h) * width + n]) {
                     *slot++ = seqs.level[0].first[seqs.level[0].own[t]] + (int)n;
                 }
             }

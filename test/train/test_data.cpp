@@ -283,11 +283,11 @@ TEST(TextProgram, Tokenizer) {
     const std::string run =
         std::string(tiny_text) + "--steps 1 --data " + (dir / "a.bin") + " --out " + (dir / "run");
     EXPECT_NE(moba_errors(run).out.find("t.json: No such file"), std::string::npos);
-    write_text(dir / "t.json", R"({"model": {"vocab": {"H": 0, "\u2581cat": 1}}})");
+    write_text(dir / "t.json", R"({"model": {"vocab": {"H": 0, "\u2581cat": 1}}, "decoder": {"type": "Metaspace"}})");
     ASSERT_EQ(moba(run).status, 0);
     EXPECT_EQ(read_text(dir / "run/latest/tokenizer.json"), read_text(dir / "t.json"));
     const std::string sample = "sample --max-new-tokens 1 --prompt-ids 1,1 --model " + (dir / "run");
-    EXPECT_EQ(shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out.rfind(" cat cat", 0), 0u);
+    EXPECT_EQ(shell(MOBA_PROGRAM " " + sample + " 2>/dev/null").out.rfind("cat cat", 0), 0u);
     EXPECT_NE(moba_errors("sample --prompt cat --model " + (dir / "run")).out.find("--prompt-ids"),
               std::string::npos);
 }

@@ -5,6 +5,7 @@
 #include "test/support/program.h"
 #include "train/files/checkpoint.h"
 #include "train/files/safetensors.h"
+#include <functional>
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -82,7 +83,10 @@ TEST(HuggingFace, OtherTensorsInTheFile) {
         return error_of_logits(dir / name, root + name);
     };
     EXPECT_LE(with("lm_head.weight"), 2e-5) << "tied: the embedding counts";
-    EXPECT_LE(with("model.layers.0.self_attn.rotary_emb.inv_freq"), 2e-5);
+    for (const char* table : {"inv_freq", "cos_cached", "sin_cached", "original_inv_freq"}) {
+        EXPECT_LE(with(std::string("model.layers.0.self_attn.rotary_emb.") + table), 2e-5);
+    }
+    EXPECT_LE(with("model.rotary_emb.inv_freq"), 2e-5);
     EXPECT_THROW(with("model.layers.0.self_attn.q_proj.bias"), Error);
     EXPECT_THROW(with("model.layers.2.mlp.up_proj.weight"), Error);
 }
@@ -125,6 +129,215 @@ TEST(HuggingFace, DamagedShardsAreRefusedInOneLine) {
         fs::remove(d + "/model.safetensors.index.json");
         j = nullptr;
     });
+}
+
+/* Copies a folder of `root` with its tensors in one file, under other names ("" = left out) and with other
+   metadata. */
+void rewrite(const std::string& name, const std::string& to,
+             const std::function<std::string(const std::string&)>& rename,
+             const std::map<std::string, std::string>& metadata = {}) {
+    fs::remove_all(to);
+    fs::copy(root + name, to);
+    const Safetensors from(root + name + "/model.safetensors");
+    std::vector<TensorSpec> specs;
+    std::vector<std::string> sources;
+    for (const auto& [tensor, view] : from.tensors()) {
+        if (rename(tensor).empty()) { continue; }
+        specs.push_back({rename(tensor), std::vector<int>(view.shape.begin(), view.shape.end())});
+        sources.push_back(tensor);
+    }
+    write_safetensors(to + "/model.safetensors", specs, metadata,
+                      [&](size_t i, std::vector<float>& out) { out = from.floats(sources[i]); });
+}
+json config_of(const std::string& name) { return json::parse(read_text(root + name + "/config.json")); }
+
+// Names as torch.compile, DistributedDataParallel and older programs write them.
+TEST(HuggingFace, TensorsUnderOtherNames) {
+    const TempDir dir;
+    const std::string name = "llama2_f32", copy = dir / "m";
+    const auto error = [&](const std::function<std::string(const std::string&)>& rename) {
+        rewrite(name, copy, rename);
+        return error_of_logits(copy, root + name);
+    };
+    EXPECT_LE(error([](const std::string& n) { return "_orig_mod." + n; }), 2e-5);
+    EXPECT_LE(error([](const std::string& n) { return "module._orig_mod." + n; }), 2e-5);
+    EXPECT_LE(error([](const std::string& n) { return n.rfind("model.", 0) == 0 ? n.substr(6) : n; }), 2e-5);
+    EXPECT_LE(error([](std::string n) {  // each layer compiled by itself
+                  const size_t at = n.find("layers.0.");
+                  return at == std::string::npos ? n : n.insert(at + 9, "_orig_mod.");
+              }),
+              2e-5);
+    EXPECT_THROW(error([](const std::string& n) { return "transformer." + n; }), Error);
+    EXPECT_THROW(error([](const std::string& n) { return n == "lm_head.weight" ? "" : n; }), Error);
+    // the same weight twice, under two names
+    rewrite(name, copy, [](const std::string& n) {
+        return n == "model.layers.0.mlp.up_proj.weight" ? "layers.0.mlp.gate_proj.weight" : n;
+    });
+    EXPECT_THROW(error_of_logits(copy, root + name), Error);
+}
+
+TEST(HuggingFace, TiedWeightsUnderEitherName) {
+    const TempDir dir;
+    const std::string name = "gqa_tied_bf16", copy = dir / "m", embed = "model.embed_tokens.weight";
+    const auto head_only = [&](const std::string& n) { return n == embed ? "lm_head.weight" : n; };
+    rewrite(name, copy, head_only);
+    EXPECT_LE(error_of_logits(copy, root + name), 2e-5) << "config.json says that they are tied";
+    // as safetensors' save_model() writes two names of one tensor
+    rewrite(name, copy, head_only, {{embed, "lm_head.weight"}});
+    EXPECT_LE(error_of_logits(copy, root + name), 2e-5);
+    json untied = config_of(name);
+    untied["tie_word_embeddings"] = false;
+    write_text(copy + "/config.json", untied.dump());
+    EXPECT_LE(error_of_logits(copy, root + name), 2e-5) << "only the metadata says it";
+    rewrite(name, copy, head_only);
+    write_text(copy + "/config.json", untied.dump());
+    EXPECT_THROW(error_of_logits(copy, root + name), Error);
+}
+
+TEST(HuggingFace, KeysOfConfigInEveryForm) {
+    const TempDir dir;
+    const auto error = [&](const std::string& name, const auto& change) {
+        fs::remove_all(dir / name);
+        fs::copy(root + name, dir / name);
+        json j = config_of(name);
+        change(j);
+        write_text((dir / name) + "/config.json", j.dump());
+        return error_of_logits(dir / name, root + name);
+    };
+    // rope_scaling wins over the rope_parameters that a newer program put beside it
+    EXPECT_LE(error("linear_f32",
+                    [](json& j) {
+                        const json rope = j["rope_parameters"];
+                        j["rope_scaling"] = {{"type", "linear"}, {"factor", rope["factor"]}};
+                        j["rope_parameters"] = {{"rope_type", "default"}, {"rope_theta", rope["rope_theta"]}};
+                    }),
+              2e-5);
+    EXPECT_GT(error("linear_f32",
+                    [](json& j) {
+                        j["rope_scaling"] = {{"rope_type", "default"}};
+                    }),
+              1e-3)
+        << "also where it takes the scaling away, as in transformers";
+    EXPECT_LE(error("llama2_f32", [](json& j) { j["hidden_act"] = "swish"; }), 2e-5);
+    EXPECT_LE(
+        error("llama2_f32",
+              [](json& j) {
+                  for (const char* key : {"max_position_embeddings", "hidden_size", "num_hidden_layers"}) {
+                      j[key] = j[key].get<double>();
+                  }
+              }),
+        2e-5)
+        << "128.0";
+    const auto refused = [&](const std::string& says, const auto& change) {
+        try {
+            error("llama2_f32", change);
+            ADD_FAILURE() << "accepted, should say " << says;
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << e.what();
+        }
+    };
+    refused("partial_rotary_factor", [](json& j) { j["partial_rotary_factor"] = 0.5; });
+    refused("partial_rotary_factor", [](json& j) { j["rope_parameters"]["partial_rotary_factor"] = 0.5; });
+    refused("'rope_theta' is there twice", [](json& j) { j["rope_theta"] = 77.0; });
+    refused("'hidden_size'", [](json& j) { j["hidden_size"] = 32.5; });
+    refused("quantization_config", [](json& j) { j["quantization_config"] = {{"quant_method", "gptq"}}; });
+    refused("only silu", [](json& j) { j["hidden_act"] = "gelu"; });
+}
+
+TEST(HuggingFace, OtherFormatsAreNamed) {
+    const std::string name = "llama2_f32";
+    const auto refused = [&](const std::string& says, const auto& change) {
+        const TempDir dir;
+        fs::copy(root + name, dir / "m");
+        change(dir / "m");
+        expect_refused("sample --prompt-ids 1 --device cpu --model " + (dir / "m"), 1, says);
+    };
+    const auto instead = [](const std::string& file, const std::string& contents) {
+        return [=](const std::string& m) {
+            fs::remove(m + "/model.safetensors");
+            write_text(m + "/" + file, contents);
+        };
+    };
+    refused("pytorch_model.bin", instead("pytorch_model.bin", "PK\3\4"));
+    refused("model-q4.gguf", instead("model-q4.gguf", "GGUF"));
+    refused("an adapter (LoRA)", instead("adapter_config.json", "{}"));
+    refused("there is no model.safetensors",
+            [](const std::string& m) { fs::remove(m + "/model.safetensors"); });
+    const std::string pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1234567\n";
+    refused("Git LFS pointer", instead("model.safetensors", pointer));
+    refused("Git LFS pointer", instead("config.json", pointer));
+    refused("Git LFS pointer", instead("tokenizer.json", pointer));
+    refused("a web page", instead("model.safetensors", "<!DOCTYPE html><html>Sign in"));
+    refused("a zip file", instead("model.safetensors", "PK\3\4 and more"));
+}
+
+TEST(HuggingFace, EndTokensOfGenerationConfig) {
+    const TempDir dir;
+    fs::copy(root + "llama2_f32", dir / "m");
+    const auto with = [&](const json& generation) {
+        write_text(dir / "m/generation_config.json", generation.dump());
+        return open_model(dir / "m").end_tokens;
+    };
+    const std::vector<int> own = open_model(dir / "m").end_tokens;
+    std::vector<int> more = own;
+    more.insert(more.end(), {5, 6});
+    EXPECT_EQ(with({{"eos_token_id", {5, 6}}}), more);
+    EXPECT_EQ(with({{"eos_token_id", nullptr}}), own);
+    EXPECT_EQ(with({{"temperature", 0.5}}), own);
+    EXPECT_EQ(with(7), own);
+    write_text(dir / "m/generation_config.json", "{");
+    EXPECT_THROW(open_model(dir / "m"), Error);
+}
+
+// What a fine-tuned model came with is still there, also after the run was resumed.
+TEST(HuggingFace, AFineTunedModelKeepsWhatItCameWith) {
+    const TempDir dir;
+    const std::string m = dir / "m", run = dir / "run";
+    fs::copy(root + "llama2_f32", m);
+    json j = config_of("llama2_f32");
+    j["bos_token_id"] = 1, j["eos_token_id"] = {2, 3}, j["pad_token_id"] = 4, j["my_key"] = {{"a", 1}};
+    j["max_position_embeddings"] = 4096;
+    write_text(m + "/config.json", j.dump());
+    const int V = j["vocab_size"];
+    json vocabulary = json::object();
+    for (int i = 0; i < V; i++) { vocabulary["w" + std::to_string(i)] = i; }
+    write_text(m + "/tokenizer.json",
+               json({{"model", {{"type", "WordLevel"}, {"vocab", vocabulary}, {"unk_token", "w0"}}}}).dump());
+    write_text(m + "/tokenizer_config.json", R"({"chat_template": "x"})");
+    write_text(m + "/generation_config.json", R"({"eos_token_id": [2, 3]})");
+    std::vector<int32_t> header(256);
+    header[0] = 20240520, header[1] = 1, header[2] = 2000;
+    std::string shard((const char*)header.data(), 1024);
+    for (int i = 0; i < 2000; i++) {
+        const uint16_t id = (uint16_t)(i * 7 % V);
+        shard.append((const char*)&id, 2);
+    }
+    fs::create_directory(dir / "d");
+    write_text(dir / "d/x.bin", shard);
+    write_text(dir / "d/tokens.json", json({{"vocab_size", V}, {"end_token", 2}, {"tokenizer", ""}}).dump());
+    const Outcome r =
+        moba("train --init-from " + m + " --data " + (dir / "d/x.bin") +
+             " --seq-len 16 --batch-size 2 --steps 2 --eval-every 0 --attention full --device cpu "
+             "--out " +
+             run);
+    ASSERT_EQ(r.status, 0) << r.out;
+    for (int again = 0; again < 2; again++) {
+        const json kept = json::parse(read_text(run + "/latest/config.json"));
+        EXPECT_EQ(kept["bos_token_id"], 1);
+        EXPECT_EQ(kept["eos_token_id"], json({2, 3})) << "the data's end token is one of them";
+        EXPECT_EQ(kept["pad_token_id"], 4);
+        EXPECT_EQ(kept["my_key"], j["my_key"]);
+        EXPECT_EQ(kept["max_position_embeddings"], 4096);
+        for (const char* file : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
+            EXPECT_EQ(read_text(run + "/latest/" + file), read_text(m + "/" + file)) << file;
+        }
+        EXPECT_EQ(open_model(run).trained_length, 16) << "eval measures at the length of the training";
+        EXPECT_EQ(moba("train --resume --steps 3 --out " + run).status, 0);
+    }
+    EXPECT_NE(
+        moba("sample --device cpu --prompt-ids 5,6 --max-new-tokens 1 --model " + run).out.find("w5 w6"),
+        std::string::npos)
+        << "its words";
 }
 
 }  // namespace

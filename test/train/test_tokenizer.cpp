@@ -3,6 +3,7 @@
 #include "test/support/program.h"
 #include "train/data/token_files.h"
 #include "train/data/tokenizer.h"
+#include <nlohmann/json.hpp>
 
 namespace moba {
 
@@ -14,7 +15,7 @@ const char* byte_level =
     {"id": 7, "content": "<name>", "special": false}]})";
 const char* llama2 =
     R"({"model": {"type": "BPE", "vocab": {"▁the": 0, "cat": 1, "<0x0A>": 2, "<0xC3>": 3, "▁▁": 4}},
-    "decoder": {"type": "Sequence", "decoders": [{"type": "Replace"}, {"type": "ByteFallback"}, {"type": "Fuse"}]}})";
+    "decoder": {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"}]}})";
 const char* unigram = R"({"model": {"type": "Unigram", "vocab": [["<unk>", 0.0], ["▁a", -1.5], ["b", -2]]}})";
 
 TEST(Tokenizer, Decodes) {
@@ -33,11 +34,53 @@ TEST(Tokenizer, Decodes) {
     const Tokenizer b(dir / "b");
     EXPECT_EQ(b.text(0) + b.text(1) + b.text(2) + b.text(3) + b.text(4), " thecat\n\xC3  ");
     write_text(dir / "c", unigram);
-    EXPECT_EQ(Tokenizer(dir / "c").text(1) + Tokenizer(dir / "c").text(2), " ab");
+    EXPECT_EQ(Tokenizer(dir / "c").text(1) + Tokenizer(dir / "c").text(2), " ▁a b") << "no decoder: blanks";
     const Tokenizer bytes("bytes");
     EXPECT_EQ(bytes.encode("a\xff"), (std::vector<int>{97, 255}));
     EXPECT_EQ(bytes.text(255), "\xff");
     EXPECT_EQ(bytes.text(256), "");
+}
+
+// test/python/decoders.py wrote the file with Hugging Face's tokenizers.
+TEST(Tokenizer, DecodesLikeHuggingFace) {
+    const auto cases = nlohmann::json::parse(read_text(MOBA_SOURCE_DIR "/test/huggingface/decoders.json"));
+    EXPECT_GE(cases.size(), 80u);
+    const TempDir dir;
+    for (const auto& c : cases) {
+        write_text(dir / "t", c["tokenizer"].dump());
+        const Tokenizer tokenizer(dir / "t");
+        for (const auto& text : c["texts"]) {
+            TextStream stream(tokenizer);
+            std::string got;
+            for (int id : text[0]) { got += stream.add(id); }
+            EXPECT_EQ(got, text[1].get<std::string>())
+                << c["tokenizer"]["decoder"] << " " << c["tokenizer"]["model"]["type"] << " " << text[0];
+        }
+    }
+}
+
+TEST(Tokenizer, DecodersThatAreNotKnownAreRefusedByName) {
+    const TempDir dir;
+    const auto refused = [&](const std::string& decoder, const std::string& says) {
+        write_text(dir / "t", R"({"model": {"vocab": {"a": 0}}, "decoder": )" + decoder + "}");
+        try {
+            const Tokenizer t(dir / "t");
+            ADD_FAILURE() << "accepted: " << decoder;
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find(says), std::string::npos) << decoder << ": " << e.what();
+        }
+    };
+    refused(R"({"type": "CTC"})", "CTC is not supported");
+    refused(R"({"type": "Replace", "pattern": {"Regex": "a+"}, "content": ""})", "regular expression");
+    refused(R"({"type": "Replace", "pattern": {"String": "a"}})", "'content' is missing");
+    refused(R"({"type": "Strip", "content": " ", "start": 0, "stop": 1})", "only a Strip");
+    refused(R"({"type": "Sequence", "decoders": [{"type": "Fuse"}, {"type": "ByteFallback"}]})",
+            "after Fuse");
+    refused(R"({"type": "Sequence", "decoders": [{"type": "Sequence", "decoders": []}]})", "Sequence in a");
+    refused(R"({"type": "Sequence"})", "not a list");
+    for (const char* no_type : {"{}", "7", "[]", R"("ByteLevel")", R"({"type": 3})"}) {
+        refused(no_type, "no 'type'");
+    }
 }
 
 TEST(Tokenizer, LiesAreRefusedInOneLine) {

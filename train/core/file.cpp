@@ -2,10 +2,10 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <utility>
 
 namespace moba {
 
@@ -63,21 +63,36 @@ std::string read_file(const std::string& path) {
     return text;
 }
 
-MappedFile::MappedFile(const std::string& path) {
-    const int fd = open_to_read(path);
-    if (fd < 0) { throw_errno(path); }
-    struct stat s;
-    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
-        close(fd);
-        throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file"
-                                               : ": is empty, or is not a regular file"));
+std::string what_it_is(const InputFile& file) {
+    static const std::pair<std::string, const char*> known[] = {
+        {"version https://git-lfs", "a Git LFS pointer: the file itself was not fetched (git lfs pull)"},
+        {"<!DOCTYPE", "a web page"},
+        {"<html", "a web page"},
+        {"GGUF", "a GGUF file"},
+        {"PK\3\4", "a zip file (PyTorch's .bin and .pt are)"},
+        {"\x1f\x8b", "a gzip file"},
+        {"\x28\xb5\x2f\xfd", "a zstd file"},
+        {std::string("\xfd"
+                     "7zXZ\0",
+                     6),
+         "an xz file"},
+        {"BZh", "a bzip2 file"},
+        {"7z\xbc\xaf\x27\x1c", "a 7z file"},
+        {"PAR1", "a Parquet file"},
+        {"ARROW1", "an Arrow file"}};
+    std::string begin(std::min<size_t>(file.bytes(), 32), ' ');
+    file.read(0, begin.data(), begin.size());
+    for (const auto& [mark, name] : known) {
+        if (begin.compare(0, mark.size(), mark) == 0) { return name; }
     }
-    bytes = (size_t)s.st_size;
-    void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
-    close(fd);
-    if (p == MAP_FAILED) { throw_errno(path); }
-    const size_t n = bytes;
-    data = std::shared_ptr<const char>((const char*)p, [n](const char* q) { munmap((void*)q, n); });
+    return "";
+}
+
+bool is_there(const std::string& path) {
+    struct stat s;
+    if (stat(path.c_str(), &s) == 0) { return true; }
+    if (errno != ENOENT && errno != ENOTDIR) { throw_errno(path); }
+    return false;
 }
 
 FileWriter::FileWriter(const std::string& path) : path_(path) {
@@ -158,6 +173,8 @@ nlohmann::json read_json(const std::string& path) {
     if (file.bytes() > (size_t)64 << 20) {
         throw Error(path + ": is larger than 64 MB, too large for a JSON file");
     }
+    const std::string other = what_it_is(file);
+    if (!other.empty()) { throw Error(path + ": is " + other + ", not JSON"); }
     const std::string text = read_file(path);
     return parse_json(text.data(), text.size(), path);
 }

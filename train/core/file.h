@@ -7,15 +7,8 @@
 
 namespace moba {
 
-/* A whole file, memory-mapped read-only. Throws Error when it is missing, a folder, not readable or empty. */
-struct MappedFile {
-    explicit MappedFile(const std::string& path);
-    std::shared_ptr<const char> data;
-    size_t bytes = 0;
-};
-
-/* A file that is read in pieces. Unlike a mapped one, a file that becomes shorter meanwhile is an Error that
-   names it, and not a signal that ends the process. Throws Error as MappedFile. */
+/* A file that is read in pieces. Throws Error when it is missing, a folder, not readable or empty, and, unlike
+   a mapped file, when it has become shorter meanwhile. */
 class InputFile {
   public:
     explicit InputFile(const std::string& path);
@@ -30,6 +23,12 @@ class InputFile {
 };
 
 std::string read_file(const std::string& path);  // all of it
+
+/* What a file is instead, where its first bytes tell: "a Git LFS pointer, ...", "a gzip file", ...; or "". */
+std::string what_it_is(const InputFile&);
+
+/* Whether there is something at this path. Throws Error when that cannot be known, e.g. without permission. */
+bool is_there(const std::string& path);
 
 /* Writes a file piece by piece; finish() fsyncs it. Any failure throws Error with the path and the reason. */
 class FileWriter {

@@ -59,6 +59,10 @@ void TokenFiles::add(const std::string& path) {
         throw Error(path + ": is not a .bin file of tokens: it begins with the number " +
                     std::to_string(header[0]) + " instead of 20240520 (uint16 ids) or 20240801 (uint32 ids)");
     }
+    const std::string other = what_it_is(f.file);
+    if (!format && !other.empty() && other != "a web page") {
+        throw Error(path + ": is " + other + "; --data takes text, or .bin files of data/prepare_text.py");
+    }
     const int id_bytes = format ? format->id_bytes : 1;
     if (id_bytes_ && id_bytes_ != id_bytes) {
         throw Error(path + ": has another format than " + files_[0].file.path() +

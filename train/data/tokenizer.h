@@ -1,10 +1,11 @@
 /* Tokenizers: the text of token ids. Decoding only; data/prepare_text.py encodes.
 
    bytes             id = byte
-   tokenizer.json    of Hugging Face's tokenizers: a BPE, WordLevel or Unigram vocabulary, byte-level (GPT-2,
-                     Llama 3) or with U+2581 for blanks and <0xNN> for bytes (Llama 2)
+   tokenizer.json    of Hugging Face's tokenizers: a BPE, WordLevel, WordPiece or Unigram vocabulary, and one of
+                     the decoders that decoder.h knows
    Errors            throws Error with the path and the reason for a file that is none of these */
 #pragma once
+#include "train/data/decoder.h"
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -15,14 +16,30 @@ class Tokenizer {
   public:
     /* `what`: "bytes", or the path of a tokenizer.json. */
     explicit Tokenizer(const std::string& what);
-    std::string text(int id) const;  // "" for marks such as the end of a document
+    /* What this token adds to a text that has begun; "" for marks such as the end of a document. */
+    std::string text(int id) const;
     bool can_encode() const { return bytes_; }
     std::vector<int> encode(const std::string& text) const;  // needs can_encode()
 
   private:
     void read(const std::string& path);
+    friend class TextStream;
     bool bytes_;
-    std::unordered_map<int, std::string> pieces_;
+    std::unordered_map<int, std::string> pieces_;  // as the file has them; without marks
+    Decoder decoder_;
+};
+
+/* Tokens that become text one after another. */
+class TextStream {
+  public:
+    explicit TextStream(const Tokenizer& t) : tokenizer_(&t) {}
+    std::string add(int id);  // what the text grows by
+
+  private:
+    friend class Tokenizer;
+    const Tokenizer* tokenizer_;
+    bool first_ = true;
+    std::string pending_;
 };
 
 }  // namespace moba

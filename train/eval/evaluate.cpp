@@ -25,9 +25,9 @@ std::string sparsity_note(const Config& config, int T) {
            " of the causal pairs";
 }
 
-std::vector<int> lengths_of(const EvalOptions& o, const Config& config) {
+std::vector<int> lengths_of(const EvalOptions& o, const ModelFolder& folder) {
     std::vector<int> lengths = o.seq_len;
-    if (lengths.empty()) { lengths.push_back(config.max_position_embeddings); }
+    if (lengths.empty()) { lengths.push_back(folder.trained_length); }
     std::sort(lengths.begin(), lengths.end());
     return lengths;
 }

@@ -112,7 +112,7 @@ std::string router_line(const json& heads) {
 template <class E>
 json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
     const std::unique_ptr<Task> task = open_task(folder, o.task);
-    const std::vector<int> lengths = lengths_of(o, config);
+    const std::vector<int> lengths = lengths_of(o, folder);
     const int shortest = task->shortest_test();
     if (lengths[0] < shortest) {
         throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test of the " + task->settings().name +

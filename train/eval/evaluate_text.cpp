@@ -63,7 +63,7 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
                 layer_names(config, " ").c_str());
     json result = head_of_result(o, config);
-    for (int T : lengths_of(o, config)) {
+    for (int T : lengths_of(o, folder)) {
         const int batch = std::max(1, o.batch_tokens / T);
         Scorer<E> scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
         const size_t all = windows.count(T), count = o.windows ? std::min<size_t>(o.windows, all) : all;

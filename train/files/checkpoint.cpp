@@ -1,11 +1,10 @@
 #include "train/files/checkpoint.h"
 #include "train/files/run_folder.h"
 #include "train/files/safetensors.h"
+#include "train/files/weights.h"
 #include <algorithm>
-#include <cerrno>
 #include <filesystem>
 #include <nlohmann/json.hpp>
-#include <set>
 #include <unistd.h>
 
 namespace moba {
@@ -14,7 +13,6 @@ namespace fs = std::filesystem;
 using nlohmann::json;
 
 static const char* weights_file = "/model.safetensors";
-static const char* index_file = "/model.safetensors.index.json";
 static const char* moments_file = "/state.safetensors";
 static const char* tokenizer_file = "/tokenizer.json";
 
@@ -22,8 +20,8 @@ ModelFolder open_model(const std::string& path) {
     ModelFolder out;
     std::error_code ignore;
     out.path = path;
-    if (!fs::exists(path, ignore)) { throw Error(path + ": there is no such folder"); }
-    if (!fs::exists(path + "/config.json", ignore)) {
+    if (!is_there(path)) { throw Error(path + ": there is no such folder"); }
+    if (!is_there(path + "/config.json")) {
         out.path = latest_checkpoint(path);
         if (out.path.empty()) {
             throw Error(path + ": holds no model: it has neither config.json nor a checkpoint of a run");
@@ -41,12 +39,17 @@ ModelFolder open_model(const std::string& path) {
     if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
         out.tokenizer = out.path + tokenizer_file;
     }
-    const auto ids = [&](const char* key) {  // one id, a list of them, or null
+    // Hugging Face keeps what generation needs, as the tokens that end a turn, in a file of its own.
+    const std::string generation_file = out.path + "/generation_config.json";
+    const json generation = is_there(generation_file) ? read_json(generation_file) : json::object();
+    const auto ids = [&](const char* key) {  // one id, a list of them, or null; of both files
         std::vector<int> found;
-        const json value = j.value(key, json());
-        for (const json& id : value.is_array() ? value : json::array({value})) {
-            if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
-                found.push_back(id.get<int>());
+        for (const json* from : {&j, &generation}) {
+            const json value = from->is_object() ? from->value(key, json()) : json();
+            for (const json& id : value.is_array() ? value : json::array({value})) {
+                if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
+                    found.push_back(id.get<int>());
+                }
             }
         }
         return found;
@@ -54,58 +57,25 @@ ModelFolder open_model(const std::string& path) {
     out.end_tokens = ids("eos_token_id");
     const std::vector<int> begin = ids("bos_token_id");
     out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
+    const json origin = out.origin.empty() ? json::object() : json::parse(out.origin);
+    const json length = origin.is_object() ? origin.value("seq_len", json()) : json();
+    out.trained_length =
+        length.is_number_unsigned() && length > 0 && length <= out.config.max_position_embeddings
+            ? length.get<int>()
+            : out.config.max_position_embeddings;
     return out;
 }
 
-namespace {
-
-/* The weights of a folder: model.safetensors, or the shards that model.safetensors.index.json names. */
-class Weights {
-  public:
-    explicit Weights(const std::string& folder) {
-        std::error_code ignore;
-        const std::string index = folder + index_file;
-        if (fs::exists(folder + weights_file, ignore) || !fs::exists(index, ignore)) {
-            files_.emplace_back(folder + weights_file);
-            return;
-        }
-        const json j = read_json(index);
-        const auto map = j.is_object() ? j.find("weight_map") : j.end();
-        if (map == j.end() || !map->is_object()) {
-            throw Error(index + ": 'weight_map' is missing or is not an object");
-        }
-        std::set<std::string> names;
-        for (const auto& [tensor, file] : map->items()) {
-            if (!file.is_string() || file.get<std::string>().find('/') != std::string::npos) {
-                throw Error(index + ": tensor '" + tensor + "' must be in a file of this folder");
-            }
-            names.insert(file.get<std::string>());
-        }
-        for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
-        if (files_.empty()) { throw Error(index + ": 'weight_map' is empty"); }
-        for (const Safetensors& f : files_) {
-            for (const auto& entry : f.tensors()) {
-                if (!seen_.insert(entry.first).second) {
-                    throw Error(f.path() + ": tensor '" + entry.first +
-                                "' is also in another file of this model");
-                }
-            }
-        }
+KeptFiles read_kept_files(const ModelFolder& folder) {
+    KeptFiles kept;
+    kept.config = read_json(folder.path + "/config.json");
+    for (const std::string name :
+         {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
+          "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"}) {
+        if (is_there(folder.path + "/" + name)) { kept.files[name] = read_file(folder.path + "/" + name); }
     }
-    const std::vector<Safetensors>& files() const { return files_; }
-    const Safetensors& with(const std::string& tensor) const {
-        for (const Safetensors& f : files_) {
-            if (f.has(tensor)) { return f; }
-        }
-        return files_[0];  // its at() throws the error that the tensor is missing
-    }
-
-  private:
-    std::vector<Safetensors> files_;
-    std::set<std::string> seen_;
-};
-
-}  // namespace
+    return kept;
+}
 
 // Loads one tensor of a file into the model. Its shape must be the model's, and its values finite.
 template <class E>
@@ -130,29 +100,12 @@ static void load_tensor(const Safetensors& file, const std::string& name, Model<
     model.write_param(kind, p, {values.begin(), values.end()});
 }
 
-// Tensors of a Llama folder that this model does not need: RoPE tables, which older files store, and the
-// output layer if it is tied to the embedding.
-static bool passed_over(const std::string& name, const Config& c) {
-    const std::string table = "rotary_emb.inv_freq";
-    return (name.size() > table.size() &&
-            name.compare(name.size() - table.size(), table.size(), table) == 0) ||
-           (c.tie_word_embeddings && name == "lm_head.weight");
-}
-
 template <class E>
 void load_weights(const ModelFolder& folder, Model<E>& model) {
-    const Weights weights(folder.path);
-    for (const Safetensors& file : weights.files()) {
-        for (const auto& entry : file.tensors()) {
-            const auto known = [&](const ParamInfo& p) { return p.name == entry.first; };
-            if (std::none_of(model.params().begin(), model.params().end(), known) &&
-                !passed_over(entry.first, model.config())) {
-                throw Error(file.path() + ": tensor '" + entry.first + "' does not belong to this model");
-            }
-        }
-    }
+    const Weights weights(folder.path, model.params(), model.config().tie_word_embeddings);
     for (const ParamInfo& p : model.params()) {
-        load_tensor(weights.with(p.name), p.name, model, p, Model<E>::Kind::weight);
+        const auto [file, name] = weights.find(p.name);
+        load_tensor(*file, name, model, p, Model<E>::Kind::weight);
     }
 }
 
@@ -200,19 +153,36 @@ static void write_weights(const std::string& path, Model<E>& model,
     });
 }
 
+// config.json of a checkpoint: ours, above the keys that the model came with.
+static json config_of(const Config& model, const json& about, const json& kept) {
+    json config = kept;
+    json own = config_to_json(model);
+    own["moba"].update(about);
+    if (about.contains("end_token")) {
+        if (about["end_token"] >= 0) { own["eos_token_id"] = about["end_token"]; }
+        own["moba"].erase("end_token");
+    }
+    for (const char* key : {"bos_token_id", "eos_token_id"}) {
+        const json was = kept.value(key, json());
+        const bool one_of_several =
+            was.is_array() && std::find(was.begin(), was.end(), own[key]) != was.end();
+        if (own[key].is_null() || one_of_several) { own.erase(key); }
+    }
+    config.update(own);
+    for (const char* key : {"bos_token_id", "eos_token_id"}) {
+        if (!config.contains(key)) { config[key] = nullptr; }
+    }
+    return config;
+}
+
 template <class E>
 void save_checkpoint(const std::string& dir, Model<E>& model, const json& about, const std::string& tokenizer,
-                     const RunState& state) {
+                     const KeptFiles& kept, const RunState& state) {
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
                       tmp = final + ".tmp";
-    json config = config_to_json(model.config());
-    config["moba"].update(about);
-    if (about.contains("end_token")) {
-        if (about["end_token"] >= 0) { config["eos_token_id"] = about["end_token"]; }
-        config["moba"].erase("end_token");
-    }
-    const std::string config_text = config.dump(2) + "\n", state_text = json(state).dump(2) + "\n";
+    const std::string config_text = config_of(model.config(), about, kept.config).dump(2) + "\n",
+                      state_text = json(state).dump(2) + "\n";
     std::error_code none;
     try {
         if (latest_name(dir) == name && fs::exists(final, none)) {
@@ -223,6 +193,7 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         }
         remove_unfinished_checkpoints(dir);
         fs::create_directories(tmp);
+        for (const auto& [file, contents] : kept.files) { write_file(tmp + "/" + file, contents); }
         if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
         write_file(tmp + "/config.json", config_text);
         write_file(tmp + "/state.json", state_text);

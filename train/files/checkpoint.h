@@ -11,6 +11,7 @@
 #pragma once
 #include "moba/model.h"
 #include "train/files/run_state.h"
+#include <map>
 
 namespace moba {
 
@@ -24,12 +25,22 @@ struct ModelFolder {
     std::string tokenizer;  // "bytes", the path of a tokenizer.json, or ""
     int begin_token = -1;   // the first token of a new document; -1 = unknown
     std::vector<int> end_tokens;
+    int trained_length = 0;  // tokens of the samples it was last trained on, or max_position_embeddings
 };
 
-/* `about` goes into config.json under `moba`; `tokenizer`: the contents of tokenizer.json, "" = none. */
+/* What a model that was trained on from another one keeps of it: the keys of config.json that this program does
+   not use, and the files beside it that tokenizers and generation of other programs read. */
+struct KeptFiles {
+    nlohmann::json config = nlohmann::json::object();
+    std::map<std::string, std::string> files;  // name, contents
+};
+KeptFiles read_kept_files(const ModelFolder&);
+
+/* `about` goes into config.json under `moba`; `tokenizer`: the contents of tokenizer.json, "" = that of the kept
+   files, if any. */
 template <class E>
 void save_checkpoint(const std::string& dir, Model<E>&, const nlohmann::json& about,
-                     const std::string& tokenizer, const RunState&);
+                     const std::string& tokenizer, const KeptFiles&, const RunState&);
 
 /* `path` is a checkpoint, the folder of a run (its latest checkpoint is opened), or a Llama folder from
    Hugging Face with one weights file or several shards. */

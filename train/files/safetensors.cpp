@@ -20,16 +20,18 @@ size_t TensorView::count() const {
     return n;
 }
 
-Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
-    need(file_.bytes >= 8, path + ": is too short for a safetensors file");
+Safetensors::Safetensors(const std::string& path) : file_(path) {
+    const std::string other = what_it_is(file_);
+    need(other.empty(), path + ": is " + other + ", not a safetensors file");
+    need(file_.bytes() >= 8, path + ": is too short for a safetensors file");
     uint64_t header_bytes;
-    std::memcpy(&header_bytes, file_.data.get(), 8);
-    need(header_bytes <= file_.bytes - 8 && header_bytes <= 100000000,
+    file_.read(0, &header_bytes, 8);
+    need(header_bytes <= file_.bytes() - 8 && header_bytes <= 100000000,
          path + ": is truncated, or is not a safetensors file");
-    const char* header = file_.data.get() + 8;
-    const char* data = header + header_bytes;
-    const size_t data_bytes = file_.bytes - 8 - header_bytes;
-    const json j = parse_json(header, header_bytes, path + ": header");
+    std::string header(header_bytes, ' ');
+    file_.read(8, header.data(), header_bytes);
+    const size_t data = 8 + header_bytes, data_bytes = file_.bytes() - data;
+    const json j = parse_json(header.data(), header_bytes, path + ": header");
     need(j.is_object(), path + ": its header is not a JSON object");
     std::vector<std::pair<size_t, size_t>> spans;
     for (const auto& [name, t] : j.items()) {
@@ -50,7 +52,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
                  std::all_of(t["shape"].begin(), t["shape"].end(), is_size) &&
                  std::all_of(t["data_offsets"].begin(), t["data_offsets"].end(), is_size),
              where + ": needs 'dtype' (a string), 'shape' (sizes) and 'data_offsets' (begin and end)");
-        TensorView view{.dtype = t["dtype"].get<std::string>(), .shape = {}, .data = nullptr, .bytes = 0};
+        TensorView view{.dtype = t["dtype"].get<std::string>(), .shape = {}, .offset = 0, .bytes = 0};
         const size_t begin = t["data_offsets"][0].get<size_t>(), end = t["data_offsets"][1].get<size_t>();
         need(begin <= end && end <= data_bytes,
              where + ": its data lies beyond the end of the file, which may be truncated");
@@ -64,7 +66,7 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
         }
         need(bytes == end - begin, where + ": its shape needs " + std::to_string(bytes) +
                                        " bytes, but it has " + std::to_string(end - begin));
-        view.data = data + begin;
+        view.offset = data + begin;
         view.bytes = bytes;
         spans.emplace_back(begin, end);
         tensors_[name] = view;
@@ -82,13 +84,13 @@ Safetensors::Safetensors(const std::string& path) : path_(path), file_(path) {
 
 const TensorView& Safetensors::at(const std::string& name) const {
     const auto it = tensors_.find(name);
-    need(it != tensors_.end(), path_ + ": tensor '" + name + "' is missing");
+    need(it != tensors_.end(), path() + ": tensor '" + name + "' is missing");
     return it->second;
 }
 
 const std::string& Safetensors::setting(const std::string& name) const {
     const auto it = metadata_.find(name);
-    need(it != metadata_.end(), path_ + ": '" + name + "' is missing in '__metadata__'");
+    need(it != metadata_.end(), path() + ": '" + name + "' is missing in '__metadata__'");
     return it->second;
 }
 
@@ -104,14 +106,16 @@ std::vector<float> Safetensors::floats(const std::string& name) const {
     const TensorView& t = at(name);
     std::vector<float> out(t.count());
     if (t.dtype == "F32") {
-        std::memcpy(out.data(), t.data, t.bytes);
+        file_.read(t.offset, out.data(), t.bytes);
         return out;
     }
     need(t.dtype == "F16" || t.dtype == "BF16",
-         path_ + ": tensor '" + name + "' has type " + t.dtype + ", but must be F32, F16 or BF16");
+         path() + ": tensor '" + name + "' has type " + t.dtype + ", but must be F32, F16 or BF16");
+    std::vector<uint16_t> raw(out.size());
+    file_.read(t.offset, raw.data(), t.bytes);
     for (size_t i = 0; i < out.size(); i++) {
         bf16 x;
-        std::memcpy(&x.bits, t.data + 2 * i, 2);
+        x.bits = raw[i];
         out[i] = t.dtype == "BF16" ? (float)x : half_to_float(x.bits);
     }
     return out;
@@ -119,9 +123,16 @@ std::vector<float> Safetensors::floats(const std::string& name) const {
 
 std::vector<int> Safetensors::ints(const std::string& name) const {
     const TensorView& t = at(name);
-    need(t.dtype == "I32", path_ + ": tensor '" + name + "' has type " + t.dtype + ", but must be I32");
+    need(t.dtype == "I32", path() + ": tensor '" + name + "' has type " + t.dtype + ", but must be I32");
     std::vector<int> out(t.count());
-    std::memcpy(out.data(), t.data, t.bytes);
+    file_.read(t.offset, out.data(), t.bytes);
+    return out;
+}
+
+std::vector<char> Safetensors::bytes(const std::string& name) const {
+    const TensorView& t = at(name);
+    std::vector<char> out(t.bytes);
+    file_.read(t.offset, out.data(), t.bytes);
     return out;
 }
 

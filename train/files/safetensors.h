@@ -15,27 +15,26 @@ namespace moba {
 struct TensorView {
     std::string dtype;  // F64, F32, F16, BF16, I32, ...
     std::vector<size_t> shape;
-    const char* data;
-    size_t bytes;
+    size_t offset, bytes;  // of its data in the file
     size_t count() const;
 };
 
 class Safetensors {
   public:
-    explicit Safetensors(const std::string& path);  // memory-mapped
+    explicit Safetensors(const std::string& path);  // reads the header only
 
-    const std::string& path() const { return path_; }
+    const std::string& path() const { return file_.path(); }
     const std::map<std::string, TensorView>& tensors() const { return tensors_; }
     const std::map<std::string, std::string>& metadata() const { return metadata_; }
     bool has(const std::string& name) const { return tensors_.count(name) > 0; }
     const TensorView& at(const std::string& name) const;
     std::vector<float> floats(const std::string& name) const;   // F32, F16 or BF16
     std::vector<int> ints(const std::string& name) const;       // I32
+    std::vector<char> bytes(const std::string& name) const;     // as they are in the file
     const std::string& setting(const std::string& name) const;  // an entry of __metadata__
 
   private:
-    std::string path_;
-    MappedFile file_;
+    InputFile file_;
     std::map<std::string, TensorView> tensors_;
     std::map<std::string, std::string> metadata_;
 };

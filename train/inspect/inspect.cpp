@@ -77,8 +77,9 @@ int inspect(const InspectOptions& o) {
     Inspection about;
     about.model = o.model;
     about.layers = layer_names(config);
+    TokenStream words(speech);
     for (int id : prompt.tokens) {
-        about.text.push_back(speech.write(id, about.text.empty()));
+        about.text.push_back(words.write(id));
         about.tokens.push_back(speech.name(id));
     }
     json head = {{"model", o.model},       {"precision", o.precision}, {"layers", about.layers},

@@ -51,15 +51,22 @@ std::vector<int> TokenText::parse(const std::string& text) const {
     return ids;
 }
 
-std::string TokenText::write(int id, bool first) const {
-    if (tokenizer_) { return tokenizer_->text(id); }
-    const bool named = task && id < task->vocab_size();
-    return (first ? "" : " ") + (named ? task->token_name(id) : std::to_string(id));
+std::string TokenText::write(const std::vector<int>& ids) const { return TokenStream(*this).write(ids); }
+
+TokenStream::TokenStream(const TokenText& text) : text_(&text) {
+    if (text.tokenizer_) { stream_.emplace(*text.tokenizer_); }
 }
 
-std::string TokenText::write(const std::vector<int>& ids) const {
+std::string TokenStream::write(int id) {
+    if (stream_) { return stream_->add(id); }
+    const bool named = text_->task && id < text_->task->vocab_size();
+    return (std::exchange(first_, false) ? "" : " ") +
+           (named ? text_->task->token_name(id) : std::to_string(id));
+}
+
+std::string TokenStream::write(const std::vector<int>& ids) {
     std::string out;
-    for (int id : ids) { out += write(id, out.empty()); }
+    for (int id : ids) { out += write(id); }
     return out;
 }
 
@@ -71,7 +78,7 @@ static bool is_utf8(const std::string& text) {
 }
 
 std::string TokenText::name(int id) const {
-    const std::string text = write(id, true);
+    const std::string text = tokenizer_ ? tokenizer_->text(id) : write({id});
     if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
     const bool whole = is_utf8(text);
     std::string out;
@@ -91,7 +98,7 @@ std::string TokenText::name(int id) const {
 }
 
 static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, const Task& task) {
-    const int trained = std::min(folder.config.max_position_embeddings, 1 << 20);
+    const int trained = std::min(folder.trained_length, 1 << 20);
     const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest_test();
     if (T < shortest) {
         throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +

@@ -3,6 +3,7 @@
 #include "train/data/tokenizer.h"
 #include "train/files/checkpoint.h"
 #include "train/tasks/task.h"
+#include <optional>
 
 namespace moba {
 
@@ -15,7 +16,6 @@ class TokenText {
   public:
     explicit TokenText(const ModelFolder&, const std::string& task_name = "");
     std::vector<int> parse(const std::string& text) const;  // throws Error
-    std::string write(int id, bool first) const;            // `first`: without the separator before it
     std::string write(const std::vector<int>& ids) const;
     /* One token by itself, always valid UTF-8 without control characters: "k7", "e", "\n", "\xc3",
        "#128000". */
@@ -23,7 +23,21 @@ class TokenText {
     std::unique_ptr<Task> task;
 
   private:
+    friend class TokenStream;
     std::unique_ptr<Tokenizer> tokenizer_;
+};
+
+/* Tokens that are written one after another. */
+class TokenStream {
+  public:
+    explicit TokenStream(const TokenText& text);
+    std::string write(int id);
+    std::string write(const std::vector<int>& ids);
+
+  private:
+    const TokenText* text_;
+    std::optional<TextStream> stream_;  // of a tokenizer
+    bool first_ = true;
 };
 
 /* Where a prompt comes from: ids if there are any, else text, else a test of the task. */

@@ -96,8 +96,10 @@ int sample(const SampleOptions& o) {
     if (!o.decode_attention.empty()) {
         model.set_decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
-    std::printf("%s%s", text.write({tokens.begin() + new_document, tokens.end()}).c_str(),
+    TokenStream words(text);
+    std::printf("%s%s", words.write({tokens.begin() + new_document, tokens.end()}).c_str(),
                 text.task ? "\n-> " : "");
+    if (text.task) { words = TokenStream(text); }
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
     const Sampling how{o.temperature, o.top_k, o.top_p, o.repetition_penalty};
@@ -124,7 +126,7 @@ int sample(const SampleOptions& o) {
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
         if (std::count(folder.end_tokens.begin(), folder.end_tokens.end(), tokens.back())) { break; }
-        std::printf("%s", text.write(tokens.back(), i == 0 && text.task).c_str());
+        std::printf("%s", words.write(tokens.back()).c_str());
         std::fflush(stdout);
     }
     const double ms = now_ms() - begin;

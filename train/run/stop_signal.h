@@ -1,5 +1,5 @@
-/* Signals that ask a run to save and to end: Ctrl-C (SIGINT), SIGTERM, SIGHUP (the terminal was closed), SIGPIPE
-   (the reader of the output has ended), SIGXCPU (the time limit of a batch system). */
+/* Signals that ask a run to save and to end: Ctrl-C (SIGINT), SIGTERM, SIGHUP (the terminal was closed),
+   SIGPIPE (the reader of the output has ended), SIGXCPU (the time limit of a batch system). */
 #pragma once
 
 namespace moba {

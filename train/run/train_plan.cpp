@@ -34,7 +34,9 @@ Config config_from_model(const TrainOptions& o, const Data& data, const ModelFol
     if (!o.has("attention") && !o.has("layers") && !o.has("full-layers")) {
         own.model.layers = layer_names(loaded, ",");
     }
-    return make_config(own, loaded.vocab_size);
+    Config made = make_config(own, loaded.vocab_size);
+    made.max_position_embeddings = std::max(made.max_position_embeddings, loaded.max_position_embeddings);
+    return made;
 }
 
 // Optimizer steps for --epochs passes over the data.

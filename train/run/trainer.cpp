@@ -87,6 +87,7 @@ class Trainer {
     Draw next_;              // of the step to come, as far as that can be known
     bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;
+    KeptFiles kept_;  // of --init-from
     RunLog log_;
     FolderLock lock_;      // of o_.out
     json options_before_;  // of a run that is resumed
@@ -121,6 +122,7 @@ Trainer<E>::Trainer(const TrainCommand& c)
         resumed_ = c.resumed->folder;
         state_ = c.resumed->state;
         options_before_ = state_.options;
+        if (!o_.init_from.empty()) { kept_ = read_kept_files(*resumed_); }
         lock_ = c.resumed->lock;
     } else if (!switch_.attention.empty()) {
         if (is_switched(config_, switch_)) {
@@ -128,6 +130,7 @@ Trainer<E>::Trainer(const TrainCommand& c)
         }
         switched(config_, switch_);  // throws now what it would throw then
     }
+    if (init_) { kept_ = read_kept_files(*init_); }
     state_.options = c.values;
     make_model();
 }
@@ -516,15 +519,17 @@ void Trainer<E>::validate_model() {
 
 template <class E>
 void Trainer<E>::save() {
-    const json origin = {{"program", std::string("moba ") + program_version()},
-                         {"commit", program_commit()},
-                         {"seed", o_.seed},
-                         {"step", state_.step},
-                         {"init_from", o_.init_from}};
+    json origin = {{"program", std::string("moba ") + program_version()},
+                   {"commit", program_commit()},
+                   {"seed", o_.seed},
+                   {"step", state_.step},
+                   {"init_from", o_.init_from}};
+    // max_position_embeddings is then that of the first model
+    if (!o_.init_from.empty()) { origin["seq_len"] = o_.seq_len; }
     json about = data_->origin();
     about["origin"] = origin;
     if (!fingerprint_.empty()) { about["data"]["fingerprint"] = fingerprint_; }
-    save_checkpoint(o_.out, *model_, about, data_->tokenizer(), state_);
+    save_checkpoint(o_.out, *model_, about, data_->tokenizer(), kept_, state_);
 }
 
 }  // namespace

@@ -1,0 +1,178 @@
+#include "train/data/decoder.h"
+#include "moba/core/base.h"
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+#include <utility>
+
+namespace moba {
+
+using nlohmann::json;
+
+namespace {
+
+std::string utf8(int code) {
+    if (code < 0x80) { return {(char)code}; }
+    if (code < 0x800) { return {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 63))}; }
+    return {(char)(0xE0 | code >> 12), (char)(0x80 | (code >> 6 & 63)), (char)(0x80 | (code & 63))};
+}
+
+/* GPT-2 writes every byte as a visible character: the character of the same code where that is visible, else
+   the next code from 256 on. */
+std::map<std::string, char> byte_letters() {
+    std::map<std::string, char> out;
+    int next = 256;
+    for (int b = 0; b < 256; b++) {
+        const bool seen = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
+        out[utf8(seen ? b : next++)] = (char)b;
+    }
+    return out;
+}
+
+size_t letter_bytes(unsigned char first) {
+    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+}
+
+// A token with a character that stands for no byte, such as an added one, is text already.
+std::string from_byte_level(const std::string& token) {
+    static const std::map<std::string, char> letters = byte_letters();
+    std::string out;
+    for (size_t i = 0; i < token.size();) {
+        const std::string letter = token.substr(i, letter_bytes((unsigned char)token[i]));
+        const auto it = letters.find(letter);
+        if (it == letters.end()) { return token; }
+        out += it->second;
+        i += letter.size();
+    }
+    return out;
+}
+
+// "<0x0A>" -> the byte
+std::string from_byte_fallback(const std::string& token) {
+    const auto hex = [&](size_t i) { return std::isxdigit((unsigned char)token[i]) != 0; };
+    if (token.size() != 6 || token.compare(0, 3, "<0x") != 0 || token[5] != '>' || !hex(3) || !hex(4)) {
+        return token;
+    }
+    return std::string(1, (char)std::stoi(token.substr(3, 2), nullptr, 16));
+}
+
+std::string replaced(std::string text, const std::string& from, const std::string& to) {
+    for (size_t at = 0; !from.empty() && (at = text.find(from, at)) != std::string::npos; at += to.size()) {
+        text.replace(at, from.size(), to);
+    }
+    return text;
+}
+
+// What the WordPiece decoder does to each token when its `cleanup` is on, in this order.
+std::string cleaned_up(std::string text) {
+    static const std::pair<const char*, const char*> rules[] = {
+        {" .", "."},   {" ?", "?"},           {" !", "!"},   {" ,", ","},     {" ' ", "'"},   {" n't", "n't"},
+        {" 'm", "'m"}, {" do not", " don't"}, {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+    for (const auto& [from, to] : rules) { text = replaced(text, from, to); }
+    return text;
+}
+
+}  // namespace
+
+Decoder::Decoder(const json& j, const std::string& path) {
+    if (j.is_null()) {
+        steps_.push_back([](std::string& t, bool first, std::string&) {
+            if (!first) { t = " " + t; }
+        });
+        return;
+    }
+    add(j, path);
+}
+
+void Decoder::add(const json& j, const std::string& path) {
+    const auto fail = [&](const std::string& what) {
+        throw Error(path + ": its decoder cannot be used: " + what);
+    };
+    const auto text = [&](const char* key, const char* fallback) -> std::string {
+        const json value = j.value(key, json());
+        if (value.is_null() && fallback) { return fallback; }
+        if (!value.is_string()) { fail(std::string("'") + key + "' is missing or is not a string"); }
+        return value.get<std::string>();
+    };
+    if (!j.is_object() || !j.contains("type") || !j["type"].is_string()) { fail("it has no 'type'"); }
+    const std::string type = j["type"].get<std::string>();
+    if (type == "Sequence") {
+        const json parts = j.value("decoders", json());
+        if (!parts.is_array()) { fail("'decoders' is not a list"); }
+        for (const json& part : parts) {
+            if (part.is_object() && part.value("type", json()) == "Sequence") {
+                fail("a Sequence in a Sequence");
+            }
+            add(part, path);
+        }
+    } else if (type == "Fuse") {
+        fused_ = true;
+    } else if (type == "Strip") {
+        const std::string content = text("content", nullptr);
+        const json start = j.value("start", json(0)), stop = j.value("stop", json(0));
+        const bool once = fused_;  // of the first token only, as all tokens are one string
+        if (content.empty() || !start.is_number_unsigned() || stop != 0 || (once && start != 1)) {
+            fail("only a Strip of the first character is supported");
+        }
+        steps_.push_back([=, most = start.get<size_t>()](std::string& t, bool first, std::string&) {
+            if (once && !first) { return; }
+            for (size_t i = 0; i < most && t.compare(0, content.size(), content) == 0; i++) {
+                t.erase(0, content.size());
+            }
+        });
+    } else if (fused_) {
+        fail(type + " after Fuse is not supported");
+    } else if (type == "ByteLevel") {
+        steps_.push_back([](std::string& t, bool, std::string&) { t = from_byte_level(t); });
+    } else if (type == "ByteFallback") {
+        steps_.push_back([](std::string& t, bool, std::string&) { t = from_byte_fallback(t); });
+    } else if (type == "Replace") {
+        const json pattern = j.value("pattern", json());
+        if (!pattern.is_object() || !pattern.contains("String") || !pattern["String"].is_string()) {
+            fail("Replace needs a 'pattern' that is a string, not a regular expression");
+        }
+        steps_.push_back([from = pattern["String"].get<std::string>(), to = text("content", nullptr)](
+                             std::string& t, bool, std::string&) { t = replaced(t, from, to); });
+    } else if (type == "Metaspace") {
+        const bool without = j.value("add_prefix_space", json()) == false;  // older files
+        const bool prepended = text("prepend_scheme", without ? "never" : "always") != "never";
+        steps_.push_back(
+            [=, blank = text("replacement", "\xE2\x96\x81")](std::string& t, bool first, std::string&) {
+                t = replaced(t, blank, first && prepended ? "" : " ");
+            });
+    } else if (type == "BPEDecoder") {
+        steps_.push_back([suffix = text("suffix", "</w>")](std::string& t, bool, std::string& pending) {
+            // The last token's suffix becomes nothing, those of the others a blank.
+            const size_t n = suffix.size();
+            const bool ends = n > 0 && t.size() >= n && t.compare(t.size() - n, n, suffix) == 0;
+            if (ends) {
+                t.resize(t.size() - n);
+                pending = " ";
+            }
+            t = replaced(t, suffix, " ");
+        });
+    } else if (type == "WordPiece") {
+        const json cleanup = j.value("cleanup", json(true));
+        steps_.push_back([prefix = text("prefix", "##"), clean = cleanup != false](std::string& t, bool first,
+                                                                                   std::string&) {
+            const bool part = !first && t.compare(0, prefix.size(), prefix) == 0;
+            if (part) {
+                t.erase(0, prefix.size());
+            } else if (!first) {
+                t = " " + t;
+            }
+            if (clean) { t = cleaned_up(t); }
+        });
+    } else {
+        fail(type.substr(0, 40) + " is not supported");
+    }
+}
+
+std::string Decoder::decode(const std::string& token, bool first, std::string& pending) const {
+    const std::string before = std::exchange(pending, "");
+    std::string text = token;
+    for (const Step& step : steps_) { step(text, first, pending); }
+    return before + text;
+}
+
+}  // namespace moba

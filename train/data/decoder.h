@@ -1,0 +1,35 @@
+/* The decoder of a tokenizer.json: how the strings of tokens become text. As Hugging Face's tokenizers do it, but
+   that bytes which are no UTF-8 are kept as they are.
+
+   Steps     each token passes through all steps of the decoder, one after another
+   Known     ByteLevel, ByteFallback, BPEDecoder, Fuse, Metaspace, Replace (of a string), Strip, WordPiece, and
+             Sequence of these. Without a decoder tokens are joined by blanks
+   Errors    throws Error that names the file and the decoder for any other one */
+#pragma once
+#include <functional>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace moba {
+
+class Decoder {
+  public:
+    Decoder() = default;
+    /* json: `decoder` of the file. */
+    Decoder(const nlohmann::json& json, const std::string& path);
+
+    /* What a token adds to a text. first: it is the first one. `pending` is what appears only when another
+       token follows, the blank after a word: this token's replaces that of the token before, which is put in
+       front. */
+    std::string decode(const std::string& token, bool first, std::string& pending) const;
+
+  private:
+    // Changes the text of one token.
+    using Step = std::function<void(std::string& text, bool first, std::string& pending)>;
+    void add(const nlohmann::json& json, const std::string& path);
+    std::vector<Step> steps_;
+    bool fused_ = false;  // all tokens are one string for the steps that follow
+};
+
+}  // namespace moba

@@ -1,0 +1,118 @@
+#include "train/files/weights.h"
+#include <algorithm>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <set>
+
+namespace moba {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+static const std::string embedding = "model.embed_tokens.weight", head = "lm_head.weight";
+
+// The name that the tensor has in a Llama of Hugging Face.
+static std::string plain_name(std::string name) {
+    for (const std::string wrapper : {"_orig_mod.", "module."}) {
+        for (size_t at = 0; (at = name.find(wrapper, at)) != std::string::npos;) {
+            if (at == 0 || name[at - 1] == '.') {
+                name.erase(at, wrapper.size());
+            } else {
+                at++;
+            }
+        }
+    }
+    for (const char* part : {"layers.", "embed_tokens.", "norm."}) {
+        if (name.rfind(part, 0) == 0) { return "model." + name; }
+    }
+    return name;
+}
+
+// Names of files that may hold weights, which this program does not read; "" if there are none.
+static std::string other_weights(const std::string& folder) {
+    std::set<std::string> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(folder, error)) {
+        const std::string name = entry.path().filename(), end = entry.path().extension();
+        for (const char* known :
+             {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".safetensors"}) {
+            if (end == known) { found.insert(name); }
+        }
+    }
+    std::string names;
+    for (const std::string& name : found) { names += (names.empty() ? "" : ", ") + name; }
+    return names;
+}
+
+void Weights::open(const std::string& folder) {
+    const std::string file = folder + "/model.safetensors", index = file + ".index.json";
+    if (is_there(file)) {
+        files_.emplace_back(file);
+        return;
+    }
+    if (!is_there(index)) {
+        const std::string other = other_weights(folder);
+        if (is_there(folder + "/adapter_config.json")) {
+            throw Error(folder + ": is an adapter (LoRA), not a model: merge it into its model first");
+        }
+        throw Error(folder + ": there is no model.safetensors" +
+                    (other.empty() ? ""
+                                   : ", only " + other + "; this program reads Hugging Face's safetensors, " +
+                                         "which transformers writes with save_pretrained()"));
+    }
+    const json j = read_json(index);
+    const auto map = j.is_object() ? j.find("weight_map") : j.end();
+    if (map == j.end() || !map->is_object()) {
+        throw Error(index + ": 'weight_map' is missing or is not an object");
+    }
+    std::set<std::string> names;
+    for (const auto& [tensor, shard] : map->items()) {
+        if (!shard.is_string() || shard.get<std::string>().find('/') != std::string::npos) {
+            throw Error(index + ": tensor '" + tensor + "' must be in a file of this folder");
+        }
+        names.insert(shard.get<std::string>());
+    }
+    for (const std::string& n : names) { files_.emplace_back(folder + "/" + n); }
+    if (files_.empty()) { throw Error(index + ": 'weight_map' is empty"); }
+}
+
+Weights::Weights(const std::string& folder, const std::vector<ParamInfo>& params, bool tied) {
+    open(folder);
+    std::set<std::string> weights;
+    for (const ParamInfo& p : params) { weights.insert(p.name); }
+    for (const Safetensors& f : files_) {
+        for (const auto& entry : f.tensors()) {
+            const std::string name = plain_name(entry.first);
+            if (name.find("rotary_emb.") != std::string::npos) { continue; }
+            if (!weights.count(name) && !(tied && name == head)) {
+                throw Error(f.path() + ": tensor '" + entry.first + "' does not belong to this model");
+            }
+            const auto [place, is_new] = places_.try_emplace(name, Place{&f, entry.first});
+            if (is_new) { continue; }
+            throw Error(f.path() + ": tensor '" + entry.first +
+                        (place->second.file == &f ? "' and '" + place->second.name + "' are the same weight"
+                                                  : "' is also in another file of this model"));
+        }
+    }
+    // other names of a tensor
+    for (const Safetensors& f : files_) {
+        for (const auto& [other, kept] : f.metadata()) {
+            const auto it = places_.find(plain_name(kept));
+            if (it != places_.end() && weights.count(plain_name(other))) {
+                places_.try_emplace(plain_name(other), it->second);
+            }
+        }
+    }
+    if (const auto it = places_.find(head); tied && it != places_.end()) {
+        places_.try_emplace(embedding, it->second);
+    }
+}
+
+Weights::Place Weights::find(const std::string& weight) const {
+    const auto it = places_.find(weight);
+    // the shard that should have it is not known
+    if (it == places_.end()) { throw Error(files_[0].path() + ": tensor '" + weight + "' is missing"); }
+    return it->second;
+}
+
+}  // namespace moba

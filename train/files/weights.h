@@ -1,0 +1,33 @@
+/* The weights of a model folder: model.safetensors, or the shards that model.safetensors.index.json names.
+
+   Names    as in Hugging Face's Llama, with what other programs put in: `_orig_mod.` (torch.compile),
+            `module.` (DistributedDataParallel); without the `model.` at the beginning
+   Tied     one of the two names is enough. In other files a second name of the same tensor is one that
+            __metadata__ gives, as safetensors' save_model() does
+   Ignored  RoPE's tables (`rotary_emb.`), and a tied model's lm_head.weight beside the embedding
+   Errors   throws Error: a weight that is missing, a tensor that belongs to no weight, two for one weight;
+            weights in another format, by the name of their file */
+#pragma once
+#include "moba/params.h"
+#include "train/files/safetensors.h"
+#include <map>
+
+namespace moba {
+
+class Weights {
+  public:
+    Weights(const std::string& folder, const std::vector<ParamInfo>&, bool tied);
+
+    struct Place {
+        const Safetensors* file;
+        std::string name;  // in that file
+    };
+    Place find(const std::string& weight) const;
+
+  private:
+    void open(const std::string& folder);
+    std::vector<Safetensors> files_;
+    std::map<std::string, Place> places_;  // by the weight's name
+};
+
+}  // namespace moba
