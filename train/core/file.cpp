@@ -1,4 +1,5 @@
 #include "train/core/file.h"
+#include "train/core/utf8.h"
 #include <cerrno>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
@@ -8,6 +9,8 @@
 
 namespace moba {
 
+static const size_t most_read = (size_t)256 << 20;
+
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
 // Names and text from hostile files appear in messages, which must not contain control characters.
@@ -15,18 +18,27 @@ std::string one_line(std::string text) {
     for (char& c : text) {
         if ((unsigned char)c < 32 || c == 127) { c = '?'; }
     }
-    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
+    if (text.size() > 1000) {
+        size_t end = 1000;
+        while (((unsigned char)text[end] & 0xC0) == 0x80 && end > 996) { end--; }  // between two characters
+        text = text.substr(0, end) + " ...";
+    }
+    return valid_utf8(text);
 }
 
 MappedFile::MappedFile(const std::string& path) {
     // O_NONBLOCK does not wait for a pipe; a pipe is rejected below.
     const int fd = open(path.c_str(), O_RDONLY | O_NONBLOCK);
     if (fd < 0) { throw_errno(path); }
-    struct stat s;
-    if (fstat(fd, &s) != 0 || !S_ISREG(s.st_mode) || s.st_size == 0) {
+    struct stat s {};
+    const int failed = fstat(fd, &s);
+    if (failed || !S_ISREG(s.st_mode) || s.st_size == 0) {
         close(fd);
         throw Error(path + (S_ISDIR(s.st_mode) ? ": is a folder, not a file"
-                                               : ": is empty, or is not a regular file"));
+                            : S_ISREG(s.st_mode)
+                                ? ": is empty"
+                                : ": is a pipe or a device. Files are mapped into memory, so "
+                                  "this must be a regular file: write it to one first"));
     }
     bytes = (size_t)s.st_size;
     void* p = mmap(nullptr, bytes, PROT_READ, MAP_PRIVATE, fd, 0);
@@ -34,6 +46,33 @@ MappedFile::MappedFile(const std::string& path) {
     if (p == MAP_FAILED) { throw_errno(path); }
     const size_t n = bytes;
     data = std::shared_ptr<const char>((const char*)p, [n](const char* q) { munmap((void*)q, n); });
+}
+
+std::string read_all(const std::string& path) {
+    const bool given = path == "-";
+    const int fd = given ? STDIN_FILENO : open(path.c_str(), O_RDONLY);
+    const std::string name = given ? "standard input" : path;
+    if (fd < 0) { throw_errno(name); }
+    struct stat s {};
+    if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) {
+        close(fd);
+        throw Error(name + ": is a folder, not a file");
+    }
+    std::string text, part(1 << 16, '\0');
+    ssize_t n;
+    while ((n = read(fd, part.data(), part.size())) != 0 && text.size() <= most_read) {
+        if (n < 0 && errno == EINTR) { continue; }
+        if (n < 0) { break; }
+        text.append(part, 0, (size_t)n);
+    }
+    const int reason = errno;
+    if (!given) { close(fd); }
+    if (n < 0) {
+        errno = reason;
+        throw_errno(name);
+    }
+    if (text.size() > most_read) { throw Error(name + ": is larger than 256 MB"); }
+    return text;
 }
 
 FileWriter::FileWriter(const std::string& path) : path_(path) {
