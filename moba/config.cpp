@@ -1,4 +1,5 @@
 #include "moba/config.h"
+#include "moba/core/decimal.h"
 #include <algorithm>
 
 namespace moba {
@@ -129,10 +130,9 @@ static LayerKind parse_layer(const std::string& text) {
         k.attention = AttentionKind::full;
     } else if (part[0] == "window") {
         k.attention = AttentionKind::window;
-        need(part.size() >= 2 && !part[1].empty() && part[1].size() <= 9 &&
-                 std::all_of(part[1].begin(), part[1].end(), [](char c) { return c >= '0' && c <= '9'; }),
-             usage);
-        k.window = std::stoi(part[1]);
+        const std::optional<int> window = parse_whole<int>(part.size() >= 2 ? part[1] : "");
+        need(window.has_value(), usage);
+        k.window = *window;
         next = 2;
     } else {
         need(part[0] == "moba", usage);
@@ -173,17 +173,23 @@ std::string layer_names(const Config& c, const std::string& separator) {
 
 RopeScaling parse_rope_scaling(const std::string& text) {
     RopeScaling r;
-    char rest;
     if (text.empty()) { return r; }
-    if (std::sscanf(text.c_str(), "linear:%lf%c", &r.factor, &rest) == 1) {
-        r.type = RopeType::linear;
-    } else if (std::sscanf(text.c_str(), "llama3:%lf:%lf:%lf:%9d%c", &r.factor, &r.low_freq_factor,
-                           &r.high_freq_factor, &r.original_max_position_embeddings, &rest) == 4) {
-        r.type = RopeType::llama3;
-    } else {
-        throw Error("rope-scaling = '" + text +
-                    "': must be linear:F or llama3:F:LOW:HIGH:ORIGINAL, e.g. linear:4 or llama3:8:1:4:8192");
+    const std::vector<std::string> part = split(text, ':');
+    bool good = (part[0] == "linear" && part.size() == 2) || (part[0] == "llama3" && part.size() == 5);
+    double* const numbers[] = {&r.factor, &r.low_freq_factor, &r.high_freq_factor};
+    for (size_t i = 1; good && i < std::min<size_t>(part.size(), 4); i++) {
+        const std::optional<double> x = parse_decimal(part[i]);
+        good = x.has_value();
+        *numbers[i - 1] = x.value_or(0);
     }
+    if (good && part.size() == 5) {
+        const std::optional<int> n = parse_whole<int>(part[4]);
+        good = n.has_value();
+        r.original_max_position_embeddings = n.value_or(0);
+    }
+    need(good, "rope-scaling = '" + text +
+                   "': must be linear:F or llama3:F:LOW:HIGH:ORIGINAL, e.g. linear:4 or llama3:8:1:4:8192");
+    r.type = part[0] == "linear" ? RopeType::linear : RopeType::llama3;
     return r;
 }
 

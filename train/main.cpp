@@ -15,6 +15,7 @@
 #include <CLI/Formatter.hpp>
 #include <algorithm>
 #include <csignal>
+#include <fcntl.h>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
 
@@ -29,6 +30,7 @@ int command(const char* name, const char* about, const std::vector<std::string>&
     CLI::App app(about, name);
     add(app, o);
     parse_words(app, words);
+    if constexpr (requires { o.given; }) { o.given = options_given(app); }
     return run(o);
 }
 
@@ -61,7 +63,11 @@ int run(std::vector<std::string> words) {
         std::printf("%s", usage);
         return 0;
     }
-    if (name == "train") { return run_train(parse_train(words)); }
+    if (name == "train") {
+        const TrainCommand command = parse_train(words);
+        if (!command.resumed) { refuse_idle_options(command.options); }
+        return run_train(command);
+    }
     if (name == "compare") {
         return command<CompareOptions>("moba compare", "Trains variants of a model and compares them.", words,
                                        add_compare_options, run_compare);
@@ -102,16 +108,38 @@ void wait_asleep(char** argv) {
     execv("/proc/self/exe", argv);  // comes back only where there is no /proc: then threads spin
 }
 
+/* A file that is opened must not become standard output where that is closed: log.jsonl would get what is
+   printed. */
+void hold_standard_files() {
+    int fd;
+    while ((fd = open("/dev/null", O_RDONLY)) >= 0 && fd <= STDERR_FILENO) {}
+    if (fd >= 0) { close(fd); }
+}
+
+/* Everything that was printed must have arrived: a script would take an empty file for the answer. */
+void finish_output() {
+    const bool failed = std::ferror(stdout) != 0;
+    if (std::fflush(stdout) != 0) { throw_errno("standard output"); }
+    if (failed) { throw Error("standard output: a part could not be written (disk full?)"); }
+    if (close(STDOUT_FILENO) != 0) { throw_errno("standard output"); }
+}
+
 }  // namespace
 }  // namespace moba
 
 int main(int argc, char** argv) {
     using namespace moba;
+    hold_standard_files();
     wait_asleep(argv);
     std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
     try {
-        return run({argv + 1, argv + argc});
-    } catch (const CLI::CallForHelp&) { return 0; } catch (const CLI::ParseError& e) {
+        int status = 0;
+        try {
+            status = run({argv + 1, argv + argc});
+        } catch (const CLI::CallForHelp&) {}  // has been printed
+        finish_output();
+        return status;
+    } catch (const CLI::ParseError& e) {
         std::fprintf(stderr, "moba: %s (see --help)\n", one_line(e.what()).c_str());
         return 2;
     } catch (const Error& e) {

@@ -26,6 +26,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         try {
             app.parse(words);
         } catch (const CLI::ParseError&) { return; }
+        o.given = options_given(app);
+        idle_options(o);
         make_config(o, 100);
         parse_curriculum(o.curriculum);
         if (!o.task.name.empty()) { make_task(o.task, ""); }

@@ -3,6 +3,7 @@
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/compare/child.h"
+#include "train/core/shell_text.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -212,6 +213,13 @@ TEST_F(Compare, BadPlansGetOneLine) {
     };
     refused(json::array(), "must be a JSON object");
     refused(with("seed", 3), "unknown key 'seed'");
+    refused(with("bench-lengths", {64.5}), "whole numbers");
+    json idle = tiny_plan();
+    const char* text = MOBA_SOURCE_DIR "/docs/experiments.md";
+    idle["tasks"] = {{{"name", "t"}, {"task", ""}, {"data", text}, {"num-keys", 4}}};
+    refused(idle, "--num-keys is a setting of tasks");
+    idle["tasks"] = {{{"name", "t"}, {"task", ""}, {"data", text}, {"val-share", 0}, {"eval-every", 0}}};
+    refused(idle, "to validate on");
     refused(with("seeds", 0), "'seeds' must be a whole number");
     refused(with("seeds", "3"), "'seeds' must be a whole number");
     refused(with("title", 3), "'title' must be a string");

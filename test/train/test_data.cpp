@@ -292,6 +292,91 @@ TEST(TextProgram, Tokenizer) {
               std::string::npos);
 }
 
+// All of a text can be learnt, and then nothing is validated. Names of files may have commas.
+TEST(TextProgram, NoValidation) {
+    const TempDir dir;
+    write_text(dir / "a,b.txt", sentences(10));
+    const std::string run = std::string(tiny_text) + "--steps 2 --eval-every 0 --out " + (dir / "run");
+    const Outcome r = moba(run + " --val-share 0 --data " + (dir / "a,b.txt"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    const std::string all = std::to_string(sentences(10).size() + 1);
+    EXPECT_NE(r.out.find("text, " + all + " tokens to train on, 0 to validate on"), std::string::npos)
+        << r.out;
+    EXPECT_EQ(moba("train --resume --out " + (dir / "run")).status, 0) << "the name is stored with its comma";
+    expect_refused("train --resume --eval-every 1 --out " + (dir / "run"), 1, "to validate on");
+    const std::string eval = "eval --model " + (dir / "run");
+    expect_refused(eval, 1, "name a text with --data");
+    EXPECT_EQ(moba(eval + " --windows 2 --data " + (dir / "a,b.txt")).status, 0);
+    for (const char* idle : {"--samples 5", "--depths 3", "--seed 2"}) {
+        expect_refused(eval + " " + idle + " --data " + (dir / "a,b.txt"), 1,
+                       std::string(idle).substr(0, std::string(idle).find(' ')) + " is for tasks");
+    }
+    // too short to leave anything to validate on
+    write_text(dir / "short.txt", sentences(10).substr(0, 60));
+    EXPECT_EQ(moba(std::string(tiny_text) + "--seq-len 16 --steps 2 --eval-every 0 --val-share 0.01 --data " +
+                   (dir / "short.txt") + " --out " + (dir / "short"))
+                  .status,
+              0);
+}
+
+// A prompt longer than a command line can be, as text and as ids, from a file and through a pipe.
+TEST(TextProgram, PromptFromAFile) {
+    const TempDir dir;
+    write_text(dir / "a.txt", sentences(10));
+    ASSERT_EQ(moba(std::string(tiny_text) + "--steps 1 --eval-every 0 --data " + (dir / "a.txt") + " --out " +
+                   (dir / "run"))
+                  .status,
+              0);
+    const std::string sample = " sample --device cpu --max-new-tokens 3 --model " + (dir / "run") + " ";
+    const auto said = [&](const std::string& before, const std::string& prompt) {
+        const Outcome r = shell(before + MOBA_PROGRAM + sample + prompt + " 2>" + (dir / "err"));
+        EXPECT_EQ(r.status, 0) << read_text(dir / "err");
+        return r.out;
+    };
+    write_text(dir / "short.txt", "the cat\n");
+    const std::string text = said("", "--prompt 'the cat\n'");
+    EXPECT_EQ(text.rfind("the cat\n", 0), 0u) << text;
+    EXPECT_EQ(said("", "--prompt-file " + (dir / "short.txt")), text);
+    EXPECT_EQ(said("cat " + (dir / "short.txt") + " | ", "--prompt-file -"), text);
+    EXPECT_EQ(said("cat " + (dir / "short.txt") + " | ", "--prompt-file /dev/stdin"), text);
+    write_text(dir / "ids.txt", "116, 104\n101 32,99 ,97 0116\n10\n");
+    EXPECT_EQ(said("", "--prompt-ids-file " + (dir / "ids.txt")), text);
+    EXPECT_EQ(said("cat " + (dir / "ids.txt") + " | ", "--prompt-ids-file -"), text);
+    std::string large, ids;
+    while (large.size() < 150000) { large += "the dog sat on the mat. "; }
+    for (char c : large) { ids += (ids.empty() ? "" : ",") + std::to_string(c); }
+    write_text(dir / "large.txt", large);
+    write_text(dir / "large.ids", ids);
+    const std::string moba16 = " --attention moba --block-size 64 --top-k 2 --max-new-tokens 1";
+    const std::string long_text = said("", "--prompt-file " + (dir / "large.txt") + moba16);
+    EXPECT_EQ(long_text.compare(0, large.size(), large), 0) << long_text.size();
+    EXPECT_EQ(said("", "--prompt-ids-file " + (dir / "large.ids") + moba16), long_text);
+
+    const auto refused = [&](const std::string& prompt, int status, const std::string& says) {
+        expect_refused(sample + prompt, status, says);
+    };
+    write_text(dir / "empty", "");
+    refused("--prompt-file " + (dir / "empty"), 1, "empty: is empty");
+    refused("--prompt-file - < /dev/null", 1, "standard input: is empty");
+    refused("--prompt-file " + (dir / "none"), 1, "none: No such file");
+    refused("--prompt-file " + dir.path(), 1, "is a folder");
+    refused("--prompt-ids-file " + (dir / "short.txt"), 1, "short.txt: 'the' is not a token id");
+    refused("--prompt-file a --prompt b", 2, "--prompt");
+    refused("--prompt-file a --prompt-ids 1", 2, "--prompt");
+    refused("--prompt-file a --prompt-ids-file b", 2, "--prompt");
+    write_text(dir / "blanks", " ,\n");
+    refused("--prompt-ids-file " + (dir / "blanks"), 1, "has no token ids");
+    write_text(dir / "beyond", "70000");
+    refused("--prompt-ids-file " + (dir / "beyond"), 1, "token id 70000");
+    refused("--prompt a --top-k 40 --temperature 1", 1, "--sample-top-k");
+    refused("--prompt a --sample-top-k 40", 1, "--sample-top-k goes with a --temperature");
+    refused("--prompt a --sample-top-p 0.5", 1, "--sample-top-p goes with a --temperature");
+    const std::string inspect =
+        "inspect --device cpu --model " + (dir / "run") + " --out " + (dir / "p.html");
+    EXPECT_EQ(moba(inspect + " --prompt-file " + (dir / "short.txt")).status, 0);
+    expect_refused(inspect + " --prompt-file " + (dir / "short.txt") + " --seed 3", 2, "--seed");
+}
+
 TEST(TextProgram, WrongInput) {
     const TempDir dir;
     write_text(dir / "a.txt", sentences(10));
@@ -306,7 +391,15 @@ TEST(TextProgram, WrongInput) {
     refused(data + " --task needle", "--task");
     refused(data + " --curriculum 16:2:2:2", "--curriculum");
     refused(data + " --seq-len 4096", "needs at least 4097");
-    refused(data + " --val-share 0", "--val-share");
+    refused(data + " --val-share 0", "--eval-every 0");
+    refused(data + " --pairs 3", "--pairs is a setting of tasks");
+    refused("--val-share 0.2", "--val-share needs --data");
+    write_text(dir / "empty.txt", "");
+    refused("--data " + (dir / "empty.txt"), "empty.txt: is empty");
+    refused("--data /dev/null", "/dev/null: is a pipe or a device");
+    ASSERT_EQ(mkfifo((dir / "pipe").c_str(), 0600), 0);
+    refused("--data " + (dir / "pipe"), "pipe: is a pipe or a device");
+    refused("--data " + dir.path(), "is a folder");
     refused(data + " --val-share nan", "--val-share", 2);
     refused("--data 'caf\xe9.txt'", "UTF-8");
     refused("--val-data " + (dir / "a.txt"), "--val-data needs --data");

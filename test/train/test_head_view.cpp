@@ -79,7 +79,8 @@ TEST(HeadView, WorkedByHand) {
     EXPECT_TRUE(sees(h, 3, 1));
     EXPECT_TRUE(sees(h, 5, 4)) << "the query's own block";
 
-    const json j = to_json(h, 5, 1);
+    json j = head_json(h, 5, 1);
+    for (int t = 0; t < 6; t++) { j["queries"].push_back(query_json(h.queries[t], t, true)); }
     EXPECT_EQ(j["answer_chosen"], false);
     EXPECT_EQ(j["kind"], "moba");
     EXPECT_EQ(j["top_k"], 2);
@@ -87,7 +88,7 @@ TEST(HeadView, WorkedByHand) {
     EXPECT_EQ(j["queries"][5]["weights"], (json{0.0, 0.38889, 0.61111}));
     EXPECT_EQ(j["queries"][4]["own"], 2);
     EXPECT_EQ(j["queries"][0]["scores"], json::array());
-    EXPECT_FALSE(to_json(h, -1, -1).contains("answer_chosen"));
+    EXPECT_FALSE(head_json(h, -1, -1).contains("answer_chosen"));
 }
 
 TEST(HeadView, EqualScoresRankLikeTheGate) {
@@ -188,6 +189,47 @@ TEST(InspectPage, DrawsEveryNthQueryAndTheQuestion) {
     EXPECT_NE(html.find("\"queries\":[1,4,7,"), std::string::npos) << "1498 is one of them";
     EXPECT_EQ(count(html, "class=\"ring\""), 2);
     EXPECT_NE(html.find(" tokens]</em>"), std::string::npos) << "the prompt is cut";
+}
+
+// The lists of a query may go as soon as it has been seen; what is drawn stays the same.
+TEST(InspectPage, OfQueriesThatAreReleased) {
+    const int T = 1500;
+    const View view({.lengths = {T}, .H = 1, .G = 1, .D = 9, .kind = moba, .S = 64, .K = 2},
+                    draw<float>(9 * T, 1), draw<float>(9 * T, 2));
+    const std::vector<std::string> tokens(T, "n");
+    const Inspection about{"m", {"moba:rope"}, tokens, tokens, 1498, 5, "v1", 0.5, true};
+    const PageRows rows(T, 1498);
+    InspectPage whole(about), released(about, rows);
+    whole.add(view_head(view.v, 0, 0));
+    int next = 0, kept = 0;
+    const HeadView v = view_head(view.v, 0, 0, [&](int t, HeadView::Query& q) {
+        EXPECT_EQ(t, next++) << "in order";
+        EXPECT_EQ(q.full_weights.size(), (size_t)t / 64 + 1);
+        if (!rows.draws(t)) { q.release(); }
+    });
+    for (const HeadView::Query& q : v.queries) { kept += !q.full_weights.empty(); }
+    EXPECT_EQ(next, T);
+    EXPECT_EQ(kept, T / 3);
+    released.add(v);
+    EXPECT_EQ(released.html(), whole.html());
+}
+
+// The page of a long prompt has fewer rows, so that it stays small enough for a browser; that is known before
+// anything is computed.
+TEST(InspectPage, FewerRowsForManyColumns) {
+    EXPECT_EQ(PageRows(65536, -1, 64).step(), 128) << "512 rows";
+    const int T = 20000, S = 16, heads = 4;
+    const View view({.lengths = {T}, .H = 1, .G = 1, .D = 1, .kind = moba, .S = S, .K = 4}, draw<float>(T, 1),
+                    draw<float>(T, 2));
+    const std::vector<std::string> tokens(T, "n1");
+    const PageRows rows(T, -1, (size_t)heads * ceil_div(T, S));
+    EXPECT_GT(rows.step(), ceil_div(T, 512));
+    InspectPage page({"m", {"moba:rope"}, tokens, tokens}, rows);
+    const HeadView head = view_head(view.v, 0, 0);
+    for (int i = 0; i < heads; i++) { EXPECT_NO_THROW(page.add(head)); }
+    EXPECT_GT(page.html().size(), max_page_bytes / 2) << "as many rows as fit";
+    EXPECT_THROW(PageRows(65536, -1, 64 * 4096), Error);
+    EXPECT_NO_THROW(PageRows(20, -1, 20000)) << "a short prompt needs few rows";
 }
 
 TEST(InspectPage, RefusesToBecomeTooLarge) {

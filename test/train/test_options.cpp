@@ -95,6 +95,156 @@ TEST(Options, HelpReadsWellAtEightyColumns) {
     EXPECT_EQ(help.substr(at, help.find("--val-data", at) - at).find("Default"), std::string::npos) << help;
 }
 
+// Zeros in front make no octal number, and a number that does not fit is refused, not replaced.
+TEST(Options, NumbersAreDecimal) {
+    const auto value = [](const std::string& word, const char* name) {
+        return parse_train({word}).values[name];
+    };
+    EXPECT_EQ(value("--steps=010", "steps"), 10);
+    EXPECT_EQ(value("--steps=08", "steps"), 8);
+    EXPECT_EQ(value("--steps=1e3", "steps"), 1000);
+    EXPECT_EQ(value("--key-conv=05", "key-conv"), 5);
+    EXPECT_EQ(value("--seed=0018446744073709551615", "seed"), UINT64_MAX);
+    EXPECT_EQ(value("--lr=00.50", "lr"), 0.5);
+    EXPECT_EQ(parse_switch("full@00.5").share, 0.5);
+    EXPECT_EQ(parse_curriculum("032:08:010:0100")[0].steps, 100);
+    EXPECT_EQ(parse_layers("window:010", 1)[0].window, 10);
+    EXPECT_EQ(parse_rope_scaling("llama3:08:01:04:08192").original_max_position_embeddings, 8192);
+    for (const char* word : {"--steps=0x10",
+                             "--steps=1_000",
+                             "--steps= 5",
+                             "--steps=5 ",
+                             "--steps=1.5",
+                             "--steps=",
+                             "--steps=true",
+                             "--pairs=0x2",
+                             "--pairs=99999999999",
+                             "--seed=18446744073709551616",
+                             "--seed=-1",
+                             "--seed=1e20",
+                             "--lr=0x1p-3",
+                             "--lr=inf",
+                             "--lr=nan",
+                             "--lr=1e999",
+                             "--rope-theta=nan",
+                             "--rope-theta=0x10",
+                             "--embedding-std=inf",
+                             "--dropout=0x0"}) {
+        EXPECT_THROW(parse_train({word}), CLI::ParseError) << word;
+    }
+    for (const char* share : {"full@0x1p-1", "full@ 0.5", "full@nan", "full@0,5"}) {
+        EXPECT_THROW(parse_switch(share), Error) << share;
+    }
+    for (const char* stages : {"0x20:8:8:8", "32:8:8: 8", "32:8:8:8:8", "32:8:8:8:", "32:8:8", "32::8:8"}) {
+        EXPECT_THROW(parse_curriculum(stages), Error) << stages;
+    }
+    for (const char* scaling : {"linear:0x2", "linear: 2", "linear:nan", "linear:inf", "linear:2:3", "linear",
+                                "llama3:8:1:4", "llama3:8:1:4:0x20", "llama3:8:1:4:8192:1"}) {
+        EXPECT_THROW(parse_rope_scaling(scaling), Error) << scaling;
+    }
+}
+
+// The same in a file: JSON writes 1000 as 1e3 or 1000.0, too.
+TEST(Options, NumbersInAFile) {
+    const TempDir dir;
+    const std::string file = dir / "c.json";
+    const auto read = [&](const std::string& text) {
+        write_text(file, text);
+        return parse_train({"--config=" + file}).values;
+    };
+    EXPECT_EQ(
+        read(R"({"steps": 1e3, "seq-len": 128.0, "seed": 18446744073709551615, "lr": "00.5"})")["steps"],
+        1000);
+    EXPECT_EQ(read(R"({"steps": "0012"})")["steps"], 12);
+    for (const char* wrong :
+         {R"({"steps": 1.5})", R"({"steps": "0x10"})", R"({"seed": 18446744073709551616})", R"({"seed": -1})",
+          R"({"steps": [1, 2]})", R"({"steps": true})", R"({"lr": "nan"})"}) {
+        EXPECT_THROW(read(wrong), CLI::ParseError) << wrong;
+    }
+    for (const char* wrong : {R"({"data": [null]})", R"({"data": [["a"]]})", R"({"data": [{}]})"}) {
+        EXPECT_THROW(read(wrong), Error) << wrong;
+    }
+    const Outcome pipe = shell("echo '{\"steps\": 0}' | " MOBA_PROGRAM " train --config /dev/stdin");
+    EXPECT_NE(pipe.out.find("--steps"), std::string::npos) << "a pipe is read: " << pipe.out;
+}
+
+TEST(Options, AnEmptyValueTakesNoOtherWord) {
+    const TrainOptions o =
+        parse_train({"--curriculum=", "--out=", "--recompute", "--init-from=", "--steps=3"}).options;
+    EXPECT_TRUE(o.recompute);
+    EXPECT_EQ(o.steps, 3);
+    EXPECT_EQ(o.out + o.curriculum + o.init_from, "");
+    EXPECT_THROW(parse_train({"--steps=", "--recompute"}), CLI::ParseError);
+}
+
+// A comma separates names, unless the word is the name of a file, or the comma is written \,.
+TEST(Options, CommasInNamesOfFiles) {
+    const TempDir dir;
+    const std::string both = dir / "x,y.txt", x = dir / "x", y = dir / "y";
+    write_text(both, "z");
+    EXPECT_EQ(split_files(both), Words{both});
+    EXPECT_EQ(split_files(x + "," + y), (Words{x, y}));
+    EXPECT_EQ(split_files("a\\,b,c\\d"), (Words{"a,b", "c\\d"}));
+    for (const Words& files : {Words{"a"}, {"a,b"}, {"a\\,b", ",", "c"}, {both, x}, {}}) {
+        if (!files.empty()) { EXPECT_EQ(split_files(files_text(files)), files) << files_text(files); }
+        EXPECT_EQ(parse_train(option_words({{"data", files}})).options.data, files);
+        EXPECT_EQ(parse_train(option_words({{"data", files_text(files)}})).options.data, files)
+            << "as it is recorded";
+    }
+    EXPECT_EQ(parse_train({"--data", both, x + "," + y, "--val-data=" + both}).options.data,
+              (Words{both, x, y}));
+    EXPECT_EQ(parse_train({"--data", both, "--val-data=" + both}).options.val_data, Words{both});
+    for (const char* empty : {"--data=", "--data=a,,b", "--data=a,", "--val-data="}) {
+        EXPECT_THROW(parse_train({empty}), CLI::ParseError) << empty;
+    }
+}
+
+// What would do nothing is refused, by its name.
+TEST(Options, IdleOptions) {
+    const TempDir dir;
+    write_text(dir / "t.txt", "some text");
+    const std::string text = "--data=" + (dir / "t.txt");
+    const auto refused = [&](Words words) -> std::string {
+        try {
+            refuse_idle_options(parse_train(words).options);
+        } catch (const Error& e) { return e.what(); }
+        return "";
+    };
+    for (const char* setting :
+         {"pairs", "questions", "value-tokens", "hops", "num-keys", "num-values", "num-noise"}) {
+        const std::string option = std::string("--") + setting;
+        EXPECT_EQ(refused({text, option + "=5"}).rfind(option + " is a setting of tasks", 0), 0u) << option;
+        EXPECT_EQ(refused({text, option + "=0"}), "") << "0 sets nothing";
+        EXPECT_EQ(refused({option + "=5"}), "");
+    }
+    EXPECT_EQ(refused({text, "--pairs=0", "--hops=2"}).rfind("--hops ", 0), 0u);
+    EXPECT_NE(refused({"--val-share=0.2"}), "");
+    EXPECT_NE(refused({text, text.substr(0, 2) + "val-" + text.substr(2), "--val-share=0.2"}), "");
+    EXPECT_EQ(refused({text, "--val-share=0.2"}), "");
+    EXPECT_NE(refused({text, "--steps=5", "--epochs=1"}), "");
+    EXPECT_EQ(refused({text, "--epochs=1"}), "");
+    EXPECT_NE(refused({"--stage-accuracy=0.9"}), "");
+    EXPECT_EQ(refused({"--stage-accuracy=0"}), "");
+    EXPECT_EQ(refused({"--stage-accuracy=0.9", "--curriculum=16:4:1:1"}), "");
+    EXPECT_NE(refused({"--lr-schedule=cosine", "--lr-decay-steps=5"}), "");
+    EXPECT_NE(refused({"--lr-schedule=constant", "--min-lr-ratio=0.5"}), "");
+    EXPECT_EQ(refused({"--lr-schedule=wsd", "--lr-decay-steps=5", "--min-lr-ratio=0.5"}), "");
+    // in a file, too; but the command line replaces the steps of a file by epochs
+    write_text(dir / "c.json", R"({"data": ")" + (dir / "t.txt") + R"(", "steps": 9, "hops": 3})");
+    EXPECT_EQ(refused({"--config=" + (dir / "c.json")}).rfind("--hops", 0), 0u);
+    EXPECT_EQ(refused({"--config=" + (dir / "c.json"), "--hops=0", "--epochs=1"}), "");
+}
+
+// Every plan and settings file of the project is free of them.
+TEST(Options, IdleOptionsOfTheOwnConfigs) {
+    for (const char* name : {"needle", "mqar", "shakespeare"}) {
+        EXPECT_NO_THROW(refuse_idle_options(
+            parse_train({std::string("--config=" MOBA_SOURCE_DIR "/train/configs/") + name + ".json"})
+                .options))
+            << name;
+    }
+}
+
 }  // namespace
 
 }  // namespace moba

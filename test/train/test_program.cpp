@@ -46,7 +46,8 @@ TEST(Program, WrongSettingsExitWith1) {
     expect_refused("train --full-layers 3" + out, 1, "full-layers = 3");
     expect_refused("train --rope-scaling yarn:2" + out, 1, "rope-scaling");
     expect_refused("train --num-blocks 2" + out, 1, "num_blocks = 2");
-    expect_refused("train --pairs 3" + out, 1, "pairs = 3");
+    expect_refused("train --pairs 33" + out, 1, "pairs = 33: must be between 1 and 32");
+    expect_refused("train --stage-accuracy 0.9" + out, 1, "--stage-accuracy needs --curriculum");
     expect_refused("train --seq-len 8" + out, 1, "8 tokens is too short for");
     expect_refused("train --curriculum 1:2:3" + out, 1, "curriculum");
     if (!gpu_problem().empty()) { expect_refused("train --device gpu" + out, 1, gpu_problem() + "; use"); }
@@ -153,6 +154,7 @@ TEST(Program, TrainEvalSampleInfo) {
     expect_refused("eval --model " + (dir / "run") + " --json " + (dir / "run"), 1, "Is a directory");
     expect_refused("eval --json /proc/no.json --model " + (dir / "run"), 1, "/proc/no.json");
     expect_refused("eval --model " + (dir / "run") + " --top-k 2", 1, "--attention moba");
+    expect_refused("eval --model " + (dir / "run") + " --windows 2", 1, "--windows is for texts");
     expect_refused("train --out " + (dir / "run"), 1, "holds a run already");
 }
 
@@ -258,11 +260,12 @@ TEST(Program, BenchRuns) {
 // Every operation has a row, and the figures of a row agree with each other.
 TEST(Program, BenchRows) {
     const TempDir dir;
-    const std::string sizes = " --seq-len 64 --hidden-size 32 --num-heads 2 --head-dim 16 --block-size 16 "
-                              "--top-k 2 --repeats 1 --device cpu --json " +
-                              (dir / "b.json");
+    const std::string head_sizes = " --seq-len 64 --num-heads 2 --head-dim 16 --block-size 16 "
+                                   "--top-k 2 --repeats 1 --device cpu --json " +
+                                   (dir / "b.json");
+    const std::string sizes = head_sizes + " --hidden-size 32";
     const auto rows = [&](const std::string& arguments) {
-        const Outcome r = moba("bench " + arguments + sizes);
+        const Outcome r = moba("bench " + arguments + (arguments.rfind("op", 0) == 0 ? sizes : head_sizes));
         EXPECT_EQ(r.status, 0) << r.out;
         std::istringstream out(r.out);
         for (std::string line; std::getline(out, line);) { EXPECT_LE(line.size(), 100u) << line; }
@@ -314,7 +317,7 @@ TEST(Program, BenchRows) {
     EXPECT_EQ(plain["rows"].size(), 6u);
     EXPECT_EQ(plain["rows"][0]["version"], 1);
 
-    expect_refused("bench attention --kernel-version 3" + sizes, 1, "attention has no such version");
+    expect_refused("bench attention --kernel-version 3" + head_sizes, 1, "attention has no such version");
     expect_refused("bench op --kernel-version two" + sizes, 2, "--kernel-version");
     expect_refused("bench step --kernel-version 1" + sizes, 1, "bench op and bench attention");
     expect_refused("bench decode --op norm" + sizes, 1, "--op is only for bench op");
@@ -346,6 +349,14 @@ TEST(Program, BenchProfile) {
         EXPECT_EQ(calls["adamw"], 1);
     }
     expect_refused("bench op --profile", 1, "--profile is only for bench step");
+    expect_refused("bench attention --hidden-size 64", 1,
+                   "--hidden-size is only for bench step and bench decode");
+    expect_refused("bench step --head-dim 64", 1, "--head-dim is only for bench op and bench attention");
+    expect_refused("bench decode --batch-size 2", 1, "--batch-size is only for");
+    expect_refused("bench op --num-layers 2", 1, "--num-layers is only for bench step and bench decode");
+    expect_refused("bench op --no-graph", 1, "--no-graph is only for");
+    expect_refused("bench decode --attention-impl naive", 1, "--attention-impl is only for");
+    expect_refused("bench op --kernel-version 010", 2, "--kernel-version");
 }
 
 }  // namespace

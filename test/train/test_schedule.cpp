@@ -22,6 +22,24 @@ TEST(Schedule, WsdFallsOverItsLastSteps) {
     EXPECT_DOUBLE_EQ(learning_rate(fifth, 90, 10), 0.5);
 }
 
+// Told only where the rate misses its peak or jumps.
+TEST(Schedule, WarnsOfWhatItDoesNotReach) {
+    const auto warning = [](LrSchedule schedule, int warmup, int decay, int steps) {
+        return schedule_warning({.schedule = schedule, .warmup = warmup, .decay_steps = decay}, steps);
+    };
+    for (const LrSchedule s : {LrSchedule::cosine, LrSchedule::wsd, LrSchedule::constant}) {
+        EXPECT_NE(warning(s, 80, 0, 20).find("to 25% of --lr"), std::string::npos) << warning(s, 80, 0, 20);
+        EXPECT_EQ(warning(s, 20, 0, 20).empty(), s == LrSchedule::constant) << "a constant rate never falls";
+        EXPECT_EQ(warning(s, 0, 0, 1), "");
+        EXPECT_EQ(warning(s, 50, 0, 450), "");
+    }
+    EXPECT_NE(warning(LrSchedule::wsd, 50, 60, 100).find("jumps down"), std::string::npos);
+    EXPECT_EQ(warning(LrSchedule::wsd, 50, 50, 100), "");
+    EXPECT_NE(warning(LrSchedule::wsd, 90, 0, 100).find("the 20 steps"), std::string::npos)
+        << "a fifth of all";
+    EXPECT_EQ(warning(LrSchedule::cosine, 99, 0, 100), "");
+}
+
 TEST(Schedule, CosineFallsToTheFloor) {
     const LrSettings s{.schedule = LrSchedule::cosine, .peak = 1, .warmup = 0, .min_ratio = 0.1};
     EXPECT_DOUBLE_EQ(learning_rate(s, 50, 50), 0.55);

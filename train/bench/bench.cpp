@@ -8,6 +8,7 @@
 #include "train/core/file.h"
 #include "train/core/flops.h"
 #include "train/core/version.h"
+#include "train/options/options.h"
 #include <algorithm>
 
 namespace moba {
@@ -185,6 +186,7 @@ void bench_decode(const BenchOptions& o, json& result) {
                    parse_device(o.device));
     model.allocate();
     model.init_weights(1);
+    model.set_graph(!o.no_graph);
     std::vector<int> tokens;
     Rng rng(1, Purpose::synthetic, 0);
     for (int i = 0; i < o.seq_len; i++) { tokens.push_back(rng.below(o.vocab)); }
@@ -210,11 +212,21 @@ void bench_decode(const BenchOptions& o, json& result) {
 }
 
 void check(const BenchOptions& o) {
-    const bool ops = o.what == "op" || o.what == "attention";
-    if (o.profile && o.what != "step") { throw Error("--profile is only for bench step"); }
-    if (o.op != "all" && o.what != "op") { throw Error("--op is only for bench op"); }
-    if ((o.kernel_version != "0" || o.window) && !ops) {
-        throw Error("--kernel-version and --window are only for bench op and bench attention");
+    static const struct {
+        std::vector<const char*> options;
+        std::vector<std::string> what;  // where they do something
+    } limited[] = {{{"op"}, {"op"}},
+                   {{"profile"}, {"step"}},
+                   {{"no-graph", "num-layers"}, {"step", "decode"}},
+                   {{"kernel-version", "window", "head-dim"}, {"op", "attention"}},
+                   {{"attention-impl"}, {"attention", "step"}},
+                   {{"batch-size"}, {"attention", "step", "op"}},
+                   {{"hidden-size", "intermediate-size", "vocab-size"}, {"step", "decode", "op"}}};
+    for (const auto& l : limited) {
+        if (std::find(l.what.begin(), l.what.end(), o.what) != l.what.end()) { continue; }
+        std::string where;
+        for (const std::string& w : l.what) { where += (where.empty() ? "bench " : " and bench ") + w; }
+        refuse_given(o.given, l.options, "is only for " + where);
     }
     if (o.heads % kv_heads(o)) {
         throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +

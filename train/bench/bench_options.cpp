@@ -16,7 +16,8 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         "Version of the numbered kernels (attention, op). 0: the best. all: a row for each that fits.")
         ->check(whole(0, max_kernel_version) | one_of({"all"}));
     add(app, "--seq-len", o.seq_len, "TOKENS", "Length T of a sequence.")->check(whole(1, most_tokens));
-    add(app, "--batch-size", o.batch, "SEQUENCES", "Sequences B.")->check(whole(1, 1 << 16));
+    add(app, "--batch-size", o.batch, "SEQUENCES", "Sequences B (attention, step, op).")
+        ->check(whole(1, 1 << 16));
     add(app, "--num-heads", o.heads, "HEADS", "Query heads H.")->check(whole(1, 1024));
     add(app, "--num-kv-heads", o.kv_heads, "HEADS", "Key/value heads G. 0: num-heads.")
         ->check(whole(0, 1024));

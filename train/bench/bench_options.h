@@ -17,6 +17,7 @@ struct BenchOptions {
         window = 0, repeats = 7;
     bool profile = false, no_graph = false;
     int hidden = 256, layers = 4, intermediate = 0, vocab = 257;
+    std::vector<std::string> given;  // names of the options on the command line
 };
 constexpr int max_kernel_version = 9;
 inline int kv_heads(const BenchOptions& o) { return o.kv_heads ? o.kv_heads : o.heads; }

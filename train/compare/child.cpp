@@ -1,5 +1,6 @@
 #include "train/compare/child.h"
 #include "train/core/file.h"
+#include "train/core/utf8.h"
 #include <csignal>
 #include <cstdio>
 #include <fcntl.h>
@@ -75,7 +76,7 @@ ChildResult run_child(const std::vector<std::string>& words, const std::string& 
         std::string one(text, (size_t)n);
         while (!one.empty() && (one.back() == '\n' || one.back() == '\r')) { one.pop_back(); }
         if (one.empty()) { continue; }
-        result.last_line = one;
+        result.last_line = valid_utf8(one);
         line(one);
     }
     std::free(text);
@@ -88,24 +89,6 @@ ChildResult run_child(const std::vector<std::string>& words, const std::string& 
     result.status = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
     result.peak_bytes = (size_t)used.ru_maxrss * 1024;
     return result;
-}
-
-std::string shell_text(const std::vector<std::string>& words) {
-    std::string out;
-    for (const std::string& w : words) {
-        if (!out.empty()) { out += ' '; }
-        const bool plain =
-            !w.empty() && w.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-                                              "0123456789+-_=@,./:%") == std::string::npos;
-        if (plain) {
-            out += w;
-            continue;
-        }
-        out += '\'';
-        for (char c : w) { out += c == '\'' ? std::string("'\\''") : std::string(1, c); }
-        out += '\'';
-    }
-    return out;
 }
 
 }  // namespace moba

@@ -19,7 +19,4 @@ ChildResult run_child(const std::vector<std::string>& words, const std::string& 
                       const std::function<void(const std::string&)>& line);
 bool child_stopped();  // this process has received SIGINT or SIGTERM since the first run_child()
 
-/* The words as one line for a shell, quoted where needed. */
-std::string shell_text(const std::vector<std::string>& words);
-
 }  // namespace moba

@@ -8,6 +8,7 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
+#include "train/core/shell_text.h"
 #include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
 #include "train/files/run_folder.h"
@@ -86,7 +87,11 @@ std::vector<std::string> Comparison::eval_settings(const Run& r) const {
     for (int T : task.lengths) { lengths += (lengths.empty() ? "" : ",") + std::to_string(T); }
     std::vector<std::string> words = {"--seq-len=" + lengths};
     if (r.options.data.empty()) {
-        words.push_back("--depths=" + std::to_string(task.depths));
+        TaskSettings settings = r.options.task;
+        if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
+        if (make_task(settings, "")->has_depth()) {
+            words.push_back("--depths=" + std::to_string(task.depths));
+        }
         words.push_back("--samples=" + std::to_string(task.samples));
         if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {

@@ -1,5 +1,6 @@
 #include "train/compare/compare_lengths.h"
 #include "train/core/file.h"
+#include "train/core/shell_text.h"
 #include <filesystem>
 #include <map>
 #include <nlohmann/json.hpp>

@@ -14,9 +14,17 @@ namespace {
 
 const json default_eval = {{"lengths", {1, 2, 4, 8}}, {"depths", 10}, {"samples", 100}, {"windows", 0}};
 
+// 3, and also 3.0: JSON has only one kind of number.
+bool is_whole(const json& x) { return x.is_number() && x.get<double>() == std::floor(x.get<double>()); }
+
+json read_plan_file(const std::string& path) {
+    const std::string text = read_all(path);  // a pipe, too
+    return parse_json(text.data(), text.size(), path);
+}
+
 class Reader {
   public:
-    explicit Reader(const CompareOptions& o) : o_(o), file_(o.config), j_(read_json(o.config)) {}
+    explicit Reader(const CompareOptions& o) : o_(o), file_(o.config), j_(read_plan_file(o.config)) {}
     ComparePlan read();
 
   private:
@@ -90,7 +98,7 @@ std::vector<double> Reader::numbers(const json& parent, const char* key, double 
 
 int Reader::whole(const json& parent, const char* key, int lo, int hi) const {
     const json& x = parent.at(key);
-    if (!x.is_number_integer() || x < lo || x > hi) {
+    if (!is_whole(x) || x < lo || x > hi) {
         wrong(std::string("'") + key + "' must be a whole number from " + std::to_string(lo) + " to " +
               std::to_string(hi));
     }
@@ -160,7 +168,14 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     if (o_.precision != "fp32") { options["precision"] = o_.precision; }
     run.words = option_words(options);
     try {
-        const TrainCommand command = parse_train(run.words);
+        TrainCommand command = parse_train(run.words);
+        for (const IdleOption& idle : idle_options(command.options)) {
+            // "base" is for all tasks and may hold more than this one needs
+            if (!task.contains(idle.name) && !variant.contains(idle.name)) { options.erase(idle.name); }
+        }
+        run.words = option_words(options);
+        command = parse_train(run.words);
+        refuse_idle_options(command.options);
         run.options = command.options;
         run.settings = command.values;
         for (const char* key : {"out", "device", "log-every", "save-every", "recompute"}) {
@@ -176,7 +191,10 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
             throw Error("the task is named " + task_name + ", but the model learns " + learnt +
                         "; set 'task', or change the name");
         }
-        run.plan = plan_training(run.options);
+        // Every run is evaluated on its validation text, also where it does not validate itself.
+        TrainOptions validating = run.options;
+        validating.eval_every = std::max(1, validating.eval_every);
+        run.plan = plan_training(validating);
         if (lr > 0 && variant.contains("lr")) {
             throw Error("the variant sets 'lr', but the plan has a list 'lr' for all variants; remove one");
         }
@@ -201,7 +219,10 @@ ComparePlan Reader::read() {
     if (std::set<double>(plan.lr.begin(), plan.lr.end()).size() != plan.lr.size()) {
         wrong("'lr' contains a learning rate twice");
     }
-    for (double T : numbers(j_, "bench-lengths", 1, 1 << 24)) { plan.bench_lengths.push_back((int)T); }
+    for (double T : numbers(j_, "bench-lengths", 1, 1 << 24)) {
+        if (!is_whole(T)) { wrong("'bench-lengths' must be whole numbers"); }
+        plan.bench_lengths.push_back((int)T);
+    }
     const int seeds = o_.seeds ? o_.seeds : j_.contains("seeds") ? whole(j_, "seeds", 1, 1000) : 1;
     json eval = default_eval;
     eval.update(object(j_, "eval", json::object()));

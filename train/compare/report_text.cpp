@@ -1,6 +1,6 @@
 #include "train/compare/findings.h"
 #include "train/compare/report.h"
-#include "train/core/progress.h"
+#include "train/core/terminal.h"
 #include <algorithm>
 #include <cstdio>
 #include <unistd.h>
@@ -115,7 +115,7 @@ std::string comparison_text(const std::vector<json>& lines, int width, bool colo
 }
 
 void print_comparison(const std::vector<json>& lines) {
-    std::printf("%s", comparison_text(lines, terminal_columns(), isatty(STDOUT_FILENO)).c_str());
+    std::printf("%s", comparison_text(lines, terminal_columns(), has_colours(STDOUT_FILENO)).c_str());
 }
 
 }  // namespace moba

@@ -1,4 +1,5 @@
 #include "train/core/file.h"
+#include "train/core/utf8.h"
 #include <cerrno>
 #include <fcntl.h>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,8 @@
 
 namespace moba {
 
+static const size_t most_read = (size_t)256 << 20;
+
 void throw_errno(const std::string& what) { throw Error(what + ": " + std::strerror(errno)); }
 
 // Names and text from hostile files appear in messages, which must not contain control characters.
@@ -16,7 +19,12 @@ std::string one_line(std::string text) {
     for (char& c : text) {
         if ((unsigned char)c < 32 || c == 127) { c = '?'; }
     }
-    return text.size() > 1000 ? text.substr(0, 1000) + " ..." : text;
+    if (text.size() > 1000) {
+        size_t end = 1000;
+        while (((unsigned char)text[end] & 0xC0) == 0x80 && end > 996) { end--; }  // between two characters
+        text = text.substr(0, end) + " ...";
+    }
+    return valid_utf8(text);
 }
 
 static int open_to_read(const std::string& path) {
@@ -38,10 +46,15 @@ InputFile::InputFile(const std::string& path) : path_(path) {
         close(*p);
         delete p;
     });
-    struct stat s;
+    struct stat s {};
     if (fstat(fd, &s) != 0) { throw_errno(path); }
     if (S_ISDIR(s.st_mode)) { throw Error(path + ": is a folder, not a file"); }
-    if (!S_ISREG(s.st_mode) || s.st_size == 0) { throw Error(path + ": is empty, or is not a regular file"); }
+    if (!S_ISREG(s.st_mode)) {
+        throw Error(path +
+                    ": is a pipe or a device. Files are read at any place, so this must be a regular " +
+                    "file: write it to one first");
+    }
+    if (s.st_size == 0) { throw Error(path + ": is empty"); }
     bytes_ = (size_t)s.st_size;
 }
 
@@ -93,6 +106,33 @@ bool is_there(const std::string& path) {
     if (stat(path.c_str(), &s) == 0) { return true; }
     if (errno != ENOENT && errno != ENOTDIR) { throw_errno(path); }
     return false;
+}
+
+std::string read_all(const std::string& path) {
+    const bool given = path == "-";
+    const int fd = given ? STDIN_FILENO : open(path.c_str(), O_RDONLY);
+    const std::string name = given ? "standard input" : path;
+    if (fd < 0) { throw_errno(name); }
+    struct stat s {};
+    if (fstat(fd, &s) == 0 && S_ISDIR(s.st_mode)) {
+        close(fd);
+        throw Error(name + ": is a folder, not a file");
+    }
+    std::string text, part(1 << 16, '\0');
+    ssize_t n;
+    while ((n = read(fd, part.data(), part.size())) != 0 && text.size() <= most_read) {
+        if (n < 0 && errno == EINTR) { continue; }
+        if (n < 0) { break; }
+        text.append(part, 0, (size_t)n);
+    }
+    const int reason = errno;
+    if (!given) { close(fd); }
+    if (n < 0) {
+        errno = reason;
+        throw_errno(name);
+    }
+    if (text.size() > most_read) { throw Error(name + ": is larger than 256 MB"); }
+    return text;
 }
 
 FileWriter::FileWriter(const std::string& path) : path_(path) {

@@ -43,7 +43,9 @@ class FileWriter {
     int fd_;
 };
 
-std::string one_line(std::string text);  // control characters become ?
+/* All bytes of a file or a pipe, or of standard input for "-", at most 256 MB. */
+std::string read_all(const std::string& path);
+std::string one_line(std::string text);  // control characters become ?, invalid UTF-8 \xNN
 void write_file(const std::string& path, const std::string& text);
 /* For use before the work whose result is written: throws Error when a plain file cannot be written there;
    changes nothing. Links, devices, pipes and "" are not checked. */

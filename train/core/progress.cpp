@@ -1,15 +1,10 @@
 #include "train/core/progress.h"
+#include "train/core/terminal.h"
 #include <algorithm>
 #include <cstdio>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 namespace moba {
-
-int terminal_columns() {
-    winsize size{};
-    return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col ? size.ws_col : 80;
-}
 
 std::string readable_seconds(double seconds) {
     char text[32];
@@ -54,7 +49,7 @@ std::string step_text(const StepReport& r, int max_length) {
     return text.substr(0, max_length);
 }
 
-Progress::Progress(int log_every) : terminal_(isatty(STDOUT_FILENO)), log_every_(log_every) {}
+Progress::Progress(int log_every) : terminal_(is_terminal(STDOUT_FILENO)), log_every_(log_every) {}
 
 void Progress::step(const StepReport& r) {
     if (!terminal_ && r.step % log_every_ && r.step != 1 && r.step != r.total) { return; }
@@ -89,8 +84,14 @@ void Progress::done() {
     std::fflush(stdout);
 }
 
+StatusLine::~StatusLine() {
+    if (!shown_) { return; }
+    std::printf("\r\033[K");
+    std::fflush(stdout);
+}
+
 void StatusLine::show(const std::string& text) {
-    if (!isatty(STDOUT_FILENO) || now_ms() - drawn_ms_ < 100) { return; }
+    if (!is_terminal(STDOUT_FILENO) || now_ms() - drawn_ms_ < 100) { return; }
     drawn_ms_ = now_ms();
     std::printf("\r\033[K%s", text.substr(0, (size_t)terminal_columns() - 1).c_str());
     std::fflush(stdout);

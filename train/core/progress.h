@@ -33,6 +33,7 @@ class Progress {
 /* One line that is overwritten, for work in many parts. Without a terminal only line() prints. */
 class StatusLine {
   public:
+    ~StatusLine();  // clears the line
     void show(const std::string& text);
     void line(const std::string& text);  // is not overwritten
 
@@ -42,6 +43,5 @@ class StatusLine {
 };
 
 std::string readable_seconds(double seconds);  // "2m05s"
-int terminal_columns();                        // 80 where unknown
 
 }  // namespace moba

@@ -75,10 +75,10 @@ class TextData : public Data {
             throw Error(
                 "--val-data has another vocabulary than --data: both must come from the same tokenizer");
         }
-        if (val_.tokens() < 2) {
+        if (o.eval_every > 0 && val_.tokens() < 2) {
             throw Error(std::string(val_files_ ? "--val-data has" : "--val-share of --data leaves") +
                         " fewer than 2 tokens to validate on: use more text" +
-                        (val_files_ ? "" : " or a larger share"));
+                        (val_files_ ? "" : " or a larger share") + ", or --eval-every 0");
         }
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty() && t != "bytes") {

@@ -1,8 +1,8 @@
 /* Tokenizers: the text of token ids. Decoding only; data/prepare_text.py encodes.
 
    bytes             id = byte
-   tokenizer.json    of Hugging Face's tokenizers: a BPE, WordLevel, WordPiece or Unigram vocabulary, and one of
-                     the decoders that decoder.h knows
+   tokenizer.json    of Hugging Face's tokenizers: a BPE, WordLevel, WordPiece or Unigram vocabulary, and
+                     one of the decoders that decoder.h knows
    Errors            throws Error with the path and the reason for a file that is none of these */
 #pragma once
 #include "train/data/decoder.h"

@@ -1,4 +1,5 @@
 #include "train/display/heat_map.h"
+#include "train/core/terminal.h"
 #include "train/display/numbers.h"
 #include <algorithm>
 #include <cmath>
@@ -36,7 +37,7 @@ std::vector<std::string> heat_map_lines(const HeatMap& m, bool colour) {
 }
 
 void print_heat_map(const HeatMap& m) {
-    for (const std::string& line : heat_map_lines(m, isatty(STDOUT_FILENO))) {
+    for (const std::string& line : heat_map_lines(m, has_colours(STDOUT_FILENO))) {
         std::printf("%s\n", line.c_str());
     }
 }

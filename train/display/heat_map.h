@@ -16,7 +16,7 @@ struct HeatMap {
 std::vector<std::string> heat_map_lines(const HeatMap&, bool colour);
 int heat_map_width(const HeatMap&);  // visible characters of a line, without the codes of colours
 
-/* Prints the lines, in colour if stdout is a terminal. */
+/* Prints the lines, in colour where stdout has colours. */
 void print_heat_map(const HeatMap&);
 
 }  // namespace moba

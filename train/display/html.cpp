@@ -1,4 +1,5 @@
 #include "train/display/html.h"
+#include "train/core/utf8.h"
 #include "train/display/svg_style.h"
 
 namespace moba {
@@ -54,11 +55,13 @@ std::string html_escape(const std::string& text) {
 
 std::string html_page(const std::string& title, const std::string& body, const std::string& script,
                       const std::string& style_rules) {
-    return "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
-           "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
-           html_escape(title) + "</title>\n<style>" + drawing_style() + page_rules + style_rules +
-           "</style>\n</head>\n<body>\n" + body +
-           (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") + "\n</body>\n</html>\n";
+    // Tokens may be single bytes. Side by side they may form a character, so the page is checked as a whole.
+    return valid_utf8("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n"
+                      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>" +
+                      html_escape(title) + "</title>\n<style>" + drawing_style() + page_rules + style_rules +
+                      "</style>\n</head>\n<body>\n" + body +
+                      (script.empty() ? "" : "\n<script>\n" + script + "\n</script>") +
+                      "\n</body>\n</html>\n");
 }
 
 std::string html_section(const std::string& title, const std::string& body) {

@@ -9,8 +9,9 @@ namespace moba {
 /* Escapes text for use between tags and inside quoted attributes. */
 std::string html_escape(const std::string& text);
 
-/* The whole file. `body` is HTML; `script`, if any, runs after it. `style_rules` are additional CSS rules;
-   they come after the style that all pages share and so override it. */
+/* The whole file, valid UTF-8: other bytes become \xNN. `body` is HTML; `script`, if any, runs after it.
+   `style_rules` are additional CSS rules; they come after the style that all pages share and so override
+   it. */
 std::string html_page(const std::string& title, const std::string& body, const std::string& script = "",
                       const std::string& style_rules = "");
 

@@ -8,8 +8,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_model_path(app, o.model);
     add(app, "--task", o.task, "NAME", "Task to test. Empty: the task that the model was trained on.")
         ->check(task_or_empty());
-    add_list(app, "--data", o.data, "FILE,...",
-             "Compute the loss on this text. Empty: the model's validation text, or its task.");
+    add_files(app, "--data", o.data,
+              "Compute the loss on this text. Empty: the model's validation text, or its task.");
     add_list(app, "--seq-len", o.seq_len, "TOKENS,...",
              "Lengths T to test. Empty: the length of the training.")
         ->check(whole(1, most_tokens));

@@ -17,6 +17,7 @@ struct EvalOptions {
     int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
     bool router = false;
+    std::vector<std::string> given;  // names of the options on the command line
 };
 void add_eval_options(CLI::App&, EvalOptions&);
 

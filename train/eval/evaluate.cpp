@@ -2,6 +2,7 @@
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
 #include "train/core/progress.h"
+#include "train/core/terminal.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
 #include "train/options/options.h"
@@ -13,7 +14,7 @@ namespace moba {
 using nlohmann::json;
 
 void show_progress(const std::string& text) {
-    if (isatty(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
+    if (is_terminal(STDERR_FILENO)) { std::fprintf(stderr, "\r\033[K%s", text.c_str()); }
 }
 
 std::string sparsity_note(const Config& config, int T) {
@@ -51,6 +52,12 @@ int run_eval(const EvalOptions& o) {
     }
     if (text && o.router) {
         throw Error("--router needs a task: in a text it is not known which token holds an answer");
+    }
+    if (text) {
+        refuse_given(o.given, {"depths", "samples", "seed"},
+                     "is for tasks: a text is scored whole, or in as many places as --windows says");
+    } else {
+        refuse_given(o.given, {"windows"}, "is for texts: a task has --samples");
     }
     if (!text && folder.task.empty() && o.task.empty()) {
         throw Error(folder.path + ": does not say what the model was trained on: name --task or --data");

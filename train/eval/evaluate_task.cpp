@@ -5,6 +5,7 @@
 #include "train/eval/evaluate_impl.h"
 #include "train/eval/router_reach.h"
 #include "train/eval/router_recall.h"
+#include "train/options/options.h"
 #include "train/run/prompt.h"
 #include <algorithm>
 
@@ -117,6 +118,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     if (lengths[0] < shortest) {
         throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test of the " + task->settings().name +
                     " task needs at least " + std::to_string(shortest) + " tokens");
+    }
+    if (!task->has_depth()) {
+        refuse_given(o.given, {"depths"},
+                     "cannot be used: a test of the " + task->settings().name + " task has no depth");
     }
     const int depths = task->has_depth() ? o.depths : 1;
     HeatMap map{

@@ -58,7 +58,8 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     }
     const Windows windows(*text.files, text.begin, text.files->size());
     if (windows.tokens() < 2) {
-        throw Error(text.name + ": has fewer than 2 tokens, too few to evaluate on");
+        throw Error(text.name + ": has fewer than 2 tokens, too few to evaluate on" +
+                    (o.data.empty() ? "; name a text with --data" : ""));
     }
     std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
                 layer_names(config, " ").c_str());

@@ -28,8 +28,8 @@ struct ModelFolder {
     int trained_length = 0;  // tokens of the samples it was last trained on, or max_position_embeddings
 };
 
-/* What a model that was trained on from another one keeps of it: the keys of config.json that this program does
-   not use, and the files beside it that tokenizers and generation of other programs read. */
+/* What a model that was trained on from another one keeps of it: the keys of config.json that this program
+   does not use, and the files beside it that tokenizers and generation of other programs read. */
 struct KeptFiles {
     nlohmann::json config = nlohmann::json::object();
     std::map<std::string, std::string> files;  // name, contents

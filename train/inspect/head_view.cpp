@@ -7,10 +7,15 @@ namespace moba {
 
 using nlohmann::json;
 
+// Eight sums, because a single one does not vectorise.
 static double dot(const float* a, const float* b, int D) {
-    double sum = 0;
-    for (int d = 0; d < D; d++) { sum += (double)a[d] * b[d]; }
-    return sum;
+    double sum[8] = {};
+    int d = 0;
+    for (; d + 8 <= D; d += 8) {
+        for (int l = 0; l < 8; l++) { sum[l] += (double)a[d + l] * b[d + l]; }
+    }
+    for (; d < D; d++) { sum[0] += (double)a[d] * b[d]; }
+    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
 }
 
 static HeadView::Query view_query(const AttentionView& v, int t, int h) {
@@ -22,35 +27,42 @@ static HeadView::Query view_query(const AttentionView& v, int t, int h) {
             if (n < q.own) { q.scores.push_back(v.score(t, h, n)); }
         }
     }
-    const int begin = blocks.start[q.first];
-    const bool moba = v.shape.kind == AttentionKind::moba, window = v.shape.kind == AttentionKind::window;
-    const auto is_seen = [&](int j, int block) {
-        return moba ? q.chose(block) : !window || t - j < v.shape.window;
+    // The keys that the query sees in block n are those from this one on.
+    const auto seen_from = [&](int n) {
+        if (v.shape.kind == AttentionKind::moba && !q.chose(n)) { return t + 1; }
+        return v.shape.kind == AttentionKind::window ? t + 1 - v.shape.window : 0;
     };
+    const auto end_of = [&](int n) { return n == q.own ? t + 1 : blocks.start[n + 1]; };
+    const int begin = blocks.start[q.first];
     std::vector<double> s(t + 1 - begin);
     double top = -INFINITY, top_seen = -INFINITY;
-    for (int j = begin; j <= t; j++) {
-        s[j - begin] = dot(v.query(t, h), v.key(j, h), v.shape.D) / std::sqrt((double)v.shape.D);
-        top = std::max(top, s[j - begin]);
-        if (is_seen(j, blocks.own[j])) { top_seen = std::max(top_seen, s[j - begin]); }
+    for (int n = q.first; n <= q.own; n++) {
+        const int seen = seen_from(n);
+        for (int j = blocks.start[n]; j < end_of(n); j++) {
+            s[j - begin] = dot(v.query(t, h), v.key(j, h), v.shape.D) / std::sqrt((double)v.shape.D);
+            top = std::max(top, s[j - begin]);
+            if (j >= seen) { top_seen = std::max(top_seen, s[j - begin]); }
+        }
     }
-    std::vector<double> full(q.own - q.first + 1), seen(full.size());
+    std::vector<double> full(q.own - q.first + 1), seen_sum(full.size());
     double sum_full = 0, sum_seen = 0;
-    for (int j = begin; j <= t; j++) {
-        const int n = blocks.own[j];
-        const double e = std::exp(s[j - begin] - top);
-        full[n - q.first] += e;
-        sum_full += e;
-        if (!is_seen(j, n)) { continue; }
-        const double e_seen = std::exp(s[j - begin] - top_seen);
-        seen[n - q.first] += e_seen;
-        sum_seen += e_seen;
-        q.kept += e;
+    for (int n = q.first; n <= q.own; n++) {
+        const int seen = seen_from(n);
+        for (int j = blocks.start[n]; j < end_of(n); j++) {
+            const double e = std::exp(s[j - begin] - top);
+            full[n - q.first] += e;
+            sum_full += e;
+            if (j < seen) { continue; }
+            const double e_seen = top_seen == top ? e : std::exp(s[j - begin] - top_seen);
+            seen_sum[n - q.first] += e_seen;
+            sum_seen += e_seen;
+            q.kept += e;
+        }
     }
     q.kept /= sum_full;
     for (size_t n = 0; n < full.size(); n++) {
         q.full_weights.push_back((float)(full[n] / sum_full));
-        q.weights.push_back((float)(seen[n] / sum_seen));
+        q.weights.push_back((float)(seen_sum[n] / sum_seen));
     }
     return q;
 }
@@ -70,7 +82,7 @@ double HeadView::mass_kept() const {
     return sum / (double)queries.size();
 }
 
-HeadView view_head(const AttentionView& v, int layer, int head) {
+HeadView view_head(const AttentionView& v, int layer, int head, const QueryVisit& visit) {
     const AttentionShape& s = v.shape;
     HeadView view{.layer = layer,
                   .head = head,
@@ -79,7 +91,13 @@ HeadView view_head(const AttentionView& v, int layer, int head) {
                   .top_k = s.kind == AttentionKind::moba ? s.gate.slots(v.seqs, head) : 0,
                   .window = s.kind == AttentionKind::window ? s.window : 0,
                   .queries = std::vector<HeadView::Query>(v.seqs.num_tokens)};
-    parallel_for(view.queries.size(), [&](size_t t, int) { view.queries[t] = view_query(v, (int)t, head); });
+    const size_t T = view.queries.size(), part = 256;
+    for (size_t begin = 0; begin < T; begin += part) {
+        const size_t count = std::min(part, T - begin);
+        parallel_for(count,
+                     [&](size_t i, int) { view.queries[begin + i] = view_query(v, (int)(begin + i), head); });
+        for (size_t t = begin; visit && t < begin + count; t++) { visit((int)t, view.queries[t]); }
+    }
     return view;
 }
 
@@ -96,7 +114,17 @@ static json rounded(const std::vector<float>& values) {
     return out;
 }
 
-json to_json(const HeadView& v, int question, int source) {
+json query_json(const HeadView::Query& q, int t, bool moba) {
+    json row = {
+        {"t", t}, {"own", q.own}, {"weights", rounded(q.weights)}, {"full_weights", rounded(q.full_weights)}};
+    if (moba) {
+        row["chosen"] = q.chosen;
+        row["scores"] = rounded(q.scores);
+    }
+    return row;
+}
+
+json head_json(const HeadView& v, int question, int source) {
     const bool moba = v.kind == AttentionKind::moba;
     json out = {{"layer", v.layer},
                 {"head", v.head},
@@ -104,23 +132,10 @@ json to_json(const HeadView& v, int question, int source) {
                          : v.kind == AttentionKind::full ? "full"
                                                          : "window"},
                 {"block_size", v.block_size},
-                {"mass_kept", v.mass_kept()},
-                {"queries", json::array()}};
+                {"mass_kept", v.mass_kept()}};
     if (moba) { out["top_k"] = v.top_k; }
     if (v.window) { out["window"] = v.window; }
     if (question >= 0 && source >= 0) { out["answer_chosen"] = sees(v, question, source); }
-    for (size_t t = 0; t < v.queries.size(); t++) {
-        const HeadView::Query& q = v.queries[t];
-        json row = {{"t", t},
-                    {"own", q.own},
-                    {"weights", rounded(q.weights)},
-                    {"full_weights", rounded(q.full_weights)}};
-        if (moba) {
-            row["chosen"] = q.chosen;
-            row["scores"] = rounded(q.scores);
-        }
-        out["queries"].push_back(std::move(row));
-    }
     return out;
 }
 

@@ -10,9 +10,10 @@
             model, not what a model trained with full attention would read.
    Shapes   for query t in block `own`: scores own - first; weights and full_weights own - first + 1
    Units    shares; scores as the gate compares them; blocks and tokens are indices over all packed sequences
-   Cost     2*D flop in double for each causal pair of tokens of a head */
+   Cost     2*D flop in double and an exponential for each causal pair of tokens of a head */
 #pragma once
 #include "moba/attention_view.h"
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 
 namespace moba {
@@ -25,6 +26,7 @@ struct HeadView {
         std::vector<float> weights = {}, full_weights = {};  // of the blocks first..own
         double kept = 0;
 
+        void release() { chosen = {}, scores = {}, weights = {}, full_weights = {}; }
         bool chose(int block) const { return std::find(chosen.begin(), chosen.end(), block) != chosen.end(); }
         /* 1 = the highest score among the past blocks; ties go to the lower block, as in the gate. */
         int rank(int past_block) const;
@@ -37,7 +39,11 @@ struct HeadView {
     double mass_kept() const;
 };
 
-HeadView view_head(const AttentionView&, int layer, int head);
+/* Called for each query in order, as soon as it is known. It may release a query that is not needed any more:
+   at T = 65536 the lists of all queries of a head take 400 MB and more. */
+using QueryVisit = std::function<void(int t, HeadView::Query&)>;
+
+HeadView view_head(const AttentionView&, int layer, int head, const QueryVisit& visit = {});
 
 /* Does the question see the token with its answer, the source? In a moba layer: has it chosen that block? */
 bool sees(const HeadView&, int question, int source);
@@ -45,7 +51,9 @@ bool sees(const HeadView&, int question, int source);
 /* {"layer","head","kind","block_size","top_k","window","mass_kept","answer_chosen",
     "queries":[{"t","own","chosen":[...],"scores":[...],"weights":[...],"full_weights":[...]}]}
    Numbers have five significant digits. Only moba has top_k, chosen and scores; only windows have window;
-   only a test (question and source >= 0) has answer_chosen, the result of sees(). */
-nlohmann::json to_json(const HeadView&, int question, int source);
+   only a test (question and source >= 0) has answer_chosen, the result of sees(). head_json has everything
+   but the queries. */
+nlohmann::json head_json(const HeadView&, int question, int source);
+nlohmann::json query_json(const HeadView::Query&, int t, bool moba);
 
 }  // namespace moba

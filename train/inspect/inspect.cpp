@@ -1,6 +1,7 @@
 #include "train/inspect/inspect.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
+#include "train/core/progress.h"
 #include "train/display/numbers.h"
 #include "train/inspect/inspect_page.h"
 #include "train/options/options.h"
@@ -8,6 +9,7 @@
 #include "train/run/scorer.h"
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <optional>
 
 namespace moba {
 
@@ -30,29 +32,46 @@ std::vector<int> pick(const char* option, std::vector<int> named, int count) {
     return named;
 }
 
-// Writes view by view: the text of all views together could fill the memory.
-void write_json(const std::string& path, const json& head, const std::vector<HeadView>& views,
-                const Inspection& about) {
-    FileWriter out(path);
-    const auto write = [&](const std::string& text) { out.write(text.data(), text.size()); };
-    std::string text = head.dump();
-    text.pop_back();
-    write(text + ",\n\"views\":[");
-    for (size_t i = 0; i < views.size(); i++) {
-        write((i ? ",\n" : "\n") + to_json(views[i], about.question, about.source).dump());
+// Writes query by query: the text of a long prompt's views could fill the memory. "": writes nothing.
+class JsonFile {
+  public:
+    JsonFile(const std::string& path, const json& head) {
+        if (path.empty()) { return; }
+        out_.emplace(path);
+        write(without_end(head) + ",\n\"views\":[");
     }
-    write("]}\n");
-    out.finish();
-}
+    void add_query(const HeadView::Query& q, int t, bool moba) {
+        if (!out_) { return; }
+        const char* before = t ? ",\n" : heads_ ? ",\n{\"queries\":[\n" : "\n{\"queries\":[\n";
+        write(before + query_json(q, t, moba).dump());
+    }
+    void end_head(const HeadView& v, const Inspection& about) {
+        if (!out_) { return; }
+        write("],\n" + head_json(v, about.question, about.source).dump().substr(1));
+        heads_++;
+    }
+    void finish() {
+        if (!out_) { return; }
+        write("]}\n");
+        out_->finish();
+    }
 
-void print_view(const HeadView& v, const Inspection& about) {
-    std::printf("layer %d head %d: reads the keys with %s of full attention's weight", v.layer, v.head,
-                percent(v.mass_kept()).c_str());
-    if (about.is_test()) {
-        std::printf(", the question %s the answer",
-                    sees(v, about.question, about.source) ? "sees" : "does not see");
+  private:
+    static std::string without_end(const json& object) {
+        const std::string text = object.dump();
+        return text.substr(0, text.size() - 1);
     }
-    std::printf("\n");
+    void write(const std::string& text) { out_->write(text.data(), text.size()); }
+    std::optional<FileWriter> out_;
+    int heads_ = 0;
+};
+
+std::string view_line(const HeadView& v, const Inspection& about) {
+    const std::string text = formatted("layer %d head %d: reads the keys with %s of full attention's weight",
+                                       v.layer, v.head, percent(v.mass_kept()).c_str());
+    if (!about.is_test()) { return text; }
+    return text + ", the question " + (sees(v, about.question, about.source) ? "sees" : "does not see") +
+           " the answer";
 }
 
 template <class E>
@@ -63,11 +82,20 @@ int inspect(const InspectOptions& o) {
     const std::vector<int> layers = pick("--layer", o.layers, config.num_layers),
                            heads = pick("--head", o.heads, config.num_heads);
     const TokenText speech(folder, o.task);
-    const Prompt prompt = make_prompt({o.prompt, o.prompt_ids, o.seed, o.seq_len, o.depth}, folder, speech);
+    PromptSource source = read_prompt(o.prompt);
+    source.seed = o.seed;
+    source.seq_len = o.seq_len;
+    source.depth = o.depth;
+    const Prompt prompt = make_prompt(source, folder, speech);
     if (o.out.empty()) { throw Error("--out is empty: name a file for the page"); }
     check_writable(o.out);
     check_writable(o.json);
-    const int T = (int)prompt.tokens.size();
+    const int T = (int)prompt.tokens.size(), views = (int)(layers.size() * heads.size());
+    const int question = prompt.answer.empty() ? -1 : T - 1;
+    const int smallest = std::max(1, config.block_size >> (config.num_block_sizes - 1));
+    const PageRows rows(T, question, (size_t)views * ceil_div(T, smallest));
+    StatusLine status;
+    status.show("the model reads " + std::to_string(T) + " tokens");
     Scorer<E> scorer(folder, config, T, 1, T, parse_device(o.device), true);
     Batch batch;
     batch.add({prompt.tokens, std::vector<int>(T, ignored), std::vector<int>(T, -1)});
@@ -92,19 +120,32 @@ int inspect(const InspectOptions& o) {
         head["probability"] = about.probability = std::exp(-(double)scorer.losses.back());
         head["right"] = about.right = scorer.correct.back();
     }
-    std::vector<HeadView> views;
-    InspectPage page(about);
+    JsonFile file(o.json, head);
+    InspectPage page(about, rows);
+    const double begin = now_ms();
+    int finished = 0;
     for (int l : layers) {
         const AttentionView attention = view_attention(scorer.model(), l);
+        const bool moba = attention.shape.kind == AttentionKind::moba;
         for (int h : heads) {
-            views.push_back(view_head(attention, l, h));
-            page.add(views.back());
-            print_view(views.back(), about);
+            const HeadView v = view_head(attention, l, h, [&](int t, HeadView::Query& q) {
+                file.add_query(q, t, moba);
+                if (!rows.draws(t)) { q.release(); }
+                const double share =
+                    (finished + std::pow((t + 1.0) / T, 2)) / views;  // of all pairs of tokens
+                status.show("layer " + std::to_string(l) + " head " + std::to_string(h) + ": " +
+                            percent(share) + " of all heads, about " +
+                            readable_seconds((now_ms() - begin) / 1000 * (1 / share - 1)) + " left");
+            });
+            finished++;
+            file.end_head(v, about);
+            page.add(v);
+            status.line(view_line(v, about));
         }
     }
-    if (!o.json.empty()) { write_json(o.json, head, views, about); }
+    file.finish();
     write_file(o.out, page.html());
-    std::printf("%s\n", o.out.c_str());
+    status.line(o.out);
     return 0;
 }
 

@@ -6,11 +6,7 @@ namespace moba {
 void add_inspect_options(CLI::App& app, InspectOptions& o) {
     start_options(app);
     add_model_path(app, o.model);
-    auto* text = add(app, "--prompt", o.prompt, "TEXT",
-                     "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a test of the task.");
-    auto* ids =
-        add_list(app, "--prompt-ids", o.prompt_ids, "ID,...", "The prompt as token ids, instead of --prompt.")
-            ->excludes(text);
+    const std::vector<CLI::Option*> prompts = add_prompt_options(app, o.prompt, "a test of the task.");
     auto* task =
         add(app, "--task", o.task, "NAME", "Task of the test. Empty: the task that the model was trained on.")
             ->check(task_or_empty());
@@ -21,8 +17,10 @@ void add_inspect_options(CLI::App& app, InspectOptions& o) {
                       "Place of the answer in the test: 0 at its start, 1 at its end.")
                       ->check(between(0.0, 1.0))
                       ->default_str("drawn");
-    for (auto* of_test : {task, length, depth}) { of_test->excludes(text)->excludes(ids); }
-    add(app, "--seed", o.seed, "NUMBER", "Random seed of the test.");
+    auto* seed = add(app, "--seed", o.seed, "NUMBER", "Random seed of the test.");
+    for (auto* of_test : {task, length, depth, seed}) {
+        for (CLI::Option* prompt : prompts) { of_test->excludes(prompt); }
+    }
     add_list(app, "--layer", o.layers, "NUMBER,...", "Layers to show, counted from 0. Empty: all.")
         ->check(whole(0, 1 << 16));
     add_list(app, "--head", o.heads, "NUMBER,...", "Query heads to show, counted from 0. Empty: all.")

@@ -1,5 +1,6 @@
 /* The options of `moba inspect`. */
 #pragma once
+#include "train/options/prompt_options.h"
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,9 +12,9 @@ class App;
 namespace moba {
 
 struct InspectOptions {
-    std::string model, prompt, task, attention, out = "inspect.html", json, device = "auto",
-                                                precision = "fp32";
-    std::vector<int> prompt_ids, layers, heads;
+    std::string model, task, attention, out = "inspect.html", json, device = "auto", precision = "fp32";
+    PromptOptions prompt;
+    std::vector<int> layers, heads;
     int seq_len = 0, block_size = 0, top_k = 0;
     double depth = -1;  // drawn
     uint64_t seed = 1;

@@ -26,12 +26,29 @@ static float shade(float weight) { return std::sqrt(weight); }
 // A chosen block is at least this dark, however small its weight.
 constexpr float palest_choice = 0.2f;
 
-InspectPage::InspectPage(Inspection about) : about_(std::move(about)) {
-    const int T = (int)about_.tokens.size(), shown = about_.is_test() ? about_.question : T - 1;
-    step_ = ceil_div(T, max_page_rows);
-    // every step-th query, such that the question (or else the last token) is one of them
-    for (int t = shown % step_; t < T; t += step_) { drawn_.push_back(t); }
+constexpr int most_rows = 512, fewest_rows = 32;
+constexpr size_t cell_bytes = 24;  // about: of a query and a block in both maps and in the script's data
+
+PageRows::PageRows(int T, int question, size_t columns) : last_(question >= 0 ? question : T - 1) {
+    // a row has half of the columns on average
+    const size_t fit = columns ? max_page_bytes / (cell_bytes * columns / 2 + 1) : most_rows;
+    if (fit < (size_t)std::min(T, fewest_rows)) {
+        throw Error("the page would be larger than " + std::to_string(max_page_bytes >> 20) +
+                    " MB; select fewer heads with --layer and --head");
+    }
+    step_ = ceil_div(T, (int)std::min<size_t>(fit, most_rows));
 }
+
+std::vector<int> PageRows::list(int T) const {
+    std::vector<int> out;
+    for (int t = last_ % step_; t < T; t += step_) { out.push_back(t); }
+    return out;
+}
+
+InspectPage::InspectPage(Inspection about)
+    : InspectPage(about, PageRows((int)about.tokens.size(), about.question)) {}
+InspectPage::InspectPage(Inspection about, const PageRows& rows)
+    : about_(std::move(about)), rows_(rows), drawn_(rows.list((int)about_.tokens.size())) {}
 
 std::string InspectPage::matrix(const HeadView& v, bool full) const {
     const bool moba = v.kind == AttentionKind::moba;
@@ -44,7 +61,7 @@ std::string InspectPage::matrix(const HeadView& v, bool full) const {
                .value = std::vector<float>(drawn_.size() * columns, NAN),
                .row_label = "query token",
                .column_label = "key token, in blocks of " + std::to_string(v.block_size),
-               .row_unit = (double)step_,
+               .row_unit = (double)rows_.step(),
                .column_unit = (double)v.block_size,
                .id = "v" + std::to_string(num_views_) + (full ? "f" : "m"),
                .other_hue = std::vector<char>(drawn_.size() * columns)};
@@ -201,9 +218,9 @@ std::string InspectPage::introduction() const {
         out += "<p>The arrow on the right marks the row of the question, the arrow at the top the block with "
                "the answer, and the ring the cell where they cross.</p>\n";
     }
-    if (step_ > 1) {
+    if (rows_.step() > 1) {
         out += "<p class=\"warning\">Of the " + std::to_string(about_.tokens.size()) + " queries one in " +
-               std::to_string(step_) + " is drawn; the JSON file (--json) contains all of them.</p>\n";
+               std::to_string(rows_.step()) + " is drawn; the JSON file (--json) contains all of them.</p>\n";
     }
     return out + "<p class=\"scale\">" + scale("h", "read") + (leaves_out ? scale("o", "left out") : "") +
            "</p>\n";

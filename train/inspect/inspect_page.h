@@ -22,11 +22,25 @@ struct Inspection {
 };
 
 constexpr size_t max_page_bytes = 8 << 20;  // browsers are slow with larger pages
-constexpr int max_page_rows = 512;          // queries that are drawn; of more queries only every n-th
+/* The queries with a row in each map: all, or every n-th one such that the question (without one, the last
+   token) is among them. */
+class PageRows {
+  public:
+    /* T: tokens; columns: blocks of all heads together. Throws Error when the page would have too few
+       rows. */
+    PageRows(int T, int question, size_t columns = 0);
+    bool draws(int t) const { return t % step_ == last_ % step_; }
+    int step() const { return step_; }
+    std::vector<int> list(int T) const;
+
+  private:
+    int last_, step_;
+};
 
 class InspectPage {
   public:
     explicit InspectPage(Inspection);
+    InspectPage(Inspection, const PageRows&);
     void add(const HeadView&);  // throws Error when the page becomes too large
     std::string html() const;
 
@@ -39,7 +53,7 @@ class InspectPage {
     std::string introduction() const;
 
     Inspection about_;
-    int step_;                // queries from one drawn row to the next
+    PageRows rows_;
     std::vector<int> drawn_;  // the queries with a row
     int num_views_ = 0;
     std::map<int, std::string> cards_;               // HTML by layer

@@ -1,4 +1,5 @@
 // The model that options describe, and how its attention is swapped.
+#include "moba/core/decimal.h"
 #include "train/options/options.h"
 #include <algorithm>
 
@@ -41,9 +42,8 @@ Switch parse_switch(const std::string& text) {
     const size_t at = text.find('@');
     Switch s{text.substr(0, at), -1};
     const std::string share = at == std::string::npos ? "" : text.substr(at + 1);
-    char* end = nullptr;
-    if (!share.empty()) { s.share = std::strtod(share.c_str(), &end); }
-    if ((s.attention != "moba" && s.attention != "full") || !end || *end || !(s.share > 0 && s.share < 1)) {
+    s.share = parse_decimal(share).value_or(-1);
+    if ((s.attention != "moba" && s.attention != "full") || !(s.share > 0 && s.share < 1)) {
         throw Error("--switch " + text + ": must be full@SHARE or moba@SHARE, a share between 0 and 1");
     }
     return s;

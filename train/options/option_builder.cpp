@@ -1,4 +1,5 @@
 #include "train/options/option_builder.h"
+#include "moba/core/decimal.h"
 #include <sstream>
 
 namespace moba {
@@ -70,19 +71,71 @@ CLI::Option* add_flag(CLI::App& app, const char* name, bool& value, const std::s
     return o;
 }
 
+CLI::Option* add_files(CLI::App& app, const char* name, std::vector<std::string>& value,
+                       const std::string& help) {
+    const auto read = [&value, name](const std::vector<std::string>& words) {
+        value.clear();
+        for (const std::string& w : words) {
+            for (const std::string& file : split_files(w)) {
+                if (file.empty()) { throw CLI::ValidationError(name, "'" + w + "': a file name is empty"); }
+                value.push_back(file);
+            }
+        }
+        return true;
+    };
+    CLI::Option* o = app.add_option(name, CLI::callback_t(read), help)->type_name("FILE,...")->take_all();
+    o->expected(CLI::detail::expected_max_vector_size)->group(app.option_defaults()->get_group());
+    o->default_function([&value] { return files_text(value); });
+    return o->capture_default_str();
+}
+
+CLI::Validator whole_number(int64_t lo, uint64_t hi) {
+    return CLI::Validator(
+        [=](std::string& word) -> std::string {
+            const std::optional<int64_t> n = parse_whole<int64_t>(word);
+            const std::optional<uint64_t> large = parse_whole<uint64_t>(word);
+            if (n && *n >= lo && (*n < 0 || (uint64_t)*n <= hi)) {
+                word = std::to_string(*n);
+            } else if (!n && large && *large <= hi) {
+                word = std::to_string(*large);
+            } else {
+                return "'" + word + "' is not a whole number in decimal from " + std::to_string(lo) + " to " +
+                       std::to_string(hi);
+            }
+            return "";
+        },
+        "");
+}
+CLI::Validator real_number() {
+    return CLI::Validator(
+        [](std::string& word) -> std::string {
+            const std::optional<double> x = parse_decimal(word);
+            if (!x) { return "'" + word + "' is not a number in decimal"; }
+            word = option_text(*x);
+            return "";
+        },
+        "");
+}
 CLI::Validator between(double lo, double hi) {
     char text[64];
     std::snprintf(text, sizeof text, "in [%g - %g]", lo, hi);
     const std::string range = text;
     return CLI::Validator(
         [=](const std::string& word) {
-            char* end;
-            const double x = std::strtod(word.c_str(), &end);
-            return *end == 0 && x >= lo && x <= hi ? "" : "Value " + word + " not " + range;
+            const std::optional<double> x = parse_decimal(word);
+            return x && *x >= lo && *x <= hi ? "" : "Value " + word + " not " + range;
         },
         range);
 }
-CLI::Validator whole(int lo, int hi) { return CLI::Range(lo, hi); }
+CLI::Validator whole(int lo, int hi) {
+    const std::string range = "in [" + std::to_string(lo) + " - " + std::to_string(hi) + "]";
+    return CLI::Validator(
+        [=](const std::string& word) {
+            const std::optional<int> n = parse_whole<int>(word);
+            return n && *n >= lo && *n <= hi ? "" : "Value " + word + " not " + range;
+        },
+        range);
+}
 CLI::Validator one_of(std::vector<std::string> words) { return CLI::IsMember(std::move(words)); }
 CLI::Validator task_or_empty() { return CLI::IsMember(task_names()) | CLI::IsMember({""}); }
 

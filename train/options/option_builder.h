@@ -7,8 +7,14 @@
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
 #include <CLI/Validators.hpp>
+#include <climits>
 
 namespace moba {
+
+/* Replace a word by its number in plain decimal, or refuse it. CLI11 would read 010 as octal and cut off what
+   is too large. */
+CLI::Validator whole_number(int64_t lo, uint64_t hi);
+CLI::Validator real_number();
 
 /* For every command, before its options. An option that is given twice has the last value. */
 void start_options(CLI::App&);
@@ -23,6 +29,11 @@ CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit, co
     // Our own text of the value: CLI11's versions print an empty list as [] or {}, and checkpoints store this
     // text.
     o->default_function([&value] { return option_text(value); });
+    if constexpr (std::is_same_v<X, uint64_t>) { o->transform(whole_number(0, UINT64_MAX)); }
+    if constexpr (std::is_same_v<X, int> || std::is_same_v<X, std::vector<int>>) {
+        o->transform(whole_number(INT_MIN, INT_MAX));
+    }
+    if constexpr (std::is_same_v<X, double>) { o->transform(real_number()); }
     return o->capture_default_str();
 }
 CLI::Option* add_flag(CLI::App&, const char* name, bool& value, const std::string& help);
@@ -31,6 +42,9 @@ template <class X>
 CLI::Option* add_list(CLI::App& app, const char* name, X& value, const char* unit, const std::string& help) {
     return add(app, name, value, unit, help)->delimiter(',')->take_all();
 }
+
+/* Names of files, several words or separated by commas (split_files in train/options/options.h). */
+CLI::Option* add_files(CLI::App&, const char* name, std::vector<std::string>& value, const std::string& help);
 
 /* Limits of a value. They are named when a value is refused, and not in the help. */
 CLI::Validator between(double lo, double hi);  // NaN is refused

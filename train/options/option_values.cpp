@@ -4,6 +4,7 @@
 #include <CLI/App.hpp>
 #include <algorithm>
 #include <charconv>
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -28,19 +29,39 @@ static std::string number_text(X x) {
     char text[32];
     return {text, std::to_chars(text, text + sizeof text, x).ptr};
 }
-template <class X>
-static std::string list_text(const std::vector<X>& list) {
-    std::string text;
-    for (const X& x : list) { text += (text.empty() ? "" : ",") + option_text(x); }
-    return text;
-}
 std::string option_text(bool x) { return x ? "true" : "false"; }
 std::string option_text(int x) { return number_text(x); }
 std::string option_text(uint64_t x) { return number_text(x); }
 std::string option_text(double x) { return number_text(x); }
 std::string option_text(const std::string& x) { return x; }
-std::string option_text(const std::vector<int>& x) { return list_text(x); }
-std::string option_text(const std::vector<std::string>& x) { return list_text(x); }
+std::string option_text(const std::vector<int>& list) {
+    std::string text;
+    for (int x : list) { text += (text.empty() ? "" : ",") + option_text(x); }
+    return text;
+}
+
+std::vector<std::string> split_files(const std::string& word) {
+    std::error_code none;
+    if (std::filesystem::exists(word, none)) { return {word}; }
+    std::vector<std::string> files(1);
+    for (size_t i = 0; i < word.size(); i++) {
+        if (word[i] == ',') {
+            files.emplace_back();
+        } else {
+            i += word.compare(i, 2, "\\,") == 0;
+            files.back() += word[i];
+        }
+    }
+    return files;
+}
+std::string files_text(const std::vector<std::string>& files) {
+    std::string text;
+    for (const std::string& file : files) {
+        if (!text.empty()) { text += ','; }
+        for (char c : file) { text += c == ',' ? "\\," : std::string(1, c); }
+    }
+    return text;
+}
 
 json option_values(CLI::App& app) {
     json out = json::object();
@@ -59,12 +80,14 @@ std::vector<std::string> option_words(const json& values) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
         std::string text = v.is_string() ? v.get<std::string>() : v.dump();
-        if (text.empty()) { continue; }  // nothing given, as the default
+        if (text.empty() || (v.is_array() && v.empty())) { continue; }  // nothing given, as the default
         if (v.is_array()) {
+            std::vector<std::string> parts;
+            for (const json& x : v) { parts.push_back(x.is_string() ? x.get<std::string>() : x.dump()); }
+            const bool files = name == "data" || name == "val-data";
             text.clear();
-            for (const json& x : v) {
-                text += (text.empty() ? "" : ",") + (x.is_string() ? x.get<std::string>() : x.dump());
-            }
+            for (const std::string& p : parts) { text += (text.empty() ? "" : ",") + p; }
+            if (files) { text = files_text(parts); }
         }
         words.push_back("--" + name + "=" + text);
     }
@@ -72,7 +95,8 @@ std::vector<std::string> option_words(const json& values) {
 }
 
 std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
-    const json j = read_json(file);
+    const std::string text = read_all(file);  // a pipe, too
+    const json j = parse_json(text.data(), text.size(), file);
     if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
     const std::vector<std::string> given = options_given(app);
     json used = json::object();
@@ -82,8 +106,17 @@ std::vector<std::string> config_words(const CLI::App& app, const std::string& fi
         if (!is_setting(name) || !app.get_option_no_throw("--" + name)) {
             throw Error(file + ": '" + key + "' is not an option of train");
         }
-        if (v.is_object() || v.is_null()) { throw Error(file + ": '" + key + "' has no usable value"); }
-        if (std::find(given.begin(), given.end(), name) == given.end()) { used[name] = v; }
+        const auto unusable = [](const json& x) { return x.is_object() || x.is_null(); };
+        const auto nested = [&](const json& x) { return x.is_array() || unusable(x); };
+        if (unusable(v) || (v.is_array() && std::any_of(v.begin(), v.end(), nested))) {
+            throw Error(file + ": '" + key + "' has no usable value");
+        }
+        const auto is_given = [&](const std::string& n) {
+            return std::find(given.begin(), given.end(), n) != given.end();
+        };
+        // These two replace each other.
+        const std::string other = name == "steps" ? "epochs" : name == "epochs" ? "steps" : name;
+        if (!is_given(name) && !is_given(other)) { used[name] = v; }
     }
     return option_words(used);
 }

@@ -58,7 +58,10 @@ std::string option_text(uint64_t);
 std::string option_text(double);
 std::string option_text(const std::string&);
 std::string option_text(const std::vector<int>&);
-std::string option_text(const std::vector<std::string>&);
+/* Names of files in one word, separated by commas. A comma in a name is written \,; and a word that names an
+   existing file is that file. files_text writes the word that split_files reads. */
+std::vector<std::string> split_files(const std::string&);
+std::string files_text(const std::vector<std::string>&);
 
 /* All options of a command with the values of their variables now, by name: {"seq-len": 256, ...}. */
 nlohmann::json option_values(CLI::App&);
@@ -69,6 +72,17 @@ std::vector<std::string> option_words(const nlohmann::json& values);
 std::vector<std::string> config_words(const CLI::App&, const std::string& file);
 /* Names of the options that stood on the command line. */
 std::vector<std::string> options_given(const CLI::App&);
+
+/* Throws Error when one of these options was given: "--NAME REASON". */
+void refuse_given(const std::vector<std::string>& given, const std::vector<const char*>& names,
+                  const std::string& reason);
+/* Options that were given and do nothing in such a run; and throws Error when there is one. Not for a resumed
+   run, which has a value for every option. */
+struct IdleOption {
+    std::string name, reason;
+};
+std::vector<IdleOption> idle_options(const TrainOptions&);
+void refuse_idle_options(const TrainOptions&);
 
 /* The model that these options describe. Throws Error. */
 Config make_config(const TrainOptions&, int vocab_size);

@@ -1,4 +1,5 @@
 #include "train/options/schedule.h"
+#include "moba/core/decimal.h"
 #include <algorithm>
 #include <sstream>
 
@@ -11,6 +12,29 @@ LrSchedule parse_lr_schedule(const std::string& text) {
     throw Error("lr-schedule = '" + text + "': must be cosine, wsd or constant");
 }
 
+// The last steps of wsd, in which the rate falls.
+static int decay_steps(const LrSettings& s, int steps) {
+    return s.decay_steps ? s.decay_steps : std::max(1, steps / 5);
+}
+
+std::string schedule_warning(const LrSettings& s, int steps) {
+    const bool falls = s.schedule != LrSchedule::constant;
+    const std::string run = "the run of " + std::to_string(steps) + (steps == 1 ? " step" : " steps"),
+                      warmup = "--warmup " + std::to_string(s.warmup);
+    if (s.warmup > steps || (falls && s.warmup == steps)) {
+        char share[16];
+        std::snprintf(share, sizeof share, "%.3g%%", 100.0 * steps / s.warmup);
+        return warmup + " is not shorter than " + run + ": the learning rate only rises, to " + share +
+               " of --lr";
+    }
+    const int decay = decay_steps(s, steps);
+    if (s.schedule == LrSchedule::wsd && s.warmup + decay > steps) {
+        return warmup + " and the " + std::to_string(decay) + " steps in which the learning rate falls are " +
+               "together longer than " + run + ": the rate jumps down after the warm-up";
+    }
+    return "";
+}
+
 double learning_rate(const LrSettings& s, int step, int remaining) {
     if (step <= s.warmup) { return s.peak * step / s.warmup; }
     const int total = step + remaining;
@@ -19,8 +43,7 @@ double learning_rate(const LrSettings& s, int step, int remaining) {
         const double progress = (double)(step - s.warmup) / std::max(1, total - s.warmup);
         ratio = s.min_ratio + (1 - s.min_ratio) * 0.5 * (1 + std::cos(M_PI * progress));
     } else if (s.schedule == LrSchedule::wsd) {
-        const int decay = s.decay_steps ? s.decay_steps : std::max(1, total / 5);
-        ratio = s.min_ratio + (1 - s.min_ratio) * std::min(1.0, (double)remaining / decay);
+        ratio = s.min_ratio + (1 - s.min_ratio) * std::min(1.0, (double)remaining / decay_steps(s, total));
     }
     return s.peak * ratio;
 }
@@ -31,11 +54,18 @@ std::vector<Stage> parse_curriculum(const std::string& text) {
     std::string part;
     long total = 0;
     while (std::getline(in, part, ',')) {
-        Stage s;
-        char rest;
-        if (std::sscanf(part.c_str(), "%9d:%9d:%9d:%9d%c", &s.T, &s.pairs, &s.batch, &s.steps, &rest) != 4 ||
-            s.T < 1 || s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 || s.pairs > 1 << 20 ||
-            s.batch > 1 << 20 || (total += s.steps) > 1 << 30) {
+        Stage s{};
+        std::stringstream fields(part);
+        std::string field;
+        bool numbers = std::count(part.begin(), part.end(), ':') == 3;
+        for (int* number : {&s.T, &s.pairs, &s.batch, &s.steps}) {
+            std::getline(fields, field, ':');
+            const std::optional<int> n = parse_whole<int>(field);
+            numbers &= n.has_value();
+            *number = n.value_or(0);
+        }
+        if (!numbers || s.T < 1 || s.pairs < 1 || s.batch < 1 || s.steps < 1 || s.T > 1 << 24 ||
+            s.pairs > 1 << 20 || s.batch > 1 << 20 || (total += s.steps) > 1 << 30) {
             throw Error("curriculum: '" + part +
                         "': must be T:pairs:batch:steps, four numbers from 1, e.g. 64:4:64:150, at most 2^30 "
                         "steps in all");

@@ -19,6 +19,9 @@ struct LrSettings {
 /* step: from 1; remaining: steps after this one as far as known (a stage may end early). */
 double learning_rate(const LrSettings&, int step, int remaining);
 
+/* What the schedule does not reach in a run of so many steps, one sentence; "" if it is complete. */
+std::string schedule_warning(const LrSettings&, int steps);
+
 LrSchedule parse_lr_schedule(const std::string&);
 
 /* One stage: samples of T tokens with `pairs` pairs, `batch` of them, for at most `steps` steps. */

@@ -8,9 +8,9 @@ static void add_task_options(CLI::App& app, TrainOptions& o) {
     add(app, "--task", o.task.name, "NAME",
         "What to learn: needle, mqar, induction, copying or tracking. Empty: needle, or the text of --data.")
         ->check(task_or_empty());
-    add_list(app, "--data", o.data, "FILE,...",
-             "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
-    add_list(app, "--val-data", o.val_data, "FILE,...", "Text to validate with. Empty: the end of --data.");
+    add_files(app, "--data", o.data,
+              "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
+    add_files(app, "--val-data", o.val_data, "Text to validate with. Empty: the end of --data.");
     add(app, "--val-share", o.val_share, "SHARE", "Share of --data, from its end, that validates.")
         ->check(between(0.0, 0.9));
     add(app, "--pairs", o.task.pairs, "PAIRS",

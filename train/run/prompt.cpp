@@ -1,6 +1,11 @@
 #include "train/run/prompt.h"
+#include "moba/core/decimal.h"
+#include "train/core/file.h"
+#include "train/core/utf8.h"
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <sstream>
+#include <unordered_map>
 
 namespace moba {
 
@@ -45,9 +50,14 @@ std::vector<int> TokenText::parse(const std::string& text) const {
         throw Error(
             "--prompt: the model folder names no task and no tokenizer to read text with; use --prompt-ids");
     }
+    std::unordered_map<std::string, int> names;
+    for (int id = 0; id < task->vocab_size(); id++) { names.emplace(task->token_name(id), id); }
     std::vector<int> ids;
     std::stringstream in(text);
-    for (std::string word; in >> word;) { ids.push_back(task->token_id(word)); }
+    for (std::string word; in >> word;) {
+        const auto at = names.find(word);
+        ids.push_back(at == names.end() ? task->token_id(word) : at->second);
+    }
     return ids;
 }
 
@@ -70,23 +80,15 @@ std::string TokenStream::write(const std::vector<int>& ids) {
     return out;
 }
 
-static bool is_utf8(const std::string& text) {
-    try {
-        json(text).dump();
-        return true;
-    } catch (const json::exception&) { return false; }
-}
-
 std::string TokenText::name(int id) const {
     const std::string text = tokenizer_ ? tokenizer_->text(id) : write({id});
     if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
-    const bool whole = is_utf8(text);
     std::string out;
-    for (const char c : text) {
+    for (const char c : valid_utf8(text)) {
         const unsigned char byte = (unsigned char)c;
         if (c == '\n') {
             out += "\\n";
-        } else if (byte < ' ' || byte == 127 || (byte > 127 && !whole)) {
+        } else if (byte < ' ' || byte == 127) {
             char hex[8];
             std::snprintf(hex, sizeof hex, "\\x%02x", byte);
             out += hex;
@@ -95,6 +97,34 @@ std::string TokenText::name(int id) const {
         }
     }
     return out;
+}
+
+static std::vector<int> parse_ids(const std::string& text, const std::string& where) {
+    std::vector<int> ids;
+    std::string words = text;
+    std::replace(words.begin(), words.end(), ',', ' ');
+    std::stringstream in(words);
+    for (std::string word; in >> word;) {
+        const std::optional<int> id = parse_whole<int>(word);
+        if (!id) { throw Error(where + ": '" + word.substr(0, 60) + "' is not a token id"); }
+        ids.push_back(*id);
+    }
+    return ids;
+}
+
+PromptSource read_prompt(const PromptOptions& o) {
+    PromptSource p{.text = o.text, .ids = o.ids};
+    const std::string& file = o.file.empty() ? o.ids_file : o.file;
+    if (file.empty()) { return p; }
+    const std::string where = file == "-" ? "standard input" : file, text = read_all(file);
+    if (text.empty()) { throw Error(where + ": is empty, there is no prompt in it"); }
+    if (!o.file.empty()) {
+        p.text = text;
+    } else {
+        p.ids = parse_ids(text, where);
+        if (p.ids.empty()) { throw Error(where + ": has no token ids"); }
+    }
+    return p;
 }
 
 static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, const Task& task) {
@@ -131,6 +161,9 @@ Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const To
     if (p.tokens.empty() && !from.text.empty()) { p.tokens = text.parse(from.text); }
     if (p.tokens.empty() && text.task) { p = draw_prompt(from, folder, *text.task); }
     if (p.tokens.empty()) { throw Error("there is no prompt: use --prompt or --prompt-ids"); }
+    if (p.tokens.size() > 1 << 24) {
+        throw Error("prompt: " + std::to_string(p.tokens.size()) + " tokens: must be at most 2^24");
+    }
     for (int id : p.tokens) {
         if (id < 0 || id >= folder.config.vocab_size) {
             throw Error("prompt: token id " + std::to_string(id) + ": must be between 0 and " +

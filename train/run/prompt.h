@@ -2,6 +2,7 @@
 #pragma once
 #include "train/data/tokenizer.h"
 #include "train/files/checkpoint.h"
+#include "train/options/prompt_options.h"
 #include "train/tasks/task.h"
 #include <optional>
 
@@ -48,6 +49,9 @@ struct PromptSource {
     int seq_len = 0;    // tokens of the test; 0 = the length that the model was trained for
     double depth = -1;  // place of what is asked for, 0 = at the start; negative = random
 };
+
+/* The text or the ids that the options name; reads their file. Throws Error. */
+PromptSource read_prompt(const PromptOptions&);
 
 /* A prompt made from a test ends with a question: the first one or, where each target is a separate answer,
    the last. */

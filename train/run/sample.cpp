@@ -61,8 +61,21 @@ void print_speed(const char* what, int tokens, double ms) {
     }
 }
 
+void check(const SampleOptions& o) {
+    if (o.moba_top_k && o.attention != "moba" && o.decode_attention != "moba") {
+        throw Error(
+            "--top-k is the number of blocks per query and goes with --attention moba; to sample among "
+            "the most likely tokens, use --sample-top-k");
+    }
+    if (o.temperature == 0 && (o.top_k || o.top_p < 1)) {
+        throw Error(std::string(o.top_k ? "--sample-top-k" : "--sample-top-p") +
+                    " goes with a --temperature above 0: without one the most likely token is taken");
+    }
+}
+
 template <class E>
 int sample(const SampleOptions& o) {
+    check(o);
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     if (o.decode_attention == "moba") {  // checks S and K, which prompt and decoding share
@@ -74,9 +87,10 @@ int sample(const SampleOptions& o) {
         swap_attention(config, o.attention, o.block_size, o.moba_top_k);
     }
     const TokenText text(folder);
-    PromptSource source{o.prompt, o.prompt_ids, o.seed};
+    PromptSource source = read_prompt(o.prompt);
+    source.seed = o.seed;
     const bool new_document =
-        o.prompt.empty() && o.prompt_ids.empty() && !text.task && folder.begin_token >= 0;
+        source.text.empty() && source.ids.empty() && !text.task && folder.begin_token >= 0;
     if (new_document) { source.ids = {folder.begin_token}; }
     Prompt prompt = make_prompt(source, folder, text);
     std::vector<int>& tokens = prompt.tokens;

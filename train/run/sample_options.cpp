@@ -6,12 +6,7 @@ namespace moba {
 void add_sample_options(CLI::App& app, SampleOptions& o) {
     start_options(app);
     add_model_path(app, o.model);
-    auto* text =
-        add(app, "--prompt", o.prompt, "TEXT",
-            "Text, or token names of the task, e.g. \"k3 v5 n1 k3\". Empty: a new document, or a test of "
-            "the task, drawn by --seed.");
-    add_list(app, "--prompt-ids", o.prompt_ids, "ID,...", "The prompt as token ids, instead of --prompt.")
-        ->excludes(text);
+    add_prompt_options(app, o.prompt, "a new document, or a test of the task, drawn by --seed.");
     add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS",
         "Most tokens to generate. 0: as many as the task's answer has, else 32.")
         ->check(whole(0, most_tokens));
@@ -28,6 +23,9 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         ->check(between(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "Random seed of the sampling.");
     add_attention_swap(app, o.attention, o.block_size, o.moba_top_k);
+    app.get_option("--top-k")->description(
+        "Blocks per query K for --attention moba, not tokens to sample from: that is --sample-top-k. 0: the "
+        "model's own.");
     auto* decode =
         add(app, "--decode-attention", o.decode_attention, "KIND",
             "moba or full: attention of generated tokens; the prompt is processed as --attention says. "

@@ -1,5 +1,6 @@
 /* The options of `moba sample`. */
 #pragma once
+#include "train/options/prompt_options.h"
 #include <cstdint>
 #include <string>
 #include <vector>
@@ -11,9 +12,9 @@ class App;
 namespace moba {
 
 struct SampleOptions {
-    std::string model, prompt, attention, decode_attention, logits, device = "auto", precision = "fp32";
+    std::string model, attention, decode_attention, logits, device = "auto", precision = "fp32";
     bool no_cache = false;
-    std::vector<int> prompt_ids;
+    PromptOptions prompt;
     int max_new_tokens = 0, top_k = 0, block_size = 0, moba_top_k = 0;
     double temperature = 0, top_p = 1, repetition_penalty = 1;
     uint64_t seed = 1;

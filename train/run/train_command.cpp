@@ -9,7 +9,18 @@ namespace moba {
 
 using nlohmann::json;
 
+// CLI11 would take the next word, another option, for the value that is missing after "--out=".
+static void split_empty_values(std::vector<std::string>& words) {
+    for (size_t i = 0; i < words.size(); i++) {
+        if (words[i].rfind("--", 0) == 0 && words[i].find('=') == words[i].size() - 1) {
+            words[i].pop_back();
+            words.insert(words.begin() + (long)++i, "");
+        }
+    }
+}
+
 void parse_words(CLI::App& app, std::vector<std::string> words) {
+    split_empty_values(words);
     std::reverse(words.begin(), words.end());  // CLI11 reads them from the back
     try {
         app.parse(std::move(words));

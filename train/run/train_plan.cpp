@@ -14,8 +14,9 @@ Config config_from_model(const TrainOptions& o, const Data& data, const ModelFol
                     std::to_string(loaded.vocab_size) + " tokens, the data needs " +
                     std::to_string(data.vocab_size()));
     }
-    for (const char* size : {"hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim",
-                             "intermediate-size", "tie-word-embeddings", "key-conv", "rope-theta"}) {
+    for (const char* size :
+         {"hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim", "intermediate-size",
+          "tie-word-embeddings", "key-conv", "rope-theta", "embedding-std"}) {
         if (o.has(size)) {
             throw Error(std::string("--") + size + " cannot go with --init-from: the model there decides it");
         }

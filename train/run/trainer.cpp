@@ -5,6 +5,7 @@
 #include "train/core/file.h"
 #include "train/core/flops.h"
 #include "train/core/progress.h"
+#include "train/core/shell_text.h"
 #include "train/core/version.h"
 #include "train/data/fingerprint.h"
 #include "train/files/run_folder.h"
@@ -215,6 +216,10 @@ void Trainer<E>::print_settings() const {
     }
     std::printf("\n");
     std::printf("data     %s\n", data_->about().c_str());
+    int steps = 0;
+    for (const Stage& s : stages_) { steps += s.steps; }
+    const std::string rate = schedule_warning(o_.lr, steps);
+    if (!rate.empty()) { std::printf("warning  %s\n", rate.c_str()); }
     if (!config_.has(AttentionKind::moba)) { return; }
     for (const Stage& s : stages_) {
         if (config_.is_full_at(s.T)) {
@@ -298,7 +303,10 @@ int Trainer<E>::run() {
     std::printf("%s at step %d after %s; model in %s/latest\n",
                 stop_asked() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
-    if (remaining() > 0) { std::printf("go on with: moba train --resume --out %s\n", o_.out.c_str()); }
+    if (remaining() > 0) {
+        const std::string words = shell_text({"train", "--resume", "--out", o_.out});
+        std::printf("go on with: moba %s\n", words.c_str());
+    }
     return 0;
 }
 

@@ -102,10 +102,10 @@ void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
 }  // namespace
 
 std::unique_ptr<Task> make_needle(TaskSettings s, const std::string& where) {
-    s.num_keys = checked("num-keys", s.num_keys, 32, 4, 1 << 20, where);
+    s.num_keys = checked("num-keys", s.num_keys, 32, 1, 1 << 20, where);
     s.num_values = checked("num-values", s.num_values, 32, 2, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 32, 1, 1 << 20, where);
-    s.pairs = checked("pairs", s.pairs, 4, 4, s.num_keys, where);
+    s.pairs = checked("pairs", s.pairs, 4, 1, s.num_keys, where);
     s.questions = checked("questions", s.questions, 0, 0, 1 << 16, where);
     s.value_tokens = checked("value-tokens", s.value_tokens, 1, 1, 64, where);
     return std::make_unique<Needle>(s);

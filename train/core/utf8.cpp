@@ -1,0 +1,37 @@
+#include "train/core/utf8.h"
+#include <cstdio>
+
+namespace moba {
+
+/* Bytes of the character that begins at `at`, or 0 when there is none. RFC 3629: no overlong forms, no
+   surrogates, nothing above U+10FFFF. */
+static size_t character_bytes(const std::string& text, size_t at) {
+    const auto byte = [&](size_t i) { return i < text.size() ? (unsigned char)text[i] : 0u; };
+    const unsigned first = byte(at), second = byte(at + 1);
+    if (first < 0x80) { return 1; }
+    const size_t n = first < 0xC2 ? 0 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : first < 0xF5 ? 4 : 0;
+    for (size_t i = 1; i < n; i++) {
+        if ((byte(at + i) & 0xC0) != 0x80) { return 0; }
+    }
+    const bool overlong = (first == 0xE0 && second < 0xA0) || (first == 0xF0 && second < 0x90);
+    const bool beyond = (first == 0xED && second > 0x9F) || (first == 0xF4 && second > 0x8F);
+    return overlong || beyond ? 0 : n;
+}
+
+std::string valid_utf8(const std::string& text) {
+    std::string out;
+    for (size_t at = 0; at < text.size();) {
+        const size_t n = character_bytes(text, at);
+        if (n) {
+            out.append(text, at, n);
+        } else {
+            char hex[8];
+            std::snprintf(hex, sizeof hex, "\\x%02x", (unsigned char)text[at]);
+            out += hex;
+        }
+        at += n ? n : 1;
+    }
+    return out;
+}
+
+}  // namespace moba

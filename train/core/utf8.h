@@ -1,0 +1,10 @@
+/* Text that comes as bytes: tokens, files, messages. */
+#pragma once
+#include <string>
+
+namespace moba {
+
+/* The text, with each byte that is not part of valid UTF-8 written as \xNN. */
+std::string valid_utf8(const std::string& text);
+
+}  // namespace moba

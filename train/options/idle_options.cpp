@@ -1,0 +1,48 @@
+// Options that would do nothing are refused: whoever gives one expects something of it.
+#include "train/options/options.h"
+
+namespace moba {
+
+static bool has(const std::vector<std::string>& given, const std::string& name) {
+    return std::find(given.begin(), given.end(), name) != given.end();
+}
+
+void refuse_given(const std::vector<std::string>& given, const std::vector<const char*>& names,
+                  const std::string& reason) {
+    for (const char* name : names) {
+        if (has(given, name)) { throw Error(std::string("--") + name + " " + reason); }
+    }
+}
+
+// The attention's settings are no such options: a model with full attention stores them, too.
+std::vector<IdleOption> idle_options(const TrainOptions& o) {
+    std::vector<IdleOption> out;
+    const auto add = [&](bool idle, const char* name, const char* reason) {
+        if (idle && o.has(name)) { out.push_back({name, reason}); }
+    };
+    const bool text = !o.data.empty();
+    const TaskSettings& t = o.task;
+    for (const auto& [name, n] : {std::pair{"pairs", t.pairs},
+                                  {"questions", t.questions},
+                                  {"value-tokens", t.value_tokens},
+                                  {"hops", t.hops},
+                                  {"num-keys", t.num_keys},
+                                  {"num-values", t.num_values},
+                                  {"num-noise", t.num_noise}}) {
+        add(text && n != 0, name, "is a setting of tasks: it cannot be used with --data");
+    }
+    add(!text, "val-share", "needs --data");
+    add(text && !o.val_data.empty(), "val-share",
+        "cannot be used with --val-data, which is all that validates");
+    add(o.epochs > 0, "steps", "cannot be used with --epochs");
+    add(o.curriculum.empty() && o.stage_accuracy > 0, "stage-accuracy", "needs --curriculum");
+    add(o.lr_schedule != "wsd" && o.lr.decay_steps > 0, "lr-decay-steps", "is only for --lr-schedule wsd");
+    add(o.lr_schedule == "constant", "min-lr-ratio", "is only for --lr-schedule wsd and cosine");
+    return out;
+}
+
+void refuse_idle_options(const TrainOptions& o) {
+    for (const IdleOption& i : idle_options(o)) { throw Error("--" + i.name + " " + i.reason); }
+}
+
+}  // namespace moba
