@@ -131,7 +131,7 @@ static LayerKind parse_layer(const std::string& text) {
     } else if (part[0] == "window") {
         k.attention = AttentionKind::window;
         const std::optional<int> window = parse_whole<int>(part.size() >= 2 ? part[1] : "");
-        need(window.has_value(), usage);
+        need(window && *window >= 0, usage);
         k.window = *window;
         next = 2;
     } else {

@@ -87,10 +87,11 @@ TEST(Precision, OthersAreRefused) {
 }
 
 TEST(Precision, BenchInBf16) {
-    for (const char* what : {"attention", "step", "decode", "op"}) {
-        const Outcome r = moba(std::string("bench ") + what +
-                               " --precision bf16 --seq-len 64 --hidden-size 32 --num-heads 2 --head-dim 16 "
-                               "--num-layers 1 --repeats 1 --block-size 16 --top-k 2");
+    for (const char* what : {"attention --head-dim 16", "step --hidden-size 32 --num-layers 1",
+                             "decode --hidden-size 32 --num-layers 1", "op --hidden-size 32 --head-dim 16"}) {
+        const Outcome r =
+            moba(std::string("bench ") + what +
+                 " --precision bf16 --seq-len 64 --num-heads 2 --repeats 1 --block-size 16 --top-k 2");
         EXPECT_EQ(r.status, 0) << r.out;
         EXPECT_NE(r.out.find(", bf16: "), std::string::npos) << r.out;
     }

@@ -224,6 +224,8 @@ TEST(Options, IdleOptions) {
     EXPECT_NE(refused({text, "--steps=5", "--epochs=1"}), "");
     EXPECT_EQ(refused({text, "--epochs=1"}), "");
     EXPECT_NE(refused({"--stage-accuracy=0.9"}), "");
+    EXPECT_NE(refused({"--attention=full", "--full-layers=1"}), "");
+    EXPECT_EQ(refused({"--full-layers=1"}), "");
     EXPECT_EQ(refused({"--stage-accuracy=0"}), "");
     EXPECT_EQ(refused({"--stage-accuracy=0.9", "--curriculum=16:4:1:1"}), "");
     EXPECT_NE(refused({"--lr-schedule=cosine", "--lr-decay-steps=5"}), "");

@@ -35,6 +35,8 @@ std::vector<IdleOption> idle_options(const TrainOptions& o) {
     add(text && !o.val_data.empty(), "val-share",
         "cannot be used with --val-data, which is all that validates");
     add(o.epochs > 0, "steps", "cannot be used with --epochs");
+    add(o.model.attention == "full" && o.model.full_layers > 0, "full-layers",
+        "is only for --attention moba");
     add(o.curriculum.empty() && o.stage_accuracy > 0, "stage-accuracy", "needs --curriculum");
     add(o.lr_schedule != "wsd" && o.lr.decay_steps > 0, "lr-decay-steps", "is only for --lr-schedule wsd");
     add(o.lr_schedule == "constant", "min-lr-ratio", "is only for --lr-schedule wsd and cosine");

@@ -86,6 +86,10 @@ int sample(const SampleOptions& o) {
     } else {
         swap_attention(config, o.attention, o.block_size, o.moba_top_k);
     }
+    if (o.moba_top_k) {  // who means tokens to sample from can see that these are blocks
+        std::fprintf(stderr, "attention: each query attends %d blocks of %d tokens\n", config.top_k,
+                     config.block_size);
+    }
     const TokenText text(folder);
     PromptSource source = read_prompt(o.prompt);
     source.seed = o.seed;
