@@ -1,9 +1,9 @@
-/* The decoder of a tokenizer.json: how the strings of tokens become text. As Hugging Face's tokenizers do it, but
-   that bytes which are no UTF-8 are kept as they are.
+/* The decoder of a tokenizer.json: how the strings of tokens become text. As Hugging Face's tokenizers do it,
+   but bytes that are not UTF-8 are kept as they are.
 
    Steps     each token passes through all steps of the decoder, one after another
-   Known     ByteLevel, ByteFallback, BPEDecoder, Fuse, Metaspace, Replace (of a string), Strip, WordPiece, and
-             Sequence of these. Without a decoder tokens are joined by blanks
+   Known     ByteLevel, ByteFallback, BPEDecoder, Fuse, Metaspace, Replace (of a string), Strip, WordPiece,
+             and Sequence of these. Without a decoder tokens are joined by blanks
    Errors    throws Error that names the file and the decoder for any other one */
 #pragma once
 #include <functional>
