@@ -87,6 +87,15 @@ TEST(TokenFiles, LiesAreRefusedInOneLine) {
     says(bin<uint16_t>(20240520, 1, {1, 2, 3}, -5), "-5 tokens");
     says(bin<uint16_t>(20240520, 1, {1, 50257}), "token 1 has id 50257");
     says(bin<uint32_t>(20240801, 7, {1, 0xFFFFFFFF}), "token 1 has id 4294967295");
+    for (const auto& [start, unpack] :
+         std::vector<std::pair<std::string, std::string>>{{"\x1f\x8b\x08", "gzip"},
+                                                          {"BZh9", "bzip2"},
+                                                          {"\xfd\x37zXZ", "xz"},
+                                                          {"\x28\xb5\x2f\xfd", "zstd"},
+                                                          {"\x04\x22\x4d\x18", "lz4"},
+                                                          {"PK\3\4", "unzip"}}) {
+        says(start + "...", "is compressed; unpack it first, for example with " + unpack, "x.txt");
+    }
     EXPECT_NE(refusal({dir / "none"}).find("No such file"), std::string::npos);
     EXPECT_NE(refusal({dir.path()}).find("folder"), std::string::npos);
     write_text(dir / "x.bin", good);

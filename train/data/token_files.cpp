@@ -20,6 +20,21 @@ struct BinFormat {
 const BinFormat bin_formats[] = {{20240520, 1, 2, {50257, 50256, ""}},
                                  {20240801, 7, 4, {128256, 128000, ""}}};
 
+// Their bytes look random: a model learns nothing from them.
+const std::pair<const char*, const char*> compressed[] = {
+    {"\x1f\x8b", "gzip -d"},        {"BZh", "bzip2 -d"},
+    {"\xfd\x37zXZ", "xz -d"},       {"\x28\xb5\x2f\xfd", "zstd -d"},
+    {"\x04\x22\x4d\x18", "lz4 -d"}, {"PK\3\4", "unzip"}};
+
+void check_not_compressed(const std::string& path, const MappedFile& file) {
+    const std::string_view text(file.data.get(), file.bytes);
+    for (const auto& [start, unpack] : compressed) {
+        if (text.starts_with(start)) {
+            throw Error(path + ": is compressed; unpack it first, for example with " + unpack);
+        }
+    }
+}
+
 Vocabulary read_vocabulary(const std::string& file) {
     const json j = read_json(file);
     const auto number = [&](const char* key, double lo, double hi) {
@@ -57,6 +72,7 @@ void TokenFiles::add(const std::string& path) {
         throw Error(path + ": is not a .bin file of tokens: it begins with the number " +
                     std::to_string(header[0]) + " instead of 20240520 (uint16 ids) or 20240801 (uint32 ids)");
     }
+    if (!format) { check_not_compressed(path, f.map); }
     const int id_bytes = format ? format->id_bytes : 1;
     if (id_bytes_ && id_bytes_ != id_bytes) {
         throw Error(path + ": has another format than " + files_[0].path +
