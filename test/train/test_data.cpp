@@ -87,6 +87,17 @@ TEST(TokenFiles, LiesAreRefusedInOneLine) {
     says(bin<uint16_t>(20240520, 1, {1, 2, 3}, -5), "-5 tokens");
     says(bin<uint16_t>(20240520, 1, {1, 50257}), "token 1 has id 50257");
     says(bin<uint32_t>(20240801, 7, {1, 0xFFFFFFFF}), "token 1 has id 4294967295");
+    for (const auto& [start, kind] :
+         std::vector<std::pair<std::string, std::string>>{{"\x1f\x8b\x08", "gzip"},
+                                                          {"BZh9", "bzip2"},
+                                                          {"\xfd\x37zXZ", "xz"},
+                                                          {"\x28\xb5\x2f\xfd", "zstd"},
+                                                          {"\x04\x22\x4d\x18", "lz4"},
+                                                          {"PK\3\4", "zip"},
+                                                          {"PAR1", "Parquet"}}) {
+        says(start + "...", kind + " file", "x.txt");
+    }
+    says("version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer", "x.txt");
     EXPECT_NE(refusal({dir / "none"}).find("No such file"), std::string::npos);
     EXPECT_NE(refusal({dir.path()}).find("folder"), std::string::npos);
     write_text(dir / "x.bin", good);
@@ -283,7 +294,8 @@ TEST(TextProgram, Tokenizer) {
     const std::string run =
         std::string(tiny_text) + "--steps 1 --data " + (dir / "a.bin") + " --out " + (dir / "run");
     EXPECT_NE(moba_errors(run).out.find("t.json: No such file"), std::string::npos);
-    write_text(dir / "t.json", R"({"model": {"vocab": {"H": 0, "\u2581cat": 1}}, "decoder": {"type": "Metaspace"}})");
+    write_text(dir / "t.json",
+               R"({"model": {"vocab": {"H": 0, "\u2581cat": 1}}, "decoder": {"type": "Metaspace"}})");
     ASSERT_EQ(moba(run).status, 0);
     EXPECT_EQ(read_text(dir / "run/latest/tokenizer.json"), read_text(dir / "t.json"));
     const std::string sample = "sample --max-new-tokens 1 --prompt-ids 1,1 --model " + (dir / "run");

@@ -1,7 +1,6 @@
-/* tokenizer.json: the text of token ids in its three forms, and refused files. Also data/prepare_text.py. */
+/* tokenizer.json: the text of token ids in its three forms, and refused files. */
 #include "test/support/check.h"
 #include "test/support/program.h"
-#include "train/data/token_files.h"
 #include "train/data/tokenizer.h"
 #include <nlohmann/json.hpp>
 
@@ -103,52 +102,6 @@ TEST(Tokenizer, LiesAreRefusedInOneLine) {
     deep.insert(1, "\"x\": " + std::string(100, '[') + std::string(100, ']') + ", ");
     write_text(dir / "x", deep);
     EXPECT_THROW(Tokenizer(dir / "x"), Error);
-}
-
-// ---- data/prepare_text.py ----
-
-const std::string prepare = "python3 " MOBA_SOURCE_DIR "/data/prepare_text.py ";
-
-std::vector<int> tokens_of(const std::string& path) {
-    const TokenFiles f({path});
-    std::vector<int> out(f.size());
-    f.read(0, out.size(), out.data());
-    return out;
-}
-
-TEST(PrepareText, BytesAndShards) {
-    if (shell("command -v python3").status != 0) { GTEST_SKIP() << "no python3"; }
-    const TempDir dir;
-    write_text(dir / "a.txt", "one|two");
-    write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"text\": \"yz\"}\n");
-    const Outcome r = shell(prepare + (dir / "a.txt") + " " + (dir / "b.jsonl") +
-                            " --split-on '|' --shard-tokens 6 --val-share 0.2 --out " + (dir / "out"));
-    ASSERT_EQ(r.status, 0) << r.out;
-    EXPECT_EQ(tokens_of(dir / "out/train_000000.bin"), (std::vector<int>{256, 'o', 'n', 'e', 256, 't'}));
-    EXPECT_EQ(tokens_of(dir / "out/train_000001.bin"), (std::vector<int>{'w', 'o', 256, 'x', 256, 'y'}));
-    EXPECT_EQ(tokens_of(dir / "out/val_000000.bin"), (std::vector<int>{'z', 256}));
-    const std::string about = read_text(dir / "out/tokens.json");
-    EXPECT_NE(about.find("\"documents\": 4"), std::string::npos) << about;
-    EXPECT_NE(about.find("\"sha256\""), std::string::npos);
-    EXPECT_EQ(TokenFiles({dir / "out/train_000000.bin"}).vocabulary().tokenizer, "bytes");
-    EXPECT_EQ(shell(prepare + "--encode 'ab'").out, "97,98\n");
-    for (const auto& [words, says] : std::vector<std::pair<std::string, std::string>>{
-             {(dir / "a.txt") + " --out " + (dir / "out"), "is there already"},
-             {(dir / "none.txt") + " --out " + (dir / "new"), "No such file"},
-             {(dir / "a.txt") + " --out /proc/new", "/proc/new"},
-             {(dir / "b.jsonl") + " --out " + (dir / "new") + " --tokenizer " + (dir / "none.json"),
-              "prepare_text.py: "}}) {
-        const Outcome bad = shell(prepare + words);
-        EXPECT_EQ(bad.status, 1) << bad.out;
-        EXPECT_NE(bad.out.find(says), std::string::npos) << bad.out;
-        EXPECT_EQ(lines(bad.out), 1) << bad.out;
-    }
-    write_text(dir / "b.jsonl", "{\"text\": \"x\"}\n{\"txt\": \"yz\"}\n");
-    EXPECT_NE(shell(prepare + (dir / "b.jsonl") + " --out " + (dir / "new")).out.find("b.jsonl:2:"),
-              std::string::npos);
-    for (const auto& entry : std::filesystem::directory_iterator(dir.path())) {
-        EXPECT_EQ(entry.path().string().find("new"), std::string::npos) << "nothing half-written stays";
-    }
 }
 
 }  // namespace

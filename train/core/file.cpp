@@ -85,10 +85,8 @@ std::string what_it_is(const InputFile& file) {
         {"PK\3\4", "a zip file (PyTorch's .bin and .pt are)"},
         {"\x1f\x8b", "a gzip file"},
         {"\x28\xb5\x2f\xfd", "a zstd file"},
-        {std::string("\xfd"
-                     "7zXZ\0",
-                     6),
-         "an xz file"},
+        {"\xfd\x37zXZ", "an xz file"},
+        {"\x04\x22\x4d\x18", "an lz4 file"},
         {"BZh", "a bzip2 file"},
         {"7z\xbc\xaf\x27\x1c", "a 7z file"},
         {"PAR1", "a Parquet file"},

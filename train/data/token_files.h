@@ -8,8 +8,8 @@
    Beside   tokens.json in the folder of a .bin gives vocabulary, end token and tokenizer
             (data/prepare_text.py writes it). Without it: GPT-2's 50257 and 50256, Llama 3's 128256 and
             128000, as in llm.c
-   Errors   throws Error with the path and the place: a file that is missing, empty, truncated or of another
-            format than the first file, or a token id beyond the vocabulary */
+   Errors   throws Error with the path and the place: a file that is missing, empty, compressed, truncated
+            or of another format than the first file, or a token id beyond the vocabulary */
 #pragma once
 #include "train/core/file.h"
 #include <vector>
