@@ -7,8 +7,8 @@
 
 namespace moba {
 
-/* A file that is read in pieces. Throws Error when it is missing, a folder, not readable or empty, and, unlike
-   a mapped file, when it has become shorter meanwhile. */
+/* A file that is read in pieces. Throws Error when it is missing, a folder, not readable or empty, and,
+   unlike a mapped file, when it has become shorter meanwhile. */
 class InputFile {
   public:
     explicit InputFile(const std::string& path);
