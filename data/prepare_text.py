@@ -62,7 +62,7 @@ def fill(folder, o, tokenizer):
         note(message)
     if o.split_on and separators == 0:
         hint = " (in bash, $'\\n' is the end of a line)" if "\\" in o.split_on else ""
-        note(f"--split-on {o.split_on}: is in no plain file{hint}")
+        note(f"--split-on: this text was not found in any plain file{hint}")
     cut = shards.count - int(o.val_share * shards.count)
     shards.write("train", 0, cut)
     shards.write("val", cut, shards.count)

@@ -147,7 +147,9 @@ TEST_F(PrepareText, Separators) {
     write_text(dir / "a", "one\n\ntwo\n\n");
     write_text(dir / "b.jsonl", "{\"text\": \"a\"}\n{\"text\": \"b\"}\n");
     const Outcome never = prepare("a b.jsonl --split-on '\\n\\n' --out never");
-    EXPECT_NE(never.out.find("--split-on \\n\\n: is in no plain file"), std::string::npos) << never.out;
+    EXPECT_NE(never.out.find("not found in any plain file (in bash, $'\\n' is the end of a line)"),
+              std::string::npos)
+        << never.out;
     const Outcome twice = prepare("a --split-on \"$(printf '\\n\\nt')\" --out twice");
     EXPECT_EQ(lines(twice.out), 2) << "only what was made and the next command: " << twice.out;
 }
