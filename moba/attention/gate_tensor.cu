@@ -5,8 +5,8 @@
      1  find the largest score in each of 32 classes of blocks; the (K-1)-th largest of these 32 is a lower
         bound of the chosen scores
      2  scores that are not below the bound become candidates of the row: only a few more than K - 1
-   At the end the best K - 1 candidates remain. If a row gets too many candidates, for example because of
-   ties, it is reduced to the best ones earlier, and the bound rises. Both passes compute scores with the same
+   At the end the lowest candidates are removed until K - 1 remain. If a row gets too many candidates, for
+   example because of ties, it is reduced earlier, and the bound rises. Both passes compute scores with the same
    instructions, so with the same bits. */
 #include "moba/attention/gate.cuh"
 #include "moba/attention/tensor_forward.cuh"
@@ -40,44 +40,35 @@ struct Candidates {
         score(i, threadIdx.x % 4) = x == x ? x : -INFINITY;
         block(i, threadIdx.x % 4) = n;
     }
-    /* Reduces the candidates of the row to the best `limit`; equal scores: lower blocks first. This lane has
-       `count` entries before; returns how many it has after. lowest: the lowest score that remains in the
+    /* Reduces the candidates of the row to the best `limit`; equal scores: lower blocks first. The lowest one
+       is removed until few enough are left: rarely more than two or three, as the bound is close. This lane
+       has `count` entries before; returns how many it has after. lowest: the lowest score that remains in the
        four lanes. Must be called by whole warps. */
     __device__ __forceinline__ int shrink(float& lowest, int count, int limit) const {
-        const int c = threadIdx.x % 4, first = threadIdx.x % warp_size - c;
-        __syncwarp();
-        unsigned stay = 0;
-        lowest = INFINITY;
-        int count_of[4];
-#pragma unroll
-        for (int lane = 0; lane < 4; lane++) { count_of[lane] = __shfl_sync(all_lanes, count, first + lane); }
-        for (int i = 0; i < count; i++) {
-            const float x = score(i, c);
-            const int n = block(i, c);
-            int better = 0;
-#pragma unroll
-            for (int lane = 0; lane < 4; lane++) {
-                for (int f = 0; f < count_of[lane]; f++) {
-                    const float y = score(f, lane);
-                    better += y > x || (y == x && block(f, lane) < n);
-                }
+        const int c = threadIdx.x % 4;
+        int total = quad_sum(count);
+        while (true) {
+            float low = INFINITY;  // of this lane; of equal ones the last, which has the highest block
+            int at = -1;
+#pragma unroll 1  // registers
+            for (int i = 0; i < count; i++) {
+                const float x = score(i, c);
+                if (x <= low) { low = x, at = i; }
             }
-            if (better < limit) {
-                stay |= 1u << i;
-                lowest = fminf(lowest, x);
+            lowest = -quad_max(-low);
+            if (!__ballot_sync(all_lanes, total > limit)) { return count; }
+            const int n = at >= 0 && low == lowest ? block(at, c) : -1;
+            const int removed = quad_max(n);
+            if (total <= limit) { continue; }
+            total--;
+            if (n != removed) { continue; }
+            count--;
+#pragma unroll 1
+            for (int i = at; i < count; i++) {
+                score(i, c) = score(i + 1, c);
+                block(i, c) = block(i + 1, c);
             }
         }
-        lowest = -quad_max(-lowest);
-        __syncwarp();  // all lanes have finished reading
-        int to = 0;
-        for (int i = 0; i < count; i++) {
-            if (!(stay >> i & 1)) { continue; }
-            score(to, c) = score(i, c);
-            block(to, c) = block(i, c);
-            to++;
-        }
-        __syncwarp();
-        return to;
     }
     // The number of entries of the four lanes whose block is lower than n
     __device__ __forceinline__ int place(int n, const int (&count_of)[4]) const {
@@ -196,8 +187,8 @@ __global__ void __launch_bounds__(choose_threads, 2)
         const int begin = s.blocks.first[s.blocks.own[t0]],
                   end = s.K > 1 ? s.blocks.own[min(t0 + tile_queries, s.M) - 1] : begin;
         const int tiles = (end - begin + tile_means - 1) / tile_means;
-        // steps of the first pass; with at most 32 blocks all can be candidates, so there is no first pass
-        const int before = end - begin > 32 ? tiles : 0;
+        // steps of the first pass; with few blocks all are candidates, so there is no first pass
+        const int before = end - begin >= s.K ? tiles : 0;
         const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
             unsigned char* to = buffers + step % 2 * tile_bytes;
@@ -212,25 +203,30 @@ __global__ void __launch_bounds__(choose_threads, 2)
             count[h] = candidates[h].shrink(lowest, count[h], limit(h));
             if (quad_sum(count[h]) == limit(h)) { bound[h] = nextafterf(lowest, INFINITY); }
         };
-        float most[2][8];
-#pragma unroll
-        for (int j = 0; j < 8; j++) { most[0][j] = most[1][j] = -INFINITY; }
-        if (tiles > 0) { fetch(0); }
-        cp_async_commit();
-#pragma unroll 1
-        for (int step = 0; step < before + tiles; step++) {
+        // Waits for a step's tile, and begins to copy the next one.
+        const auto next_tile = [&](int step) {
             wait_for_tile<hopper>();
             if (step + 1 < before + tiles) { fetch(step + 1); }
             cp_async_commit();
-            const unsigned char* tile = buffers + step % 2 * tile_bytes;
+            return buffers + step % 2 * tile_bytes;
+        };
+        constexpr int J = columns<hopper> / 8;
+        if (tiles > 0) { fetch(0); }
+        cp_async_commit();
+
+        if (before > 0) {
+            float most[2][8];
+#pragma unroll
+            for (int j = 0; j < 8; j++) { most[0][j] = most[1][j] = -INFINITY; }
 #pragma unroll 1
-            for (int part = 0; part < tile_means; part += columns<hopper>) {
-                constexpr int J = columns<hopper> / 8;
-                float scores[1][J][4];
-                score_tile<D, hopper>(scores, fragments, tile, part);
-                float(&x)[J][4] = scores[0];
-                const int n0 = begin + tile_of(step) * tile_means + part;
-                if (step < before) {
+            for (int step = 0; step < before; step++) {
+                const unsigned char* tile = next_tile(step);
+#pragma unroll 1
+                for (int part = 0; part < tile_means; part += columns<hopper>) {
+                    float scores[1][J][4];
+                    score_tile<D, hopper>(scores, fragments, tile, part);
+                    float(&x)[J][4] = scores[0];
+                    const int n0 = begin + step * tile_means + part;
                     const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
                     if (__ballot_sync(all_lanes, !inside)) {
 #pragma unroll
@@ -250,8 +246,20 @@ __global__ void __launch_bounds__(choose_threads, 2)
                             most_of_class = fmaxf(most_of_class, x[j][i]);
                         }
                     }
-                    continue;
                 }
+            }
+#pragma unroll
+            for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], limit(h), s.K - 1); }
+        }
+#pragma unroll 1
+        for (int step = before; step < before + tiles; step++) {
+            const unsigned char* tile = next_tile(step);
+#pragma unroll 1
+            for (int part = 0; part < tile_means; part += columns<hopper>) {
+                float scores[1][J][4];
+                score_tile<D, hopper>(scores, fragments, tile, part);
+                float(&x)[J][4] = scores[0];
+                const int n0 = begin + (step - before) * tile_means + part;
 #pragma unroll
                 for (int j0 = 0; j0 < J; j0 += 4) {  // 4 x 8 means: half a tile
                     if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
@@ -275,16 +283,13 @@ __global__ void __launch_bounds__(choose_threads, 2)
                     }
                 }
             }
-            if (step == before - 1) {
-#pragma unroll
-                for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], limit(h), s.K - 1); }
-            }
         }
         cp_async_wait<0>();
         int* out = choices_of_head(chosen, s);
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             shrink(h);
+            __syncwarp();  // the lanes of a row read each other's lists
             int count_of[4];
 #pragma unroll
             for (int lane_of = 0; lane_of < 4; lane_of++) {

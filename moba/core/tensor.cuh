@@ -255,7 +255,8 @@ __device__ __forceinline__ void set_zero(float (&x)[n][4]) {
 }
 
 // Maximum and sum over the four lanes that share a row of a fragment.
-__device__ __forceinline__ float quad_max(float x) {
+template <class X>
+__device__ __forceinline__ X quad_max(X x) {
     x = max(x, __shfl_xor_sync(all_lanes, x, 1));
     return max(x, __shfl_xor_sync(all_lanes, x, 2));
 }
