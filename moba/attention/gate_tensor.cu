@@ -6,8 +6,8 @@
         bound of the chosen scores
      2  scores that are not below the bound become candidates of the row: only a few more than K - 1
    At the end the lowest candidates are removed until K - 1 remain. If a row gets too many candidates, for
-   example because of ties, it is reduced earlier, and the bound rises. Both passes compute scores with the same
-   instructions, so with the same bits. */
+   example because of ties, it is reduced earlier, and the bound rises. Both passes compute scores with the
+   same instructions, so with the same bits. */
 #include "moba/attention/gate.cuh"
 #include "moba/attention/tensor_forward.cuh"
 

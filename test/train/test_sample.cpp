@@ -58,7 +58,7 @@ TEST(Sample, DivergedWeightsAreSaid) {
                             specs[i].name.find("k_proj") != std::string::npos;
         for (float& x : values) { x *= scores ? 1e25f : 1; }
     });
-    for (const std::string& command :
+    for (const std::string command :
          {"sample --prompt-ids 1,2,3 --temperature 0", "sample --prompt-ids 1,2,3 --temperature 1 --no-cache",
           "eval --samples 2 --depths 1"}) {
         expect_refused(command + " --device cpu --model " + (dir / "run"), 1, "is not finite");
