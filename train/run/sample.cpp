@@ -62,13 +62,13 @@ void print_speed(const char* what, int tokens, double ms) {
 }
 
 void check(const SampleOptions& o) {
-    if (o.moba_top_k && o.attention != "moba" && o.decode_attention != "moba") {
+    if (o.top_k && o.attention != "moba" && o.decode_attention != "moba") {
         throw Error(
             "--top-k is the number of blocks per query and goes with --attention moba; to sample among "
             "the most likely tokens, use --sample-top-k");
     }
-    if (o.temperature == 0 && (o.top_k || o.top_p < 1)) {
-        throw Error(std::string(o.top_k ? "--sample-top-k" : "--sample-top-p") +
+    if (o.temperature == 0 && (o.sample_top_k || o.top_p < 1)) {
+        throw Error(std::string(o.sample_top_k ? "--sample-top-k" : "--sample-top-p") +
                     " goes with a --temperature above 0: without one the most likely token is taken");
     }
 }
@@ -79,14 +79,14 @@ int sample(const SampleOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     if (o.decode_attention == "moba") {  // checks S and K, which prompt and decoding share
-        swap_attention(config, "moba", o.block_size, o.moba_top_k);
+        swap_attention(config, "moba", o.block_size, o.top_k);
         config.layers = folder.config.layers;
         swap_attention(config, o.attention, o.attention == "moba" ? config.block_size : 0,
                        o.attention == "moba" ? config.top_k : 0);
     } else {
-        swap_attention(config, o.attention, o.block_size, o.moba_top_k);
+        swap_attention(config, o.attention, o.block_size, o.top_k);
     }
-    if (o.moba_top_k) {  // who means tokens to sample from can see that these are blocks
+    if (o.top_k) {  // who means tokens to sample from can see that these are blocks
         std::fprintf(stderr, "attention: each query attends %d blocks of %d tokens\n", config.top_k,
                      config.block_size);
     }
@@ -120,7 +120,7 @@ int sample(const SampleOptions& o) {
     if (text.task) { words = TokenStream(text); }
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
-    const Sampling how{o.temperature, o.top_k, o.top_p, o.repetition_penalty};
+    const Sampling how{o.temperature, o.sample_top_k, o.top_p, o.repetition_penalty};
     std::vector<float> logits;
     double begin = now_ms(), prefill = 0;
     for (int i = 0; i < count; i++) {

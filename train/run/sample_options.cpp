@@ -13,7 +13,7 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
     add(app, "--temperature", o.temperature, "T",
         "Temperature of the sampling. 0: greedy, always the most likely token.")
         ->check(between(0.0, 1000.0));
-    add(app, "--sample-top-k", o.top_k, "TOKENS", "Sample among the k most likely tokens. 0: all.")
+    add(app, "--sample-top-k", o.sample_top_k, "TOKENS", "Sample among the k most likely tokens. 0: all.")
         ->check(whole(0, most_tokens));
     add(app, "--sample-top-p", o.top_p, "SHARE",
         "Sample among the fewest tokens whose probabilities add up to this.")
@@ -22,7 +22,7 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         "Penalty on the logits of tokens that have occurred. 1: none.")
         ->check(between(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "Random seed of the sampling.");
-    add_attention_swap(app, o.attention, o.block_size, o.moba_top_k);
+    add_attention_swap(app, o.attention, o.block_size, o.top_k);
     app.get_option("--top-k")->description(
         "Blocks per query K for --attention moba, not tokens to sample from: that is --sample-top-k. 0: the "
         "model's own.");
