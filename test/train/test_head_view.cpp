@@ -218,7 +218,7 @@ TEST(InspectPage, OfQueriesThatAreReleased) {
 // anything is computed.
 TEST(InspectPage, FewerRowsForManyColumns) {
     EXPECT_EQ(PageRows(65536, -1, 64).step(), 128) << "512 rows";
-    const int T = 20000, S = 16, heads = 4;
+    const int T = 8000, S = 2, heads = 4;
     const View view({.lengths = {T}, .H = 1, .G = 1, .D = 1, .kind = moba, .S = S, .K = 4}, draw<float>(T, 1),
                     draw<float>(T, 2));
     const std::vector<std::string> tokens(T, "n1");

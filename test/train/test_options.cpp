@@ -237,16 +237,6 @@ TEST(Options, IdleOptions) {
     EXPECT_EQ(refused({"--config=" + (dir / "c.json"), "--hops=0", "--epochs=1"}), "");
 }
 
-// Every plan and settings file of the project is free of them.
-TEST(Options, IdleOptionsOfTheOwnConfigs) {
-    for (const char* name : {"needle", "mqar", "shakespeare"}) {
-        EXPECT_NO_THROW(refuse_idle_options(
-            parse_train({std::string("--config=" MOBA_SOURCE_DIR "/train/configs/") + name + ".json"})
-                .options))
-            << name;
-    }
-}
-
 }  // namespace
 
 }  // namespace moba
