@@ -203,14 +203,24 @@ __global__ void __launch_bounds__(choose_threads, 2)
             count[h] = candidates[h].shrink(lowest, count[h], limit(h));
             if (quad_sum(count[h]) == limit(h)) { bound[h] = nextafterf(lowest, INFINITY); }
         };
-        // Waits for a step's tile, and begins to copy the next one.
-        const auto next_tile = [&](int step) {
-            wait_for_tile<hopper>();
-            if (step + 1 < before + tiles) { fetch(step + 1); }
-            cp_async_commit();
-            return buffers + step % 2 * tile_bytes;
-        };
         constexpr int J = columns<hopper> / 8;
+        /* One pass over the means, whose tiles are the steps from first_step on. f(x, n0) gets the scores of
+           this warp's queries with the means of the 8 J blocks from n0 on, as the products leave them. */
+        const auto pass = [&](int first_step, auto f) {
+#pragma unroll 1
+            for (int step = first_step; step < first_step + tiles; step++) {
+                wait_for_tile<hopper>();
+                if (step + 1 < before + tiles) { fetch(step + 1); }
+                cp_async_commit();
+                const unsigned char* tile = buffers + step % 2 * tile_bytes;
+#pragma unroll 1
+                for (int part = 0; part < tile_means; part += columns<hopper>) {
+                    float scores[1][J][4];
+                    score_tile<D, hopper>(scores, fragments, tile, part);
+                    f(scores[0], begin + (step - first_step) * tile_means + part);
+                }
+            }
+        };
         if (tiles > 0) { fetch(0); }
         cp_async_commit();
 
@@ -218,72 +228,54 @@ __global__ void __launch_bounds__(choose_threads, 2)
             float most[2][8];
 #pragma unroll
             for (int j = 0; j < 8; j++) { most[0][j] = most[1][j] = -INFINITY; }
-#pragma unroll 1
-            for (int step = 0; step < before; step++) {
-                const unsigned char* tile = next_tile(step);
-#pragma unroll 1
-                for (int part = 0; part < tile_means; part += columns<hopper>) {
-                    float scores[1][J][4];
-                    score_tile<D, hopper>(scores, fragments, tile, part);
-                    float(&x)[J][4] = scores[0];
-                    const int n0 = begin + step * tile_means + part;
-                    const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
-                    if (__ballot_sync(all_lanes, !inside)) {
-#pragma unroll
-                        for (int j = 0; j < J; j++) {
-#pragma unroll
-                            for (int i = 0; i < 4; i++) {
-                                const int n = n0 + 8 * j + 2 * c + i % 2;
-                                if (n < first[i / 2] || n >= own[i / 2]) { x[j][i] = -INFINITY; }
-                            }
-                        }
-                    }
+            pass(0, [&](float(&x)[J][4], int n0) {
+                const bool inside = n0 >= max(first[0], first[1]) && n0 + 8 * J <= min(own[0], own[1]);
+                if (__ballot_sync(all_lanes, !inside)) {
 #pragma unroll
                     for (int j = 0; j < J; j++) {
 #pragma unroll
                         for (int i = 0; i < 4; i++) {
-                            float& most_of_class = most[i / 2][2 * (j % 4) + i % 2];
-                            most_of_class = fmaxf(most_of_class, x[j][i]);
+                            const int n = n0 + 8 * j + 2 * c + i % 2;
+                            if (n < first[i / 2] || n >= own[i / 2]) { x[j][i] = -INFINITY; }
                         }
                     }
                 }
-            }
+#pragma unroll
+                for (int j = 0; j < J; j++) {
+#pragma unroll
+                    for (int i = 0; i < 4; i++) {
+                        float& most_of_class = most[i / 2][2 * (j % 4) + i % 2];
+                        most_of_class = fmaxf(most_of_class, x[j][i]);
+                    }
+                }
+            });
 #pragma unroll
             for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], limit(h), s.K - 1); }
         }
-#pragma unroll 1
-        for (int step = before; step < before + tiles; step++) {
-            const unsigned char* tile = next_tile(step);
-#pragma unroll 1
-            for (int part = 0; part < tile_means; part += columns<hopper>) {
-                float scores[1][J][4];
-                score_tile<D, hopper>(scores, fragments, tile, part);
-                float(&x)[J][4] = scores[0];
-                const int n0 = begin + (step - before) * tile_means + part;
+        pass(before, [&](float(&x)[J][4], int n0) {
 #pragma unroll
-                for (int j0 = 0; j0 < J; j0 += 4) {  // 4 x 8 means: half a tile
-                    if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
+            for (int j0 = 0; j0 < J; j0 += 4) {  // 4 x 8 means: half a tile
+                if (__ballot_sync(all_lanes, max(count[0], count[1]) > keep)) {
 #pragma unroll
-                        for (int h = 0; h < 2; h++) { shrink(h); }
-                    }
+                    for (int h = 0; h < 2; h++) { shrink(h); }
+                }
 #pragma unroll
-                    for (int j = j0; j < j0 + 4; j++) {
-                        bool any = false;
+                for (int j = j0; j < j0 + 4; j++) {
+                    bool any = false;
 #pragma unroll
-                        for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
-                        if (!__ballot_sync(all_lanes, any)) { continue; }
+                    for (int i = 0; i < 4; i++) { any |= !(x[j][i] < bound[i / 2]); }
+                    if (!__ballot_sync(all_lanes, any)) { continue; }
 #pragma unroll
-                        for (int i = 0; i < 4; i++) {
-                            const int n = n0 + 8 * j + 2 * c + i % 2, h = i / 2;
-                            if (!(x[j][i] < bound[h]) && n >= first[h] && n < own[h]) {
-                                candidates[h].put(count[h], x[j][i], n);
-                                count[h]++;
-                            }
+                    for (int i = 0; i < 4; i++) {
+                        const int n = n0 + 8 * j + 2 * c + i % 2, h = i / 2;
+                        if (!(x[j][i] < bound[h]) && n >= first[h] && n < own[h]) {
+                            candidates[h].put(count[h], x[j][i], n);
+                            count[h]++;
                         }
                     }
                 }
             }
-        }
+        });
         cp_async_wait<0>();
         int* out = choices_of_head(chosen, s);
 #pragma unroll
