@@ -35,7 +35,7 @@ class PrepareText : public testing::Test {
         f.read(0, out.size(), out.data());
         return out;
     }
-    // It must fail with one line that contains `says`, and leave nothing behind.
+    // It must fail with one line that contains `says`, and create no files.
     void refuses(const std::string& words, const std::string& says, int status = 1) const {
         const Outcome r = prepare(words + " --out new");
         EXPECT_EQ(r.status, status) << words << "\n" << r.out;

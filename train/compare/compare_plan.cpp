@@ -17,14 +17,9 @@ const json default_eval = {{"lengths", {1, 2, 4, 8}}, {"depths", 10}, {"samples"
 // 3, and also 3.0: JSON has only one kind of number.
 bool is_whole(const json& x) { return x.is_number() && x.get<double>() == std::floor(x.get<double>()); }
 
-json read_plan_file(const std::string& path) {
-    const std::string text = read_all(path);  // a pipe, too
-    return parse_json(text.data(), text.size(), path);
-}
-
 class Reader {
   public:
-    explicit Reader(const CompareOptions& o) : o_(o), file_(o.config), j_(read_plan_file(o.config)) {}
+    explicit Reader(const CompareOptions& o) : o_(o), file_(o.config), j_(read_json_of_user(o.config)) {}
     ComparePlan read();
 
   private:

@@ -27,6 +27,13 @@ std::string one_line(std::string text) {
     return valid_utf8(text);
 }
 
+std::shared_ptr<int> shared_descriptor(int fd) {
+    return std::shared_ptr<int>(new int(fd), [](int* p) {
+        close(*p);
+        delete p;
+    });
+}
+
 static int open_to_read(const std::string& path) {
     // O_NONBLOCK does not wait for a pipe, which the caller rejects.
     return open(path.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
@@ -42,10 +49,7 @@ InputFile::InputFile(const std::string& path) : path_(path) {
         fd = open_to_read(path);
     }
     if (fd < 0) { throw_errno(path); }
-    fd_ = std::shared_ptr<int>(new int(fd), [](int* p) {
-        close(*p);
-        delete p;
-    });
+    fd_ = shared_descriptor(fd);
     struct stat s {};
     if (fstat(fd, &s) != 0) { throw_errno(path); }
     if (S_ISDIR(s.st_mode)) { throw Error(path + ": is a folder, not a file"); }
@@ -69,12 +73,13 @@ void InputFile::read(size_t offset, void* out, size_t bytes) const {
     }
 }
 
-std::string read_file(const std::string& path) {
-    const InputFile file(path);
-    std::string text(file.bytes(), '\0');
-    file.read(0, text.data(), text.size());
+std::string InputFile::text() const {
+    std::string text(bytes_, '\0');
+    read(0, text.data(), text.size());
     return text;
 }
+
+std::string read_file(const std::string& path) { return InputFile(path).text(); }
 
 std::string what_it_is(const InputFile& file) {
     static const std::pair<std::string, const char*> known[] = {
@@ -206,6 +211,11 @@ nlohmann::json parse_json(const char* text, size_t bytes, const std::string& whe
     } catch (const nlohmann::json::exception& e) { throw Error(where + ": not valid JSON: " + e.what()); }
 }
 
+nlohmann::json read_json_of_user(const std::string& path) {
+    const std::string text = read_all(path);
+    return parse_json(text.data(), text.size(), path);
+}
+
 nlohmann::json read_json(const std::string& path) {
     const InputFile file(path);
     if (file.bytes() > (size_t)64 << 20) {
@@ -213,7 +223,7 @@ nlohmann::json read_json(const std::string& path) {
     }
     const std::string other = what_it_is(file);
     if (!other.empty()) { throw Error(path + ": is " + other + ", not JSON"); }
-    const std::string text = read_file(path);
+    const std::string text = file.text();
     return parse_json(text.data(), text.size(), path);
 }
 

@@ -7,6 +7,9 @@
 
 namespace moba {
 
+/* Closes the descriptor with its last owner. */
+std::shared_ptr<int> shared_descriptor(int fd);
+
 /* A file that is read in pieces. Throws Error when it is missing, a folder, not readable or empty, and,
    unlike a mapped file, when it has become shorter meanwhile. */
 class InputFile {
@@ -15,6 +18,7 @@ class InputFile {
     const std::string& path() const { return path_; }
     size_t bytes() const { return bytes_; }  // when it was opened
     void read(size_t offset, void* out, size_t bytes) const;
+    std::string text() const;  // all of it
 
   private:
     std::string path_;
@@ -22,7 +26,7 @@ class InputFile {
     size_t bytes_ = 0;
 };
 
-std::string read_file(const std::string& path);  // all of it
+std::string read_file(const std::string& path);
 
 /* What a file is instead, where its first bytes tell: "a Git LFS pointer, ...", "a gzip file", ...; or "". */
 std::string what_it_is(const InputFile&);
@@ -55,6 +59,7 @@ void replace_file(const std::string& path, const std::string& text);
 void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);
+nlohmann::json read_json_of_user(const std::string& path);  // may also be a pipe, or "-" for standard input
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where);
 
 }  // namespace moba

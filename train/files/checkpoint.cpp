@@ -39,7 +39,7 @@ ModelFolder open_model(const std::string& path) {
     if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
         out.tokenizer = out.path + tokenizer_file;
     }
-    // Hugging Face keeps what generation needs, as the tokens that end a turn, in a file of its own.
+    // Settings for generation; of a chat model it also has the token that ends a turn.
     const std::string generation_file = out.path + "/generation_config.json";
     const json generation = is_there(generation_file) ? read_json(generation_file) : json::object();
     const auto ids = [&](const char* key) {  // one id, a list of them, or null; of both files

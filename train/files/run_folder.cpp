@@ -17,10 +17,7 @@ bool FolderLock::take(const std::string& dir) {
     const std::string path = dir + "/lock";
     const int fd = open(path.c_str(), O_CREAT | O_RDWR, 0666);
     if (fd < 0) { throw_errno(path); }
-    fd_ = std::shared_ptr<int>(new int(fd), [](int* p) {
-        close(*p);
-        delete p;
-    });
+    fd_ = shared_descriptor(fd);
     // Any other error: a file system without locks. Training there must be possible.
     return flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK;
 }

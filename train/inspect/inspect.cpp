@@ -92,7 +92,7 @@ int inspect(const InspectOptions& o) {
     check_writable(o.json);
     const int T = (int)prompt.tokens.size(), views = (int)(layers.size() * heads.size());
     const int question = prompt.answer.empty() ? -1 : T - 1;
-    const int smallest = std::max(1, config.block_size >> (config.num_block_sizes - 1));
+    const int smallest = std::max(1, config.block_sizes().smallest());
     const PageRows rows(T, question, (size_t)views * ceil_div(T, smallest));
     StatusLine status;
     status.show("the model reads " + std::to_string(T) + " tokens");

@@ -95,8 +95,7 @@ std::vector<std::string> option_words(const json& values) {
 }
 
 std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
-    const std::string text = read_all(file);  // a pipe, too
-    const json j = parse_json(text.data(), text.size(), file);
+    const json j = read_json_of_user(file);
     if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
     const std::vector<std::string> given = options_given(app);
     json used = json::object();
