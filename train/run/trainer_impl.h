@@ -1,0 +1,85 @@
+/* The Trainer itself: trainer.cpp has its steps, trainer_state.cpp its beginning and its checkpoints. */
+#pragma once
+#include "train/core/progress.h"
+#include "train/files/run_log.h"
+#include "train/run/train_plan.h"
+#include "train/run/trainer.h"
+#include <nlohmann/json.hpp>
+
+namespace moba {
+
+// The micro-batches of a step.
+struct Draw {
+    int stage = 0;
+    uint64_t first_sample = 0;
+    std::vector<Batch> batches;  // empty: nothing has been drawn
+    int counted = 0;             // targets
+    long tokens = 0;
+    double flop = 0;
+};
+
+// What a step gave.
+struct StepOutcome {
+    double loss, accuracy, norm;  // means over the counted targets; norm of the gradient, before clipping
+    double lr;
+    bool replayed;  // all passes came from a recorded graph
+};
+
+template <class E>
+class Trainer {
+  public:
+    explicit Trainer(const TrainCommand&);
+    int run();
+    TrainPlan plan() const {
+        return {config_, model_->num_parameters(), model_->bytes(), data_->fingerprint()};
+    }
+
+  private:
+    void resume();
+    void start();
+    void print_settings() const;
+    bool step();
+    void switch_if_due();
+    Draw take_draw();
+    std::optional<StepOutcome> train_step(const Draw&);
+    void check_finite(const StepOutcome&);
+    void report(const StepOutcome&, const Draw&, double ms);
+    void advance_stage();
+    std::string stage_text() const;
+    Draw draw(int stage, uint64_t first_sample) const;
+    void set_batch(const Batch&, const StepState&);
+    void draw_next();
+    bool validation_due() const;
+    void validate_model();
+    template <class Read>
+    void read_or_save(Read);
+    void save();
+    void print_new_length() const;
+    int remaining() const;
+    double tokens_left() const;
+    void make_model();
+    void allocate();
+    void switch_attention();
+    const Stage& stage() const { return stages_[state_.stage]; }
+
+    TrainOptions o_;
+    std::optional<ModelFolder> resumed_, init_;  // of --resume, of --init-from
+    std::unique_ptr<Data> data_;
+    std::vector<Stage> stages_;
+    Config config_;
+    ModelSizes sizes_;
+    std::unique_ptr<Model<E>> model_;
+    RunState state_;
+    Draw next_;              // of the step to come, as far as that can be known
+    bool next_set_ = false;  // its first micro-batch is the model's batch
+    Progress progress_;
+    KeptFiles kept_;  // of --init-from
+    RunLog log_;
+    FolderLock lock_;                // of o_.out
+    nlohmann::json options_before_;  // of a run that is resumed
+    nlohmann::json fingerprint_;     // of data_
+    double ms_per_token_ = 0, peak_flops_ = 0;
+    Switch switch_;
+};
+
+}  // namespace moba

@@ -1,0 +1,199 @@
+// A training run begins, resumes, saves.
+#include "moba/core/matmul.h"
+#include "moba/core/parallel.h"
+#include "train/core/device_choice.h"
+#include "train/core/version.h"
+#include "train/data/fingerprint.h"
+#include "train/run/trainer_impl.h"
+#include <filesystem>
+
+namespace moba {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+namespace {
+
+// "a=1 b=x ...", in lines of about 110 characters.
+std::string settings_text(const json& options) {
+    std::string text;
+    for (const auto& [key, v] : options.items()) {
+        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
+        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
+        text += " " + word;
+    }
+    return text;
+}
+
+std::optional<ModelFolder> open_init(const TrainCommand& c) {
+    if (c.resumed || c.options.init_from.empty()) { return {}; }
+    return open_model(c.options.init_from);
+}
+
+}  // namespace
+
+template <class E>
+Trainer<E>::Trainer(const TrainCommand& c)
+    : o_(c.options), init_(open_init(c)), data_(open_data(o_)), stages_(training_stages(o_, *data_)),
+      config_(training_config(c, *data_, init_)), sizes_(training_sizes(o_, *data_, stages_)),
+      progress_(o_.log_every), switch_(parse_switch(o_.switch_to)) {
+    o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
+    if (c.resumed) {
+        resumed_ = c.resumed->folder;
+        state_ = c.resumed->state;
+        options_before_ = state_.options;
+        if (!o_.init_from.empty()) { kept_ = read_kept_files(*resumed_); }
+        lock_ = c.resumed->lock;
+    } else if (!switch_.attention.empty()) {
+        if (is_switched(config_, switch_)) {
+            throw Error("--switch " + o_.switch_to + ": no layer would change");
+        }
+        switched(config_, switch_);  // throws now what it would throw then
+    }
+    if (init_) { kept_ = read_kept_files(*init_); }
+    state_.options = c.values;
+    make_model();
+}
+
+template <class E>
+void Trainer<E>::make_model() {
+    model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
+    model_->set_graph(!o_.no_graph);
+    next_set_ = false;
+}
+
+template <class E>
+void Trainer<E>::allocate() {
+    model_->allocate();
+    model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
+}
+
+/* --switch: the same weights and moments under the other attention. They go through the host, so that never
+   two models have to fit on the device. */
+template <class E>
+void Trainer<E>::switch_attention() {
+    using Kind = typename Model<E>::Kind;
+    std::vector<std::vector<acc_t<E>>> kept;
+    for (const ParamInfo& p : model_->params()) {
+        for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+            model_->read_param(kind, p, kept.emplace_back());
+        }
+    }
+    config_ = switched(config_, switch_);
+    model_.reset();
+    make_model();
+    allocate();
+    size_t i = 0;
+    for (const ParamInfo& p : model_->params()) {
+        for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+            model_->write_param(kind, p, kept[i++]);
+        }
+    }
+    progress_.line("attention is " + switch_.attention + " from step " + std::to_string(state_.step + 1) +
+                   " on, after " + std::to_string(state_.tokens) + " tokens");
+}
+
+template <class E>
+void Trainer<E>::print_settings() const {
+    const Device device = parse_device(o_.device);
+    std::printf("moba %s (%s) on %s", program_version(), program_commit(), find_device(device)->name());
+    if (device == Device::cpu) {
+        std::printf(", matrix products: %s, %d threads",
+                    std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
+    }
+    std::printf("\nsettings\n %s\n", settings_text(state_.options).c_str());
+    std::printf("layers   %s\n", layer_names(config_, " ").c_str());
+    std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
+                model_->num_parameters() - model_->params()[0].count);
+    std::printf("memory  ");
+    for (const auto& l : model_->lists()) {
+        std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
+    }
+    std::printf(" in all %s", readable_bytes(model_->bytes()).c_str());
+    const DeviceOps* memory = find_device(device);
+    if (const size_t taken = memory->taken()) {
+        std::printf("; context, libraries and others hold %s, %s stay free", readable_bytes(taken).c_str(),
+                    readable_bytes(memory->reserve()).c_str());
+    }
+    std::printf("\n");
+    std::printf("data     %s\n", data_->about().c_str());
+    int steps = 0;
+    for (const Stage& s : stages_) { steps += s.steps; }
+    const std::string rate = schedule_warning(o_.lr, steps);
+    if (!rate.empty()) { std::printf("warning  %s\n", rate.c_str()); }
+    if (!config_.has(AttentionKind::moba)) { return; }
+    for (const Stage& s : stages_) {
+        if (config_.is_full_at(s.T)) {
+            std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
+                        config_.block_size * config_.top_k, s.T);
+        } else {
+            std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
+                        100 * config_.sparsity({AttentionKind::moba}, s.T));
+        }
+    }
+}
+
+template <class E>
+void Trainer<E>::start() {
+    const std::string& out = o_.out;
+    std::error_code error;
+    fs::create_directories(out, error);
+    if (error) { throw Error("--out " + out + ": " + error.message()); }
+    if (!lock_.take(out)) { throw Error(locked_folder(out)); }
+    if (!latest_checkpoint(out).empty() && !o_.overwrite) {
+        throw Error("--out " + out + ": holds a run already; go on with --resume, replace it with " +
+                    "--overwrite, or name another folder");
+    }
+    allocate();
+    model_->init_weights(o_.seed);
+    if (init_) { load_weights(*init_, *model_); }
+    clear_run(out);  // also what a run left that ended before its first checkpoint
+}
+
+template <class E>
+void Trainer<E>::resume() {
+    if (state_.stage >= (int)stages_.size()) {
+        throw Error(resumed_->path + "/state.json: stage beyond the last");
+    }
+    if (stage().steps < state_.stage_steps) {
+        throw Error("--steps " + std::to_string(stage().steps) + ": the run in " + o_.out + " has done " +
+                    std::to_string(state_.stage_steps) + " already");
+    }
+    check_same_data(resumed_->data, fingerprint_, o_.out);
+    restore_latest_link(o_.out, state_.step);
+    allocate();
+    load_checkpoint(*resumed_, *model_);
+}
+
+// The length that --steps or --epochs now give a resumed run.
+template <class E>
+void Trainer<E>::print_new_length() const {
+    const json& before = options_before_;
+    for (const char* name : {"steps", "epochs"}) {
+        if (!before.contains(name) || before[name] == state_.options[name]) { continue; }
+        std::printf(
+            "length   --%s is %s, was %s; the learning rate follows the new length: %.3g at step %d\n", name,
+            state_.options[name].dump().c_str(), before[name].dump().c_str(),
+            learning_rate(o_.lr, state_.step + 1, remaining() - 1), state_.step + 1);
+    }
+}
+
+template <class E>
+void Trainer<E>::save() {
+    json origin = {{"program", std::string("moba ") + program_version()},
+                   {"commit", program_commit()},
+                   {"seed", o_.seed},
+                   {"step", state_.step},
+                   {"init_from", o_.init_from}};
+    // max_position_embeddings is then that of the first model
+    if (!o_.init_from.empty()) { origin["seq_len"] = o_.seq_len; }
+    json about = data_->origin();
+    about["origin"] = origin;
+    if (!fingerprint_.empty()) { about["data"]["fingerprint"] = fingerprint_; }
+    save_checkpoint(o_.out, *model_, about, data_->tokenizer(), kept_, state_);
+}
+
+template class Trainer<float>;
+template class Trainer<bf16>;
+
+}  // namespace moba
