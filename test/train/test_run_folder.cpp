@@ -2,6 +2,7 @@
    that was saved last is found again. */
 #include "test/support/program.h"
 #include "train/files/run_folder.h"
+#include <chrono>
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -26,6 +27,12 @@ void make_run(const std::string& out) { ASSERT_EQ(moba(train("--steps 4 --save-e
 void point_latest(const std::string& run, const std::string& to) {
     fs::remove(run + "/latest");
     fs::create_directory_symlink(to, run + "/latest");
+}
+
+// The files of the first checkpoint are an hour older than those of the second.
+void older_by_time(const std::string& run, int first, int second) {
+    const auto state = [&](int step) { return run + "/step-" + std::to_string(step) + "/state.json"; };
+    fs::last_write_time(state(first), fs::last_write_time(state(second)) - std::chrono::hours(1));
 }
 
 // Starts the program, runs `then` as soon as the log has a line, and returns the program's outcome. $p is its
@@ -56,8 +63,9 @@ TEST(RunFolder, ACopyWithoutLinksGoesOn) {
     shell("cp -rL " + (dir / "run") + " " + (dir / "alone") + "; rm -r " + (dir / "alone/step-2") + " " +
           (dir / "alone/step-4"));
     resumed(dir / "alone");
-    // links were left out
+    // links were left out, and the newest checkpoint was copied first: `cp -r` copies in any order
     shell("cp -r " + (dir / "run") + " " + (dir / "without") + "; rm " + (dir / "without/latest"));
+    older_by_time(dir / "without", 4, 2);
     EXPECT_EQ(step_of(dir / "without"), 4);
     resumed(dir / "without");
     // a file with the name, as this program writes it where links are impossible
@@ -87,8 +95,31 @@ TEST(RunFolder, AnOlderCheckpointThatWasRestoredGoesOn) {
     ASSERT_EQ(r.status, 0) << r.out;
     EXPECT_EQ(fs::read_symlink(dir / "run/latest"), "step-4");
     EXPECT_EQ(step_of(dir / "run"), 4);
-    EXPECT_TRUE(fs::exists(dir / "run/step-3")) << "the newest other one, by time";
+    EXPECT_TRUE(fs::exists(dir / "run/step-3")) << "the newest other one, by its save";
     EXPECT_FALSE(fs::exists(dir / "run/step-50") || fs::exists(dir / "run/step-60"));
+}
+
+// Before saves were numbered, only the times of the files told which checkpoint is newer.
+TEST(RunFolder, CheckpointsOfOlderVersionsAreOrderedByTime) {
+    const TempDir dir;
+    const std::string run = dir / "run";
+    make_run(run);
+    for (const int save : {1, 2}) {
+        const std::string file = run + "/step-" + std::to_string(2 * save) + "/state.json";
+        json state = json::parse(read_text(file));
+        EXPECT_EQ(state["save"], save);
+        state.erase("save");
+        write_text(file, state.dump());
+    }
+    fs::remove(run + "/latest");
+    older_by_time(run, 2, 4);
+    EXPECT_EQ(step_of(run), 4);
+    older_by_time(run, 4, 2);
+    EXPECT_EQ(step_of(run), 2);
+    ASSERT_EQ(moba("train --resume --steps 3 --out " + run).status, 0);
+    EXPECT_EQ(json::parse(read_text(run + "/latest/state.json"))["save"], 1);
+    fs::remove(run + "/latest");
+    EXPECT_EQ(step_of(run), 3) << "a save with a number is newer than those without";
 }
 
 TEST(RunFolder, WhatEndedBeforeItsFirstCheckpointStartsAgain) {

@@ -181,8 +181,10 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
                       tmp = final + ".tmp";
+    json numbered = state;
+    numbered["save"] = next_save(dir);
     const std::string config_text = config_of(model.config(), about, kept.config).dump(2) + "\n",
-                      state_text = json(state).dump(2) + "\n";
+                      state_text = numbered.dump(2) + "\n";
     std::error_code none;
     try {
         if (latest_name(dir) == name && fs::exists(final, none)) {

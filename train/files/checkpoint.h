@@ -4,7 +4,7 @@
    model.safetensors   fp32 weights under Hugging Face's names
    tokenizer.json      the tokenizer of the data, if it has one
    state.safetensors   AdamW's moments (moment1.<name>, moment2.<name>)
-   state.json          step, place in the data, stage, and every option of the run
+   state.json          step, place in the data, stage, number of the save, and every option of the run
    A checkpoint is written as DIR/step-N.tmp, every file and the folder are fsynced, and the folder is
    renamed. Then DIR/latest is replaced by a rename, and all checkpoints but this one and the newest other one
    are deleted. Whenever the process dies, `latest` names a complete checkpoint. */

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <fstream>
+#include <nlohmann/json.hpp>
 #include <sys/file.h>
 #include <tuple>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 namespace moba {
 
 namespace fs = std::filesystem;
+using nlohmann::json;
 
 bool FolderLock::take(const std::string& dir) {
     const std::string path = dir + "/lock";
@@ -31,12 +33,23 @@ bool is_checkpoint_name(const std::string& name) {
 }
 
 struct Saved {
+    uint64_t save;  // 0: by an older version, which did not count
     fs::file_time_type time;
     int step;
     std::string name;
 
-    bool operator>(const Saved& o) const { return std::tie(time, step) > std::tie(o.time, o.step); }
+    bool operator>(const Saved& o) const {
+        return std::tie(save, time, step) > std::tie(o.save, o.time, o.step);
+    }
 };
+
+uint64_t save_of(const std::string& checkpoint) {
+    try {
+        const json save = read_json(checkpoint + "/state.json").at("save");
+        if (save.is_number_unsigned() && save <= 1e15) { return save.get<uint64_t>(); }
+    } catch (const std::exception&) {}  // missing or damaged, which read_state() says where it matters
+    return 0;
+}
 
 // The complete checkpoints, newest first.
 std::vector<Saved> saved_checkpoints(const std::string& dir) {
@@ -46,7 +59,7 @@ std::vector<Saved> saved_checkpoints(const std::string& dir) {
         const std::string name = entry.path().filename();
         if (!is_checkpoint_name(name)) { continue; }
         const auto time = fs::last_write_time(entry.path() / "state.json", error);
-        if (!error) { found.push_back({time, std::stoi(name.substr(5)), name}); }
+        if (!error) { found.push_back({save_of(entry.path()), time, std::stoi(name.substr(5)), name}); }
     }
     std::sort(found.begin(), found.end(), std::greater<>());
     return found;
@@ -82,6 +95,12 @@ std::string latest_checkpoint(const std::string& dir) {
     return saved.empty() ? "" : dir + "/" + saved[0].name;
 }
 
+uint64_t next_save(const std::string& dir) {
+    uint64_t last = save_of(dir + "/latest");
+    for (const Saved& s : saved_checkpoints(dir)) { last = std::max(last, s.save); }
+    return last + 1;
+}
+
 void set_latest(const std::string& dir, const std::string& name) {
     const std::string next = dir + "/latest.tmp";
     fs::remove(next);
@@ -97,7 +116,9 @@ void restore_latest_link(const std::string& dir, int step) {
     std::error_code none;
     if (fs::symlink_status(latest, none).type() != fs::file_type::directory) { return; }
     // Until `latest` is there again, the newest checkpoint counts, so this one must be the newest.
-    fs::last_write_time(latest + "/state.json", fs::file_time_type::clock::now());
+    json state = read_json(latest + "/state.json");
+    state["save"] = next_save(dir);
+    replace_file(latest + "/state.json", state.dump(2) + "\n");
     if (fs::exists(to)) {
         fs::remove_all(to + ".tmp");
         fs::rename(to, to + ".tmp");  // the next save deletes it

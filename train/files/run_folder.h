@@ -7,6 +7,7 @@
    lock        locked by the process that trains here */
 #pragma once
 #include "train/core/file.h"
+#include <cstdint>
 
 namespace moba {
 
@@ -28,13 +29,17 @@ std::string latest_checkpoint(const std::string& dir);
 /* The checkpoint's name, "step-40", as `latest` has it; "" if that is no name of a checkpoint. */
 std::string latest_name(const std::string& dir);
 
+/* Checkpoints are newer or older by the number of their save, `save` in state.json: copies of files have
+   other times, and a run that goes on from an older checkpoint repeats steps. This is the next number. */
+uint64_t next_save(const std::string& dir);
+
 /* Makes `latest` name this checkpoint, in one step for whoever reads it. */
 void set_latest(const std::string& dir, const std::string& name);
 
 /* In a copy whose `latest` became a folder: makes it the checkpoint step-N, and `latest` a link to that. */
 void restore_latest_link(const std::string& dir, int step);
 
-/* Deletes all checkpoints but `latest` and the newest other one, by the time they were written. */
+/* Deletes all checkpoints but `latest` and the newest other one. */
 void remove_old_checkpoints(const std::string& dir);
 void remove_unfinished_checkpoints(const std::string& dir);
 
