@@ -3,10 +3,12 @@
 #include "test/support/check.h"
 #include <algorithm>
 #include <array>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <map>
 #include <sstream>
 #include <string>
 #include <sys/wait.h>
@@ -18,9 +20,14 @@ struct Outcome {
     std::string out;  // stdout and stderr
 };
 
+// The command starts with the signals of a terminal, also where the tests run under nohup or in the
+// background: what is ignored there would stay ignored in it.
 inline Outcome shell(const std::string& command) {
     Outcome r{0, ""};
+    std::map<int, sighandler_t> before;
+    for (int s : {SIGHUP, SIGINT, SIGTERM, SIGPIPE, SIGXCPU}) { before[s] = std::signal(s, SIG_DFL); }
     FILE* p = popen(("{ " + command + "; } 2>&1").c_str(), "r");
+    for (const auto& [s, handler] : before) { std::signal(s, handler); }
     std::array<char, 4096> part;
     size_t n;
     while ((n = std::fread(part.data(), 1, part.size(), p)) > 0) { r.out.append(part.data(), n); }
