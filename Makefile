@@ -20,6 +20,8 @@ CONFIGURE = cmake -S . -DMOBA_CUDA=$(MOBA_CUDA) '-DMOBA_ARCHS=$(MOBA_ARCHS)' -DM
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 # A limit of two hours stops a test that hangs, but not a test on a slow machine.
 CTEST = ctest -j $(JOBS) --output-on-failure --no-tests=error --timeout 7200
+# $(call ctest,FOLDER,WORDS): what failed is printed once more at the end, where a cut log still has it.
+ctest = cd $(1) && { $(CTEST) $(2) || { bash "$(CURDIR)/test/failed.sh" Testing/Temporary/LastTest.log; exit 1; }; }
 
 all:
 	$(CONFIGURE) -B build
@@ -32,7 +34,7 @@ simt:
 test:
 	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS)
-	cd build && $(CTEST)
+	$(call ctest,build)
 
 # Tensors of more than 2^31 elements: 20 GB of memory and several minutes.
 test-long:
@@ -46,13 +48,13 @@ ASAN_DEPS ?= deps
 asan:
 	$(CONFIGURE) -B build/asan -DMOBA_SANITIZE=address,undefined -DMOBA_DEPS=$(abspath $(ASAN_DEPS))
 	cmake --build build/asan -j $(JOBS)
-	cd build/asan && $(CTEST)
+	$(call ctest,build/asan)
 
 # One order of threads is enough: ThreadSanitizer finds races in any order.
 tsan:
 	$(CONFIGURE) -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
 	cmake --build build/tsan -j $(JOBS) --target kernel_test
-	cd build/tsan && $(CTEST) -R kernel_test_forward
+	$(call ctest,build/tsan,-R kernel_test_forward)
 
 # SECONDS_EACH=3600 for a long run; needs clang
 SECONDS_EACH ?= 60
