@@ -194,21 +194,23 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
-/* Whether versions 3 and 4 can run: bf16, D = 64 or 128, blocks of at most 128 keys, and list entries small
-   enough that a multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
+/* Whether versions 3 and 4 can run: bf16, D = 64 or 128, and for MoBA list entries small enough that a
+   multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
-    if (!std::is_same_v<E, bf16> || s.kind != AttentionKind::moba || (s.D != 64 && s.D != 128)) {
-        return false;
-    }
+    if (!std::is_same_v<E, bf16> || (s.D != 64 && s.D != 128)) { return false; }
+    if (s.kind != AttentionKind::moba) { return true; }
     const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
-    return seqs.level[0].size <= 128 && seqs.num_tokens * K * K <= 1ull << 32;
+    return seqs.num_tokens * K * K <= 1ull << 32;
 }
 template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
-    const bool tensor = tensor_fits<E>(seqs, s) &&
-                        (!backward || tensor_backward_bytes(s.D, seqs.level[0].size) <= max_shared_memory());
-    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
+    if (!tensor_fits<E>(seqs, s)) { return s.D <= max_tiled_head_dim ? 2 : 1; }
+    const bool moba = s.kind == AttentionKind::moba, pass = !moba || seqs.level[0].size > max_tile_keys;
+    const size_t bytes = pass ? stream_bytes(s.D, backward)
+                              : (backward ? tensor_backward_bytes(s.D, seqs.level[0].size) : 0);
+    if (bytes > max_shared_memory()) { return 2; }
+    return has_wgmma() ? 4 : pass ? 2 : 3;
 }
 template <class E>
 static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {

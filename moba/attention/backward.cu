@@ -45,7 +45,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
-    if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
+    if (!take_item(it, s, items, blockIdx.x, T)) { return; }
     const bool all_keys = keys.load_all(s, it);
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
@@ -114,65 +114,6 @@ __global__ void attention_dq_sum_kernel(AttentionOperands<E> a, const E* part, H
 }
 
 namespace {
-
-/* Keys against the queries of all heads that share them, one head after another. */
-struct KeyItem {
-    int g, key, keys;  // key/value head; first key and number of keys
-    int head, rows;    // the first query head of the group; rows of all its heads together
-    // MoBA: the block; rows of the block before this item; index for KeySums::row
-    int block, skip, more;
-};
-
-// The end of the sequence in which token t lies
-__device__ int sequence_end(const Heads& s, int t) {
-    return s.cu_seqlens[last_index(s.num_seqs, [&](int i) { return s.cu_seqlens[i] <= t; }) + 1];
-}
-
-// Item `index` of dk and dv, keys of tile `tile` of its block. Returns false if there is none. By whole
-// warps.
-template <int DT>
-__device__ bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile) {
-    constexpr int T = tile_size<DT>;
-    if (!items.entries) {
-        const int kv_heads = s.count / s.group();
-        it.head = index % kv_heads * s.group();
-        it.key = index / kv_heads * T;  // keys that most queries see come first
-        it.keys = min(T, s.M - it.key);
-        const int last = it.key + it.keys - 1;
-        it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
-        it.rows *= s.group();
-        it.block = it.skip = it.more = 0;
-    } else {
-        ListPart x;
-        if (!find_item(x, s, items, index)) { return false; }
-        it.head = x.head;
-        it.block = x.block;
-        it.skip = x.skip;
-        it.more = x.more;
-        it.rows = x.rows;
-        it.key = s.blocks.start[it.block] + tile * T;
-        it.keys = min(T, s.blocks.start[it.block + 1] - it.key);
-        if (it.keys <= 0) { return false; }
-    }
-    it.g = s.kv_head(it.head);
-    return true;
-}
-
-// Finds the head and the token of row `index` of the item.
-__device__ void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
-    if (!s.chosen) {
-        const int of_a_head = it.rows / s.group();
-        *head = it.head + index / of_a_head;
-        *token = it.key + index % of_a_head;
-        return;
-    }
-    int h = it.head;
-    for (index += it.skip; index >= list_length(s, h, it.block); h++) {
-        index -= list_length(s, h, it.block);
-    }
-    *head = h;
-    *token = s.list[h * s.slots() + s.starts(h)[it.block] + index] / s.K;
-}
 
 /* Shared memory of the kernel for dk and dv. */
 template <int DT>
@@ -291,7 +232,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     const KeyMemory<DT> memory(shared_memory);
     float *q = memory.q, *dout = memory.dout, *p = memory.p;
     KeyItem it;
-    if (!take_key_item<DT>(it, s, items, blockIdx.x, blockIdx.y)) { return; }
+    if (!take_key_item(it, s, items, blockIdx.x, blockIdx.y, T)) { return; }
     load_rows<DT, T>(memory.k, it.keys, T, s.D, packed, [&](int r) { return a.k + s.key(it.key + r, it.g); });
     load_rows<DT, T>(memory.v, it.keys, T, s.D, packed, [&](int r) { return a.v + s.key(it.key + r, it.g); });
     RowSums<DT> dk, dv;
@@ -386,13 +327,17 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
             // dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv directly if a
             // block has one item
             int least_items = 1;
-            if (version == 2) {
+            if (version == 2 || (version == 3 && keys_pass(s))) {
                 with_tile(
                     s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
                 with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
             } else if constexpr (std::is_same_v<E, bf16>) {
-                least_items = 2;
-                (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s, key_items);
+                if (keys_pass(s)) {
+                    wgmma_stream_backward_gpu(ctx, a, w.part, sums, s, key_items);
+                } else {
+                    least_items = 2;
+                    (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s, key_items);
+                }
             }
             if (s.chosen) {
                 constexpr int N = pack_elements<E>;

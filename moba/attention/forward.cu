@@ -48,7 +48,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
-    if (!take_item<DT>(it, s, items, blockIdx.x)) { return; }
+    if (!take_item(it, s, items, blockIdx.x, T)) { return; }
     const bool all_keys = keys.load_all(s, it);
     for (int r0 = 0; r0 < it.rows; r0 += T) {
         const int rows = min(T, it.rows - r0);
@@ -145,10 +145,14 @@ void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r,
                        AttentionShape shape, int version) {
     each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
         const Part<E> part{w.part, w.part_lse};
-        if (version == 2) {
+        if (version == 2 || (version == 3 && keys_pass(s))) {
             with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
         } else if constexpr (std::is_same_v<E, bf16>) {
-            (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+            if (keys_pass(s)) {
+                wgmma_stream_forward_gpu(ctx, a, part, s);
+            } else {
+                (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+            }
         }
         if (s.chosen) {
             constexpr int N = pack_elements<E>;

@@ -1,5 +1,4 @@
-/* Items of work of versions 2 to 4 of attention, the workspace that these versions share, and how heads are
-   grouped into launches. Included by the attention kernels only.
+/* Items of work of versions 2 to 4 of attention. Included by the attention kernels only.
 
    An item is a set of queries and a range of keys. Full and window attention: a tile of neighbouring queries,
    and all keys that any of them sees. MoBA: a part of one block's list of queries, and the keys of the block.
@@ -7,7 +6,6 @@
    computes one item and processes its queries tile by tile. */
 #pragma once
 #include "moba/attention/launch.cuh"
-#include "moba/core/arena.h"
 #include <algorithm>
 
 namespace moba {
@@ -92,127 +90,94 @@ __device__ inline bool find_item(ListPart& x, const Heads& s, const Items& items
     return x.rows > 0;
 }
 
-// -----------------------------------------------------------------------------------------------------------
-// Launches
-
-/* N channels of one query of one head, and the slots of the query. A query uses one slot for the block in
-   which it lies and one for each of the best K - 1 past blocks, or for all past blocks if there are fewer. So
-   the number of used slots is known without a search for the first unused one. */
-struct Channels {
-    int t, d, head, used;
-    size_t slot;
+/* Queries against the keys [key_begin, key_end). */
+struct Item {
+    int head, rows;
+    const int* list;  // MoBA: the list of the head. null: the queries are neighbouring tokens
+    int first;        // the first entry of the list, or the first token
+    int key_begin, key_end;
 };
-template <int N>
-__device__ inline Channels channels_of(const Heads& s) {
-    const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
-    const int t = (int)(i / packs), head = blockIdx.y;
-    if (t >= s.M) { return {t, 0, head, 0, 0}; }
-    const int own = s.blocks.own[t];
-    return {t, (int)(i % packs) * N, head, min(s.K - 1, own - s.blocks.first[own]) + 1,
-            head * s.slots() + (size_t)t * s.K};
-}
-constexpr int channels_threads = 256;
-inline dim3 channels_grid(const Heads& s, int N, int heads) {
-    const size_t packs = (size_t)s.M * (s.D / N);
-    REQUIRE(packs < 1ull << 31, "%d tokens", s.M);
-    return dim3(blocks_for(packs, channels_threads), heads);
-}
 
-/* Number of items that a launch should have: 8 for each of two thread blocks on each of 132 SMs, so that few
-   SMs are idle while the last items run. A constant, so that the sums of dk and dv have the same bits on
-   every card. */
-constexpr int wanted_items = 8 * 2 * 132;
-
-// Items of the forward pass and of dq. How lists are cut does not change the bits of partial results.
-inline Items query_items(const Heads& s) {
-    return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
-}
-/* Items of dk and dv. Computed for all heads with equal block size, even if a launch has only some of them,
-   so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as many
-   thread blocks as S has tiles; therefore large blocks get large items. */
-inline Items key_items(size_t slots, int sets, int group, int S, int D) {
-    const int tile = D <= 64 ? tile_size<64> : tile_size<128>;
-    return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
-                     std::max(1024, 8 * S));
-}
-
-/* Partial sums of dk and dv in fp32. The first item of a block uses the rows of the block's keys. Every
-   further item uses S rows after the M rows of all keys. So a short block with one item needs only as many
-   rows as it has keys. */
-struct KeySums {
-    float* at;  // (kv_heads, rows, 2, D), dk then dv
-    int M, S, D;
-    size_t rows;  // of one key/value head
-
-    KeySums(float* at, int M, int S, int D, const Items& items)
-        : at(at), M(M), S(std::min(S, M)), D(D), rows(M + (size_t)items.more * this->S) {}
-    // The row for key `key` of a block that begins at token `start`; more: as in ListPart
-    __device__ float* row(int kv_head, int start, int more, int key) const {
-        const size_t r = more < 0 ? (size_t)start + key : M + (size_t)more * S + key;
-        return at + (kv_head * rows + r) * 2 * D;
+/* Item `index` of the forward pass and of dq; full and window attention: a tile of `tile_rows` queries. Returns
+   false if there is none. Must be called by whole warps. */
+__device__ inline bool take_item(Item& it, const Heads& s, const Items& items, int index, int tile_rows) {
+    if (!items.entries) {  // neighbouring tokens; those that see most keys come first
+        const int tiles = (s.M + tile_rows - 1) / tile_rows, tile = tiles - 1 - index / s.count;
+        it.head = index % s.count;
+        it.first = tile * tile_rows;
+        it.rows = min(tile_rows, s.M - it.first);
+        it.list = nullptr;
+        it.key_begin = s.first_key(it.first);
+        it.key_end = it.first + it.rows;
+        return true;
     }
+    ListPart x;
+    if (!find_item(x, s, items, index)) { return false; }
+    it.head = x.head;
+    it.first = s.starts(x.head)[x.block] + x.skip;
+    it.rows = x.rows;
+    it.list = s.list + it.head * s.slots();
+    it.key_begin = s.blocks.start[x.block];
+    it.key_end = s.blocks.start[x.block + 1];
+    return true;
+}
+
+/* Keys against the queries of all heads that share them, one head after another. */
+struct KeyItem {
+    int g, key, keys;  // key/value head; first key and number of keys
+    int head, rows;    // the first query head of the group; rows of all its heads together
+    // MoBA: the block; rows of the block before this item; index for KeySums::row
+    int block, skip, more;
 };
 
-/* The workspace of versions 2 to 4 for MoBA and the heads of one launch. */
-template <class E>
-struct TiledWorkspace {
-    E* part;          // (heads, M, K, D) partial results of (query, block): out, or dq
-    float* part_lse;  // (heads, M, K), forward only
-    float* keys;      // KeySums::at, backward only
-    size_t bytes;
+// The end of the sequence in which token t lies
+__device__ inline int sequence_end(const Heads& s, int t) {
+    return s.cu_seqlens[last_index(s.num_seqs, [&](int i) { return s.cu_seqlens[i] <= t; }) + 1];
+}
 
-    TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
-        BumpAllocator c(base);
-        const size_t slots = (size_t)kv_heads * group * M * K;
-        part = c.take<E>(slots * D);
-        part_lse = c.take<float>(key_items ? 0 : slots);
-        keys = c.take<float>(key_items ? kv_heads * KeySums(nullptr, M, S, D, *key_items).rows * 2 * D : 0);
-        bytes = c.bytes();
+/* Item `index` of dk and dv: keys of tile `tile` of its block, `tile_keys` keys at most. Returns false if there
+   is none. Must be called by whole warps. */
+__device__ inline bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile,
+                                     int tile_keys) {
+    if (!items.entries) {
+        const int kv_heads = s.count / s.group();
+        it.head = index % kv_heads * s.group();
+        it.key = index / kv_heads * tile_keys;  // keys that most queries see come first
+        it.keys = min(tile_keys, s.M - it.key);
+        const int last = it.key + it.keys - 1;
+        it.rows = (int)min((long)sequence_end(s, last), (long)last + s.window) - it.key;
+        it.rows *= s.group();
+        it.block = it.skip = it.more = 0;
+    } else {
+        ListPart x;
+        if (!find_item(x, s, items, index)) { return false; }
+        it.head = x.head;
+        it.block = x.block;
+        it.skip = x.skip;
+        it.more = x.more;
+        it.rows = x.rows;
+        it.key = s.blocks.start[it.block] + tile * tile_keys;
+        it.keys = min(tile_keys, s.blocks.start[it.block + 1] - it.key);
+        if (it.keys <= 0) { return false; }
     }
-};
+    it.g = s.kv_head(it.head);
+    return true;
+}
 
-// Partial results of (query, block); null for full and window attention.
-template <class E>
-struct Part {
-    E* out;      // (heads, M, K, D)
-    float* lse;  // (heads, M, K)
-};
-
-/* Calls f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace
-   allow, with about the same number of heads in each call. */
-template <class E, class F>
-void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
-                F f) {
-    if (shape.kind != AttentionKind::moba) {
-        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 0, 0, 0, 0, 0, nullptr),
-          Items{0, shape.H / shape.G, 0});
+// Finds the head and the token of row `index` of the item.
+__device__ inline void find_row(int* head, int* token, const Heads& s, const KeyItem& it, int index) {
+    if (!s.chosen) {
+        const int of_a_head = it.rows / s.group();
+        *head = it.head + index / of_a_head;
+        *token = it.key + index % of_a_head;
         return;
     }
-    const int group = shape.H / shape.G, together = seqs.num_levels > 1 ? 1 : shape.G;
-    for (int g = 0, kv; g < shape.G; g += kv) {
-        kv = std::min(together, shape.G - g);
-        const Heads all = heads_of(g, kv, r, seqs, shape);
-        const Items items = key_items(all.slots(), together, group, all.blocks.size, all.D);
-        const auto workspace = [&](int kv_heads) {
-            return TiledWorkspace<E>(ctx.workspace, kv_heads, group, all.M, all.K, all.blocks.size, all.D,
-                                     backward ? &items : nullptr);
-        };
-        while (kv >= 1 && workspace(kv).bytes > ctx.workspace_bytes) { kv--; }
-        REQUIRE(kv >= 1, "a workspace of more than %zu bytes", ctx.workspace_bytes);
-        kv = ceil_div(std::min(together, shape.G - g), ceil_div(std::min(together, shape.G - g), kv));
-        f(heads_of(g, kv, r, seqs, shape), workspace(kv), items);
+    int h = it.head;
+    for (index += it.skip; index >= list_length(s, h, it.block); h++) {
+        index -= list_length(s, h, it.block);
     }
+    *head = h;
+    *token = s.list[h * s.slots() + s.starts(h)[it.block] + index] / s.K;
 }
-
-/* The kernels of versions 3 and 4 (mma_*.cu, wgmma_*.cu). Forward: partial results of out and lse. Backward:
-   partial results of dq; and dk and dv, or partial sums of them where a block has several items. */
-void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
-                     const Items&);
-void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
-                       const Items&);
-void mma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
-                      const Items&);
-void wgmma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
-                        const Items&);
 
 }  // namespace moba

@@ -105,6 +105,10 @@ void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const 
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
                                  bool backward);
+// The most keys of a block that versions 3 and 4 keep as a whole.
+constexpr int max_tile_keys = 128;
+/* Bytes of shared memory that version 4 needs where keys pass in tiles. wgmma_stream_backward.cu */
+size_t stream_bytes(int D, bool backward);
 /* Bytes of shared memory that versions 3 and 4 of the backward pass need for blocks of S keys.
    mma_backward.cu */
 size_t tensor_backward_bytes(int D, int S);

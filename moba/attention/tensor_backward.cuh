@@ -205,24 +205,15 @@ __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
     }
 }
 
-/* Stores dq of this warp's 16 queries, 8 * columns channels from `channel` on, in their slots. Pairs of lanes
-   exchange 8 bytes of each product, so that four lanes write a whole sector of 32 bytes. */
+/* Stores dq of this warp's 16 queries, 8 * columns channels from `channel` on, in their slots. */
 template <int D, int columns>
 __device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x,
                                          int rows_left, int channel, float scale) {
-    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 % 4 * 16 + lane / 4, c = lane % 4;
+    const int first = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int r = first + 8 * h;
-        bf16* to = part + (size_t)x.slot[r] * D + channel + c / 2 * 4;
-#pragma unroll
-        for (int j = 0; j < columns; j += 2) {
-            const uint32_t one = nearest_bf16_pair(dq[j][2 * h] * scale, dq[j][2 * h + 1] * scale),
-                           two = nearest_bf16_pair(dq[j + 1][2 * h] * scale, dq[j + 1][2 * h + 1] * scale);
-            const uint32_t other = __shfl_xor_sync(all_lanes, c % 2 ? one : two, 1);
-            const Pack<uint32_t, 2> pair{{c % 2 ? other : one, c % 2 ? two : other}};
-            if (r < rows_left) { store_pack((uint32_t*)(to + (j + c % 2) * 8), pair); }
-        }
+        store_row(part + (size_t)x.slot[r] * D + channel, dq, h, scale, r < rows_left);
     }
 }
 

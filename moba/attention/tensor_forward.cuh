@@ -10,7 +10,7 @@
    without shared memory and without shuffles. To make this possible, the channels of K and V are exchanged
    (tensor.cuh) when they are loaded, once per item. */
 #pragma once
-#include "moba/attention/items.cuh"
+#include "moba/attention/workspace.cuh"
 #include "moba/core/tensor.cuh"
 
 namespace moba {
@@ -108,6 +108,24 @@ __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[co
     }
 }
 
+/* Stores a row in the natural order of channels: the columns of row g (half = 0) or row g + 8 (half = 1),
+   multiplied by factor. Pairs of lanes exchange 8 bytes of each product, so that four lanes write a whole sector of
+   32 bytes. Called by whole warps; there: false for a row that is not stored. */
+template <int columns>
+__device__ __forceinline__ void store_row(bf16* row, const float (&x)[columns][4], int half, float factor,
+                                          bool there) {
+    const int c = threadIdx.x % 4;
+    bf16* to = row + c / 2 * 4;
+#pragma unroll
+    for (int j = 0; j < columns; j += 2) {
+        const uint32_t one = nearest_bf16_pair(x[j][2 * half] * factor, x[j][2 * half + 1] * factor),
+                       two = nearest_bf16_pair(x[j + 1][2 * half] * factor, x[j + 1][2 * half + 1] * factor);
+        const uint32_t other = __shfl_xor_sync(all_lanes, c % 2 ? one : two, 1);
+        const Pack<uint32_t, 2> pair{{c % 2 ? other : one, c % 2 ? two : other}};
+        if (there) { store_pack((uint32_t*)(to + (j + c % 2) * 8), pair); }
+    }
+}
+
 /* Turns the scores of rows g and g + 8 against all keys of the tile into probabilities, rounded, as A
    fragments, not normalised. factor: 1 / their sums. lse: natural log. seen: how many keys the rows see.
    scale2 = log2(e) / sqrt(D). */
@@ -172,6 +190,12 @@ __device__ __forceinline__ bool take_query_item(QueryItem& it, const Heads& s, c
     return true;
 }
 
+// Calls f.template operator()<D>() for this head size.
+template <class F>
+void with_tensor_head_dim(int D, F f) {
+    REQUIRE(D == 64 || D == 128, "D = %d", D);
+    D == 64 ? f.template operator()<64>() : f.template operator()<128>();
+}
 /* Calls f.template operator()<D, S>() for the smallest tile for this head size and block size; S at least
    `least`. */
 template <int least, class F>
@@ -185,8 +209,8 @@ void with_tensor_tile(int D, int S, F f) {
         }
         S <= 64 ? f.template operator()<D, 64>() : f.template operator()<D, 128>();
     };
-    REQUIRE(S <= 128 && (D == 64 || D == 128), "S = %d, D = %d", S, D);
-    D == 64 ? with_d.template operator()<64>() : with_d.template operator()<128>();
+    REQUIRE(S <= 128, "S = %d", S);
+    with_tensor_head_dim(D, with_d);
 }
 
 }  // namespace moba

@@ -8,7 +8,7 @@
    columns are lanes_per_row = 16 apart: the keys tn + 16 j, or every 16th pack of channels. The 16 threads of
    one tm are the even lanes, or the odd lanes, of one warp. */
 #pragma once
-#include "moba/attention/items.cuh"
+#include "moba/attention/workspace.cuh"
 
 namespace moba {
 
@@ -202,38 +202,6 @@ struct TileRows {
     int first[tile_size<DT>], last[tile_size<DT>];  // may see the keys [first, last)
     size_t slot[tile_size<DT>];                     // MoBA: the slot for the query's partial result
 };
-
-/* Queries against the keys [key_begin, key_end). */
-struct Item {
-    int head, rows;
-    const int* list;  // MoBA: the list of the head. null: the queries are neighbouring tokens
-    int first;        // the first entry of the list, or the first token
-    int key_begin, key_end;
-};
-
-// Item `index` of the forward pass and of dq. Returns false if there is none.
-template <int DT>
-__device__ bool take_item(Item& it, const Heads& s, const Items& items, int index) {
-    if (!items.entries) {  // neighbouring tokens; those that see most keys come first
-        const int tiles = (s.M + tile_size<DT> - 1) / tile_size<DT>, tile = tiles - 1 - index / s.count;
-        it.head = index % s.count;
-        it.first = tile * tile_size<DT>;
-        it.rows = min(tile_size<DT>, s.M - it.first);
-        it.list = nullptr;
-        it.key_begin = s.first_key(it.first);
-        it.key_end = it.first + it.rows;
-        return true;
-    }
-    ListPart x;
-    if (!find_item(x, s, items, index)) { return false; }
-    it.head = x.head;
-    it.first = s.starts(x.head)[x.block] + x.skip;
-    it.rows = x.rows;
-    it.list = s.list + it.head * s.slots();
-    it.key_begin = s.blocks.start[x.block];
-    it.key_end = s.blocks.start[x.block + 1];
-    return true;
-}
 
 // Fills x with rows r0.. of the item. Only the first tile_size threads work.
 template <int DT>

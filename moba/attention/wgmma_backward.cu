@@ -56,7 +56,7 @@ __global__ void __launch_bounds__(2 * S, 1)
     __syncthreads();
     dot_keys(score, my_k, operand(memory.q(0), Q * 128));
 #pragma unroll 1
-    for (int tile = 0; tile * Q < it.rows; tile++) {
+    for (int tile = 0;; tile++) {
         const bool more = (tile + 1) * Q < it.rows;
         if (more) { stream.fetch(memory, a, s, it, query_of, tile + 1); }
         cp_async_commit();
@@ -71,6 +71,7 @@ __global__ void __launch_bounds__(2 * S, 1)
             wgmma_wait<1>(score);
             weights<S>(score, lse, x, s.scale * log2_e);
             delta.load(x.delta);
+            hold(score);  // computed before the wait
             wgmma_wait<0>(dp);
             slopes<S>(p, ds, score, dp, memory.ds, delta);
         }
@@ -95,13 +96,15 @@ __global__ void __launch_bounds__(2 * S, 1)
         }
         wgmma_commit();
         wgmma_wait<1>(dv, dk, p, ds);
-        if (more) {
-            dot_keys(score, my_k, operand(memory.q(tile + 1), Q * 128));
-            wgmma_wait<1>(dq);
-        } else {
+        const auto store = [&] { store_dq<D, N / 8>(part, dq, x, it.rows - tile * Q, group * N, s.scale); };
+        if (!more) {  // the only exit, so that no path leaves the loop with scores in flight
             wgmma_wait<0>(dq);
+            store();
+            break;
         }
-        store_dq<D, N / 8>(part, dq, x, it.rows - tile * Q, group * N, s.scale);
+        wgmma_wait<0>(dq);
+        dot_keys(score, my_k, operand(memory.q(tile + 1), Q * 128));
+        store();
         __syncthreads();
     }
     store_sums<D>(a, sums, s, it, dk, dv);

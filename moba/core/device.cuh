@@ -28,7 +28,9 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
 
 #ifdef SIMT_CPU
 #define SHARED_MEMORY using ::shared_memory
+#define CHECK_ALIGNED(p, bytes) simt::check_aligned(p, bytes, {__FILE__, __LINE__})
 #else
+#define CHECK_ALIGNED(p, bytes) (void)0
 #define SHARED_MEMORY extern __shared__ __align__(1024) unsigned char shared_memory[]
 #endif
 
@@ -119,10 +121,12 @@ constexpr int pack_elements = 16 / (int)sizeof(E);  // elements in a 16-byte acc
 
 template <class E, int N>
 __device__ Pack<E, N> load_pack(const E* p) {
+    CHECK_ALIGNED(p, sizeof(Pack<E, N>));
     return *(const Pack<E, N>*)p;
 }
 template <class E, int N>
 __device__ void store_pack(E* p, const Pack<E, N>& x) {
+    CHECK_ALIGNED(p, sizeof(Pack<E, N>));
     *(Pack<E, N>*)p = x;
 }
 /* A pack of floats, each rounded once to E. For bf16 one instruction converts two floats; converting them one

@@ -150,6 +150,16 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 
 #if HOPPER_CODE
+/* A warpgroup gives registers back, or takes more of those that others gave back: n for each thread, a multiple of
+   8. Called by all warps of the warpgroup. */
+template <int n>
+__device__ __forceinline__ void fewer_registers() {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
+}
+template <int n>
+__device__ __forceinline__ void more_registers() {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(n));
+}
 }  // namespace moba
 #include "moba/core/wgmma_ptx.cuh"
 namespace moba {
@@ -172,7 +182,7 @@ __device__ __forceinline__ void wgmma_commit() {
 }
 
 /* Empty assembly that names every register as read and written, so that the compiler cannot move an access
-   across it. */
+   across it. Before a wait: what computes these registers stays before it, and so runs beside the products. */
 template <int columns>
 __device__ __forceinline__ void hold(float (&d)[columns][4]) {
 #pragma unroll

@@ -125,6 +125,12 @@ void wgmma_wait(Registers&...) {
     // the caller's line cannot be a default argument after a parameter pack, so messages name this line
     simt::wgmma_wait_for(newest, {__builtin_FILE(), __builtin_LINE()});
 }
+template <class T, int n>
+void hold(T (&)[n][4]) {}
+template <int n>
+void fewer_registers() {}
+template <int n>
+void more_registers() {}
 inline float exp2_fast(float x) { return exp2f(x); }
 inline float log2_fast(float x) { return log2f(x); }
 

@@ -109,6 +109,10 @@ void yield();
 // it is a deadlock.
 void poll(Site);
 [[noreturn]] void fail(const char* what, Site);
+// A wide access needs an address that is a multiple of its size.
+inline void check_aligned(const void* p, size_t bytes, Site site) {
+    if ((uintptr_t)p % bytes) { fail("a wide access that is not aligned", site); }
+}
 void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>& body);
 // Stops if the kernel has not been allowed this many bytes of dynamic shared memory.
 void check_shared(const void* kernel, size_t bytes);
