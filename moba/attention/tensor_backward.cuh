@@ -28,7 +28,7 @@ struct KeyTile {
 };
 /* Fills `to`, which is in shared memory: in registers it would need eleven of every thread. Called by the
    whole thread block; returns false if there is no item. */
-__device__ static bool take_key_tile(KeyTile& to, const Heads& s, const Items& items) {
+__device__ inline bool take_key_tile(KeyTile& to, const Heads& s, const Items& items) {
     ListPart x;
     if (!find_item(x, s, items, blockIdx.x)) { return false; }
     if (threadIdx.x == 0) {

@@ -3,6 +3,7 @@
    both compute the scores: every sum belongs to one thread block, so there are no atomics and the order is
    fixed. That costs seven products instead of five. */
 #include "moba/attention/stream.cuh"
+#include "moba/attention/tensor_backward.cuh"
 
 namespace moba {
 
@@ -46,15 +47,20 @@ __global__ void __launch_bounds__(stream_threads, 1)
                    my_dout = operand(memory.rows + memory.tile_bytes + group * 64 * 128);
     float dq[D / 8][4], score[stream_keys / 8][4], dp[stream_keys / 8][4];
     set_zero(dq);
+    const auto dot_keys = [&](int tile) {
+        barriers.wait_full(tiles.k_buffer(tile), tiles.use(tile));
+        dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(
+            score, my_q, operand(memory.keys + tiles.k_buffer(tile) * memory.tile_bytes));
+    };
     wait_for_own_rows(group);
+    dot_keys(0);
+    const int last = tiles.count() - 1;
+    uint32_t ds[stream_keys / 16][4];
 #pragma unroll 1
-    for (int tile = 0; tile < tiles.count(); tile++) {
-        const int use = tiles.use(tile);
+    for (int tile = 0;; tile++) {
         const unsigned char *k = memory.keys + tiles.k_buffer(tile) * memory.tile_bytes,
                             *v = memory.keys + tiles.v_buffer(tile) * memory.tile_bytes;
-        barriers.wait_full(tiles.k_buffer(tile), use);
-        dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(score, my_q, operand(k));
-        barriers.wait_full(tiles.v_buffer(tile), use);
+        barriers.wait_full(tiles.v_buffer(tile), tiles.use(tile));
         dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(dp, my_dout, operand(v));
         wgmma_wait<1>(score);
 #pragma unroll
@@ -71,14 +77,16 @@ __global__ void __launch_bounds__(stream_threads, 1)
 #pragma unroll
             for (int i = 0; i < 4; i++) { score[j][i] *= dp[j][i] - delta[i / 2]; }
         }
-        uint32_t ds[stream_keys / 16][4];
         to_operand<stream_keys / 8>(ds, score);
         wgmma_fence();
         add_rows_wgmma<D>(dq, ds, operand(k, stream_keys * 128));
         wgmma_commit();
-        wgmma_wait<0>(dq, ds);
+        if (tile == last) { break; }  // the only exit, so that no path leaves the loop with scores in flight
+        dot_keys(tile + 1);
+        wgmma_wait<1>(dq, ds);
         barriers.release(tiles.k_buffer(tile));
     }
+    wgmma_wait<0>(dq, ds);
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         store_row(it.list ? part + rows.slot[h] * D : a.dq + s.query(rows.token[h], it.head), dq, h, s.scale,
@@ -200,7 +208,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     set_zero(dk);
     set_zero(dv);
     wait_for_own_rows(group);
-    const int tiles = (it.rows + Q - 1) / Q;
+    const int tiles = __shfl_sync(all_lanes, (it.rows + Q - 1) / Q, 0);
     const auto dot_queries = [&](int tile) {
         const int buffer = tile % stream_buffers;
         barriers.wait_full(buffer, tile / stream_buffers);
@@ -213,13 +221,14 @@ __global__ void __launch_bounds__(stream_threads, 1)
         const unsigned char *q = memory.q(buffer), *dout = memory.dout(buffer);
         const PassingQueries& x = memory.queries[buffer];
         dot_rows_wgmma<D, Q, stream_rows, Q>(dp, my_v, operand(dout));
+        QueryPairs lse;
+        lse.load(x.lse);
         wgmma_wait<1>(score);
 #pragma unroll
         for (int j = 0; j < Q / 8; j++) {
-            const Pack<float, 2> lse = load_pack<float, 2>(x.lse + 8 * j + 2 * c);
 #pragma unroll
             for (int i = 0; i < 4; i++) {
-                score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse.at[i % 2] * -log2_e));
+                score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse(j).at[i % 2] * -log2_e));
             }
         }
         if (x.masked) {
@@ -245,7 +254,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
         add_rows_wgmma<D>(dv, p, operand(dout, Q * 128));
         add_rows_wgmma<D>(dk, ds, operand(q, Q * 128));
         wgmma_commit();
-        if (tile + 1 == tiles) { break; }  // the only exit, so that no path leaves it with scores in flight
+        if (tile + 1 == tiles) { break; }  // the only exit, as in the kernel for dq
         dot_queries(tile + 1);
         wgmma_wait<1>(dk, dv, p, ds);
         barriers.release(buffer);

@@ -4,40 +4,54 @@
 
 namespace moba {
 
-/* The softmax of rows g and g + 8 so far. */
+/* The softmax of rows g and g + 8 so far. Weights are e^(score - top), where top may be any number near the largest
+   score: it cancels out. So top follows the largest score only when that has grown by more than `slack`; most tiles
+   then need no new factor for the output, which is 64 multiplications per thread. Weights are at most 2^slack. */
 struct RunningSoftmax {
-    float top[2], sum[2];  // sum: of this lane's keys only
+    static constexpr float slack = 8;  // in powers of two
+    float top[2], sum[2];  // top: times log2(e) / sqrt(D); sum: of this lane's keys only
 
     __device__ RunningSoftmax() {
 #pragma unroll
         // finite, so that a row which has seen no key yet gives weights of 0 and not NaN
         for (int h = 0; h < 2; h++) { top[h] = -1e30f, sum[h] = 0; }
     }
-    /* Turns scores into weights e^(score - top). factor: what earlier sums and outputs must be multiplied by. */
+    /* Turns scores into weights. Returns whether earlier outputs must be multiplied by `factor`. */
     template <int columns>
-    __device__ __forceinline__ void add(float (&score)[columns][4], float (&factor)[2], float scale2) {
+    __device__ __forceinline__ bool add(float (&score)[columns][4], float (&factor)[2], float scale2) {
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            float most[2] = {top[half], -INFINITY}, total[2] = {0, 0};  // two of each: shorter dependency chains
+            float most[2] = {-INFINITY, -INFINITY};  // two of each: shorter dependency chains
 #pragma unroll
             for (int j = 0; j < columns; j++) {
                 most[0] = max(most[0], score[j][2 * half]);
                 most[1] = max(most[1], score[j][2 * half + 1]);
             }
-            const float now = quad_max(max(most[0], most[1])), shift = now * scale2;
-            factor[half] = exp2_fast((top[half] - now) * scale2);
-            top[half] = now;
+            const float now = quad_max(max(most[0], most[1])) * scale2;
+            const float next = now > top[half] + slack ? now : top[half];
+            factor[half] = exp2_fast(top[half] - next);
+            top[half] = next;
+        }
+        const bool grown = __ballot_sync(all_lanes, factor[0] < 1 || factor[1] < 1);
+        if (grown) {
+#pragma unroll
+            for (int half = 0; half < 2; half++) { sum[half] *= factor[half]; }
+        }
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float total[2] = {0, 0};
 #pragma unroll
             for (int j = 0; j < columns; j++) {
 #pragma unroll
                 for (int i = 0; i < 2; i++) {
-                    const float x = exp2_fast(fmaf(score[j][2 * half + i], scale2, -shift));
+                    const float x = exp2_fast(fmaf(score[j][2 * half + i], scale2, -top[half]));
                     score[j][2 * half + i] = x;
                     total[i] += x;
                 }
             }
-            sum[half] = sum[half] * factor[half] + total[0] + total[1];
+            sum[half] += total[0] + total[1];
         }
+        return grown;
     }
 };
 
@@ -100,26 +114,25 @@ __global__ void __launch_bounds__(stream_threads, 1)
     to_operand<stream_keys / 8>(p, score);
     const int last = tiles.count() - 1;
     if (last > 0) { wait_for_keys(1); }
-    if (group == 1 && last > 0) { barrier_arrive(3, 256); }
 #pragma unroll 1
     for (int tile = 1; tile <= last; tile++) {
-        barrier_sync(3 + group, 256);
         dot_keys(score, tile);
         weigh_values(tile - 1);
-        if (group == 0 || tile < last) { barrier_arrive(4 - group, 256); }
         wgmma_wait<1>(score);
         barriers.release(tiles.k_buffer(tile));
         mask_keys(score, -INFINITY, rows.first, rows.last, tiles.first(tile));
-        softmax.add(score, factor, scale2);
+        const bool grown = softmax.add(score, factor, scale2);
         // A branch between the exponentials and the wait: in one basic block ptxas puts the wait first, and then
         // the exponentials do not run beside the products.
         if (tile < last) { wait_for_keys(tile + 1); }
         wgmma_wait<0>(out, p);
         barriers.release(tiles.v_buffer(tile - 1));
+        if (grown) {
 #pragma unroll
-        for (int j = 0; j < D / 8; j++) {
+            for (int j = 0; j < D / 8; j++) {
 #pragma unroll
-            for (int i = 0; i < 4; i++) { out[j][i] *= factor[i / 2]; }
+                for (int i = 0; i < 4; i++) { out[j][i] *= factor[i / 2]; }
+            }
         }
         to_operand<stream_keys / 8>(p, score);
     }
@@ -132,7 +145,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
                   reciprocal(total), rows.there(h));
         if (threadIdx.x % 4 == 0 && rows.there(h)) {
             *(it.list ? part.lse + rows.slot[h] : a.lse + (size_t)(s.first + it.head) * s.M + rows.token[h]) =
-                (softmax.top[h] * scale2 + log2_fast(total)) * ln_2;
+                (softmax.top[h] + log2_fast(total)) * ln_2;
         }
     }
 #else

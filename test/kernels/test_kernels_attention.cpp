@@ -251,6 +251,8 @@ TEST(KernelsAttention, LargeScores) {
     expect_kernels_of<float>("large scores", 2, run, 1, 3e-5);
     expect_kernels_of<bf16>("large scores", 2, run);
     expect_tensor_cores({{60, 30}, 2, 1, 64, moba, 0, 16, 3, 1, Gate::topk, 300});
+    // the largest score of a row grows from tile to tile
+    expect_streams({{700}, 1, 1, 64, AttentionKind::full, 0, 16, 1, 1, Gate::topk, 300});
 }
 
 }  // namespace
