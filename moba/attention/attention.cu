@@ -194,11 +194,12 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
-/* Whether versions 3 and 4 can run: bf16, D = 64 or 128, and for MoBA list entries small enough that a
+/* Whether versions 3 and 4 can run: bf16, a head size that they have, and for MoBA list entries small enough that a
    multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
-    if (!std::is_same_v<E, bf16> || (s.D != 64 && s.D != 128)) { return false; }
+    const int D = s.D;
+    if (!std::is_same_v<E, bf16> || (D != 32 && D != 64 && D != 80 && D != 96 && D != 128)) { return false; }
     if (s.kind != AttentionKind::moba) { return true; }
     const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
     return seqs.num_tokens * K * K <= 1ull << 32;
@@ -206,11 +207,14 @@ static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
 template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
     if (!tensor_fits<E>(seqs, s)) { return s.D <= max_tiled_head_dim ? 2 : 1; }
-    const bool moba = s.kind == AttentionKind::moba, pass = !moba || seqs.level[0].size > max_tile_keys;
-    const size_t bytes = pass ? stream_bytes(s.D, backward)
-                              : (backward ? tensor_backward_bytes(s.D, seqs.level[0].size) : 0);
-    if (bytes > max_shared_memory()) { return 2; }
-    return has_wgmma() ? 4 : pass ? 2 : 3;
+    const int S = s.kind == AttentionKind::moba ? seqs.level[0].size : 0;
+    const bool pass = tiles_pass(S, s.D), four = has_wgmma() && (s.D == 64 || s.D == 128);
+    const auto fits = [&](size_t bytes) { return bytes <= max_shared_memory(); };
+    if (four && pass && fits(wgmma_stream_bytes(s.D, backward))) { return 4; }
+    if (!fits(pass ? mma_stream_bytes(s.D, backward) : backward ? tensor_backward_bytes(s.D, S) : 0)) {
+        return 2;
+    }
+    return four && !pass ? 4 : 3;
 }
 template <class E>
 static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {

@@ -327,16 +327,18 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
             // dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv directly if a
             // block has one item
             int least_items = 1;
-            if (version == 2 || (version == 3 && keys_pass(s))) {
+            if (version == 2) {
                 with_tile(
                     s.D, [&]<int DT> { backward_queries<E, DT>(ctx, a, w.part, s, query_items(s), packed); });
                 with_tile(s.D, [&]<int DT> { backward_keys<E, DT>(ctx, a, sums, s, key_items, packed); });
             } else if constexpr (std::is_same_v<E, bf16>) {
-                if (keys_pass(s)) {
-                    wgmma_stream_backward_gpu(ctx, a, w.part, sums, s, key_items);
+                if (tiles_pass(s.blocks.size, s.D)) {
+                    (version == 3 ? mma_stream_backward_gpu : wgmma_stream_backward_gpu)(ctx, a, w.part, sums,
+                                                                                         s, key_items);
                 } else {
                     least_items = 2;
-                    (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s, key_items);
+                    (version == 3 ? mma_backward_gpu : wgmma_backward_gpu)(ctx, a, w.part, sums, s,
+                                                                           key_items);
                 }
             }
             if (s.chosen) {

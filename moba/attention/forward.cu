@@ -145,11 +145,11 @@ void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r,
                        AttentionShape shape, int version) {
     each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
         const Part<E> part{w.part, w.part_lse};
-        if (version == 2 || (version == 3 && keys_pass(s))) {
+        if (version == 2) {
             with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
         } else if constexpr (std::is_same_v<E, bf16>) {
-            if (keys_pass(s)) {
-                wgmma_stream_forward_gpu(ctx, a, part, s);
+            if (tiles_pass(s.blocks.size, s.D)) {
+                (version == 3 ? mma_stream_forward_gpu : wgmma_stream_forward_gpu)(ctx, a, part, s);
             } else {
                 (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
             }

@@ -107,8 +107,15 @@ size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes,
                                  bool backward);
 // The most keys of a block that versions 3 and 4 keep as a whole.
 constexpr int max_tile_keys = 128;
-/* Bytes of shared memory that version 4 needs where keys pass in tiles. wgmma_stream_backward.cu */
-size_t stream_bytes(int D, bool backward);
+/* Whether versions 3 and 4 use the kernels in which tiles pass (stream.cuh): full and window attention, long blocks,
+   and head sizes for which the kernels of short blocks are not compiled. block_size: 0 if not MoBA. */
+inline bool tiles_pass(int block_size, int D) {
+    return block_size == 0 || block_size > max_tile_keys || (D != 64 && D != 128);
+}
+/* Bytes of shared memory that versions 3 and 4 need where tiles pass. mma_stream_backward.cu and
+   wgmma_stream_backward.cu */
+size_t mma_stream_bytes(int D, bool backward);
+size_t wgmma_stream_bytes(int D, bool backward);
 /* Bytes of shared memory that versions 3 and 4 of the backward pass need for blocks of S keys.
    mma_backward.cu */
 size_t tensor_backward_bytes(int D, int S);

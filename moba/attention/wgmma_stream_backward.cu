@@ -2,8 +2,8 @@
    more than 128 keys, on tensor cores by wgmma. As in version 2, one kernel computes dq and one dk and dv, and
    both compute the scores: every sum belongs to one thread block, so there are no atomics and the order is
    fixed. That costs seven products instead of five. */
-#include "moba/attention/stream.cuh"
 #include "moba/attention/tensor_backward.cuh"
+#include "moba/attention/wgmma_stream.cuh"
 
 namespace moba {
 
@@ -32,25 +32,20 @@ __global__ void __launch_bounds__(stream_threads, 1)
         return;
     }
     more_registers<computing_registers>();
-    copy_own_rows<D>(memory, a.q, 0, s, it);
-    copy_own_rows<D>(memory, a.dout, 1, s, it);
-    const KeyTiles4 tiles{it.key_begin, it.key_end};
+    copy_own_queries<D>(memory.rows, a.q, s, it);
+    copy_own_queries<D>(memory.rows + memory.tile_bytes, a.dout, s, it);
+    const PassingKeys<stream_keys> tiles(it);
     const LaneRows rows(s, it);
     const float scale2 = s.scale * log2_e;
-    float lse2[2], delta[2];
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const size_t at = (size_t)(s.first + it.head) * s.M + rows.token[h];
-        lse2[h] = a.lse[at] * log2_e, delta[h] = a.delta[at];
-    }
+    const SavedRows saved(a, s, it, rows);
     const uint64_t my_q = operand(memory.rows + group * 64 * 128),
                    my_dout = operand(memory.rows + memory.tile_bytes + group * 64 * 128);
     float dq[D / 8][4], score[stream_keys / 8][4], dp[stream_keys / 8][4];
     set_zero(dq);
     const auto dot_keys = [&](int tile) {
-        barriers.wait_full(tiles.k_buffer(tile), tiles.use(tile));
+        barriers.wait_full(k_buffer(tile), buffer_use(tile));
         dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(
-            score, my_q, operand(memory.keys + tiles.k_buffer(tile) * memory.tile_bytes));
+            score, my_q, operand(memory.keys + k_buffer(tile) * memory.tile_bytes));
     };
     wait_for_own_rows(group);
     dot_keys(0);
@@ -58,25 +53,17 @@ __global__ void __launch_bounds__(stream_threads, 1)
     uint32_t ds[stream_keys / 16][4];
 #pragma unroll 1
     for (int tile = 0;; tile++) {
-        const unsigned char *k = memory.keys + tiles.k_buffer(tile) * memory.tile_bytes,
-                            *v = memory.keys + tiles.v_buffer(tile) * memory.tile_bytes;
-        barriers.wait_full(tiles.v_buffer(tile), tiles.use(tile));
+        const unsigned char *k = memory.keys + k_buffer(tile) * memory.tile_bytes,
+                            *v = memory.keys + v_buffer(tile) * memory.tile_bytes;
+        barriers.wait_full(v_buffer(tile), buffer_use(tile));
         dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(dp, my_dout, operand(v));
         wgmma_wait<1>(score);
-#pragma unroll
-        for (int j = 0; j < stream_keys / 8; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) { score[j][i] = exp2_fast(fmaf(score[j][i], scale2, -lse2[i / 2])); }
-        }
+        saved.weigh(score, scale2);
         // Its branch keeps the exponentials before the wait, as in the forward kernel.
         mask_keys(score, 0, rows.first, rows.last, tiles.first(tile));
         wgmma_wait<0>(dp);
-        barriers.release(tiles.v_buffer(tile));
-#pragma unroll
-        for (int j = 0; j < stream_keys / 8; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) { score[j][i] *= dp[j][i] - delta[i / 2]; }
-        }
+        barriers.release(v_buffer(tile));
+        saved.slopes(score, dp);
         to_operand<stream_keys / 8>(ds, score);
         wgmma_fence();
         add_rows_wgmma<D>(dq, ds, operand(k, stream_keys * 128));
@@ -84,32 +71,22 @@ __global__ void __launch_bounds__(stream_threads, 1)
         if (tile == last) { break; }  // the only exit, so that no path leaves the loop with scores in flight
         dot_keys(tile + 1);
         wgmma_wait<1>(dq, ds);
-        barriers.release(tiles.k_buffer(tile));
+        barriers.release(k_buffer(tile));
     }
     wgmma_wait<0>(dq, ds);
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        store_row(it.list ? part + rows.slot[h] * D : a.dq + s.query(rows.token[h], it.head), dq, h, s.scale,
-                  rows.there(h));
-    }
+    store_dq_rows<D>(a, part, s, it, rows, dq);
 #else
     __trap();
 #endif
 }
 
-/* The queries of a tile that passes. */
-struct alignas(16) PassingQueries {
-    float lse[stream_queries], delta[stream_queries];
-    int first[stream_queries], last[stream_queries];  // may see the keys [first, last)
-    int masked;  // whether some query of the tile does not see all keys that stay
-};
-
 /* Shared memory of the kernel whose keys stay. */
 template <int D>
 struct QueryStreamMemory {
-    static constexpr int key_bytes = panels<D> * stream_rows * 128, tile_bytes = panels<D> * stream_queries * 128;
-    static constexpr size_t bytes = 2 * key_bytes + stream_buffers * (2 * tile_bytes + sizeof(PassingQueries)) +
-                                    sizeof(BufferBarriers);
+    static constexpr int key_bytes = panels<D> * stream_rows * 128,
+                         tile_bytes = panels<D> * stream_queries * 128;
+    static constexpr size_t bytes =
+        2 * key_bytes + stream_buffers * (2 * tile_bytes + sizeof(PassingQueries)) + sizeof(BufferBarriers);
     unsigned char *k, *v;  // (stream_rows, D) bf16 each, in panels
     unsigned char* tiles;  // (stream_buffers, {q, dout}, stream_queries, D) bf16, in panels
     BufferBarriers* barriers;
@@ -137,27 +114,15 @@ __device__ __forceinline__ void copy_queries(const QueryStreamMemory<D>& m, cons
     for (int tile = buffer, use = 0; tile * stream_queries < it.rows; tile += stream_buffers, use++) {
         const int rows = it.rows - tile * stream_queries;
         m.barriers->wait_empty(buffer, use);
-        bool all = it.keys == stream_rows;
 #pragma unroll 1
         for (int half = 0; half < stream_queries; half += warp_size) {
-            const int r = half + lane;
-            int head, token;
-            find_row(&head, &token, s, it, tile * stream_queries + min(r, rows - 1));
-            const unsigned at = (unsigned)token * s.H + s.first + head;  // row of q
-            const size_t saved = (size_t)(s.first + head) * s.M + token;
-            cp_async_4(x.lse + r, a.lse + saved);
-            cp_async_4(x.delta + r, a.delta + saved);
-            const int first = r < rows ? s.first_key(token) : 0, last = r < rows ? token + 1 : 0;
-            x.first[r] = first, x.last[r] = last;
-            all &= first <= it.key && last >= it.key + stream_rows;
+            const unsigned at = copy_query(x, half + lane, a, s, it, tile * stream_queries + half + lane);
             copy(half, warp_size, [&](int r, int place) {
                 const bf16* q = from + (size_t)__shfl_sync(all_lanes, at, r % warp_size) * D;
                 cp_async_16(m.q(buffer) + place, q, r < rows);
                 cp_async_16(m.dout(buffer) + place, q + to_dout, r < rows);
             });
         }
-        const unsigned whole = __ballot_sync(all_lanes, all);
-        if (lane == 0) { x.masked = whole != all_lanes; }
         m.barriers->fill(buffer);
     }
 }
@@ -192,15 +157,9 @@ __global__ void __launch_bounds__(stream_threads, 1)
         return;
     }
     more_registers<computing_registers>();
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16, c = lane % 4, key = it.key + row + lane / 4;
-    const auto copy_own = [&](unsigned char* tile, const bf16* all) {
-        RowCopy<D, stream_rows>()(row, 16, [&](int r, int place) {
-            cp_async_16(tile + place, all + s.key(it.key + min(r, it.keys - 1), it.g) + lane % (D / 8) * 8,
-                        r < it.keys);
-        });
-    };
-    copy_own(memory.k, a.k);
-    copy_own(memory.v, a.v);
+    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, key = it.key + row;
+    copy_own_keys<D>(memory.k, a.k, s, it);
+    copy_own_keys<D>(memory.v, a.v, s, it);
     const float scale2 = s.scale * log2_e;
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4], dp[Q / 8][4];
@@ -223,33 +182,13 @@ __global__ void __launch_bounds__(stream_threads, 1)
         dot_rows_wgmma<D, Q, stream_rows, Q>(dp, my_v, operand(dout));
         QueryPairs lse;
         lse.load(x.lse);
+        const bool all = x.see_all(it.key, stream_rows);
         wgmma_wait<1>(score);
-#pragma unroll
-        for (int j = 0; j < Q / 8; j++) {
-#pragma unroll
-            for (int i = 0; i < 4; i++) {
-                score[j][i] = exp2_fast(fmaf(score[j][i], scale2, lse(j).at[i % 2] * -log2_e));
-            }
-        }
-        if (x.masked) {
-#pragma unroll
-            for (int j = 0; j < Q / 8; j++) {
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    const int query = 8 * j + 2 * c + i % 2, at = key + i / 2 * 8;
-                    if (at < x.first[query] || at >= x.last[query]) { score[j][i] = 0; }
-                }
-            }
-        }
+        weigh_passing(score, lse, x, key, all, scale2);  // its branch: as in the kernel for dq
         to_operand<Q / 8>(p, score);
         wgmma_wait<0>(dp);
-#pragma unroll
-        for (int j = 0; j < Q / 8; j++) {
-            const Pack<float, 2> delta = load_pack<float, 2>(x.delta + 8 * j + 2 * c);
-#pragma unroll
-            for (int i = 0; i < 4; i++) { dp[j][i] = score[j][i] * (dp[j][i] - delta.at[i % 2]); }
-        }
-        to_operand<Q / 8>(ds, dp);
+        slopes_passing(score, dp, SharedPairs{x.delta}, 0);
+        to_operand<Q / 8>(ds, score);
         wgmma_fence();
         add_rows_wgmma<D>(dv, p, operand(dout, Q * 128));
         add_rows_wgmma<D>(dk, ds, operand(q, Q * 128));
@@ -260,30 +199,13 @@ __global__ void __launch_bounds__(stream_threads, 1)
         barriers.release(buffer);
     }
     wgmma_wait<0>(dk, dv, p, ds);
-#pragma unroll
-    for (int h = 0; h < 2; h++) {
-        const int r = row + lane / 4 + 8 * h;
-        const bool there = r < it.keys;
-        if (!s.chosen) {
-            const size_t at = s.key(it.key + min(r, it.keys - 1), it.g);
-            store_row(a.dk + at, dk, h, s.scale, there);
-            store_row(a.dv + at, dv, h, 1, there);
-        } else if (there) {
-            const int begin = s.blocks.start[it.block];
-            float* to = sums.row(it.head / s.group(), begin, it.more, it.key + r - begin) + 2 * c;
-#pragma unroll
-            for (int j = 0; j < D / 8; j++) {
-                store_pack(to + 8 * j, Pack<float, 2>{{dk[j][2 * h] * s.scale, dk[j][2 * h + 1] * s.scale}});
-                store_pack(to + 8 * j + D, Pack<float, 2>{{dv[j][2 * h], dv[j][2 * h + 1]}});
-            }
-        }
-    }
+    store_key_rows<D>(a, sums, s, it, row, dk, dv);
 #else
     __trap();
 #endif
 }
 
-size_t stream_bytes(int D, bool backward) {
+size_t wgmma_stream_bytes(int D, bool backward) {
     size_t bytes = 0;
     with_tensor_head_dim(D, [&]<int D> {
         bytes = backward ? std::max(KeyStreamMemory<D, 2>::bytes, QueryStreamMemory<D>::bytes)
@@ -292,21 +214,18 @@ size_t stream_bytes(int D, bool backward) {
     return bytes;
 }
 
-void wgmma_stream_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
-                               const Heads& s, const Items& key_items) {
+void wgmma_stream_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part,
+                               const KeySums& sums, const Heads& s, const Items& key_items) {
     const Items items = stream_query_items(s);
-    const int kv_heads = s.count / s.group();
-    const dim3 key_grid = s.chosen ? dim3((unsigned)kv_heads * key_items.places(s.blocks.num_blocks),
-                                          ceil_div(sums.S, stream_rows))
-                                   : dim3((unsigned)(ceil_div(s.M, stream_rows) * kv_heads));
     with_tensor_head_dim(s.D, [&]<int D> {
         constexpr size_t query_bytes = KeyStreamMemory<D, 2>::bytes, key_bytes = QueryStreamMemory<D>::bytes;
         allow_shared_memory<attention_stream_dq_kernel4<D>>(query_bytes);
-        launch(attention_stream_dq_kernel4<D>, stream_query_blocks(s, items), stream_threads, query_bytes, ctx.stream,
-               a, part, s, items);
+        launch(attention_stream_dq_kernel4<D>, stream_query_blocks(s, items), stream_threads, query_bytes,
+               ctx.stream, a, part, s, items);
         LAUNCHED(ctx);
         allow_shared_memory<attention_stream_dkdv_kernel4<D>>(key_bytes);
-        launch(attention_stream_dkdv_kernel4<D>, key_grid, stream_threads, key_bytes, ctx.stream, a, sums, s, key_items);
+        launch(attention_stream_dkdv_kernel4<D>, stream_key_blocks(s, sums, key_items), stream_threads,
+               key_bytes, ctx.stream, a, sums, s, key_items);
         LAUNCHED(ctx);
     });
 }

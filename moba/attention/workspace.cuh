@@ -83,9 +83,6 @@ struct TiledWorkspace {
     }
 };
 
-// Whether the keys pass in tiles: full and window attention, and long blocks.
-inline bool keys_pass(const Heads& s) { return !s.chosen || s.blocks.size > max_tile_keys; }
-
 // Partial results of (query, block); null for full and window attention.
 template <class E>
 struct Part {
@@ -129,8 +126,11 @@ void mma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, co
                       const Items&);
 void wgmma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
                         const Items&);
-/* The same for full and window attention, and for MoBA with blocks of more than 128 keys (wgmma_stream_*.cu). Sums
-   of dk and dv of MoBA are always partial. */
+/* The same for full and window attention, and for MoBA with blocks of more than 128 keys (*_stream_*.cu). Sums of dk
+   and dv of MoBA are always partial. */
+void mma_stream_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&);
+void mma_stream_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&,
+                             const Heads&, const Items&);
 void wgmma_stream_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&);
 void wgmma_stream_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&,
                                const Heads&, const Items&);

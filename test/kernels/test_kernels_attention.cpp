@@ -65,14 +65,6 @@ void expect_tensor_cores(const Case& c) {
     expect_attention(c, 2, 3);
 }
 
-// The same where only version 4 has tensor cores
-void expect_streams(const Case& c) {
-    const PackedBatch batch(c.lengths, c.sizes());
-    const int version = attention_versions_gpu<bf16>(batch.seqs, shape_of(c), true);
-    if (version < 4) { GTEST_SKIP() << "version " << version << " on this card"; }
-    expect_attention(c, 2, 4);
-}
-
 // The first version with tiles. Version 1 is slow on the simulator because of its shuffles, and runs on few
 // tokens.
 const int tiles_only = 2;
@@ -144,7 +136,19 @@ TEST(KernelsAttention, TensorStreams) {
                           {{600}, 2, 2, 128, moba, 0, 256, 2},
                           {{1000, 30}, 4, 4, 64, moba, 0, 256, 2, 2},  // mixed block sizes, of 256 and 128 keys
                           {{1100}, 2, 1, 64, moba, 0, 144, 2, 1, Gate::sink}}) {
-        expect_streams(c);
+        expect_tensor_cores(c);
+    }
+}
+
+// Head sizes that only version 3 has, with blocks of every length.
+TEST(KernelsAttention, TensorHeadSizes) {
+    for (const Case& c : {Case{{170, 1, 30}, 4, 2, 32},
+                          {{140, 9}, 2, 1, 80},
+                          {{200}, 1, 1, 96, window, 70},
+                          {{150, 30}, 4, 2, 32, moba, 0, 16, 3},
+                          {{140}, 1, 1, 80, moba, 0, 32, 3},
+                          {{300}, 1, 1, 96, moba, 0, 144, 2}}) {
+        expect_tensor_cores(c);
     }
 }
 
@@ -252,7 +256,7 @@ TEST(KernelsAttention, LargeScores) {
     expect_kernels_of<bf16>("large scores", 2, run);
     expect_tensor_cores({{60, 30}, 2, 1, 64, moba, 0, 16, 3, 1, Gate::topk, 300});
     // the largest score of a row grows from tile to tile
-    expect_streams({{700}, 1, 1, 64, AttentionKind::full, 0, 16, 1, 1, Gate::topk, 300});
+    expect_tensor_cores({{700}, 1, 1, 64, AttentionKind::full, 0, 16, 1, 1, Gate::topk, 300});
 }
 
 }  // namespace
