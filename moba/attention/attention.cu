@@ -208,13 +208,15 @@ template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
     if (!tensor_fits<E>(seqs, s)) { return s.D <= max_tiled_head_dim ? 2 : 1; }
     const int S = s.kind == AttentionKind::moba ? seqs.level[0].size : 0;
-    const bool pass = tiles_pass(S, s.D), four = has_wgmma() && (s.D == 64 || s.D == 128);
-    const auto fits = [&](size_t bytes) { return bytes <= max_shared_memory(); };
-    if (four && pass && fits(wgmma_stream_bytes(s.D, backward))) { return 4; }
-    if (!fits(pass ? mma_stream_bytes(s.D, backward) : backward ? tensor_backward_bytes(s.D, S) : 0)) {
-        return 2;
-    }
-    return four && !pass ? 4 : 3;
+    const bool pass = tiles_pass(S, s.D), wgmma = has_wgmma() && (s.D == 64 || s.D == 128);
+    const size_t four = !wgmma     ? 0
+                        : pass     ? wgmma_stream_bytes(s.D, backward)
+                        : backward ? wgmma_backward_bytes(s.D, S)
+                                   : 0,
+                 three = pass       ? mma_stream_bytes(s.D, backward)
+                         : backward ? mma_backward_bytes(s.D, S)
+                                    : 0;
+    return wgmma && four <= max_shared_memory() ? 4 : three <= max_shared_memory() ? 3 : 2;
 }
 template <class E>
 static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {

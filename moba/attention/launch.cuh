@@ -112,12 +112,11 @@ constexpr int max_tile_keys = 128;
 inline bool tiles_pass(int block_size, int D) {
     return block_size == 0 || block_size > max_tile_keys || (D != 64 && D != 128);
 }
-/* Bytes of shared memory that versions 3 and 4 need where tiles pass. mma_stream_backward.cu and
-   wgmma_stream_backward.cu */
+/* Bytes of shared memory that the kernels of versions 3 and 4 need: of the backward pass for blocks of S keys
+   (mma_backward.cu, wgmma_backward.cu), and where tiles pass (mma_stream_backward.cu, wgmma_stream_backward.cu). */
+size_t mma_backward_bytes(int D, int S);
+size_t wgmma_backward_bytes(int D, int S);
 size_t mma_stream_bytes(int D, bool backward);
 size_t wgmma_stream_bytes(int D, bool backward);
-/* Bytes of shared memory that versions 3 and 4 of the backward pass need for blocks of S keys.
-   mma_backward.cu */
-size_t tensor_backward_bytes(int D, int S);
 
 }  // namespace moba

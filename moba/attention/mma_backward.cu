@@ -87,7 +87,7 @@ __global__ void __launch_bounds__(2 * S, 1)
     // dq: `pieces` 8-channel pieces of each row per warp, `columns` of them at the same time
     constexpr int parts = S / 64, pieces = D / 8 / parts, columns = 4;
     SHARED_MEMORY;
-    const BackwardMemory<D, S> memory(shared_memory);
+    const BackwardMemory<D, S, 2> memory(shared_memory);
     const KeyTile& it = *memory.item;
     if (!take_key_tile(*memory.item, s, items)) { return; }
     QueryStream<D, S> stream;
@@ -105,7 +105,7 @@ __global__ void __launch_bounds__(2 * S, 1)
         if ((tile + 1) * tile_queries < it.rows) { stream.fetch(memory, a, s, it, query_of, tile + 1); }
         cp_async_commit();
         const unsigned char *q = memory.q(tile), *dout = memory.dout(tile);
-        const QueryRows& x = memory.rows[tile % 2];
+        const QueryRows& x = memory.rows(tile);
         uint32_t p[tile_queries / 16][4], ds[tile_queries / 16][4];
         {
             float score[tile_queries / 8][4];
@@ -115,7 +115,7 @@ __global__ void __launch_bounds__(2 * S, 1)
             for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
                 float dp[tile_queries / 16][4];
                 dot_keys<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
-                slopes<S>(p, ds, score, dp, memory.ds, SharedPairs{x.delta}, half * tile_queries / 16);
+                slopes<S>(p, ds, score, dp, memory.ds(tile), SharedPairs{x.delta}, half * tile_queries / 16);
             }
         }
         add_queries<D>(dv, p, dout);
@@ -125,7 +125,7 @@ __global__ void __launch_bounds__(2 * S, 1)
 #pragma unroll 1
         for (int piece = warp / 4 * pieces; piece < (warp / 4 + 1) * pieces; piece += columns) {
             float dq[columns][4];
-            dot_queries<S, columns>(dq, memory.ds, warp % 4, memory.k, piece);
+            dot_queries<S, columns>(dq, memory.ds(tile), warp % 4, memory.k, piece);
             store_dq<D, columns>(part, dq, x, it.rows - tile * tile_queries, piece * 8, s.scale);
         }
     }
@@ -135,7 +135,7 @@ __global__ void __launch_bounds__(2 * S, 1)
 void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
                       const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = BackwardMemory<D, S>::bytes;
+        constexpr size_t bytes = BackwardMemory<D, S, 2>::bytes;
         allow_shared_memory<attention_backward_kernel3<D, S>>(bytes);
         launch(attention_backward_kernel3<D, S>,
                (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
@@ -144,9 +144,9 @@ void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* pa
     });
 }
 
-size_t tensor_backward_bytes(int D, int S) {
+size_t mma_backward_bytes(int D, int S) {
     size_t bytes = 0;
-    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S>::bytes; });
+    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, 2>::bytes; });
     return bytes;
 }
 

@@ -72,23 +72,26 @@ struct QueryRows {
     unsigned slot[tile_queries];  // slot for the query's part of dq
 };
 
-/* Shared memory of a thread block. q, dout and QueryRows are double-buffered. */
-template <int D, int S>
+/* Shared memory of a thread block. q, dout and QueryRows have `buffers` buffers, ds has buffers - 1. */
+template <int D, int S, int buffers>
 struct BackwardMemory {
-    static constexpr int tile_bytes = panels<D> * tile_queries * 128;
-    static constexpr size_t bytes =
-        2 * panels<D> * S * 128 + S * 128 + 4 * tile_bytes + 2 * sizeof(QueryRows) + sizeof(KeyTile);
-    unsigned char *k, *v;  // (S, D) bf16, in panels
-    unsigned char* ds;     // (S, tile_queries) bf16: one panel
-    unsigned char* tiles;  // (2, {q, dout}, tile_queries, D) bf16, in panels
-    QueryRows* rows;       // (2)
-    KeyTile* item;         // (1)
+    static constexpr int tile_bytes = panels<D> * tile_queries * 128, ds_bytes = S * 128;
+    static constexpr size_t bytes = 2 * panels<D> * S * 128 + (buffers - 1) * ds_bytes +
+                                    buffers * (2 * tile_bytes + sizeof(QueryRows)) + sizeof(KeyTile);
+    unsigned char *k, *v;   // (S, D) bf16, in panels
+    unsigned char* slopes;  // (buffers - 1, S, tile_queries) bf16: one panel each
+    unsigned char* tiles;   // (buffers, {q, dout}, tile_queries, D) bf16, in panels
+    QueryRows* all_rows;    // (buffers)
+    KeyTile* item;          // (1)
 
     __device__ explicit BackwardMemory(unsigned char* base)
-        : k(base), v(k + panels<D> * S * 128), ds(v + panels<D> * S * 128), tiles(ds + S * 128),
-          rows((QueryRows*)(tiles + 4 * tile_bytes)), item((KeyTile*)(rows + 2)) {}
-    __device__ unsigned char* q(int tile) const { return tiles + tile % 2 * 2 * tile_bytes; }
+        : k(base), v(k + panels<D> * S * 128), slopes(v + panels<D> * S * 128),
+          tiles(slopes + (buffers - 1) * ds_bytes), all_rows((QueryRows*)(tiles + buffers * 2 * tile_bytes)),
+          item((KeyTile*)(all_rows + buffers)) {}
+    __device__ unsigned char* ds(int tile) const { return slopes + tile % (buffers - 1) * ds_bytes; }
+    __device__ unsigned char* q(int tile) const { return tiles + tile % buffers * 2 * tile_bytes; }
     __device__ unsigned char* dout(int tile) const { return q(tile) + tile_bytes; }
+    __device__ QueryRows& rows(int tile) const { return all_rows[tile % buffers]; }
 };
 
 /* Copies tiles of queries to shared memory by cp.async. Each thread copies a part of one row; it loads the
@@ -101,8 +104,9 @@ struct QueryStream {
     __device__ __forceinline__ void start(const Heads& s, const KeyTile& it) {
         find_entry(head, id, s, it, threadIdx.x / row_threads);
     }
-    __device__ __forceinline__ void fetch(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a,
-                                          const Heads& s, const KeyTile& it, Divisor query_of, int tile) {
+    template <class Memory>
+    __device__ __forceinline__ void fetch(const Memory& m, const AttentionOperands<bf16>& a, const Heads& s,
+                                          const KeyTile& it, Divisor query_of, int tile) {
         const int row = threadIdx.x / row_threads, sub = threadIdx.x % row_threads;
         const bool there = tile * tile_queries + row < it.rows;
         const int token = query_of(id);
@@ -115,7 +119,7 @@ struct QueryStream {
             cp_async_16(m.dout(tile) + piece_offset(row, piece, tile_queries), dout + piece * 8, there);
         }
         if (sub == 0) {
-            QueryRows& x = m.rows[tile % 2];
+            QueryRows& x = m.rows(tile);
             const size_t at = (size_t)(s.first + head) * s.M + token;
             cp_async_4(x.lse + row, a.lse + at);
             cp_async_4(x.delta + row, a.delta + at);
@@ -126,9 +130,9 @@ struct QueryStream {
     }
 };
 
-template <int D, int S>
-__device__ __forceinline__ void fetch_keys(const BackwardMemory<D, S>& m, const AttentionOperands<bf16>& a,
-                                           const Heads& s, const KeyTile& it) {
+template <int D, int S, class Memory>
+__device__ __forceinline__ void fetch_keys(const Memory& m, const AttentionOperands<bf16>& a, const Heads& s,
+                                           const KeyTile& it) {
     for (int o = threadIdx.x; o < S * (D / 8); o += 2 * S) {
         const int r = o / (D / 8), piece = o % (D / 8);
         const size_t from = s.key(it.key + min(r, it.keys - 1), it.g) + piece * 8;

@@ -3,15 +3,20 @@
 
 namespace moba {
 
+/* Buffers for tiles of queries. With three, one barrier per tile is enough; with blocks of 64 keys two let a second
+   thread block fit on the SM. */
+template <int S>
+constexpr int query_buffers = S == 128 ? 3 : 2;
+
 /* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
    Maps     warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S
             / 64) channels of dq of the 64 queries. A thread block has one or two warpgroups
    Memory   as in version 3; only the tensor cores read tiles from shared memory
-   Sync     two barriers per tile: ds is complete and the copies of the next tile are complete; no warp still
-            reads this tile. A thread that writes data for the tensor cores executes a fence before the
-            barrier
+   Sync     one barrier per tile: ds is complete, the copies of the next tile are complete, and no warp reads the
+            previous tile any more. A second one where there are two buffers. A thread that writes data for the
+            tensor cores executes a fence before the barrier
    Overlap  the scores of the next tile are computed while dq of this tile is stored; copies have the time of
-            a whole tile
+            a whole tile, and are issued while products run
    Order    fixed: tiles one after another
    Differs  from 3: the products use wgmma
    Needs    sm_90a, bf16, D = 64 or 128, S <= 128 */
@@ -20,25 +25,27 @@ __global__ void __launch_bounds__(2 * S, 1)
     attention_backward_kernel4(AttentionOperands<bf16> a, bf16* part, KeySums sums, Heads s, Items items,
                                Divisor query_of) {
 #if HOPPER_CODE
-    constexpr int Q = tile_queries, parts = S / 64, N = D / parts;
+    constexpr int Q = tile_queries, parts = S / 64, N = D / parts, ahead = query_buffers<S> - 1;
     constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
     SHARED_MEMORY;
-    const BackwardMemory<D, S> memory(shared_memory);
+    const BackwardMemory<D, S, query_buffers<S>> memory(shared_memory);
     const KeyTile& it = *memory.item;
     if (!take_key_tile(*memory.item, s, items)) { return; }
     QueryStream<D, S> stream;
+    const auto fetch = [&](int tile) {
+        if (tile * Q < it.rows) { stream.fetch(memory, a, s, it, query_of, tile); }
+        cp_async_commit();
+    };
     stream.start(s, it);
     fetch_keys<D, S>(memory, a, s, it);
-    stream.fetch(memory, a, s, it, query_of, 0);
-    cp_async_commit();
+    for (int tile = 0; tile < ahead; tile++) { fetch(tile); }
     float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4];
     set_zero(dk);
     set_zero(dv);
     // by a shuffle, so that the compiler knows that the value is the same in all lanes
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
-    const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128),
-                   all_ds = operand(memory.ds, S * 128);
+    const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128);
     // sum (64 keys, 64 queries) = rows of a tile (S, D) times rows of a tile (64, D); the channels run along
     // the rows of both
     const auto dot_keys = [&](float(&sum)[Q / 8][4], uint64_t keys, uint64_t queries) {
@@ -51,17 +58,16 @@ __global__ void __launch_bounds__(2 * S, 1)
         }
         wgmma_commit();
     };
-    cp_async_wait<0>();
+    cp_async_wait<ahead - 1>();
     fence_proxy_async();
     __syncthreads();
     dot_keys(score, my_k, operand(memory.q(0), Q * 128));
 #pragma unroll 1
     for (int tile = 0;; tile++) {
-        const bool more = (tile + 1) * Q < it.rows;
-        if (more) { stream.fetch(memory, a, s, it, query_of, tile + 1); }
-        cp_async_commit();
-        const QueryRows& x = memory.rows[tile % 2];
-        const uint64_t q = operand(memory.q(tile), Q * 128), dout = operand(memory.dout(tile), Q * 128);
+        if (ahead == 1) { fetch(tile + 1); }
+        const QueryRows& x = memory.rows(tile);
+        const uint64_t q = operand(memory.q(tile), Q * 128), dout = operand(memory.dout(tile), Q * 128),
+                       all_ds = operand(memory.ds(tile), S * 128);
         uint32_t p[Q / 16][4], ds[Q / 16][4];
         {
             float dp[Q / 8][4];
@@ -71,9 +77,8 @@ __global__ void __launch_bounds__(2 * S, 1)
             wgmma_wait<1>(score);
             weights<S>(score, lse, x, s.scale * log2_e);
             delta.load(x.delta);
-            hold(score);  // computed before the wait
             wgmma_wait<0>(dp);
-            slopes<S>(p, ds, score, dp, memory.ds, delta);
+            slopes<S>(p, ds, score, dp, memory.ds(tile), delta);
         }
         cp_async_wait<0>();  // for the next tile
         fence_proxy_async();
@@ -95,17 +100,17 @@ __global__ void __launch_bounds__(2 * S, 1)
             wgmma<N, true, true>(dq, all_ds + step * 2048 / unit, k_columns + step * 2048 / unit, step > 0);
         }
         wgmma_commit();
-        wgmma_wait<1>(dv, dk, p, ds);
+        if (ahead == 2) { fetch(tile + 2); }
+        wgmma_wait<0>(dv, dk, p, ds, dq);
         const auto store = [&] { store_dq<D, N / 8>(part, dq, x, it.rows - tile * Q, group * N, s.scale); };
-        if (!more) {  // the only exit, so that no path leaves the loop with scores in flight
-            wgmma_wait<0>(dq);
+        if ((tile + 1) * Q >=
+            it.rows) {  // the only exit, so that no path leaves the loop with scores in flight
             store();
             break;
         }
-        wgmma_wait<0>(dq);
         dot_keys(score, my_k, operand(memory.q(tile + 1), Q * 128));
         store();
-        __syncthreads();
+        if (ahead == 1) { __syncthreads(); }
     }
     store_sums<D>(a, sums, s, it, dk, dv);
 #else
@@ -116,13 +121,19 @@ __global__ void __launch_bounds__(2 * S, 1)
 void wgmma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
                         const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = BackwardMemory<D, S>::bytes;
+        constexpr size_t bytes = BackwardMemory<D, S, query_buffers<S>>::bytes;
         allow_shared_memory<attention_backward_kernel4<D, S>>(bytes);
         launch(attention_backward_kernel4<D, S>,
                (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
                a, part, sums, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
+}
+
+size_t wgmma_backward_bytes(int D, int S) {
+    size_t bytes = 0;
+    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, query_buffers<S>>::bytes; });
+    return bytes;
 }
 
 }  // namespace moba
