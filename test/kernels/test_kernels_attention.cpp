@@ -125,17 +125,18 @@ TEST(KernelsAttention, TensorCores) {
 /* Keys that pass in tiles of 128: full and window attention, blocks of more than 128 keys. One tile and many, ragged
    ends; tiles of queries with several sequences; windows that begin inside a tile; grouped heads; popular blocks. */
 TEST(KernelsAttention, TensorStreams) {
-    for (const Case& c : {Case{{140}, 1, 1, 128},
-                          {{1, 1, 2}, 2, 1, 64},
-                          {{70, 1, 165, 17}, 4, 2, 64},
-                          {{400}, 2, 1, 64},
-                          {{300}, 1, 1, 64, window, 7},
-                          {{170, 1, 230}, 4, 2, 64, window, 129},
-                          {{300}, 1, 1, 128, window, 200},
-                          {{420, 50}, 2, 1, 64, moba, 0, 192, 2},
-                          {{600}, 2, 2, 128, moba, 0, 256, 2},
-                          {{1000, 30}, 4, 4, 64, moba, 0, 256, 2, 2},  // mixed block sizes, of 256 and 128 keys
-                          {{1100}, 2, 1, 64, moba, 0, 144, 2, 1, Gate::sink}}) {
+    for (const Case& c :
+         {Case{{140}, 1, 1, 128},
+          {{1, 1, 2}, 2, 1, 64},
+          {{70, 1, 165, 17}, 4, 2, 64},
+          {{400}, 2, 1, 64},
+          {{300}, 1, 1, 64, window, 7},
+          {{170, 1, 230}, 4, 2, 64, window, 129},
+          {{300}, 1, 1, 128, window, 200},
+          {{420, 50}, 2, 1, 64, moba, 0, 192, 2},
+          {{600}, 2, 2, 128, moba, 0, 256, 2},
+          {{1000, 30}, 4, 4, 64, moba, 0, 256, 2, 2},  // mixed block sizes, of 256 and 128 keys
+          {{1100}, 2, 1, 64, moba, 0, 144, 2, 1, Gate::sink}}) {
         expect_tensor_cores(c);
     }
 }

@@ -119,6 +119,12 @@ class DeviceRun {
         }                                                                                                    \
     } while (0)
 
+// The element types of a run `on`: element<decltype(on)>
+template <class R>
+using element = typename std::decay_t<R>::E;
+template <class R>
+using wide = typename std::decay_t<R>::A;
+
 inline double error_between(const std::vector<double>& got, const std::vector<double>& want) {
     if (got.size() != want.size()) { return INFINITY; }
     return max_abs_error(got.data(), want.data(), want.size()) /

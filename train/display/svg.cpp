@@ -67,7 +67,9 @@ class AxisScale {
         std::vector<Tick> out;
         if (axis_.scale == Scale::log2) { out = log2_ticks(low(), high()); }
         if (axis_.scale == Scale::log10) { out = log10_ticks(low(), high()); }
-        return out.size() >= 2 ? out : linear_ticks(low(), high(), 5, axis_.percent);
+        return out.size() >= 2
+                   ? out
+                   : linear_ticks(low(), high(), 5, axis_.percent ? Labels::percent : Labels::numbers);
     }
     std::string name(double v) const {
         return axis_.percent                ? percent(v)

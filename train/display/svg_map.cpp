@@ -88,11 +88,11 @@ std::string draw_dense_map(const DenseMap& m) {
     const double cell_w = (right - left) / m.columns, cell_h = (end - top) / m.rows;
     std::string out =
         text(2, 12, "start", m.row_label) + text((left + right) / 2, end + 31, "middle", m.column_label);
-    for (const Tick& t : linear_ticks(0, m.rows * m.row_unit, std::min(6, m.rows), false)) {
+    for (const Tick& t : linear_ticks(0, m.rows * m.row_unit, std::min(6, m.rows))) {
         const double y = top + (end - top) * t.at / (m.rows * m.row_unit);
         out += line("grid", left - 4, y, left, y) + text(left - 6, y + 4, "end", t.label);
     }
-    for (const Tick& t : linear_ticks(0, m.columns * m.column_unit, std::min(6, m.columns), false)) {
+    for (const Tick& t : linear_ticks(0, m.columns * m.column_unit, std::min(6, m.columns))) {
         const double x = left + (right - left) * t.at / (m.columns * m.column_unit);
         out += line("grid", x, end, x, end + 4) + text(std::min(x, right - 6), end + 16, "middle", t.label);
     }

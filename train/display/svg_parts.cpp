@@ -35,7 +35,8 @@ std::string figure(const std::string& title, const std::string& label, double h,
            inside + "</svg>" + below + "</figure>\n";
 }
 
-std::vector<Tick> linear_ticks(double low, double high, int count, bool percent) {
+std::vector<Tick> linear_ticks(double low, double high, int count, Labels labels) {
+    const bool percent = labels == Labels::percent;
     const double rough = (high - low) / count, power = std::pow(10, std::floor(std::log10(rough)));
     const double step = power * (rough <= power ? 1 : rough <= 2 * power ? 2 : rough <= 5 * power ? 5 : 10);
     const double most = std::max(std::fabs(low), std::fabs(high));

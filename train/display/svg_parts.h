@@ -24,7 +24,8 @@ struct Tick {
     std::string label;
 };
 /* About `count` ticks, in steps of 1, 2 or 5 times a power of ten. */
-std::vector<Tick> linear_ticks(double low, double high, int count, bool percent);
+enum class Labels { numbers, percent };
+std::vector<Tick> linear_ticks(double low, double high, int count, Labels = Labels::numbers);
 
 }  // namespace svg
 }  // namespace moba

@@ -24,7 +24,8 @@ class TaskEvaluation {
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
                    int T)
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
-          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), o.router) {}
+          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device),
+                  o.router ? Scorer<E>::Layers::kept : Scorer<E>::Layers::overwritten) {}
 
     /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
        at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a

@@ -96,7 +96,7 @@ int inspect(const InspectOptions& o) {
     const PageRows rows(T, question, (size_t)views * ceil_div(T, smallest));
     StatusLine status;
     status.show("the model reads " + std::to_string(T) + " tokens");
-    Scorer<E> scorer(folder, config, T, 1, T, parse_device(o.device), true);
+    Scorer<E> scorer(folder, config, T, 1, T, parse_device(o.device), Scorer<E>::Layers::kept);
     Batch batch;
     batch.add({prompt.tokens, std::vector<int>(T, ignored), std::vector<int>(T, -1)});
     if (!prompt.answer.empty()) { batch.targets.back() = prompt.answer[0]; }

@@ -50,7 +50,8 @@ InspectPage::InspectPage(Inspection about)
 InspectPage::InspectPage(Inspection about, const PageRows& rows)
     : about_(std::move(about)), rows_(rows), drawn_(rows.list((int)about_.tokens.size())) {}
 
-std::string InspectPage::matrix(const HeadView& v, bool full) const {
+std::string InspectPage::matrix(const HeadView& v, Shown shown) const {
+    const bool full = shown == Shown::full_attention;
     const bool moba = v.kind == AttentionKind::moba;
     const int columns = v.queries.back().own + 1;
     DenseMap m{.title = full   ? "Full attention, same queries and keys"
@@ -100,8 +101,8 @@ std::string InspectPage::card(const HeadView& v) const {
                  : seen ? ", the question chose the answer's block"
                         : ", the question did not choose the answer's block";
     }
-    std::vector<std::string> figures = {matrix(v, false)};
-    if (v.kind != AttentionKind::full) { figures.push_back(matrix(v, true)); }
+    std::vector<std::string> figures = {matrix(v, Shown::chosen)};
+    if (v.kind != AttentionKind::full) { figures.push_back(matrix(v, Shown::full_attention)); }
     return "<h3 id=\"view" + std::to_string(num_views_) + "\">" + html_escape(title) + "</h3>\n" +
            html_cards(figures);
 }

@@ -46,7 +46,8 @@ class InspectPage {
 
   private:
     std::string card(const HeadView&) const;
-    std::string matrix(const HeadView&, bool full) const;
+    enum class Shown { chosen, full_attention };
+    std::string matrix(const HeadView&, Shown) const;
     std::string data(const HeadView&) const;
     std::vector<std::string> summary_row(const HeadView&) const;
     std::string prompt() const;

@@ -18,12 +18,16 @@ std::string not_finite(const std::string& what, const Model<E>& model) {
 template <class E>
 class Scorer {
   public:
-    // For sequences of at most T tokens. keep_layers: the results of each layer stay readable, which takes
-    // memory.
+    // kept: the results of each layer stay readable, which takes memory.
+    enum class Layers { overwritten, kept };
+    // For sequences of at most T tokens.
     Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
-           Device device, bool keep_layers = false)
+           Device device, Layers layers = Layers::overwritten)
         : model_(config,
-                 {.max_tokens = max_tokens, .max_seqs = max_seqs, .max_position = T, .training = keep_layers},
+                 {.max_tokens = max_tokens,
+                  .max_seqs = max_seqs,
+                  .max_position = T,
+                  .training = layers == Layers::kept},
                  device) {
         model_.allocate();
         load_weights(folder, model_);
