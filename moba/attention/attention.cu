@@ -1,5 +1,5 @@
-/* Attention on the GPU: chooses the version, and holds version 1, which follows the equations query by query.
-   Contract: attention.h. */
+/* Attention on the GPU: chooses the version, and holds version 1, which follows the equations query by
+   query. Contract: attention.h. */
 #include "moba/attention/launch.cuh"
 #include <algorithm>
 
@@ -194,8 +194,8 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
-/* Whether versions 3 and 4 can run: bf16, a head size that they have, and for MoBA list entries small enough that a
-   multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
+/* Whether versions 3 and 4 can run: bf16, a head size that they have, and for MoBA list entries small
+   enough that a multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
     const int D = s.D;

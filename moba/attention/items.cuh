@@ -1,9 +1,9 @@
 /* Items of work of versions 2 to 4 of attention. Included by the attention kernels only.
 
-   An item is a set of queries and a range of keys. Full and window attention: a tile of neighbouring queries,
-   and all keys that any of them sees. MoBA: a part of one block's list of queries, and the keys of the block.
-   So one kernel serves all kinds of attention, which makes comparisons between them fair. One thread block
-   computes one item and processes its queries tile by tile. */
+   An item is a set of queries and a range of keys. Full and window attention: a tile of neighbouring
+   queries, and all keys that any of them sees. MoBA: a part of one block's list of queries, and the keys of
+   the block. So one kernel serves all kinds of attention, which makes comparisons between them fair. One
+   thread block computes one item and processes its queries tile by tile. */
 #pragma once
 #include "moba/attention/launch.cuh"
 #include <algorithm>
@@ -56,9 +56,9 @@ struct ListPart {
     int rows;  // entries of the item
     int more;  // index of the item among the additional places of the set; -1: the first item of its block
 };
-/* The last index below `count` for which before(index) is true. Needs before(0), and true for no index after
-   the first false one. Must be called by whole warps with the same arguments: each lane tests one of 32
-   indices, so a search in 1000 needs two dependent loads instead of ten. */
+/* The last index below `count` for which before(index) is true. Needs before(0), and true for no index
+   after the first false one. Must be called by whole warps with the same arguments: each lane tests one of
+   32 indices, so a search in 1000 needs two dependent loads instead of ten. */
 template <class Before>
 __device__ __forceinline__ int last_index(int count, Before before) {
     int low = 0, high = count;
@@ -98,8 +98,8 @@ struct Item {
     int key_begin, key_end;
 };
 
-/* Item `index` of the forward pass and of dq; full and window attention: a tile of `tile_rows` queries. Returns
-   false if there is none. Must be called by whole warps. */
+/* Item `index` of the forward pass and of dq; full and window attention: a tile of `tile_rows` queries.
+   Returns false if there is none. Must be called by whole warps. */
 __device__ inline bool take_item(Item& it, const Heads& s, const Items& items, int index, int tile_rows) {
     if (!items.entries) {  // neighbouring tokens; those that see most keys come first
         const int tiles = (s.M + tile_rows - 1) / tile_rows, tile = tiles - 1 - index / s.count;
@@ -135,8 +135,8 @@ __device__ inline int sequence_end(const Heads& s, int t) {
     return s.cu_seqlens[last_index(s.num_seqs, [&](int i) { return s.cu_seqlens[i] <= t; }) + 1];
 }
 
-/* Item `index` of dk and dv: keys of tile `tile` of its block, `tile_keys` keys at most. Returns false if there
-   is none. Must be called by whole warps. */
+/* Item `index` of dk and dv: keys of tile `tile` of its block, `tile_keys` keys at most. Returns false if
+   there is none. Must be called by whole warps. */
 __device__ inline bool take_key_item(KeyItem& it, const Heads& s, const Items& items, int index, int tile,
                                      int tile_keys) {
     if (!items.entries) {

@@ -70,8 +70,8 @@ struct Heads {
     }
 };
 
-/* The query heads of `kv_heads` key/value heads from g on. With mixed block sizes kv_heads must be 1, because
-   neighbouring key/value heads have different block sizes. */
+/* The query heads of `kv_heads` key/value heads from g on. With mixed block sizes kv_heads must be 1,
+   because neighbouring key/value heads have different block sizes. */
 inline Heads heads_of(int g, int kv_heads, Routing r, const Sequences& seqs, const AttentionShape& s) {
     Heads h{};
     h.first = g * (s.H / s.G);
@@ -107,13 +107,15 @@ size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes,
                                  bool backward);
 // The most keys of a block that versions 3 and 4 keep as a whole.
 constexpr int max_tile_keys = 128;
-/* Whether versions 3 and 4 use the kernels in which tiles pass (stream.cuh): full and window attention, long blocks,
-   and head sizes for which the kernels of short blocks are not compiled. block_size: 0 if not MoBA. */
+/* Whether versions 3 and 4 use the kernels in which tiles pass (stream.cuh): full and window attention,
+   long blocks, and head sizes for which the kernels of short blocks are not compiled. block_size: 0 if not
+   MoBA. */
 inline bool tiles_pass(int block_size, int D) {
     return block_size == 0 || block_size > max_tile_keys || (D != 64 && D != 128);
 }
-/* Bytes of shared memory that the kernels of versions 3 and 4 need: of the backward pass for blocks of S keys
-   (mma_backward.cu, wgmma_backward.cu), and where tiles pass (mma_stream_backward.cu, wgmma_stream_backward.cu). */
+/* Bytes of shared memory that the kernels of versions 3 and 4 need: of the backward pass for blocks of S
+   keys (mma_backward.cu, wgmma_backward.cu), and where tiles pass (mma_stream_backward.cu,
+   wgmma_stream_backward.cu). */
 size_t mma_backward_bytes(int D, int S);
 size_t wgmma_backward_bytes(int D, int S);
 size_t mma_stream_bytes(int D, bool backward);

@@ -1,7 +1,7 @@
 /* Shared by the kernels of version 3 whose tiles pass (stream.cuh). Included by mma_stream_*.cu only.
 
-   A thread block has 8 warps, 16 rows each. All warps copy the next tiles (cp.async) while they compute the current
-   ones, so there is one __syncthreads per tile. */
+   A thread block has 8 warps, 16 rows each. All warps copy the next tiles (cp.async) while they compute the
+   current ones, so there is one __syncthreads per tile. */
 #pragma once
 #include "moba/attention/stream.cuh"
 
@@ -26,8 +26,8 @@ struct MmaStreamMemory {
     __device__ unsigned char* two(int tile) const { return one(tile) + tile_bytes; }
 };
 
-/* sum (16 rows of this warp, 8 n) = rows 16 * warp .. of x (stream_rows, D) times the rows from `y` on of a tile
-   (mma_tile, D) */
+/* sum (16 rows of this warp, 8 n) = rows 16 * warp .. of x (stream_rows, D) times the rows from `y` on of a
+   tile (mma_tile, D) */
 template <int D, int n>
 __device__ __forceinline__ void dot_passing(float (&sum)[n][4], const unsigned char* x,
                                             const unsigned char* y) {

@@ -1,5 +1,5 @@
-/* Attention on the GPU, version 3: the backward pass of full and window attention, and of MoBA with blocks of more
-   than 128 keys, on tensor cores by mma.sync. Two kernels and seven products, see stream.cuh. */
+/* Attention on the GPU, version 3: the backward pass of full and window attention, and of MoBA with blocks
+   of more than 128 keys, on tensor cores by mma.sync. Two kernels and seven products, see stream.cuh. */
 #include "moba/attention/mma_stream.cuh"
 #include "moba/attention/tensor_backward.cuh"
 
@@ -69,8 +69,8 @@ __device__ __forceinline__ void fetch_queries(const Memory& m, PassingQueries* q
 /* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]
    MoBA: the partial sums of one item
    Maps     thread block -> up to 128 keys, and the queries that see them; warp -> 16 keys
-   Memory   K and V stay in shared memory; q and dout pass in tiles of 64 queries, two at the same time. Keys are the
-            rows of all products, so p and ds are never stored
+   Memory   K and V stay in shared memory; q and dout pass in tiles of 64 queries, two at the same time.
+            Keys are the rows of all products, so p and ds are never stored
    Sync     one __syncthreads per tile
    Order    fixed: tiles one after another
    Needs    bf16, D = 32, 64, 80, 96 or 128 */

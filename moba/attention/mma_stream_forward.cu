@@ -1,5 +1,5 @@
-/* Attention on the GPU, version 3: the forward pass of full and window attention, and of MoBA with blocks of more
-   than 128 keys, on tensor cores by mma.sync. */
+/* Attention on the GPU, version 3: the forward pass of full and window attention, and of MoBA with blocks
+   of more than 128 keys, on tensor cores by mma.sync. */
 #include "moba/attention/mma_stream.cuh"
 
 namespace moba {
@@ -26,7 +26,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
     const float scale2 = s.scale * log2_e;
     float out[D / 8][4];
     set_zero(out);
-    RunningSoftmax softmax;
+    TileSoftmax softmax;
     const int count = tiles.count();
 #pragma unroll 1
     for (int tile = 0; tile < count; tile++) {

@@ -1,10 +1,11 @@
-/* Shared by the kernels of versions 3 and 4 in which a tile of rows stays in shared memory and tiles of the other
-   operand pass: full and window attention, and MoBA with blocks of more than 128 keys. bf16. A warp computes 16 of
-   128 rows that stay: queries, or for dk and dv keys. Included by mma_stream_*.cu and wgmma_stream.cuh only.
+/* Shared by the kernels of versions 3 and 4 in which a tile of rows stays in shared memory and tiles of the
+   other operand pass: full and window attention, and MoBA with blocks of more than 128 keys. bf16. A warp
+   computes 16 of 128 rows that stay: queries, or for dk and dv keys. Included by mma_stream_*.cu and
+   wgmma_stream.cuh only.
 
-   As in version 2 the backward pass has one kernel for dq and one for dk and dv, and both compute the scores: every
-   sum belongs to one thread block, so there are no atomics and the order is fixed. That costs seven products in
-   place of five. */
+   As in version 2 the backward pass has one kernel for dq and one for dk and dv, and both compute the
+   scores: every sum belongs to one thread block, so there are no atomics and the order is fixed. That costs
+   seven products in place of five. */
 #pragma once
 #include "moba/attention/tensor_forward.cuh"
 
@@ -13,9 +14,9 @@ namespace moba {
 constexpr int stream_rows = 128;    // rows that stay
 constexpr int stream_queries = 64;  // queries in a tile that passes
 
-/* Where this lane's 16 bytes of a row go, when one warp copies the rows of a tile in order. The places repeat every
-   8 rows, 1024 bytes further on: so they are computed once, and the loop has few instructions. Tiles are filled by
-   single warps, whose speed is the number of their instructions. */
+/* Where this lane's 16 bytes of a row go, when one warp copies the rows of a tile in order. The places
+   repeat every 8 rows, 1024 bytes further on: so they are computed once, and the loop has few instructions.
+   Tiles are filled by single warps, whose speed is the number of their instructions. */
 template <int D, int rows>
 struct RowCopy {
     static constexpr int lanes = D <= 32 ? 4 : D <= 64 ? 8 : 16;  // of a row; if D = 80 or 96 some do nothing
@@ -29,8 +30,8 @@ struct RowCopy {
 #pragma unroll
         for (int i = 0; i < places; i++) { place[i] = piece_offset(i * together + row, piece, rows); }
     }
-    /* Calls f(r, place) for rows first .. first + count - 1, both multiples of 8: this lane copies 16 bytes of row r to
-       the offset `place` of the tile, if it is used(). */
+    /* Calls f(r, place) for rows first .. first + count - 1, both multiples of 8: this lane copies 16 bytes
+       of row r to the offset `place` of the tile, if it is used(). */
     template <class F>
     __device__ __forceinline__ void operator()(int first, int count, F f) const {
 #pragma unroll 4
@@ -43,8 +44,8 @@ struct RowCopy {
     __device__ __forceinline__ bool used() const { return D / 8 == lanes || piece < D / 8; }
 };
 
-/* The keys of an item in tiles of `size`, the last keys first: a tile ends where the one before it begins, so only
-   the final tile may begin before the item's first key. */
+/* The keys of an item in tiles of `size`, the last keys first: a tile ends where the one before it begins,
+   so only the final tile may begin before the item's first key. */
 template <int size>
 struct PassingKeys {
     int begin, end;
@@ -64,8 +65,8 @@ struct ItemRow {
         slot = it.head * s.slots() + id;
     }
 };
-/* This lane's rows g and g + 8 of its warp's 16: which keys [first, last) they see; none past the end of the
-   item. */
+/* This lane's rows g and g + 8 of its warp's 16: which keys [first, last) they see; none past the end of
+   the item. */
 struct LaneRows {
     int token[2], first[2], last[2];
     size_t slot[2];
@@ -176,14 +177,15 @@ __device__ __forceinline__ void mask_keys(float (&x)[columns][4], float unseen, 
         }
     }
 }
-/* The softmax of rows g and g + 8 so far. Weights are e^(score - top), where top may be any number near the largest
-   score: it cancels out. So top follows the largest score only when that has grown by more than `slack`; most tiles
-   then need no new factor for the output, which is 64 multiplications per thread. Weights are at most 2^slack. */
-struct RunningSoftmax {
+/* The softmax of rows g and g + 8 so far. Weights are e^(score - top), where top may be any number near the
+   largest score: it cancels out. So top follows the largest score only when that has grown by more than
+   `slack`; most tiles then need no new factor for the output, which is 64 multiplications per thread.
+   Weights are at most 2^slack. */
+struct TileSoftmax {
     static constexpr float slack = 8;  // in powers of two
     float top[2], sum[2];              // top: times log2(e) / sqrt(D); sum: of this lane's keys only
 
-    __device__ RunningSoftmax() {
+    __device__ TileSoftmax() {
 #pragma unroll
         // finite, so that a row which has seen no key yet gives weights of 0 and not NaN
         for (int h = 0; h < 2; h++) { top[h] = -1e30f, sum[h] = 0; }
@@ -231,7 +233,7 @@ struct RunningSoftmax {
 template <int D>
 __device__ __forceinline__ void store_outputs(const AttentionOperands<bf16>& a, const Part<bf16>& part,
                                               const Heads& s, const Item& it, const LaneRows& rows,
-                                              const float (&out)[D / 8][4], const RunningSoftmax& softmax) {
+                                              const float (&out)[D / 8][4], const TileSoftmax& softmax) {
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const float total = quad_sum(softmax.sum[h]);
@@ -274,8 +276,8 @@ __device__ __forceinline__ unsigned copy_query(PassingQueries& x, int r, const A
     return (unsigned)token * s.H + s.first + head;
 }
 
-/* Turns the scores of this warp's 16 keys (rows g and g + 8; key: row g) against 64 queries into p. `all`: every
-   query sees every key. lse(j): of queries 8 j + 2 c and 8 j + 2 c + 1. */
+/* Turns the scores of this warp's 16 keys (rows g and g + 8; key: row g) against 64 queries into p. `all`:
+   every query sees every key. lse(j): of queries 8 j + 2 c and 8 j + 2 c + 1. */
 template <class Pairs>
 __device__ __forceinline__ void weigh_passing(float (&score)[stream_queries / 8][4], const Pairs& lse,
                                               const PassingQueries& x, int key, bool all, float scale2) {
@@ -311,8 +313,8 @@ __device__ __forceinline__ void slopes_passing(float (&p)[stream_queries / 8][4]
     }
 }
 
-/* Stores dk and dv of this warp's keys: row `row` of the item is row g of the warp's first fragment. MoBA: the
-   partial sums of the item. */
+/* Stores dk and dv of this warp's keys: row `row` of the item is row g of the warp's first fragment. MoBA:
+   the partial sums of the item. */
 template <int D>
 __device__ __forceinline__ void store_key_rows(const AttentionOperands<bf16>& a, const KeySums& sums,
                                                const Heads& s, const KeyItem& it, int row,

@@ -1,5 +1,5 @@
-/* Shared by versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention: bf16, D = 64 or
-   128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and
+/* Shared by versions 3 (mma.sync, sm_80 and later) and 4 (wgmma, sm_90a) of MoBA's attention: bf16, D = 64
+   or 128, blocks of at most 128 keys. The gate uses dot_tile. Included by mma_*.cu, wgmma_*.cu and
    gate_tensor.cu.
 
    The keys of a block are one tile. So the softmax of a (query, block) is computed exactly in one step,
@@ -18,8 +18,8 @@ namespace moba {
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.69314718055994531f;
 
 /* Copies rows from(r), r < n, of D channels into a tile of `rows` rows, with channels exchanged; zeros from
-   row n on. n >= 1. Called by a thread block of 128 threads. All loads of a batch are issued before the first
-   result is stored, so there is no branch around a load. */
+   row n on. n >= 1. Called by a thread block of 128 threads. All loads of a batch are issued before the
+   first result is stored, so there is no branch around a load. */
 template <int D, int rows, class From>
 __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From from) {
     constexpr int groups = D / 32, turns = (rows * (D / 8) + 127) / 128, batch = turns < 8 ? turns : 8;
@@ -55,8 +55,8 @@ __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From 
 template <int D, int S>
 constexpr int key_tile_bytes = panels<D>* S * 128;
 
-/* score[m] = q[m] x' for `tiles` times 16 rows q, with mma.sync. x: the first `columns` rows from `x` on of a
-   tile of D channels with `rows` rows. The channels of q and x have the same order. */
+/* score[m] = q[m] x' for `tiles` times 16 rows q, with mma.sync. x: the first `columns` rows from `x` on of
+   a tile of D channels with `rows` rows. The channels of q and x have the same order. */
 template <int D, int rows, int columns, int tiles>
 __device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
                                          const uint32_t (&q)[tiles][D / 16][4], const unsigned char* x) {
@@ -81,8 +81,8 @@ __device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
     }
 }
 
-/* x / K by a multiplication. Correct for x < 2^32 / K: tensor_fits (attention.cu) checks that M K K <= 2^32.
-   */
+/* x / K by a multiplication. Correct for x < 2^32 / K: tensor_fits (attention.cu) checks
+   that M K K <= 2^32. */
 struct Divisor {
     uint32_t factor;  // 0: K = 1
     explicit Divisor(int K) : factor(K == 1 ? 0 : (uint32_t)(((1ull << 32) + K - 1) / K)) {}
@@ -109,8 +109,8 @@ __device__ __forceinline__ void store_exchanged(bf16* row, const float (&out)[co
 }
 
 /* Stores a row in the natural order of channels: the columns of row g (half = 0) or row g + 8 (half = 1),
-   multiplied by factor. Pairs of lanes exchange 8 bytes of each product, so that four lanes write a whole sector of
-   32 bytes. Called by whole warps; there: false for a row that is not stored. */
+   multiplied by factor. Pairs of lanes exchange 8 bytes of each product, so that four lanes write a whole
+   sector of 32 bytes. Called by whole warps; there: false for a row that is not stored. */
 template <int columns>
 __device__ __forceinline__ void store_row(bf16* row, const float (&x)[columns][4], int half, float factor,
                                           bool there) {

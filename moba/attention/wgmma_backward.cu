@@ -3,20 +3,20 @@
 
 namespace moba {
 
-/* Buffers for tiles of queries. With three, one barrier per tile is enough; with blocks of 64 keys two let a second
-   thread block fit on the SM. */
+/* Buffers for tiles of queries. With three, one barrier per tile is enough; with blocks of 64 keys two let
+   a second thread block fit on the SM. */
 template <int S>
 constexpr int query_buffers = S == 128 ? 3 : 2;
 
 /* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
-   Maps     warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D / (S
-            / 64) channels of dq of the 64 queries. A thread block has one or two warpgroups
+   Maps     warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D /
+            (S / 64) channels of dq of the 64 queries. A thread block has one or two warpgroups
    Memory   as in version 3; only the tensor cores read tiles from shared memory
-   Sync     one barrier per tile: ds is complete, the copies of the next tile are complete, and no warp reads the
-            previous tile any more. A second one where there are two buffers. A thread that writes data for the
-            tensor cores executes a fence before the barrier
-   Overlap  the scores of the next tile are computed while dq of this tile is stored; copies have the time of
-            a whole tile, and are issued while products run
+   Sync     one barrier per tile: ds is complete, the copies of the next tile are complete, and no warp
+            reads the previous tile any more. A second one where there are two buffers. A thread that writes
+            data for the tensor cores executes a fence before the barrier
+   Overlap  the scores of the next tile are computed while dq of this tile is stored; copies have the time
+            of a whole tile, and are issued while products run
    Order    fixed: tiles one after another
    Differs  from 3: the products use wgmma
    Needs    sm_90a, bf16, D = 64 or 128, S <= 128 */
@@ -46,8 +46,8 @@ __global__ void __launch_bounds__(2 * S, 1)
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128);
-    // sum (64 keys, 64 queries) = rows of a tile (S, D) times rows of a tile (64, D); the channels run along
-    // the rows of both
+    // sum (64 keys, 64 queries) = rows of a tile (S, D) times rows of a tile (64, D); the channels run
+    // along the rows of both
     const auto dot_keys = [&](float(&sum)[Q / 8][4], uint64_t keys, uint64_t queries) {
         wgmma_fence();
 #pragma unroll

@@ -1,9 +1,10 @@
-/* Shared by the kernels of version 4 whose tiles pass (stream.cuh). D = 64 or 128. Included by wgmma_stream_*.cu only.
+/* Shared by the kernels of version 4 whose tiles pass (stream.cuh). D = 64 or 128. Included by
+   wgmma_stream_*.cu only.
 
-   A thread block has three warpgroups. Two compute, 64 rows each. The third one only copies: each of its warps
-   fills one buffer, again and again, by cp.async. A buffer has two mbarriers: `full` (the copying warp arrives)
-   and `empty` (the computing warps arrive). So there is no __syncthreads in the loop, and while one warpgroup
-   computes exponentials, the tensor cores work for the other one. */
+   A thread block has three warpgroups. Two compute, 64 rows each. The third one only copies: each of its
+   warps fills one buffer, again and again, by cp.async. A buffer has two mbarriers: `full` (the copying
+   warp arrives) and `empty` (the computing warps arrive). So there is no __syncthreads in the loop, and
+   while one warpgroup computes exponentials, the tensor cores work for the other one. */
 #pragma once
 #include "moba/attention/stream.cuh"
 
@@ -51,7 +52,8 @@ struct BufferBarriers {
 #endif
 };
 
-/* Shared memory of the kernels whose queries stay: queries, and dout for dq; tiles of keys and values pass. */
+/* Shared memory of the kernels whose queries stay: queries, and dout for dq; tiles of keys and values pass.
+   */
 template <int D, int operands>
 struct KeyStreamMemory {
     static constexpr int tile_bytes = panels<D> * stream_rows * 128;
@@ -72,8 +74,8 @@ __device__ __forceinline__ int v_buffer(int tile) { return tile % 2 * 2 + 1; }
 __device__ __forceinline__ int buffer_use(int tile) { return tile / 2; }
 
 #if HOPPER_CODE
-/* The copying warpgroup of the kernels whose queries stay: a warp for K and one for V of the tiles 0, 2, ..., and
-   the same for the tiles 1, 3, ... */
+/* The copying warpgroup of the kernels whose queries stay: a warp for K and one for V of the tiles 0, 2,
+   ..., and the same for the tiles 1, 3, ... */
 template <int D, class Memory>
 __device__ __forceinline__ void copy_keys(const Memory& m, const AttentionOperands<bf16>& a, const Heads& s,
                                           const Item& it) {
@@ -123,7 +125,8 @@ __device__ __forceinline__ void dot_rows_wgmma(float (&score)[columns / 8][4], u
     }
     wgmma_commit();
 }
-/* sum (64 rows, D) += a (64 rows, 16 * steps, in registers) times the rows of a tile. Its group is not committed. */
+/* sum (64 rows, D) += a (64 rows, 16 * steps, in registers) times the rows of a tile. Its group is not
+   committed. */
 template <int D, int steps>
 __device__ __forceinline__ void add_rows_wgmma(float (&sum)[D / 8][4], const uint32_t (&a)[steps][4],
                                                uint64_t b) {

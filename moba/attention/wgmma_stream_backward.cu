@@ -1,7 +1,7 @@
-/* Attention on the GPU, version 4: the backward pass of full and window attention, and of MoBA with blocks of
-   more than 128 keys, on tensor cores by wgmma. As in version 2, one kernel computes dq and one dk and dv, and
-   both compute the scores: every sum belongs to one thread block, so there are no atomics and the order is
-   fixed. That costs seven products instead of five. */
+/* Attention on the GPU, version 4: the backward pass of full and window attention, and of MoBA with blocks
+   of more than 128 keys, on tensor cores by wgmma. As in version 2, one kernel computes dq and one dk and
+   dv, and both compute the scores: every sum belongs to one thread block, so there are no atomics and the
+   order is fixed. That costs seven products instead of five. */
 #include "moba/attention/tensor_backward.cuh"
 #include "moba/attention/wgmma_stream.cuh"
 
@@ -132,9 +132,9 @@ __device__ __forceinline__ void copy_queries(const QueryStreamMemory<D>& m, cons
    MoBA: the partial sums of one item
    Maps     thread block -> up to 128 keys, and the queries that see them; warpgroup -> 64 keys. The third
             warpgroup copies
-   Memory   K and V stay in shared memory; q and dout pass in tiles of 64 queries, four tiles at the same time.
-            Keys are the rows of all products, so p and ds are C fragments, which are the A fragments of the
-            products with dout and q: they are never stored
+   Memory   K and V stay in shared memory; q and dout pass in tiles of 64 queries, four tiles at the same
+            time. Keys are the rows of all products, so p and ds are C fragments, which are the A fragments
+            of the products with dout and q: they are never stored
    Sync     two mbarriers per buffer (stream.cuh); no barrier between the warpgroups
    Overlap  the scores of the next tile are queued behind the sums of this one
    Order    fixed: tiles one after another

@@ -1,16 +1,16 @@
-/* Attention on the GPU, version 4: the forward pass of full and window attention, and of MoBA with blocks of more
-   than 128 keys, on tensor cores by wgmma. */
+/* Attention on the GPU, version 4: the forward pass of full and window attention, and of MoBA with blocks
+   of more than 128 keys, on tensor cores by wgmma. */
 #include "moba/attention/wgmma_stream.cuh"
 
 namespace moba {
 
 /* out and lse of an item's queries; for MoBA their partial results from one block
-   Maps     thread block -> item of up to 128 queries; warpgroup -> 64 queries; lane -> rows g and g + 8 of its
-            warp's 16. The third warpgroup copies
+   Maps     thread block -> item of up to 128 queries; warpgroup -> 64 queries; lane -> rows g and g + 8 of
+            its warp's 16. The third warpgroup copies
    Memory   the queries stay in shared memory; K and V pass in tiles of 128 keys, two tiles at the same time
    Sync     two mbarriers per buffer (stream.cuh); no barrier between the warpgroups
-   Overlap  the scores of the next tile and the output of this tile are computed together; meanwhile the other
-            warpgroup computes its exponentials
+   Overlap  the scores of the next tile and the output of this tile are computed together; meanwhile the
+            other warpgroup computes its exponentials
    Order    fixed: tiles one after another, the last keys first
    Differs  from version 4 for short blocks: running softmax, a copying warpgroup
    Needs    sm_90a, bf16, D = 64 or 128 */
@@ -52,7 +52,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
         wgmma_commit();
     };
     set_zero(out);
-    RunningSoftmax softmax;
+    TileSoftmax softmax;
     wait_for_own_rows(group);
     wait_for_keys(0);
     dot_keys(score, 0);
@@ -71,8 +71,8 @@ __global__ void __launch_bounds__(stream_threads, 1)
         barriers.release(k_buffer(tile));
         mask_keys(score, -INFINITY, rows.first, rows.last, tiles.first(tile));
         const bool grown = softmax.add(score, factor, scale2);
-        // A branch between the exponentials and the wait: in one basic block ptxas puts the wait first, and then
-        // the exponentials do not run beside the products.
+        // A branch between the exponentials and the wait: in one basic block ptxas puts the wait first, and
+        // then the exponentials do not run beside the products.
         if (tile < last) { wait_for_keys(tile + 1); }
         wgmma_wait<0>(out, p);
         barriers.release(v_buffer(tile - 1));

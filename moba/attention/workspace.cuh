@@ -1,5 +1,5 @@
-/* The workspace that versions 2 to 4 of attention share, and how heads are grouped into launches. Included by the
-   attention kernels only. */
+/* The workspace that versions 2 to 4 of attention share, and how heads are grouped into launches. Included
+   by the attention kernels only. */
 #pragma once
 #include "moba/attention/items.cuh"
 #include "moba/core/arena.h"
@@ -8,8 +8,8 @@
 namespace moba {
 
 /* N channels of one query of one head, and the slots of the query. A query uses one slot for the block in
-   which it lies and one for each of the best K - 1 past blocks, or for all past blocks if there are fewer. So
-   the number of used slots is known without a search for the first unused one. */
+   which it lies and one for each of the best K - 1 past blocks, or for all past blocks if there are fewer.
+   So the number of used slots is known without a search for the first unused one. */
 struct Channels {
     int t, d, head, used;
     size_t slot;
@@ -30,9 +30,9 @@ inline dim3 channels_grid(const Heads& s, int N, int heads) {
     return dim3(blocks_for(packs, channels_threads), heads);
 }
 
-/* Number of items that a launch should have: 8 for each of two thread blocks on each of 132 SMs, so that few
-   SMs are idle while the last items run. A constant, so that the sums of dk and dv have the same bits on
-   every card. */
+/* Number of items that a launch should have: 8 for each of two thread blocks on each of 132 SMs, so that
+   few SMs are idle while the last items run. A constant, so that the sums of dk and dv have the same bits
+   on every card. */
 constexpr int wanted_items = 8 * 2 * 132;
 
 // Items of the forward pass and of dq. How lists are cut does not change the bits of partial results.
@@ -40,8 +40,8 @@ inline Items query_items(const Heads& s) {
     return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
 }
 /* Items of dk and dv. Computed for all heads with equal block size, even if a launch has only some of them,
-   so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as many
-   thread blocks as S has tiles; therefore large blocks get large items. */
+   so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as
+   many thread blocks as S has tiles; therefore large blocks get large items. */
 inline Items key_items(size_t slots, int sets, int group, int S, int D) {
     const int tile = D <= 64 ? tile_size<64> : tile_size<128>;
     return cut_lists(slots, sets, group, wanted_items / ceil_div(S, tile), std::max(256, 2 * S),
@@ -116,8 +116,9 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
     }
 }
 
-/* The kernels of versions 3 and 4 (mma_*.cu, wgmma_*.cu). Forward: partial results of out and lse. Backward:
-   partial results of dq; and dk and dv, or partial sums of them where a block has several items. */
+/* The kernels of versions 3 and 4 (mma_*.cu, wgmma_*.cu). Forward: partial results of out and lse.
+   Backward: partial results of dq; and dk and dv, or partial sums of them where a block has several items.
+   */
 void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
                      const Items&);
 void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
@@ -126,8 +127,8 @@ void mma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, co
                       const Items&);
 void wgmma_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&, const Heads&,
                         const Items&);
-/* The same for full and window attention, and for MoBA with blocks of more than 128 keys (*_stream_*.cu). Sums of dk
-   and dv of MoBA are always partial. */
+/* The same for full and window attention, and for MoBA with blocks of more than 128 keys (*_stream_*.cu).
+   Sums of dk and dv of MoBA are always partial. */
 void mma_stream_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&);
 void mma_stream_backward_gpu(const Ctx&, const AttentionOperands<bf16>&, bf16* part, const KeySums&,
                              const Heads&, const Items&);

@@ -2,14 +2,14 @@
    Matrix Instructions", "Asynchronous Warpgroup Level Matrix Instructions", "cp.async"). The simulator has
    functions with the same names (test/simt/async.h). Operands are bf16, sums fp32. Included by .cu only.
 
-   Fragments (lane l of a warp, g = l / 4, c = l % 4; a register holds two neighbouring elements, the one with
-   the lower index in its low half):
+   Fragments (lane l of a warp, g = l / 4, c = l % 4; a register holds two neighbouring elements, the one
+   with the lower index in its low half):
      A 16 x 16    a[0] (g, 2c)  a[1] (g+8, 2c)  a[2] (g, 2c+8)  a[3] (g+8, 2c+8)          rows x k
      B 16 x 8     b0 (k 2c, n g)   b1 (k 2c+8, n g)                                       k x columns
      C 16 x 8     c[0] c[1] (g, 2c and 2c+1)   c[2] c[3] (g+8, the same)
-   So C of two neighbouring products, rounded to bf16, is A of the next product; nothing moves between lanes.
-   wgmma: the 64 rows of a warpgroup are 16 rows for each of its 4 warps. Warp w holds A and C of the rows
-   from 16 w on; C is one 16 x 8 fragment for every 8 columns.
+   So C of two neighbouring products, rounded to bf16, is A of the next product; nothing moves between
+   lanes. wgmma: the 64 rows of a warpgroup are 16 rows for each of its 4 warps. Warp w holds A and C of the
+   rows from 16 w on; C is one 16 x 8 fragment for every 8 columns.
 
    Tiles in shared memory: a panel has rows of 64 elements (128 bytes). A tile with longer rows is several
    panels, one after another. The 16-byte piece p of row r is stored at piece p ^ (r & 7) of its row. So the
@@ -150,8 +150,8 @@ __device__ __forceinline__ void fence_proxy_async() {
 #endif
 
 #if HOPPER_CODE
-/* A warpgroup gives registers back, or takes more of those that others gave back: n for each thread, a multiple of
-   8. Called by all warps of the warpgroup. */
+/* A warpgroup gives registers back, or takes more of those that others gave back: n for each thread, a
+   multiple of 8. Called by all warps of the warpgroup. */
 template <int n>
 __device__ __forceinline__ void fewer_registers() {
     asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(n));
@@ -163,8 +163,8 @@ __device__ __forceinline__ void more_registers() {
 }  // namespace moba
 #include "moba/core/wgmma_ptx.cuh"
 namespace moba {
-/* d = a b, or d += a b with `accumulate`; asynchronous. a (64, 16) and b (16, N) are in shared memory, given
-   by descriptors. Transposed: m (of a) or n (of b) runs along the rows of the tile. */
+/* d = a b, or d += a b with `accumulate`; asynchronous. a (64, 16) and b (16, N) are in shared memory,
+   given by descriptors. Transposed: m (of a) or n (of b) runs along the rows of the tile. */
 template <int N, bool a_transposed, bool b_transposed>
 __device__ __forceinline__ void wgmma(float (&d)[N / 8][4], uint64_t a, uint64_t b, bool accumulate) {
     wgmma_n<a_transposed, b_transposed>(d, a, b, accumulate);
@@ -182,7 +182,7 @@ __device__ __forceinline__ void wgmma_commit() {
 }
 
 /* Empty assembly that names every register as read and written, so that the compiler cannot move an access
-   across it. Before a wait: what computes these registers stays before it, and so runs beside the products. */
+   across it. */
 template <int columns>
 __device__ __forceinline__ void hold(float (&d)[columns][4]) {
 #pragma unroll
@@ -232,8 +232,8 @@ __device__ inline uint64_t operand(const void* p, int panel_bytes = 16) {
    per lane; the other operand stores its channels in the exchanged order. In each group of 32 channels (4
    pieces of 16 bytes), word m (2 channels) of piece c moves to word c of piece m. Then piece c of a row,
    which lane c loads, holds the words at k = 2c and 2c+8 of the first and of the second 16 channels. In a
-   result, the elements that lane c holds of 4 neighbouring groups of 8 columns are the 8 channels of piece c.
-   A sum over all channels needs no particular order. */
+   result, the elements that lane c holds of 4 neighbouring groups of 8 columns are the 8 channels of piece
+   c. A sum over all channels needs no particular order. */
 HOST_DEVICE constexpr int exchanged(int channel) {
     const int word = channel % 32 / 2;
     return channel / 32 * 32 + (word % 4 * 4 + word / 4) * 2 + channel % 2;

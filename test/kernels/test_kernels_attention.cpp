@@ -122,8 +122,9 @@ TEST(KernelsAttention, TensorCores) {
     }
 }
 
-/* Keys that pass in tiles of 128: full and window attention, blocks of more than 128 keys. One tile and many, ragged
-   ends; tiles of queries with several sequences; windows that begin inside a tile; grouped heads; popular blocks. */
+/* Keys that pass in tiles of 128: full and window attention, blocks of more than 128 keys. One tile and
+   many, ragged ends; tiles of queries with several sequences; windows that begin inside a tile; grouped
+   heads; popular blocks. */
 TEST(KernelsAttention, TensorStreams) {
     for (const Case& c :
          {Case{{140}, 1, 1, 128},
@@ -172,8 +173,8 @@ TEST(KernelsAttention, PopularBlock) {
 }
 
 // Like text: many short sequences, and so blocks that are shorter than S. The lists of the four query heads
-// of a key/value head give several work items for a block; their sums of dk and dv are stored after those of
-// all keys.
+// of a key/value head give several work items for a block; their sums of dk and dv are stored after those
+// of all keys.
 TEST(KernelsAttention, ShortSequences) {
     std::vector<int> lengths;
     for (int i = 0; i < 30; i++) { lengths.push_back(1 + i * 7 % 12); }
@@ -182,8 +183,8 @@ TEST(KernelsAttention, ShortSequences) {
     expect_attention({lengths, 8, 2, 16, moba, 0, 64, 3, 2}, 2, tiles_only);  // mixed block sizes
 }
 
-// As many sequences as tokens need no more memory than one sequence, because no block has more keys than its
-// sequence.
+// As many sequences as tokens need no more memory than one sequence, because no block has more keys than
+// its sequence.
 TEST(KernelsAttention, WorkspaceOfShortSequences) {
     struct Plan {
         int H, G, D, tokens, K;
@@ -245,8 +246,8 @@ TEST(KernelsAttention, LargeHeads) {
     expect_attention({{40}, 2, 1, 256, moba, 0, 16, 2}, 1);
 }
 
-// Scores of hundreds: one rounding of lse changes a weight by 3e-5, and its direction is a matter of chance.
-// So the floor is the error bound of attention.h.
+// Scores of hundreds: one rounding of lse changes a weight by 3e-5, and its direction is a matter of
+// chance. So the floor is the error bound of attention.h.
 TEST(KernelsAttention, LargeScores) {
     const Case c{{60, 30}, 2, 1, 16, moba, 0, 16, 3, 1, Gate::topk, 300};
     const PackedBatch batch(c.lengths, {c.S});

@@ -1,5 +1,5 @@
-/* The kernels of a step that are neither layers nor attention: loss, gradient norm, AdamW. Every version, both element
-   types. */
+/* The kernels of a step that are neither layers nor attention: loss, gradient norm, AdamW. Every version,
+   both element types. */
 #include "moba/ops/adamw.h"
 #include "moba/ops/loss.h"
 #include "test/support/kernel_case.h"
@@ -11,8 +11,8 @@ namespace {
 using namespace kernel_case;
 
 TEST(Kernels, Loss) {
-    // Rows that begin and end at every position of a pack; rows with more packs than the threads load in one
-    // round (4096 and 16384 logits).
+    // Rows that begin and end at every position of a pack; rows with more packs than the threads load in
+    // one round (4096 and 16384 logits).
     for (const LossShape s :
          {LossShape{1, 1}, {33, 7}, {20, 257}, {5, 3001}, {3, 9001}, {4, 8000}, {5, 20003}, {2, 16384}}) {
         for (bool gradient : {false, true}) {
@@ -49,8 +49,8 @@ TEST(Kernels, LossInPlace) {
 }
 
 // Rows 0 to 2: all logits are -inf except the last 7, so most threads see only -inf; in row 0 the target is
-// an additional exception. Rows 3 to 6: the largest logit occurs twice, and the answer counts as correct only
-// if the target is the first of them.
+// an additional exception. Rows 3 to 6: the largest logit occurs twice, and the answer counts as correct
+// only if the target is the first of them.
 TEST(Kernels, LossOfMinusInfinity) {
     const LossShape s{8, 9003};
     std::vector<float> z = draw<float>((size_t)s.M * s.V, 1, 4);
@@ -103,7 +103,8 @@ TEST(Kernels, LossOfNanIsNan) {
 
 TEST(Kernels, AdamW) {
     const size_t n = 25000;
-    // Chunks with several tensors, with a tensor that began in an earlier chunk, with none; a gap at the end.
+    // Chunks with several tensors, with a tensor that began in an earlier chunk, with none; a gap at the
+    // end.
     const std::vector<ParamRange> few{{0, 100, 3, 0},
                                       {128, 1, 1, 0.1f},
                                       {192, 9000, 0.5f, 0.1f},
