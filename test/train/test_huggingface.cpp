@@ -107,6 +107,10 @@ TEST(HuggingFace, DamagedShardsAreRefusedInOneLine) {
     };
     const std::string first = "/model-00001-of-00007.safetensors";
     refused("model-00001-of-00007.safetensors", [&](const std::string& d, json&) { fs::remove(d + first); });
+    refused("model-00001-of-00007.safetensors: is a link to something", [&](const std::string& d, json&) {
+        fs::remove(d + first);
+        fs::create_symlink("../blobs/0", d + first);
+    });
     refused("truncated", [&](const std::string& d, json&) { fs::resize_file(d + first, 200); });
     refused("'weight_map' is missing", [](const std::string&, json& j) { j = {{"metadata", 1}}; });
     refused("'weight_map' is missing", [](const std::string&, json& j) { j = {1}; });
@@ -259,6 +263,13 @@ TEST(HuggingFace, OtherFormatsAreNamed) {
         };
     };
     refused("pytorch_model.bin", instead("pytorch_model.bin", "PK\3\4"));
+    for (const char* file : {"/config.json", "/model.safetensors", "/tokenizer.json"}) {
+        refused(std::string(file) + ": is a link to something that does not exist",
+                [&](const std::string& m) {
+                    fs::remove(m + file);
+                    fs::create_symlink("../blobs/0", m + file);
+                });
+    }
     refused("model-q4.gguf", instead("model-q4.gguf", "GGUF"));
     refused("an adapter (LoRA)", instead("adapter_config.json", "{}"));
     refused("there is no model.safetensors",

@@ -48,7 +48,12 @@ InputFile::InputFile(const std::string& path) : path_(path) {
         setrlimit(RLIMIT_NOFILE, &limit);
         fd = open_to_read(path);
     }
-    if (fd < 0) { throw_errno(path); }
+    if (fd < 0) {
+        const int reason = errno;
+        is_there(path);  // says it of a link to nothing, which has a name in its folder
+        errno = reason;
+        throw_errno(path);
+    }
     fd_ = shared_descriptor(fd);
     struct stat s {};
     if (fstat(fd, &s) != 0) { throw_errno(path); }
@@ -108,6 +113,7 @@ bool is_there(const std::string& path) {
     struct stat s;
     if (stat(path.c_str(), &s) == 0) { return true; }
     if (errno != ENOENT && errno != ENOTDIR) { throw_errno(path); }
+    if (lstat(path.c_str(), &s) == 0) { throw Error(path + ": is a link to something that does not exist"); }
     return false;
 }
 

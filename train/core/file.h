@@ -31,7 +31,8 @@ std::string read_file(const std::string& path);
 /* What a file is instead, where its first bytes tell: "a Git LFS pointer, ...", "a gzip file", ...; or "". */
 std::string what_it_is(const InputFile&);
 
-/* Whether there is something at this path. Throws Error when that cannot be known, as without permission. */
+/* Whether there is something at this path. Throws Error when that cannot be known, as without permission, and
+   where there is a link to nothing. */
 bool is_there(const std::string& path);
 
 /* Writes a file piece by piece; finish() fsyncs it. Any failure throws Error with the path and the reason. */

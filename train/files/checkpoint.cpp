@@ -36,7 +36,7 @@ ModelFolder open_model(const std::string& path) {
         if (m->contains("data")) { out.data = (*m)["data"]; }
         if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
     }
-    if (out.tokenizer.empty() && fs::exists(out.path + tokenizer_file, ignore)) {
+    if (out.tokenizer.empty() && is_there(out.path + tokenizer_file)) {
         out.tokenizer = out.path + tokenizer_file;
     }
     // Settings for generation; of a chat model it also has the token that ends a turn.
