@@ -296,6 +296,20 @@ TEST(HuggingFace, EndTokensOfGenerationConfig) {
     EXPECT_EQ(with({{"eos_token_id", nullptr}}), own);
     EXPECT_EQ(with({{"temperature", 0.5}}), own);
     EXPECT_EQ(with(7), own);
+    more.pop_back();
+    EXPECT_EQ(with({{"eos_token_id", {5.0, -1, 1000000}}}), more) << "other programs write 5.0";
+    const auto refused = [&](const json& generation) {
+        try {
+            with(generation);
+            ADD_FAILURE() << "accepted: " << generation;
+        } catch (const Error& e) {
+            EXPECT_NE(std::string(e.what()).find("generation_config.json: 'eos_token_id' must be"),
+                      std::string::npos)
+                << e.what();
+        }
+    };
+    refused({{"eos_token_id", "5"}});
+    refused({{"eos_token_id", {5.5}}});
     write_text(dir / "m/generation_config.json", "{");
     EXPECT_THROW(open_model(dir / "m"), Error);
 }

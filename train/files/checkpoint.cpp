@@ -47,9 +47,12 @@ ModelFolder open_model(const std::string& path) {
         for (const json* from : {&j, &generation}) {
             const json value = from->is_object() ? from->value(key, json()) : json();
             for (const json& id : value.is_array() ? value : json::array({value})) {
-                if (id.is_number_unsigned() && id.get<uint64_t>() < (uint64_t)out.config.vocab_size) {
-                    found.push_back(id.get<int>());
-                }
+                const double x = id.is_number() ? id.get<double>() : id.is_null() ? -1 : NAN;
+                need(x == std::floor(x), (from == &j ? file : generation_file) + ": '" + key +
+                                             "' must be a token id or a list of them, not " +
+                                             value.dump().substr(0, 60));
+                // others, such as -1, stand for no token
+                if (x >= 0 && x < out.config.vocab_size) { found.push_back((int)x); }
             }
         }
         return found;
