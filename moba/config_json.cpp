@@ -89,7 +89,18 @@ static void read_rope(Config& c, const json& j, const std::string& where) {
     const auto part = [&](const char* key) {
         const json rope = j.value(key, json());
         need(rope.is_object() || rope.is_null(), where + ": '" + key + "' must be an object");
-        return rope.is_null() ? json::object() : rope;
+        if (rope.is_null()) { return json::object(); }
+        for (const auto& [name, x] : rope.items()) {
+            need(!x.is_object(),
+                 where + ": " + key + "." + name + ": several kinds of RoPE are not supported");
+        }
+        const auto given = [&](const char* name) { return !rope.value(name, json()).is_null(); };
+        const bool both = given("type") && given("rope_type");
+        need(!both || rope["type"] == rope["rope_type"],
+             where + ": " + key + ": type and rope_type contradict each other");
+        need(given("type") || given("rope_type") || !given("factor"),
+             where + ": " + key + " has a factor, but no rope_type");
+        return rope;
     };
     const json scaling = part("rope_scaling"), parameters = part("rope_parameters");
     const json& rope = scaling.empty() ? parameters : scaling;

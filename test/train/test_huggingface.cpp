@@ -243,6 +243,15 @@ TEST(HuggingFace, KeysOfConfigInEveryForm) {
     refused("partial_rotary_factor", [](json& j) { j["partial_rotary_factor"] = 0.5; });
     refused("partial_rotary_factor", [](json& j) { j["rope_parameters"]["partial_rotary_factor"] = 0.5; });
     refused("'rope_theta' is there twice", [](json& j) { j["rope_theta"] = 77.0; });
+    refused("rope_scaling has a factor, but no rope_type", [](json& j) {
+        j["rope_scaling"] = {{"factor", 2.0}};
+    });
+    refused("rope_scaling: type and rope_type contradict each other", [](json& j) {
+        j["rope_scaling"] = {{"type", "linear"}, {"rope_type", "default"}, {"factor", 2.0}};
+    });
+    refused("rope_parameters.full_attention: several kinds of RoPE", [](json& j) {
+        j["rope_parameters"]["full_attention"] = {{"rope_type", "linear"}, {"factor", 2.0}};
+    });
     refused("'hidden_size'", [](json& j) { j["hidden_size"] = 32.5; });
     refused("quantization_config", [](json& j) { j["quantization_config"] = {{"quant_method", "gptq"}}; });
     refused("only silu", [](json& j) { j["hidden_act"] = "gelu"; });
