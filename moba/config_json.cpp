@@ -141,9 +141,9 @@ Config config_from_json(const json& j, const std::string& where) {
     need(type == "llama" || j.contains("moba"), where + ": 'moba' is missing");
     if (const auto a = j.find("architectures"); a != j.end() && a->is_array()) {
         for (const json& name : *a) {
-            need(name == "LlamaForCausalLM" || name == "MobaForCausalLM",
+            need(name == "LlamaForCausalLM" || name == "LlamaModel" || name == "MobaForCausalLM",
                  where + ": architecture " + name.dump().substr(0, 60) +
-                     " is not supported, only LlamaForCausalLM and MobaForCausalLM");
+                     " is not supported, only LlamaForCausalLM, LlamaModel and MobaForCausalLM");
         }
     }
     Config c;

@@ -87,6 +87,11 @@ TEST(HuggingFace, OtherTensorsInTheFile) {
         EXPECT_LE(with(std::string("model.layers.0.self_attn.rotary_emb.") + table), 2e-5);
     }
     EXPECT_LE(with("model.rotary_emb.inv_freq"), 2e-5);
+    for (const char* table : {"rope.freqs", "model.rope.freqs", "model.freqs_cis", "freqs_cos",
+                              "model.causal_mask", "model.layers.0.self_attn.masked_bias"}) {
+        EXPECT_LE(with(table), 2e-5) << table;
+    }
+    EXPECT_THROW(with("model.layers.0.self_attn.bias"), Error);
     EXPECT_THROW(with("model.layers.0.self_attn.q_proj.bias"), Error);
     EXPECT_THROW(with("model.layers.2.mlp.up_proj.weight"), Error);
 }
@@ -166,13 +171,21 @@ TEST(HuggingFace, TensorsUnderOtherNames) {
     EXPECT_LE(error([](const std::string& n) { return "_orig_mod." + n; }), 2e-5);
     EXPECT_LE(error([](const std::string& n) { return "module._orig_mod." + n; }), 2e-5);
     EXPECT_LE(error([](const std::string& n) { return n.rfind("model.", 0) == 0 ? n.substr(6) : n; }), 2e-5);
+    for (const std::string prefix : {"_fsdp_wrapped_module.", "model.", "_orig_mod.model."}) {
+        EXPECT_LE(error([&](const std::string& n) { return prefix + n; }), 2e-5) << prefix;
+    }
     EXPECT_LE(error([](std::string n) {  // each layer compiled by itself
                   const size_t at = n.find("layers.0.");
                   return at == std::string::npos ? n : n.insert(at + 9, "_orig_mod.");
               }),
               2e-5);
     EXPECT_THROW(error([](const std::string& n) { return "transformer." + n; }), Error);
-    EXPECT_THROW(error([](const std::string& n) { return n == "lm_head.weight" ? "" : n; }), Error);
+    try {
+        error([](const std::string& n) { return n == "lm_head.weight" ? "" : n; });
+        ADD_FAILURE() << "accepted without lm_head.weight";
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("a LlamaModel has none"), std::string::npos) << e.what();
+    }
     // the same weight twice, under two names
     rewrite(name, copy, [](const std::string& n) {
         return n == "model.layers.0.mlp.up_proj.weight" ? "layers.0.mlp.gate_proj.weight" : n;
@@ -223,6 +236,7 @@ TEST(HuggingFace, KeysOfConfigInEveryForm) {
               1e-3)
         << "also where it takes the scaling away, as in transformers";
     EXPECT_LE(error("llama2_f32", [](json& j) { j["hidden_act"] = "swish"; }), 2e-5);
+    EXPECT_NO_THROW(error("llama2_f32", [](json& j) { j["architectures"] = {"LlamaModel"}; }));
     EXPECT_LE(
         error("llama2_f32",
               [](json& j) {

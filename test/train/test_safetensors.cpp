@@ -61,6 +61,26 @@ TEST(Safetensors, HalfPrecisionIsWidened) {
     EXPECT_EQ(f.floats("b"), (std::vector<float>{1, -3}));
 }
 
+// A tensor of another type does not keep the others of the file from being read.
+TEST(Safetensors, OtherTypesAreNamedWhenTheyAreRead) {
+    const TempDir dir;
+    write_raw(dir / "x",
+              R"({"table":{"dtype":"C64","shape":[1],"data_offsets":[0,8]},)"
+              R"("q":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[8,12]},)"
+              R"("w":{"dtype":"F32","shape":[1],"data_offsets":[12,16]},)"
+              R"("fnuz":{"dtype":"F8_E4M3FNUZ","shape":[2],"data_offsets":[16,18]}})",
+              18);
+    ASSERT_EQ(refusal(dir / "x").substr(0, 8), "accepted");
+    const Safetensors f(dir / "x");
+    EXPECT_EQ(f.floats("w"), (std::vector<float>{0}));
+    try {
+        f.floats("q");
+        ADD_FAILURE() << "accepted";
+    } catch (const Error& e) {
+        EXPECT_NE(std::string(e.what()).find("'q' has type F8_E4M3"), std::string::npos) << e.what();
+    }
+}
+
 TEST(Safetensors, EveryTruncationIsRefused) {
     const TempDir dir;
     write_good(dir / "good");

@@ -8,8 +8,10 @@ using nlohmann::json;
 
 static size_t dtype_bytes(const std::string& dtype) {
     static const std::map<std::string, size_t> bytes = {
-        {"F64", 8}, {"F32", 4}, {"F16", 2},  {"BF16", 2}, {"I64", 8}, {"I32", 4}, {"I16", 2},
-        {"I8", 1},  {"U8", 1},  {"BOOL", 1}, {"U16", 2},  {"U32", 4}, {"U64", 8}};
+        {"F64", 8},     {"F32", 4},     {"F16", 2},         {"BF16", 2},       {"I64", 8},
+        {"I32", 4},     {"I16", 2},     {"I8", 1},          {"U8", 1},         {"BOOL", 1},
+        {"U16", 2},     {"U32", 4},     {"U64", 8},         {"C64", 8},        {"F8_E4M3", 1},
+        {"F8_E5M2", 1}, {"F8_E8M0", 1}, {"F8_E4M3FNUZ", 1}, {"F8_E5M2FNUZ", 1}};
     const auto it = bytes.find(dtype);
     return it == bytes.end() ? 0 : it->second;
 }

@@ -13,7 +13,8 @@ static const std::string embedding = "model.embed_tokens.weight", head = "lm_hea
 
 // The name that the tensor has in a Llama of Hugging Face.
 static std::string plain_name(std::string name) {
-    for (const std::string wrapper : {"_orig_mod.", "module."}) {
+    for (const std::string wrapper :
+         {"_orig_mod.", "module.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."}) {
         for (size_t at = 0; (at = name.find(wrapper, at)) != std::string::npos;) {
             if (at == 0 || name[at - 1] == '.') {
                 name.erase(at, wrapper.size());
@@ -22,10 +23,24 @@ static std::string plain_name(std::string name) {
             }
         }
     }
+    for (const char* part : {"model.model.", "model.lm_head."}) {  // the model is a part of another class
+        if (name.rfind(part, 0) == 0) { name.erase(0, 6); }
+    }
     for (const char* part : {"layers.", "embed_tokens.", "norm."}) {
         if (name.rfind(part, 0) == 0) { return "model." + name; }
     }
     return name;
+}
+
+// Tables that every program computes anew: of RoPE, and attention masks.
+static bool is_table(const std::string& name) {
+    if (name.find("rotary_emb.") != std::string::npos) { return true; }
+    const std::string last = name.substr(name.rfind('.') + 1);
+    for (const char* table : {"inv_freq", "cos_cached", "sin_cached", "freqs", "freqs_cis", "freqs_cos",
+                              "freqs_sin", "causal_mask", "attention_mask", "attn_mask", "masked_bias"}) {
+        if (last == table) { return true; }
+    }
+    return false;
 }
 
 // Names of files that may hold weights, which this program does not read; "" if there are none.
@@ -83,7 +98,7 @@ Weights::Weights(const std::string& folder, const std::vector<ParamInfo>& params
     for (const Safetensors& f : files_) {
         for (const auto& entry : f.tensors()) {
             const std::string name = plain_name(entry.first);
-            if (name.find("rotary_emb.") != std::string::npos) { continue; }
+            if (is_table(name)) { continue; }
             if (!weights.count(name) && !(tied && name == head)) {
                 throw Error(f.path() + ": tensor '" + entry.first + "' does not belong to this model");
             }
@@ -111,7 +126,11 @@ Weights::Weights(const std::string& folder, const std::vector<ParamInfo>& params
 Weights::Place Weights::find(const std::string& weight) const {
     const auto it = places_.find(weight);
     // the shard that should have it is not known
-    if (it == places_.end()) { throw Error(files_[0].path() + ": tensor '" + weight + "' is missing"); }
+    if (it == places_.end()) {
+        throw Error(
+            files_[0].path() + ": tensor '" + weight + "' is missing" +
+            (weight == head ? ": a LlamaModel has none unless config.json ties it to the embedding" : ""));
+    }
     return it->second;
 }
 

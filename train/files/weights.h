@@ -1,10 +1,11 @@
 /* The weights of a model folder: model.safetensors, or the shards that model.safetensors.index.json names.
 
    Names    as in Hugging Face's Llama, with what other programs put in: `_orig_mod.` (torch.compile),
-            `module.` (DistributedDataParallel); without the `model.` at the beginning
+            `module.` (DistributedDataParallel), those of FSDP, a second `model.`; without the `model.`
    Tied     one of the two names is enough. In other files a second name of the same tensor is one that
             __metadata__ gives, as safetensors' save_model() does
-   Ignored  RoPE's tables (`rotary_emb.`), and a tied model's lm_head.weight beside the embedding
+   Ignored  tables that are computed anew: RoPE's, attention masks; and a tied model's lm_head.weight beside
+            the embedding
    Errors   throws Error: a weight that is missing, a tensor that belongs to no weight, two for one weight;
             weights in another format, by the name of their file */
 #pragma once
