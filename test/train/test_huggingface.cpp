@@ -276,6 +276,7 @@ TEST(HuggingFace, OtherFormatsAreNamed) {
     const auto refused = [&](const std::string& says, const auto& change) {
         const TempDir dir;
         fs::copy(root + name, dir / "m");
+        fs::remove(dir / "m/expected.safetensors");
         change(dir / "m");
         expect_refused("sample --prompt-ids 1 --device cpu --model " + (dir / "m"), 1, says);
     };
@@ -285,7 +286,20 @@ TEST(HuggingFace, OtherFormatsAreNamed) {
             write_text(m + "/" + file, contents);
         };
     };
-    refused("pytorch_model.bin", instead("pytorch_model.bin", "PK\3\4"));
+    refused("only pytorch_model.bin;", [](const std::string& m) {
+        fs::rename(m + "/model.safetensors", m + "/pytorch_model.bin");
+        for (const char* other : {"/training_args.bin", "/optimizer.pt"}) { write_text(m + other, "PK"); }
+    });
+    refused("only model.npz", instead("model.npz", "PK"));
+    refused("a checkpoint of a run, only model.safetensors",
+            [](const std::string& m) { fs::remove(m + "/config.json"); });
+    refused("an adapter (LoRA)", [](const std::string& m) {
+        fs::remove(m + "/config.json");
+        write_text(m + "/adapter_config.json", "{}");
+    });
+    refused("there is no model.safetensors\n", instead("state.safetensors", "a run's moments"));
+    expect_refused("info --model " + root + name + "/config.json", 1,
+                   "is a file; name the folder that holds");
     for (const char* file : {"/config.json", "/model.safetensors", "/tokenizer.json"}) {
         refused(std::string(file) + ": is a link to something that does not exist",
                 [&](const std::string& m) {

@@ -18,13 +18,16 @@ static const char* tokenizer_file = "/tokenizer.json";
 
 ModelFolder open_model(const std::string& path) {
     ModelFolder out;
-    std::error_code ignore;
     out.path = path;
     if (!is_there(path)) { throw Error(path + ": there is no such folder"); }
+    std::error_code ignore;
+    if (!fs::is_directory(path, ignore)) {
+        throw Error(path + ": is a file; name the folder that holds config.json and model.safetensors");
+    }
     if (!is_there(path + "/config.json")) {
         out.path = latest_checkpoint(path);
         if (out.path.empty()) {
-            throw Error(path + ": holds no model: it has neither config.json nor a checkpoint of a run");
+            throw no_model(path, "holds no model: it has neither config.json nor a checkpoint of a run");
         }
     }
     const std::string file = out.path + "/config.json";

@@ -43,20 +43,33 @@ static bool is_table(const std::string& name) {
     return false;
 }
 
-// Names of files that may hold weights, which this program does not read; "" if there are none.
-static std::string other_weights(const std::string& folder) {
+// Names of files in this folder that may hold weights in any format; "" if there are none.
+static std::string weights_in(const std::string& folder) {
     std::set<std::string> found;
     std::error_code error;
     for (const auto& entry : fs::directory_iterator(folder, error)) {
         const std::string name = entry.path().filename(), end = entry.path().extension();
-        for (const char* known :
-             {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".safetensors"}) {
-            if (end == known) { found.insert(name); }
+        bool other = false;  // what Hugging Face's Trainer and this program write beside the weights
+        for (const char* begin :
+             {"training_args", "optimizer", "scheduler", "scaler", "rng_state", "state."}) {
+            other |= name.rfind(begin, 0) == 0;
+        }
+        for (const char* known : {".bin", ".pt", ".pth", ".ckpt", ".gguf", ".ggml", ".h5", ".msgpack", ".npz",
+                                  ".onnx", ".safetensors"}) {
+            if (end == known && !other) { found.insert(name); }
         }
     }
     std::string names;
     for (const std::string& name : found) { names += (names.empty() ? "" : ", ") + name; }
     return names;
+}
+
+Error no_model(const std::string& folder, const std::string& what, const std::string& advice) {
+    if (is_there(folder + "/adapter_config.json")) {
+        return Error(folder + ": is an adapter (LoRA), not a model: merge it into its model first");
+    }
+    const std::string weights = weights_in(folder);
+    return Error(folder + ": " + what + (weights.empty() ? "" : ", only " + weights + advice));
 }
 
 void Weights::open(const std::string& folder) {
@@ -66,14 +79,9 @@ void Weights::open(const std::string& folder) {
         return;
     }
     if (!is_there(index)) {
-        const std::string other = other_weights(folder);
-        if (is_there(folder + "/adapter_config.json")) {
-            throw Error(folder + ": is an adapter (LoRA), not a model: merge it into its model first");
-        }
-        throw Error(folder + ": there is no model.safetensors" +
-                    (other.empty() ? ""
-                                   : ", only " + other + "; this program reads Hugging Face's safetensors, " +
-                                         "which transformers writes with save_pretrained()"));
+        throw no_model(folder, "there is no model.safetensors",
+                       "; this program reads Hugging Face's safetensors, which transformers writes with "
+                       "save_pretrained()");
     }
     const json j = read_json(index);
     const auto map = j.is_object() ? j.find("weight_map") : j.end();

@@ -15,6 +15,10 @@
 
 namespace moba {
 
+/* Why this folder cannot be used: that it is an adapter, or `what`, with the names of its files that may hold
+   weights in any format, and then `advice` about those. */
+Error no_model(const std::string& folder, const std::string& what, const std::string& advice = "");
+
 class Weights {
   public:
     Weights(const std::string& folder, const std::vector<ParamInfo>&, bool tied);
