@@ -351,57 +351,6 @@ TEST(HuggingFace, EndTokensOfGenerationConfig) {
     EXPECT_THROW(open_model(dir / "m"), Error);
 }
 
-// What a fine-tuned model came with is still there, also after the run was resumed.
-TEST(HuggingFace, AFineTunedModelKeepsWhatItCameWith) {
-    const TempDir dir;
-    const std::string m = dir / "m", run = dir / "run";
-    fs::copy(root + "llama2_f32", m);
-    json j = config_of("llama2_f32");
-    j["bos_token_id"] = 1, j["eos_token_id"] = {2, 3}, j["pad_token_id"] = 4, j["my_key"] = {{"a", 1}};
-    j["max_position_embeddings"] = 4096;
-    write_text(m + "/config.json", j.dump());
-    const int V = j["vocab_size"];
-    json vocabulary = json::object();
-    for (int i = 0; i < V; i++) { vocabulary["w" + std::to_string(i)] = i; }
-    write_text(m + "/tokenizer.json",
-               json({{"model", {{"type", "WordLevel"}, {"vocab", vocabulary}, {"unk_token", "w0"}}}}).dump());
-    write_text(m + "/tokenizer_config.json", R"({"chat_template": "x"})");
-    write_text(m + "/generation_config.json", R"({"eos_token_id": [2, 3]})");
-    std::vector<int32_t> header(256);
-    header[0] = 20240520, header[1] = 1, header[2] = 2000;
-    std::string shard((const char*)header.data(), 1024);
-    for (int i = 0; i < 2000; i++) {
-        const uint16_t id = (uint16_t)(i * 7 % V);
-        shard.append((const char*)&id, 2);
-    }
-    fs::create_directory(dir / "d");
-    write_text(dir / "d/x.bin", shard);
-    write_text(dir / "d/tokens.json", json({{"vocab_size", V}, {"end_token", 2}, {"tokenizer", ""}}).dump());
-    const Outcome r =
-        moba("train --init-from " + m + " --data " + (dir / "d/x.bin") +
-             " --seq-len 16 --batch-size 2 --steps 2 --eval-every 0 --attention full --device cpu "
-             "--out " +
-             run);
-    ASSERT_EQ(r.status, 0) << r.out;
-    for (int again = 0; again < 2; again++) {
-        const json kept = json::parse(read_text(run + "/latest/config.json"));
-        EXPECT_EQ(kept["bos_token_id"], 1);
-        EXPECT_EQ(kept["eos_token_id"], json({2, 3})) << "the data's end token is one of them";
-        EXPECT_EQ(kept["pad_token_id"], 4);
-        EXPECT_EQ(kept["my_key"], j["my_key"]);
-        EXPECT_EQ(kept["max_position_embeddings"], 4096);
-        for (const char* file : {"tokenizer.json", "tokenizer_config.json", "generation_config.json"}) {
-            EXPECT_EQ(read_text(run + "/latest/" + file), read_text(m + "/" + file)) << file;
-        }
-        EXPECT_EQ(open_model(run).trained_length, 16) << "eval measures at the length of the training";
-        EXPECT_EQ(moba("train --resume --steps 3 --out " + run).status, 0);
-    }
-    EXPECT_NE(
-        moba("sample --device cpu --prompt-ids 5,6 --max-new-tokens 1 --model " + run).out.find("w5 w6"),
-        std::string::npos)
-        << "its words";
-}
-
 }  // namespace
 
 }  // namespace moba

@@ -78,7 +78,11 @@ KeptFiles read_kept_files(const ModelFolder& folder) {
     for (const std::string name :
          {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
           "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"}) {
-        if (is_there(folder.path + "/" + name)) { kept.files[name] = read_file(folder.path + "/" + name); }
+        const std::string path = folder.path + "/" + name;
+        std::error_code e;
+        if (!is_there(path)) { continue; }
+        kept.files[name] =
+            fs::file_size(path, e) == 0 && !e ? "" : read_file(path);  // merges.txt may be empty
     }
     return kept;
 }
@@ -181,6 +185,20 @@ static json config_of(const Config& model, const json& about, const json& kept) 
     return config;
 }
 
+// Other programs take the end tokens of generation_config.json alone, so that of the data goes in there, too.
+static std::string with_end_token(const std::string& generation, const json& end_token) {
+    json j = json::parse(generation, nullptr, false);
+    if (!j.is_object() || !end_token.is_number_integer() || end_token < 0) { return generation; }
+    const json was = j.value("eos_token_id", json());
+    json all = json::array({end_token});
+    for (const json& id : was.is_array() ? was : json::array({was})) {
+        if (id == end_token) { return generation; }
+        if (id.is_number() && id >= 0) { all.push_back(id); }  // null and -1 stand for no token
+    }
+    j["eos_token_id"] = all.size() == 1 ? end_token : all;
+    return j.dump(2) + "\n";
+}
+
 template <class E>
 void save_checkpoint(const std::string& dir, Model<E>& model, const json& about, const std::string& tokenizer,
                      const KeptFiles& kept, const RunState& state) {
@@ -201,7 +219,11 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         }
         remove_unfinished_checkpoints(dir);
         fs::create_directories(tmp);
-        for (const auto& [file, contents] : kept.files) { write_file(tmp + "/" + file, contents); }
+        for (const auto& [file, contents] : kept.files) {
+            const bool generation = file == "generation_config.json";
+            write_file(tmp + "/" + file,
+                       generation ? with_end_token(contents, about.value("end_token", json())) : contents);
+        }
         if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
         write_file(tmp + "/config.json", config_text);
         write_file(tmp + "/state.json", state_text);
