@@ -96,6 +96,25 @@ TEST(FineTuning, TheEndTokenOfTheDataIsAdded) {
     EXPECT_TRUE(fs::exists(dir / "run/latest/merges.txt"));
 }
 
+TEST(FineTuning, ATaskIsNotEndedByTokensOfText) {
+    const TempDir dir;
+    const std::string m = dir / "m";
+    fs::copy(llama, m);
+    json j = config_of(llama);
+    std::vector<int> all(j["vocab_size"].get<int>());
+    for (size_t i = 0; i < all.size(); i++) { all[i] = (int)i; }
+    j["eos_token_id"] = all;
+    write_text(m + "/config.json", j.dump());
+    const Outcome r = train_on(m, "--task needle --num-keys 4 --num-values 4 --num-noise 4 --pairs 1 --out " +
+                                      (dir / "run"));
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(config_of(dir / "run/latest")["eos_token_id"], j["eos_token_id"]);
+    EXPECT_NE(moba("sample --device cpu --max-new-tokens 4 --model " + (dir / "run"))
+                  .out.find("generated: 3 tokens"),
+              std::string::npos)
+        << "after the prompt's one";
+}
+
 }  // namespace
 
 }  // namespace moba

@@ -60,7 +60,8 @@ ModelFolder open_model(const std::string& path) {
         }
         return found;
     };
-    out.end_tokens = ids("eos_token_id");
+    // The tokens of a task are not those of the text that the model was trained on before.
+    if (out.task.empty()) { out.end_tokens = ids("eos_token_id"); }
     const std::vector<int> begin = ids("bos_token_id");
     out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
     const json origin = out.origin.empty() ? json::object() : json::parse(out.origin);
