@@ -115,6 +115,24 @@ TEST(FineTuning, ATaskIsNotEndedByTokensOfText) {
         << "after the prompt's one";
 }
 
+// Training and eval need no text.
+TEST(FineTuning, ADecoderThatIsNotKnown) {
+    const TempDir dir;
+    const std::string m = dir / "m", run = dir / "run", data = write_tokens(dir, 500, 20, 9);
+    fs::copy(llama, m);
+    const std::string tokenizer = R"({"model": {"vocab": {"H": 0, "cat": 1}}, "decoder": {"type": "CTC"}})";
+    write_text(m + "/tokenizer.json", tokenizer);
+    write_text(dir / "d/t.json", tokenizer);
+    write_text(dir / "d/tokens.json", R"({"vocab_size": 20, "end_token": 9, "tokenizer": "t.json"})");
+    const Outcome r = train_on(m, "--data " + data + " --out " + run);
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(read_text(run + "/latest/tokenizer.json"), tokenizer);
+    EXPECT_EQ(moba("eval --device cpu --model " + run).status, 0);
+    for (const std::string wants_text : {"sample", "inspect --out x.html"}) {
+        expect_refused(wants_text + " --device cpu --prompt-ids 1 --model " + run, 1, "CTC is not supported");
+    }
+}
+
 }  // namespace
 
 }  // namespace moba

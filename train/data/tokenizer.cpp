@@ -23,9 +23,14 @@ std::vector<int> Tokenizer::encode(const std::string& text) const {
 }
 
 std::string Tokenizer::text(int id) const {
-    TextStream stream(*this);
-    stream.first_ = false;
-    return stream.add(id);
+    const auto piece = pieces_.find(id);
+    if (piece == pieces_.end()) { return ""; }
+    std::string pending;
+    return refusal_.empty() ? decoder_.decode(piece->second, false, pending) : piece->second;
+}
+
+TextStream::TextStream(const Tokenizer& t) : tokenizer_(&t) {
+    if (!t.refusal_.empty()) { throw Error(t.refusal_); }
 }
 
 std::string TextStream::add(int id) {
@@ -48,7 +53,9 @@ void Tokenizer::read(const std::string& path) {
     const json& model = j["model"];
     need(model.contains("vocab"), "'model.vocab' is missing");
     const json& vocab = model["vocab"];
-    decoder_ = Decoder(j.value("decoder", json()), path);
+    try {
+        decoder_ = Decoder(j.value("decoder", json()), path);
+    } catch (const Error& e) { refusal_ = e.what(); }
     if (vocab.is_object()) {  // BPE, WordLevel, WordPiece: piece -> id
         for (const auto& [piece, id] : vocab.items()) { put(id, piece); }
     } else {  // Unigram: a list of [piece, score]

@@ -3,7 +3,8 @@
    bytes             id = byte
    tokenizer.json    of Hugging Face's tokenizers: a BPE, WordLevel, WordPiece or Unigram vocabulary, and
                      one of the decoders that decoder.h knows
-   Errors            throws Error with the path and the reason for a file that is none of these */
+   Errors            throws Error with the path and the reason for a file that is none of these. An unknown
+                     decoder is no error before text is wanted: training needs none */
 #pragma once
 #include "train/data/decoder.h"
 #include <string>
@@ -16,7 +17,8 @@ class Tokenizer {
   public:
     /* `what`: "bytes", or the path of a tokenizer.json. */
     explicit Tokenizer(const std::string& what);
-    /* What this token adds to a text that has begun; "" for marks such as the end of a document. */
+    /* What this token adds to a text that has begun; "" for marks such as the end of a document. Where the
+       decoder is not known: the token as the file has it. */
     std::string text(int id) const;
     bool can_encode() const { return bytes_; }
     std::vector<int> encode(const std::string& text) const;  // needs can_encode()
@@ -24,6 +26,7 @@ class Tokenizer {
   private:
     void read(const std::string& path);
     friend class TextStream;
+    std::string refusal_;  // why its tokens cannot become text
     bool bytes_;
     std::unordered_map<int, std::string> pieces_;  // as the file has them; without marks
     Decoder decoder_;
@@ -32,11 +35,10 @@ class Tokenizer {
 /* Tokens that become text one after another. */
 class TextStream {
   public:
-    explicit TextStream(const Tokenizer& t) : tokenizer_(&t) {}
-    std::string add(int id);  // what the text grows by
+    explicit TextStream(const Tokenizer& t);  // throws Error when the decoder is not known
+    std::string add(int id);                  // what the text grows by
 
   private:
-    friend class Tokenizer;
     const Tokenizer* tokenizer_;
     bool first_ = true;
     std::string pending_;
