@@ -18,7 +18,8 @@
    Error    fp32 against fp64, relative to the largest value: out 8e-7, gradients 2.8e-6 (measured 3e-7 and
             1.5e-6; with scores of several hundred: 2e-5 and 3e-5)
    Cost     4*D flop for each pair of a query and a visible key in the forward pass, 10*D in the backward pass
-            (14*D in version 2 on the GPU, which computes the scores twice); bound by arithmetic.
+            (14*D where the GPU computes the scores twice: version 2, and in versions 3
+            and 4 full, window and blocks of more than 128 keys); bound by arithmetic.
             Version 2 stores no T x T matrix. Its workspace on the CPU: full and window 5 copies of k and one
             of q in acc_t; moba K copies of q for one group of heads.
    Order    fixed by the shapes and the routing
@@ -56,7 +57,8 @@ template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
 
 /* Versions on the GPU: 1 one warp per query, attention.cu; 2 tiles, D <= 128, forward.cu and backward.cu;
-   3 tensor cores by mma.sync, mma_*.cu; 4 tensor cores by wgmma, wgmma_*.cu. 3 and 4: moba in bf16 only. */
+   3 tensor cores by mma.sync, bf16, D = 32, 64, 80, 96 or 128, mma_*.cu; 4 tensor cores by wgmma, bf16,
+   D = 64 or 128, sm_90a, wgmma_*.cu. */
 template <class E>
 void attention_forward_gpu(const Ctx&, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing,
                            const Sequences&, AttentionShape);

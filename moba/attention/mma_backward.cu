@@ -1,51 +1,11 @@
 /* Attention on the GPU, version 3: the backward pass of MoBA on tensor cores by mma.sync. */
 #include "moba/attention/tensor_backward.cuh"
+#include "moba/attention/tile_products.cuh"
 
 namespace moba {
 
-/* sum (16 keys of this warp, 8 n queries) = rows 16 * warp .. of x (S, D) times the first rows of y (64, D)
-   */
-template <int D, int S, int n>
-__device__ __forceinline__ void dot_keys(float (&sum)[n][4], const unsigned char* x, const unsigned char* y) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const unsigned char *a_row = x + (16 * warp + lane % 16) * 128,
-                        *b_row = y + (lane % 8 + lane / 16 * 8) * 128;
-    const int a_piece = (lane / 16 ^ lane % 8) * 16, b_piece = (lane / 8 % 2 ^ lane % 8) * 16;
-    set_zero(sum);
-#pragma unroll 1
-    for (int panel = 0; panel < panels<D>; panel++) {
-#pragma unroll
-        for (int at = 0; at < 128; at += 32) {
-            uint32_t a[4];
-            ldmatrix_x4<false>(a, a_row + panel * S * 128 + (a_piece ^ at));
-#pragma unroll
-            for (int j = 0; j < n; j += 2) {
-                uint32_t b[4];
-                ldmatrix_x4<false>(b, b_row + (panel * tile_queries + j * 8) * 128 + (b_piece ^ at));
-                mma_bf16(sum[j], a, b[0], b[1]);
-                mma_bf16(sum[j + 1], a, b[2], b[3]);
-            }
-        }
-    }
-}
-/* sum (16 keys, D) += a (16 keys, 64 queries) y (64, D) */
-template <int D>
-__device__ __forceinline__ void add_queries(float (&sum)[D / 8][4], const uint32_t (&a)[tile_queries / 16][4],
-                                            const unsigned char* y) {
-    const int lane = threadIdx.x % 32;
-    const unsigned char* row = y + lane % 16 * 128;
-    const int piece = (lane / 16 ^ lane % 8) * 16;
-#pragma unroll
-    for (int step = 0; step < tile_queries / 16; step++) {
-#pragma unroll
-        for (int j = 0; j < D / 8; j += 2) {
-            uint32_t b[4];
-            ldmatrix_x4<true>(b, row + (j / 8 * tile_queries + step * 16) * 128 + (piece ^ j % 8 * 16));
-            mma_bf16(sum[j], a[step], b[0], b[1]);
-            mma_bf16(sum[j + 1], a[step], b[2], b[3]);
-        }
-    }
-}
+static_assert(tile_queries == passing_rows);
+
 /* dq (16 queries, columns * 8 channels from piece `first` on) = ds' (queries of tile m, S keys) k (S, D). ds
    is stored as (key, query). */
 template <int S, int columns>
@@ -109,17 +69,17 @@ __global__ void __launch_bounds__(2 * S, 1)
         uint32_t p[tile_queries / 16][4], ds[tile_queries / 16][4];
         {
             float score[tile_queries / 8][4];
-            dot_keys<D, S>(score, memory.k, q);
+            dot_rows_mma<D, S>(score, memory.k, q);
             weights<S>(score, SharedPairs{x.lse}, x, s.scale * log2_e);
 #pragma unroll
             for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
                 float dp[tile_queries / 16][4];
-                dot_keys<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
+                dot_rows_mma<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
                 slopes<S>(p, ds, score, dp, memory.ds(tile), SharedPairs{x.delta}, half * tile_queries / 16);
             }
         }
-        add_queries<D>(dv, p, dout);
-        add_queries<D>(dk, ds, q);
+        add_rows_mma<D>(dv, p, dout);
+        add_rows_mma<D>(dk, ds, q);
         __syncthreads();
         const int warp = threadIdx.x / 32;
 #pragma unroll 1

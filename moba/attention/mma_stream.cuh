@@ -4,12 +4,13 @@
    current ones, so there is one __syncthreads per tile. */
 #pragma once
 #include "moba/attention/stream.cuh"
+#include "moba/attention/tile_products.cuh"
 
 namespace moba {
 
 constexpr int mma_stream_threads = 2 * stream_rows;
 constexpr int mma_tile = 64;  // rows of a tile that passes: keys or queries
-static_assert(mma_tile == stream_queries);
+static_assert(mma_tile == stream_queries && mma_tile == passing_rows);
 
 /* Shared memory: the rows that stay, and twice the tiles that pass, of K and V or of q and dout. */
 template <int D, int staying>
@@ -25,54 +26,6 @@ struct MmaStreamMemory {
     __device__ unsigned char* one(int tile) const { return tiles + tile % 2 * 2 * tile_bytes; }
     __device__ unsigned char* two(int tile) const { return one(tile) + tile_bytes; }
 };
-
-/* sum (16 rows of this warp, 8 n) = rows 16 * warp .. of x (stream_rows, D) times the rows from `y` on of a
-   tile (mma_tile, D) */
-template <int D, int n>
-__device__ __forceinline__ void dot_passing(float (&sum)[n][4], const unsigned char* x,
-                                            const unsigned char* y) {
-    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
-    const unsigned char *a_row = x + (16 * warp + lane % 16) * 128,
-                        *b_row = y + (lane % 8 + lane / 16 * 8) * 128;
-    const int a_piece = (lane / 16 ^ lane % 8) * 16, b_piece = (lane / 8 % 2 ^ lane % 8) * 16;
-    set_zero(sum);
-    const auto step = [&](int panel, int at) {
-        uint32_t a[4];
-        ldmatrix_x4<false>(a, a_row + panel * stream_rows * 128 + (a_piece ^ at));
-#pragma unroll
-        for (int j = 0; j < n; j += 2) {
-            uint32_t b[4];
-            ldmatrix_x4<false>(b, b_row + (panel * mma_tile + j * 8) * 128 + (b_piece ^ at));
-            mma_bf16(sum[j], a, b[0], b[1]);
-            mma_bf16(sum[j + 1], a, b[2], b[3]);
-        }
-    };
-#pragma unroll 1  // fewer registers
-    for (int panel = 0; panel < D / 64; panel++) {
-#pragma unroll
-        for (int at = 0; at < 128; at += 32) { step(panel, at); }
-    }
-#pragma unroll
-    for (int at = 0; at < D % 64 * 2; at += 32) { step(D / 64, at); }
-}
-/* sum (16 rows, D) += a (16 rows, mma_tile) y (mma_tile, D) */
-template <int D>
-__device__ __forceinline__ void add_passing(float (&sum)[D / 8][4], const uint32_t (&a)[mma_tile / 16][4],
-                                            const unsigned char* y) {
-    const int lane = threadIdx.x % 32;
-    const unsigned char* row = y + lane % 16 * 128;
-    const int piece = (lane / 16 ^ lane % 8) * 16;
-#pragma unroll
-    for (int step = 0; step < mma_tile / 16; step++) {
-#pragma unroll
-        for (int j = 0; j < D / 8; j += 2) {
-            uint32_t b[4];
-            ldmatrix_x4<true>(b, row + (j / 8 * mma_tile + step * 16) * 128 + (piece ^ j % 8 * 16));
-            mma_bf16(sum[j], a[step], b[0], b[1]);
-            mma_bf16(sum[j + 1], a[step], b[2], b[3]);
-        }
-    }
-}
 
 /* Begins to copy K and V of a tile; each warp copies 8 rows. */
 template <int D, class Memory>

@@ -34,14 +34,14 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
         if (tile + 1 < count) { fetch_keys<D>(memory, a, s, it, tile + 1); }
         cp_async_commit();
         float score[mma_tile / 8][4], dp[mma_tile / 8][4];
-        dot_passing<D>(score, memory.rows, memory.one(tile));
+        dot_rows_mma<D, stream_rows>(score, memory.rows, memory.one(tile));
         saved.weigh(score, scale2);
         mask_keys(score, 0, rows.first, rows.last, tiles.first(tile));
-        dot_passing<D>(dp, memory.rows + memory.row_bytes, memory.two(tile));
+        dot_rows_mma<D, stream_rows>(dp, memory.rows + memory.row_bytes, memory.two(tile));
         saved.slopes(score, dp);
         uint32_t ds[mma_tile / 16][4];
         to_operand<mma_tile / 8>(ds, score);
-        add_passing<D>(dq, ds, memory.one(tile));
+        add_rows_mma<D>(dq, ds, memory.one(tile));
     }
     store_dq_rows<D>(a, part, s, it, rows, dq);
 }
@@ -106,19 +106,19 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
         cp_async_commit();
         const PassingQueries& x = queries[tile % 2];
         float score[stream_queries / 8][4];
-        dot_passing<D>(score, k, memory.one(tile));
+        dot_rows_mma<D, stream_rows>(score, k, memory.one(tile));
         weigh_passing(score, SharedPairs{x.lse}, x, it.key + row, x.see_all(it.key, stream_rows), scale2);
         uint32_t p[stream_queries / 16][4], ds[stream_queries / 16][4];
         to_operand<stream_queries / 8>(p, score);
 #pragma unroll
         for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
             float dp[stream_queries / 16][4];
-            dot_passing<D>(dp, v, memory.two(tile) + half * stream_queries / 2 * 128);
+            dot_rows_mma<D, stream_rows>(dp, v, memory.two(tile) + half * stream_queries / 2 * 128);
             slopes_passing(score, dp, SharedPairs{x.delta}, half * stream_queries / 16);
         }
         to_operand<stream_queries / 8>(ds, score);
-        add_passing<D>(dv, p, memory.two(tile));
-        add_passing<D>(dk, ds, memory.one(tile));
+        add_rows_mma<D>(dv, p, memory.two(tile));
+        add_rows_mma<D>(dk, ds, memory.one(tile));
     }
     store_key_rows<D>(a, sums, s, it, row, dk, dv);
 }

@@ -35,7 +35,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
         if (tile + 1 < count) { fetch_keys<D>(memory, a, s, it, tile + 1); }
         cp_async_commit();
         float score[mma_tile / 8][4], factor[2];
-        dot_passing<D>(score, memory.rows, memory.one(tile));
+        dot_rows_mma<D, stream_rows>(score, memory.rows, memory.one(tile));
         mask_keys(score, -INFINITY, rows.first, rows.last, tiles.first(tile));
         if (softmax.add(score, factor, scale2)) {
 #pragma unroll
@@ -46,7 +46,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
         }
         uint32_t p[mma_tile / 16][4];
         to_operand<mma_tile / 8>(p, score);
-        add_passing<D>(out, p, memory.two(tile));
+        add_rows_mma<D>(out, p, memory.two(tile));
     }
     store_outputs<D>(a, part, s, it, rows, out, softmax);
 }

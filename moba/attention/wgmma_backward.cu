@@ -1,5 +1,6 @@
 /* Attention on the GPU, version 4: the backward pass of MoBA on tensor cores by wgmma. */
 #include "moba/attention/tensor_backward.cuh"
+#include "moba/attention/tile_products.cuh"
 
 namespace moba {
 
@@ -46,22 +47,10 @@ __global__ void __launch_bounds__(2 * S, 1)
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
     const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
     const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128);
-    // sum (64 keys, 64 queries) = rows of a tile (S, D) times rows of a tile (64, D); the channels run
-    // along the rows of both
-    const auto dot_keys = [&](float(&sum)[Q / 8][4], uint64_t keys, uint64_t queries) {
-        wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < D / 16; step++) {
-            const int at = step % 4 * 32;
-            wgmma<Q, false, false>(sum, keys + (step / 4 * S * 128 + at) / unit,
-                                   queries + (step / 4 * Q * 128 + at) / unit, step > 0);
-        }
-        wgmma_commit();
-    };
     cp_async_wait<ahead - 1>();
     fence_proxy_async();
     __syncthreads();
-    dot_keys(score, my_k, operand(memory.q(0), Q * 128));
+    dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(0), Q * 128));
 #pragma unroll 1
     for (int tile = 0;; tile++) {
         if (ahead == 1) { fetch(tile + 1); }
@@ -71,7 +60,7 @@ __global__ void __launch_bounds__(2 * S, 1)
         uint32_t p[Q / 16][4], ds[Q / 16][4];
         {
             float dp[Q / 8][4];
-            dot_keys(dp, my_v, dout);
+            dot_rows_wgmma<D, Q, S, Q>(dp, my_v, dout);
             QueryPairs lse, delta;
             lse.load(x.lse);
             wgmma_wait<1>(score);
@@ -83,14 +72,8 @@ __global__ void __launch_bounds__(2 * S, 1)
         cp_async_wait<0>();  // for the next tile
         fence_proxy_async();
         wgmma_fence();
-#pragma unroll
-        for (int step = 0; step < Q / 16; step++) {
-            wgmma<D, true>(dv, p[step], dout + step * 2048 / unit, true);
-        }
-#pragma unroll
-        for (int step = 0; step < Q / 16; step++) {
-            wgmma<D, true>(dk, ds[step], q + step * 2048 / unit, true);
-        }
+        add_rows_wgmma<D>(dv, p, dout);
+        add_rows_wgmma<D>(dk, ds, q);
         wgmma_commit();
         __syncthreads();
         float dq[N / 8][4];
@@ -108,7 +91,7 @@ __global__ void __launch_bounds__(2 * S, 1)
             store();
             break;
         }
-        dot_keys(score, my_k, operand(memory.q(tile + 1), Q * 128));
+        dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(tile + 1), Q * 128));
         store();
         if (ahead == 1) { __syncthreads(); }
     }

@@ -7,6 +7,7 @@
    while one warpgroup computes exponentials, the tensor cores work for the other one. */
 #pragma once
 #include "moba/attention/stream.cuh"
+#include "moba/attention/tile_products.cuh"
 
 namespace moba {
 
@@ -111,30 +112,6 @@ __device__ __forceinline__ void wait_for_own_rows(int warpgroup) {
     fence_proxy_async();
     barrier_sync(1 + warpgroup, 128);
 }
-
-/* score (64 rows, columns) = 64 rows of one tile times `columns` rows of another one, over D channels. */
-template <int D, int columns, int rows_a, int rows_b>
-__device__ __forceinline__ void dot_rows_wgmma(float (&score)[columns / 8][4], uint64_t a, uint64_t b) {
-    constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
-    wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < D / 16; step++) {
-        const int at = step % 4 * 32;
-        wgmma<columns, false, false>(score, a + (step / 4 * rows_a * 128 + at) / unit,
-                                     b + (step / 4 * rows_b * 128 + at) / unit, step > 0);
-    }
-    wgmma_commit();
-}
-/* sum (64 rows, D) += a (64 rows, 16 * steps, in registers) times the rows of a tile. Its group is not
-   committed. */
-template <int D, int steps>
-__device__ __forceinline__ void add_rows_wgmma(float (&sum)[D / 8][4], const uint32_t (&a)[steps][4],
-                                               uint64_t b) {
-    constexpr int unit = 16;
-#pragma unroll
-    for (int step = 0; step < steps; step++) { wgmma<D, true>(sum, a[step], b + step * 2048 / unit, true); }
-}
-
 #endif
 
 }  // namespace moba

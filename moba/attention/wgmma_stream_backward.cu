@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     if (!take_item(it, s, items, blockIdx.x, stream_rows)) { return; }
     barriers.init();
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
+    // not in a function that all warpgroups return from: ptxas would ignore setmaxnreg
     if (group == 2) {
         fewer_registers<copying_registers>();
         copy_keys<D>(memory, a, s, it);
@@ -135,8 +136,8 @@ __device__ __forceinline__ void copy_queries(const QueryStreamMemory<D>& m, cons
    Memory   K and V stay in shared memory; q and dout pass in tiles of 64 queries, four tiles at the same
             time. Keys are the rows of all products, so p and ds are C fragments, which are the A fragments
             of the products with dout and q: they are never stored
-   Sync     two mbarriers per buffer (stream.cuh); no barrier between the warpgroups
-   Overlap  the scores of the next tile are queued behind the sums of this one
+   Sync     two mbarriers per buffer (wgmma_stream.cuh); no barrier between the warpgroups
+   Overlap  the scores of the next tile are issued right after the sums of this tile, without a wait
    Order    fixed: tiles one after another
    Needs    sm_90a, bf16, D = 64 or 128 */
 template <int D>

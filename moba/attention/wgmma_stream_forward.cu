@@ -8,7 +8,7 @@ namespace moba {
    Maps     thread block -> item of up to 128 queries; warpgroup -> 64 queries; lane -> rows g and g + 8 of
             its warp's 16. The third warpgroup copies
    Memory   the queries stay in shared memory; K and V pass in tiles of 128 keys, two tiles at the same time
-   Sync     two mbarriers per buffer (stream.cuh); no barrier between the warpgroups
+   Sync     two mbarriers per buffer (wgmma_stream.cuh); no barrier between the warpgroups
    Overlap  the scores of the next tile and the output of this tile are computed together; meanwhile the
             other warpgroup computes its exponentials
    Order    fixed: tiles one after another, the last keys first
@@ -26,6 +26,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     if (!take_item(it, s, items, blockIdx.x, stream_rows)) { return; }
     barriers.init();
     const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
+    // not in a function that all warpgroups return from: ptxas would ignore setmaxnreg
     if (group == 2) {
         fewer_registers<copying_registers>();
         copy_keys<D>(memory, a, s, it);
