@@ -1,7 +1,7 @@
 /* The wrappers of moba/core/tensor.cuh, one by one, against plain products and copies. The inputs show any
    element in the wrong place, and are whole numbers whose sums are exact, so results are compared bit by bit.
-   On a GPU this checks the simulator's model of these instructions (test/simt/async.cpp). Then mistakes that
-   the simulator must detect. */
+   On a GPU this checks the simulator's model of these instructions (test/simt/tensor_cores.cpp). Then
+   mistakes that the simulator must detect. */
 #include "test/kernels/tensor_kernels.h"
 #include "test/support/kernel_case.h"
 #include <numeric>

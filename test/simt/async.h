@@ -5,7 +5,8 @@
               wait
    wgmma      accumulators are NaN from the issue until wgmma_wait; shared memory and the registers of A are
               read at the wait. So waiting too late, or writing an operand too early, gives wrong numbers in
-              every order of threads
+              every order of threads. An A in shared memory must be there with the rows of all four warps
+   mbarrier   in greedy orders, what a thread does after its arrival comes after all other warps have run
    proxies    the tensor cores have a separate copy of shared memory, which starts as NaN. What a thread
               writes by store_operand, stmatrix or cp.async is copied there when that thread calls
               fence_proxy_async

@@ -347,6 +347,10 @@ void poll(Site site) {
     yield();
 }
 
+void pause(Site site) {
+    if (settings().greedy) { poll(site); }
+}
+
 void fail(const char* what, Site s) {
     std::fprintf(stderr, "simt: %s at %s:%d, block (%u,%u,%u) thread (%u,%u,%u)\n", what,
                  s.file ? s.file : "?", s.line, context.block.x, context.block.y, context.block.z,

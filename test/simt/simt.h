@@ -4,7 +4,7 @@
    nothing about speed.
 
    Use      compile a .cu as C++ with `-include test/simt/async.h -I test/simt/cuda`, and link simt.cpp,
-            async.cpp and cuda_runtime.cpp (the library moba_kernels_simt)
+            async.cpp, tensor_cores.cpp and cuda_runtime.cpp (the library moba_kernels_simt)
    Finds    a missing __syncthreads (dynamic shared memory starts as NaN; the order of threads can be chosen),
             threads of one block at different barriers, a warp operation that some lanes of its mask never
             reach (with the line at which each thread waits), reads of lanes that do not take part; more than
@@ -108,6 +108,8 @@ void yield();
 // The same for a thread that tests a condition in every round. If all threads only do this for many rounds,
 // it is a deadlock.
 void poll(Site);
+// In greedy orders: the thread goes on when all other warps have run.
+void pause(Site);
 [[noreturn]] void fail(const char* what, Site);
 // A wide access needs an address that is a multiple of its size.
 inline void check_aligned(const void* p, size_t bytes, Site site) {
