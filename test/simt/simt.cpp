@@ -4,10 +4,12 @@
 #undef blockIdx
 #undef blockDim
 #undef gridDim
-#include <atomic>
+#include <condition_variable>
 #include <link.h>
 #include <map>
+#include <mutex>
 #include <numeric>
+#include <pthread.h>
 #include <random>
 #include <sys/mman.h>
 #include <thread>
@@ -264,10 +266,19 @@ void order_threads(unsigned index) {
                      [&](unsigned a, unsigned b) { return rank[a / warp_lanes] < rank[b / warp_lanes]; });
 }
 
+struct Launch {
+    dim3 grid, block;
+    size_t shared_bytes;
+    const std::function<void()>* body;
+    unsigned blocks, begun = 0, ended = 0;
+};
+
 constexpr unsigned max_idle_rounds = 1000;  // far more than the few rounds in which copies arrive
 
-void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
+void run_block(unsigned index, const Launch& launch) {
+    const auto [grid, block] = std::pair(launch.grid, launch.block);
     const unsigned n = block.x * block.y * block.z;
+    kernel_body = launch.body;
     pool.reserve(n);
     context.fibers = pool.fibers.data();
     context.warps = pool.warps.data();
@@ -277,7 +288,8 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     context.grid_size = {grid.x, grid.y, grid.z};
     context.block_size = {block.x, block.y, block.z};
     context.block = {index % grid.x, index / grid.x % grid.y, index / grid.x / grid.y};
-    std::memset(shared_memory, 0xFF, std::min(max_shared_bytes, (shared_bytes + 255) / 256 * 256));  // NaN
+    std::memset(shared_memory, 0xFF,
+                std::min(max_shared_bytes, (launch.shared_bytes + 255) / 256 * 256));  // NaN
     for (unsigned w = 0; w * warp_lanes < n; w++) {
         const unsigned lanes = std::min<unsigned>(warp_lanes, n - w * warp_lanes);
         context.warps[w].live = lanes == 32 ? ~0u : (1u << lanes) - 1;
@@ -330,6 +342,60 @@ void run_block(unsigned index, dim3 grid, dim3 block, size_t shared_bytes) {
     }
     leave(&block_end);
 }
+
+/* The threads that run blocks. They and their fibers stay for the next launch: making them anew took a third
+   of the time of all kernel tests. */
+class Cores {
+  public:
+    Cores() {
+        // A child of fork() has no threads but the caller's.
+        static Cores* self = this;
+        pthread_atfork([] { self->mutex.lock(); }, [] { self->mutex.unlock(); },
+                       [] {
+                           self->others = self->most = 0;
+                           self->mutex.unlock();
+                       });
+    }
+    void run(Launch launch) {
+        const std::lock_guard one_launch(launches);
+        std::unique_lock lock(mutex);
+        current = &launch;
+        for (; others < std::min(most, launch.blocks - 1); others++) {
+            std::thread([this] { wait_for_launches(); }).detach();
+        }
+        if (others && launch.blocks > 1) { started.notify_all(); }
+        run_blocks(lock);
+        ended.wait(lock, [&] { return launch.ended == launch.blocks; });
+    }
+
+  private:
+    void wait_for_launches() {
+        for (std::unique_lock lock(mutex);;) {
+            started.wait(lock, [&] { return current != nullptr; });
+            run_blocks(lock);
+        }
+    }
+    // Until no block is left to begin.
+    void run_blocks(std::unique_lock<std::mutex>& lock) {
+#if defined(SIMT_TSAN)
+        scheduler_sanitizer = __tsan_get_current_fiber();
+#endif
+        while (current) {
+            Launch& launch = *current;
+            const unsigned index = launch.begun++;
+            if (launch.begun == launch.blocks) { current = nullptr; }
+            lock.unlock();
+            run_block(index, launch);
+            lock.lock();
+            if (++launch.ended == launch.blocks) { ended.notify_all(); }
+        }
+    }
+
+    std::mutex launches, mutex;
+    std::condition_variable started, ended;
+    Launch* current = nullptr;  // while it has blocks to begin
+    unsigned others = 0, most = settings().cores - 1;
+};
 
 }  // namespace
 
@@ -386,18 +452,9 @@ void run(dim3 grid, dim3 block, size_t shared_bytes, const std::function<void()>
                      grid.x, grid.y, grid.z, block.x, block.y, block.z, shared_bytes);
         std::abort();
     }
-    std::atomic<unsigned> next{0};
-    const auto work = [&] {
-        kernel_body = &body;
-#if defined(SIMT_TSAN)
-        scheduler_sanitizer = __tsan_get_current_fiber();
-#endif
-        for (unsigned i; (i = next++) < blocks;) { run_block(i, grid, block, shared_bytes); }
-    };
-    std::vector<std::thread> others;
-    for (unsigned i = 1; i < std::min<size_t>(settings().cores, blocks); i++) { others.emplace_back(work); }
-    work();
-    for (std::thread& t : others) { t.join(); }
+    // never destroyed, because its threads may still wait when the program ends
+    static Cores& cores = *new Cores;
+    cores.run({grid, block, shared_bytes, &body, (unsigned)blocks});
 }
 
 size_t device_shared_bytes() { return settings().shared_bytes; }
