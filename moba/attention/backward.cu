@@ -5,29 +5,6 @@
 
 namespace moba {
 
-namespace {
-
-/* Shared memory of the kernel for dq. */
-template <int DT>
-struct QueryMemory {
-    float *q, *dout;  // (tile_size, row_floats)
-    float* ds;        // (tile_size, weight_floats)
-    float *k, *v;     // (capacity, row_floats)
-    size_t bytes;
-
-    HOST_DEVICE QueryMemory(void* base, int capacity) {
-        SharedLayout layout(base);
-        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
-        dout = layout.take<float>(tile_size<DT> * row_floats<DT>);
-        ds = layout.take<float>(tile_size<DT> * weight_floats);
-        k = layout.take<float>((size_t)capacity * row_floats<DT>);
-        v = layout.take<float>((size_t)capacity * row_floats<DT>);
-        bytes = layout.bytes();
-    }
-};
-
-}  // namespace
-
 /* dq[t] = sum_j ds[t,j] k[j] / sqrt(D),  ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t])
    MoBA: the partial result of one block, stored in the query's slot
    Maps     as in the forward kernel
@@ -40,8 +17,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     __shared__ float lse[T], delta[T];
-    const QueryMemory<DT> memory(shared_memory, capacity);
-    float *q = memory.q, *dout = memory.dout, *ds = memory.ds;
+    const QueryMemory<DT, true> memory(shared_memory, capacity);
+    float *q = memory.q, *dout = memory.dout, *ds = memory.weights;
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
@@ -294,8 +271,8 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
 template <class E, int DT>
 static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
                              const Items& items, bool packed) {
-    const int capacity = key_capacity<DT>(s, QueryMemory<DT>(nullptr, 0).bytes);
-    const size_t bytes = QueryMemory<DT>(nullptr, capacity).bytes;
+    const int capacity = key_capacity<DT>(s, QueryMemory<DT, true>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT, true>(nullptr, capacity).bytes;
     allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
     launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
            part, s, items, capacity, packed);

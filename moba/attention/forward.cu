@@ -4,28 +4,6 @@
 
 namespace moba {
 
-namespace {
-
-/* Shared memory of the forward kernel. */
-template <int DT>
-struct ForwardMemory {
-    float* q;      // (tile_size, row_floats)
-    float* p;      // (tile_size, weight_floats) probabilities
-    float *k, *v;  // (capacity, row_floats)
-    size_t bytes;
-
-    HOST_DEVICE ForwardMemory(void* base, int capacity) {
-        SharedLayout layout(base);
-        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
-        p = layout.take<float>(tile_size<DT> * weight_floats);
-        k = layout.take<float>((size_t)capacity * row_floats<DT>);
-        v = layout.take<float>((size_t)capacity * row_floats<DT>);
-        bytes = layout.bytes();
-    }
-};
-
-}  // namespace
-
 /* out and lse of an item's queries; for MoBA their partial results from one block
    Maps     thread block -> item; thread -> scores of 4 queries x 4 keys, and output of 4 queries x DT/16
             channels
@@ -43,8 +21,8 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
-    const ForwardMemory<DT> memory(shared_memory, capacity);
-    float *q = memory.q, *p = memory.p;
+    const QueryMemory<DT, false> memory(shared_memory, capacity);
+    float *q = memory.q, *p = memory.weights;
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
     Item it;
@@ -132,8 +110,8 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    const int capacity = key_capacity<DT>(s, ForwardMemory<DT>(nullptr, 0).bytes);
-    const size_t bytes = ForwardMemory<DT>(nullptr, capacity).bytes;
+    const int capacity = key_capacity<DT>(s, QueryMemory<DT, false>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT, false>(nullptr, capacity).bytes;
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
            a, part, s, items, capacity, packable<E>(s.D, {a.q, a.k, a.v, a.out}));

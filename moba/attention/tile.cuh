@@ -224,6 +224,26 @@ __device__ void take_rows(TileRows<DT>& x, const Heads& s, const Item& it, int r
 // n keys, rounded up to whole columns of all lanes. The keys that this adds have zeros in shared memory.
 __device__ inline int padded_keys(int n) { return (n + lanes_per_row - 1) / lanes_per_row * lanes_per_row; }
 
+/* Shared memory of the kernels whose queries stay: the forward kernel, and the one for dq (backward), which
+   also needs dout. */
+template <int DT, bool backward>
+struct QueryMemory {
+    float *q, *dout;  // (tile_size, row_floats)
+    float* weights;   // (tile_size, weight_floats): probabilities, or ds
+    float *k, *v;     // (capacity, row_floats)
+    size_t bytes;
+
+    HOST_DEVICE QueryMemory(void* base, int capacity) {
+        SharedLayout layout(base);
+        q = layout.take<float>(tile_size<DT> * row_floats<DT>);
+        dout = backward ? layout.take<float>(tile_size<DT> * row_floats<DT>) : nullptr;
+        weights = layout.take<float>(tile_size<DT> * weight_floats);
+        k = layout.take<float>((size_t)capacity * row_floats<DT>);
+        v = layout.take<float>((size_t)capacity * row_floats<DT>);
+        bytes = layout.bytes();
+    }
+};
+
 /* The keys and values of an item in shared memory: all of them for the whole item if they fit, else one chunk
    at a time. */
 template <class E, int DT>
