@@ -29,7 +29,7 @@ struct ModelSizes {
     // Each layer stores only its input and its block choice; backward() computes the rest of it again.
     bool recompute = false;
     float dropout = 0;
-    int attention_version = 0;  // 0 the fastest, 1 the plain definition
+    int attention_kernel_version = 0;  // 0 the fastest, 1 the plain definition
     int cache_tokens = 0;       // capacity of the cache for decode(); 0 = no cache
 };
 

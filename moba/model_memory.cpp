@@ -35,7 +35,7 @@ size_t Model<E>::workspace_needed() const {
             decoding.kind = kind;
             need(sizes_.cache_tokens ? workspaces_->decode(cache_shape(), decoding) : 0);
         }
-        need(ctx_.device == Device::cpu && sizes_.attention_version == 1
+        need(ctx_.device == Device::cpu && sizes_.attention_kernel_version == 1
                  ? naive_attention_workspace_bytes<E>(M, s)
                  : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s, sizes_.training));
     }

@@ -7,7 +7,7 @@ namespace moba {
 template <class E>
 Ctx Model<E>::attention_ctx() const {
     Ctx c = ctx_;
-    c.version = sizes_.attention_version;
+    c.kernel_version = sizes_.attention_kernel_version;
     return c;
 }
 

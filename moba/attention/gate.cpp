@@ -130,7 +130,7 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
                     const int own = blocks.own[t];
                     choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.gate);
                 }
-            } else if (ctx.version == 1) {
+            } else if (ctx.kernel_version == 1) {
                 choose_naive(chosen, q, mean_t, columns, h, K, blocks, M, s);
             } else {
                 choose_tiled(ctx, chosen, q, mean_t, columns, h, K, blocks, M, s, scratch);

@@ -125,7 +125,7 @@ void attention_forward_cpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, co
                            Routing routing, const Sequences& seqs, AttentionShape s) {
     REQUIRE(s.H % s.G == 0, "H = %d, G = %d", s.H, s.G);
     const AttentionForward<E> a{out, lse, q, k, v};
-    if (ctx.version == 1) {
+    if (ctx.kernel_version == 1) {
         naive_forward(ctx, a, routing, seqs, s);
     } else if (s.kind == AttentionKind::moba) {
         moba_forward(ctx, a, routing, seqs, s);
@@ -139,7 +139,7 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
                             const E* k, const E* v, const acc_t<E>* lse, Routing routing,
                             const Sequences& seqs, AttentionShape s) {
     const AttentionBackward<E> a{dq, dk, dv, dout, out, q, k, v, lse};
-    if (ctx.version == 1) {
+    if (ctx.kernel_version == 1) {
         naive_backward(ctx, a, routing, seqs, s);
     } else if (s.kind == AttentionKind::moba) {
         moba_backward(ctx, a, routing, seqs, s);

@@ -84,7 +84,7 @@ struct Ctx {
     Device device = Device::cpu;
     CUstream_st* stream = nullptr;  // GPU only; nullptr is the default stream
     // Kernel version to run; 0 = the best one. Set by test/, bench and --attention-impl.
-    int version = 0;
+    int kernel_version = 0;
     // Scratch memory of the running operation; <op>_workspace_bytes returns the size it needs.
     char* workspace = nullptr;
     size_t workspace_bytes = 0;

@@ -228,15 +228,15 @@ __device__ inline int pack_of_thread() { return (int)(blockIdx.y * blockDim.x + 
 /* Does this GPU have wgmma, and were the kernels compiled for it (sm_90a)? Defined in device_ops.cu. */
 bool has_wgmma();
 
-/* The kernel version to run: ctx.version if it is set, else `best`, the highest version that supports these
-   sizes. Throws Error if ctx.version is higher than `best`. Call it before the first launch, so that nothing
-   is half done. */
+/* The kernel version to run: ctx.kernel_version if it is set, else `best`, the highest version that supports
+   these sizes. Throws Error if ctx asks for more than `best`. Call it before the first launch, so that
+   nothing is half done. */
 inline int choose_version(const Ctx& ctx, int best) {
-    if (ctx.version < 0 || ctx.version > best) {
-        throw Error("kernel version " + std::to_string(ctx.version) + ": " + std::to_string(best) +
+    if (ctx.kernel_version < 0 || ctx.kernel_version > best) {
+        throw Error("kernel version " + std::to_string(ctx.kernel_version) + ": " + std::to_string(best) +
                     " is the last that fits these sizes");
     }
-    return ctx.version ? ctx.version : best;
+    return ctx.kernel_version ? ctx.kernel_version : best;
 }
 
 /* Relative error on the GPU at most 3e-7: 2^-23 from the exponential, 2^-24 from the sum and 2^-23 from the

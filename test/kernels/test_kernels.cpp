@@ -197,7 +197,7 @@ void expect_fused_bits() {
                         residual_norm_forward_gpu<E>(on.ctx, y, norm, rstd, x, b, w, state, d, s);
                     } else {
                         Ctx residual = on.ctx;
-                        residual.version = version - 1;
+                        residual.kernel_version = version - 1;
                         residual_forward_gpu<E>(residual, y, x, b, state, d);
                         norm_forward_gpu<E>(on.ctx, norm, rstd, y, w, s);
                     }
@@ -382,11 +382,11 @@ TEST(Kernels, Device) {
     Ctx ctx;
     ctx.device = Device::gpu;
     float* x = (float*)a;
-    for (ctx.version = 0; ctx.version <= 2; ctx.version++) {
+    for (ctx.kernel_version = 0; ctx.kernel_version <= 2; ctx.kernel_version++) {
         swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100});
     }
     EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 100, 100}), Error) << "there is no version 3";
-    ctx.version = 2;
+    ctx.kernel_version = 2;
     EXPECT_THROW(swiglu_forward_gpu(ctx, (float*)b, x, x, {1, 99, 99}), Error) << "packs do not fit";
     gpu_device.release(a, bytes), gpu_device.release(b, bytes);
 }

@@ -144,7 +144,7 @@ TEST_F(KernelsLarge, LinearByHand) {
     Large y(more);
     const auto x = draw<bf16>((size_t)M * I, 1), w = draw<bf16>((size_t)O * I, 2);
     std::vector<bf16> want((size_t)tail * O);
-    ctx.version = 3;
+    ctx.kernel_version = 3;
     Workspace cpus(linear_workspace_bytes_cpu<bf16>({tail, I, O}));
     gpu.linear_forward(ctx, y, put(x), put(w), {M, I, O});
     cpu.linear_forward(cpus.ctx, want.data(), x.data() + M - tail, w.data(), {tail, I, O});

@@ -149,7 +149,7 @@ void run_attention(const std::string& path, Device device, int version) {
         std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
                   needs.attention(M, B, {S}, shape, true), naive_attention_workspace_bytes<float>(M, shape)});
     on.ctx.workspace = on.make<char>(on.ctx.workspace_bytes);
-    on.ctx.version = version;
+    on.ctx.kernel_version = version;
     const size_t slots = routing_slots(M, {S}, gate);
     const Sequences there = rebase(seqs, table.data(), on.put(table));
     Routing routing{on.make<int>(slots), on.make<int>(routing_starts(M, B, {S}, gate)), on.make<int>(slots)};
@@ -173,7 +173,7 @@ void run_attention(const std::string& path, Device device, int version) {
     }
     routing.chosen = on.put(chosen);
     Ctx best = on.ctx;
-    best.version = 0;
+    best.kernel_version = 0;
     op.gate_lists(best, routing, there, gate);
     float *out = on.make<float>(q.size()), *lse = on.make<float>((size_t)H * M),
           *dq = on.make<float>(q.size()), *dk = on.make<float>(k.size()), *dv = on.make<float>(v.size());

@@ -11,8 +11,8 @@ using namespace model_case;
 TEST(Model, Gradient) {
     for (const auto& [c, dropout] : variety()) {
         for (int version : {0, 1}) {
-            D model = make<double>(c, lengths,
-                                   {.training = true, .dropout = dropout, .attention_version = version});
+            D model = make<double>(
+                c, lengths, {.training = true, .dropout = dropout, .attention_kernel_version = version});
             const Data d = data(lengths, c.vocab_size);
             model.zero_gradients();
             pass(model, d, true);
@@ -136,7 +136,7 @@ void expect_recompute_same_bits() {
                                          {.training = true,
                                           .recompute = recompute,
                                           .dropout = std::max(dropout, 0.1f),
-                                          .attention_version = version});
+                                          .attention_kernel_version = version});
                 std::vector<double> results;
                 for (uint32_t step : {1, 2}) {
                     model.zero_gradients();

@@ -25,7 +25,7 @@ class DeviceRun {
 
     explicit DeviceRun(int version) {
         ctx.device = gpu ? Device::gpu : Device::cpu;
-        ctx.version = version;
+        ctx.kernel_version = version;
     }
     DeviceRun(const DeviceRun&) = delete;
     ~DeviceRun() {

@@ -94,7 +94,7 @@ class Workspace {
   public:
     explicit Workspace(size_t bytes, int version = 0) : bytes_(bytes), device_(bytes + guard, (char)0xFF) {
         std::fill(device_.begin() + bytes, device_.end(), (char)0xC5);
-        ctx.version = version;
+        ctx.kernel_version = version;
         ctx.workspace = device_.data();
         ctx.workspace_bytes = bytes;
     }

@@ -68,7 +68,7 @@ StepTimes time_step(const BenchOptions& o, const std::string& attention) {
                     .max_seqs = o.batch,
                     .max_position = o.seq_len,
                     .training = true,
-                    .attention_version = o.attention_impl == "naive" ? 1 : 0},
+                    .attention_kernel_version = o.attention_impl == "naive" ? 1 : 0},
                    parse_device(o.device));
     model.allocate();
     model.init_weights(1);

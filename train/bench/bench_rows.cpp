@@ -107,11 +107,11 @@ std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx)
                                              : (b.versions == Versions::none ? 1 : max_kernel_version);
     const int first = all ? 1 : std::stoi(asked), last = all ? most : first;
     std::vector<Version> out;
-    for (ctx.version = first; ctx.version <= std::min(last, most); ctx.version++) {
+    for (ctx.kernel_version = first; ctx.kernel_version <= std::min(last, most); ctx.kernel_version++) {
         try {
-            out.push_back({ctx.version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
+            out.push_back({ctx.kernel_version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
         } catch (const Error&) {  // of choose_version: no further version fits
-            if (ctx.version <= 1) { throw; }
+            if (ctx.kernel_version <= 1) { throw; }
             break;
         }
     }
