@@ -1,9 +1,11 @@
-/* Shared by all versions of the gate on the GPU. Included by gate.cu and gate_tensor.cu only. */
+/* Shared by all versions of the gate on the GPU. Included by gate*.cu only. */
 #pragma once
 #include "moba/attention/gate.h"
 #include "moba/core/device.cuh"
 
 namespace moba {
+
+constexpr int mean_pad = 32;  // the width of a row of means is a multiple of this
 
 // A range of query heads with the same block table and the same K: one launch computes it. Grid y -> a head.
 struct GateHeads {
@@ -11,7 +13,7 @@ struct GateHeads {
     int M, H, G, D;
     int first;  // the first query head
     int K;
-    int width;  // channels of a row of means: D, and zeros up to a multiple of 32
+    int width;  // channels of a row of means: D, and zeros up to a multiple of mean_pad
     Gate gate;
 };
 
@@ -24,6 +26,10 @@ __device__ const E* means_of_head(const E* mean, const GateHeads& s) {
 __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
     return chosen + (size_t)blockIdx.y * s.M * s.K;
 }
+
+/* Version 2 of the choice: D <= 128. Defined in gate_tile.cu. */
+template <class E>
+void gate_choose_tiles(const Ctx&, int* chosen, const E* q, const E* mean, const GateHeads&, int heads);
 
 /* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D = 64 or 128, K <= 17, rows of `q` 16-byte
    aligned. `mean` has rows of D channels, in the exchanged order of tensor.cuh. Defined in gate_tensor.cu. */

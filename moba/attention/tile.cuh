@@ -1,5 +1,5 @@
 /* Building blocks of version 2 of attention: tiles in shared memory, products of tiles in registers. Included
-   by forward.cu, backward.cu, items.cu and gate.cu only.
+   by forward.cu, backward.cu, items.cu and gate_tile.cu only.
 
    A tile is a matrix of floats whose rows lie DT + 4 floats apart. So neighbouring rows begin in different
    banks, and 8 lanes can read 16 bytes each from 8 rows without a bank conflict.
