@@ -125,7 +125,7 @@ figure() {
 # Everything that is not ok, and the times.
 summary() {
     local t
-    printf '\n%-46s %30s  %-28s\n' "not ok:" value wanted
+    printf '\n%-46s %30s  %-28s\n' "not ok, and the times:" value wanted
     for t in "$out"/tier*.table.txt; do
         if [ -e "$t" ]; then grep -E ' (FAIL|SKIPPED|-)$' "$t"; fi
     done
