@@ -4,6 +4,7 @@
 #             file that the programs read or write, and their code contains its name in quotes
 #   names     in docs/kernels.md: a name in backticks that contains _kernel occurs in a .cu or .cuh file; another name with an
 #             underscore occurs in some source file
+#   code      each line of a ```cpp block is in some source file, whatever the white space
 #   lines     no file.cu:12, because line numbers change: name the function instead
 # A folder may be named to check another tree: that is how this check was seen to fail.
 set -u
@@ -48,6 +49,12 @@ while read -r line word; do
         grep -qw -- "$name" "$sources" || missing "$line" "$name" "in no source file"
     fi
 done < <(words docs/kernels.md)
+
+tr -d '[:space:]' < "$sources" > "$work/packed"
+while read -r line code; do
+    packed=${code//[[:space:]]/}
+    [ -z "$packed" ] || grep -qF -- "$packed" "$work/packed" || missing "$line" "$code" "in no source file"
+done < <(awk 'FNR == 1 { code = 0 } /^```/ { code = /^```cpp/; next } code { print FILENAME ":" FNR, $0 }' "${docs[@]}")
 
 while IFS=: read -r file line word; do
     missing "$file:$line" "$word" "a line number: name the function"
