@@ -18,8 +18,8 @@ std::vector<double> Config::rope_frequencies() const {
     for (double& x : f) {
         double keep = r.type == RopeType::none;  // share of the frequency that is not divided
         if (r.type == RopeType::llama3) {
-            const double waves =
-                r.original_max_position_embeddings * x / (2 * M_PI);  // within the original length
+            // within the original length
+            const double waves = r.original_max_position_embeddings * x / (2 * M_PI);
             keep = std::clamp((waves - low) / (high - low), 0.0, 1.0);
         }
         x = keep * x + (1 - keep) * x / r.factor;

@@ -28,9 +28,9 @@ struct LayerKind {
     bool operator==(const LayerKind&) const = default;
 };
 
-/* How positions beyond the length first trained for are squeezed in, in Hugging Face's terms.
-   linear: all frequencies divided by factor. llama3 (Llama 3.1): waves longer than original / low_freq_factor
-   divided by factor, those shorter than original / high_freq_factor kept, a smooth passage between. */
+/* How RoPE is scaled for positions beyond the original length, in Hugging Face's terms. linear: divides all
+   frequencies by factor. llama3 (Llama 3.1): divides those of waves longer than original / low_freq_factor,
+   keeps those of waves shorter than original / high_freq_factor, and interpolates between. */
 enum class RopeType { none, linear, llama3 };
 struct RopeScaling {
     RopeType type = RopeType::none;

@@ -30,7 +30,7 @@ struct ModelSizes {
     bool recompute = false;
     float dropout = 0;
     int attention_kernel_version = 0;  // 0 the fastest, 1 the plain definition
-    int cache_tokens = 0;       // capacity of the cache for decode(); 0 = no cache
+    int cache_tokens = 0;              // capacity of the cache for decode(); 0 = no cache
 };
 
 struct OptimizerSettings {
@@ -103,32 +103,32 @@ class Model {
     /* One tensor between host and device: weights, gradients or moments. */
     enum class Kind { weight, gradient, moment1, moment2 };
     void read_param(Kind, const ParamInfo&, std::vector<A>&) const;
-    void write_param(Kind, const ParamInfo&,
-                     const std::vector<A>&);  // a weight: the copy that kernels read, too
+    // Of a weight also the copy that kernels read.
+    void write_param(Kind, const ParamInfo&, const std::vector<A>&);
 
     /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. ""
        if none. */
     std::string first_not_finite() const;
     bool guards_intact(std::string* broken) const;
 
-    /* What a layer computed in the last forward pass, for tests and pictures. Without training all tensors
-       are the last layer's. With recompute all but x and routing are, until backward() fills them with those
-       of earlier layers. */
+    /* What a layer computed in the last forward pass, for tests and pictures. Without training there is one
+       set of tensors, so they hold the last layer's values. With recompute the same, except for x and
+       routing; backward() overwrites them with those of earlier layers. */
     struct LayerState {
-        E* x;        // (M, C) input
-        E* norm1;    // (M, C)
-        A* rstd1;    // (M)
-        E* q;        // (M, H, D) rotated where the layer has RoPE
-        E* k_raw;    // (M, G, D) keys before the convolution; without one, the keys
-        E* k;        // (M, G, D) keys after the convolution; == k_raw where no layer has one
-        E* v;        // (M, G, D)
-        E* attn;     // (M, H, D)
-        A* lse;      // (H, M)
-        E* mid;      // (M, C) after attention
-        E* norm2;    // (M, C)
-        A* rstd2;    // (M)
-        E* gate_up;  // (M, 2F); backward() replaces it by its gradient
-        E* act;      // (M, F)
+        E* x;                // (M, C) input
+        E* norm1;            // (M, C)
+        A* rstd1;            // (M)
+        E* q;                // (M, H, D) rotated where the layer has RoPE
+        E* k_raw;            // (M, G, D) keys before the convolution; without one, the keys
+        E* k;                // (M, G, D) keys after the convolution; == k_raw where no layer has one
+        E* v;                // (M, G, D)
+        E* attn;             // (M, H, D)
+        A* lse;              // (H, M)
+        E* after_attention;  // (M, C) x plus the output of attention
+        E* norm2;            // (M, C)
+        A* rstd2;            // (M)
+        E* gate_up;          // (M, 2F); backward() replaces it by its gradient
+        E* act;              // (M, F)
         Routing routing;
     };
     const LayerState& layer(int l) const { return state_[l]; }
@@ -229,7 +229,7 @@ class Model {
     int* targets_;        // (M) of these
     int* correct_;        // (M) of these: 1 where the largest logit is the target's
     int* seq_table_;      // (seq_capacity_) what build_sequences made
-    A* rope_table_;       // rope.h
+    A* rope_table_;       // (rope_table_size) rope.h
     StepState* step_;     // (1)
     ParamRange* ranges_;  // (params)
 
@@ -238,7 +238,7 @@ class Model {
         E* k_raw;  // (cache_tokens, G, D) before the convolution; nullptr without one
         E* k;      // (cache_tokens, G, D)
         E* v;      // (cache_tokens, G, D)
-        A* means;  // decode.h
+        A* means;  // (first_mean(G)): (D, columns) for each key/value head, decode.h
     };
     std::vector<Cache> cache_;
     std::vector<LayerKind> decode_layers_;

@@ -129,7 +129,7 @@ void Model<E>::plan_layer(int l, E* x) {
     s.v = activation(at + "v", width_kv());
     s.attn = activation(at + "attention", width_q());
     s.lse = statistic(at + "attention.lse", c.num_heads);
-    s.mid = sizes_.training ? activation(at + "after attention", C) : x;
+    s.after_attention = sizes_.training ? activation(at + "after attention", C) : x;
     s.norm2 = activation(at + "norm2", C);
     s.rstd2 = statistic(at + "norm2.rstd", 1);
     s.gate_up = activation(at + "mlp.gate and up", 2 * F);

@@ -129,8 +129,8 @@ void Model<E>::attend(int l) {
     }
     const LayerParams<E>& w = weight_.layers[l];
     op_->linear_forward(ctx_, residual_branch_, s.attn, w.o, linear(width_q(), c.hidden_size));
-    op_->residual_norm_forward(ctx_, s.mid, s.norm2, s.rstd2, s.x, residual_branch_, w.norm2, step_,
-                               dropout(l, DropoutSite::attention), norm_shape());
+    op_->residual_norm_forward(ctx_, s.after_attention, s.norm2, s.rstd2, s.x, residual_branch_, w.norm2,
+                               step_, dropout(l, DropoutSite::attention), norm_shape());
 }
 
 template <class E>
@@ -142,14 +142,14 @@ void Model<E>::mlp_forward(int l) {
     op_->swiglu_forward(ctx_, s.act, s.gate_up, s.gate_up + F, swiglu_shape());
 }
 
-// The layer's output x = mid + dropout(down · act), and the norm of it: the next layer's norm1, or the final
-// norm.
+// The layer's output x = after_attention + dropout(down · act), and its norm: the next layer's norm1, or the
+// final norm.
 template <class E>
 void Model<E>::mlp_out(int l, E* x, E* norm, A* rstd, const E* w_norm) {
     const int C = config_.hidden_size, F = config_.intermediate_size;
     const LayerState& s = state_[l];
     op_->linear_forward(ctx_, residual_branch_, s.act, weight_.layers[l].down, linear(F, C));
-    op_->residual_norm_forward(ctx_, x, norm, rstd, s.mid, residual_branch_, w_norm, step_,
+    op_->residual_norm_forward(ctx_, x, norm, rstd, s.after_attention, residual_branch_, w_norm, step_,
                                dropout(l, DropoutSite::mlp), norm_shape());
 }
 
@@ -277,7 +277,7 @@ void Model<E>::mlp_backward(int l) {
     op_->swiglu_backward(ctx_, gate, up, dact_, gate, up, swiglu_shape());  // in place
     op_->linear_backward_weight(ctx_, dw.gate, s.gate_up, s.norm2, linear(C, 2 * F));
     op_->linear_backward_input(ctx_, dnorm_, s.gate_up, w.gate, linear(C, 2 * F));
-    op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.mid, w.norm2, s.rstd2, norm_shape());
+    op_->norm_backward(ctx_, dx_, dw.norm2, dnorm_, s.after_attention, w.norm2, s.rstd2, norm_shape());
 }
 
 template <class E>

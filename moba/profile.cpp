@@ -11,20 +11,20 @@ const char* op_name(Op op) { return names[(int)op]; }
 template <class E, auto row, Op op, class... P>
 static void watched(const Ctx& ctx, P... p) {
     const auto call = find_ops<E>(ctx.device)->*row;
-    const DeviceOps* memory = find_device(ctx.device);
-    memory->range_begin(op_name(op));
+    const DeviceOps* device = find_device(ctx.device);
+    device->range_begin(op_name(op));
     if (ctx.profile) {
-        memory->synchronize(ctx);
+        device->synchronize(ctx);
         const double begin = now_ms();
         call(ctx, p...);
-        memory->synchronize(ctx);
+        device->synchronize(ctx);
         Profile::Row& r = ctx.profile->rows[(int)op];
         r.ms += now_ms() - begin;
         r.calls++;
     } else {
         call(ctx, p...);
     }
-    memory->range_end();
+    device->range_end();
 }
 
 #define ROW(name, ...) .name = watched<E, &Ops<E>::name, Op::name>,

@@ -2,9 +2,9 @@
    range for profilers (NVTX on the GPU), times the call where asked, and calls the device's own entry.
 
    Use      Profile profile;  model.set_profile(&profile);  a step;  profile.rows[(int)Op::norm_forward].ms
-   Cost     without a profile: nothing on the CPU, one NVTX range for each call on the GPU. With one the
-            device is waited for before and after each call, so nothing overlaps: the sum is what the
-            operations take alone */
+   Cost     without a profile: nothing on the CPU, one NVTX range for each call on the GPU. With a profile
+            the host waits before and after each call. Nothing overlaps, and each time is that of one
+            operation alone */
 #pragma once
 #include "moba/op_table.h"
 #include <array>

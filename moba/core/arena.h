@@ -17,7 +17,7 @@ constexpr size_t guard_bytes = 64;
 
 class Arena {
   public:
-    Arena(std::string list, const DeviceOps* memory) : list_(std::move(list)), device_(memory) {}
+    Arena(std::string list, const DeviceOps* device) : list_(std::move(list)), device_(device) {}
     ~Arena();
     Arena(Arena&& other) noexcept;
     Arena(const Arena&) = delete;

@@ -20,8 +20,7 @@ inline std::optional<double> parse_decimal(const std::string& text) {
     return x;
 }
 
-/* "010" is ten. So are "1e1" and "10.0", as JSON may write it; such a form gives nothing from 2^53 on, where
-   it is no longer exact. */
+/* "010" is ten. "1e1" and "10.0", as JSON may write it, are accepted too, below 2^53. */
 template <std::integral X>
 std::optional<X> parse_whole(const std::string& text) {
     const char* begin = text.c_str() + (text[0] == '+' && text[1] != '-');

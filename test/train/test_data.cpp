@@ -112,8 +112,8 @@ TEST(TokenFiles, LiesAreRefusedInOneLine) {
     }
 }
 
-// Large files are mapped, not read: a sparse file of 8 GB, listed twice, opens immediately.
-TEST(TokenFiles, LargeFilesAreMapped) {
+// Opening reads only the header: a sparse file of 8 GB, listed twice, opens immediately.
+TEST(TokenFiles, LargeFilesOpenImmediately) {
     const TempDir dir;
     const int32_t tokens = 2000000000;
     std::vector<int32_t> header(256);

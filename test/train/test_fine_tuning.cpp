@@ -1,4 +1,4 @@
-/* A Llama that is trained on: what it came with stays in its folder, what the data brings is added. */
+/* Fine-tuning a Llama: its files are kept, and what the data brings is added. */
 #include "test/support/program.h"
 #include "train/files/checkpoint.h"
 #include <nlohmann/json.hpp>

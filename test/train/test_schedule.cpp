@@ -22,7 +22,7 @@ TEST(Schedule, WsdFallsOverItsLastSteps) {
     EXPECT_DOUBLE_EQ(learning_rate(fifth, 90, 10), 0.5);
 }
 
-// Told only where the rate misses its peak or jumps.
+// A warning only if the rate misses its peak or jumps.
 TEST(Schedule, WarnsOfWhatItDoesNotReach) {
     const auto warning = [](LrSchedule schedule, int warmup, int decay, int steps) {
         return schedule_warning({.schedule = schedule, .warmup = warmup, .decay_steps = decay}, steps);
