@@ -181,7 +181,7 @@ __global__ void attention_dkdv_kernel1(AttentionOperands<E> a, Heads s) {
     dv.store(a.dv + s.key(j, g), s.D, 1);
 }
 
-static const int plain_threads = 128;
+static const int plain_threads = 128, delta_threads = 256;
 
 static dim3 rows_grid(const Heads& s, int heads) {
     return dim3(blocks_for(s.M, plain_threads / warp_size), heads);
@@ -189,7 +189,7 @@ static dim3 rows_grid(const Heads& s, int heads) {
 
 // Calls f(Heads) for all heads, in as few calls as possible: the heads of one call have equal block sizes.
 template <class F>
-static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s, F f) {
+static void each_head_range(Routing r, const Sequences& seqs, const AttentionShape& s, F f) {
     const int kv_heads = s.kind == AttentionKind::moba && seqs.num_levels > 1 ? 1 : s.G;
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
@@ -198,8 +198,7 @@ static void each_heads(Routing r, const Sequences& seqs, const AttentionShape& s
    enough that a multiplication can replace the division by K (Divisor in tensor_forward.cuh). */
 template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
-    const int D = s.D;
-    if (!std::is_same_v<E, bf16> || (D != 32 && D != 64 && D != 80 && D != 96 && D != 128)) { return false; }
+    if (!std::is_same_v<E, bf16> || !has_mma_head_dim(s.D)) { return false; }
     if (s.kind != AttentionKind::moba) { return true; }
     const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
     return seqs.num_tokens * K * K <= 1ull << 32;
@@ -208,7 +207,7 @@ template <class E>
 int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
     if (!tensor_fits<E>(seqs, s)) { return s.D <= max_tiled_head_dim ? 2 : 1; }
     const int S = s.kind == AttentionKind::moba ? seqs.level[0].size : 0;
-    const bool pass = tiles_pass(S, s.D), wgmma = has_wgmma() && (s.D == 64 || s.D == 128);
+    const bool pass = tiles_pass(S, s.D), wgmma = has_wgmma() && has_wgmma_head_dim(s.D);
     const size_t four = !wgmma     ? 0
                         : pass     ? wgmma_stream_bytes(s.D, backward)
                         : backward ? wgmma_backward_bytes(s.D, S)
@@ -231,13 +230,14 @@ static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionSha
 template <class E>
 void attention_forward_gpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v,
                            Routing routing, const Sequences& seqs, AttentionShape s) {
-    AttentionOperands<E> a{out, lse, q, k, v, nullptr, nullptr, nullptr, nullptr, nullptr};
+    AttentionOperands<E> a{};
+    a.out = out, a.lse = lse, a.q = q, a.k = k, a.v = v;
     const int version = version_for<E>(ctx, seqs, s, false);
     if (version >= 2) {
         tiled_forward_gpu(ctx, a, routing, seqs, s, version);
         return;
     }
-    each_heads(routing, seqs, s, [&](const Heads& h) {
+    each_head_range(routing, seqs, s, [&](const Heads& h) {
         launch(attention_forward_kernel1<E>, rows_grid(h, h.count), plain_threads, 0, ctx.stream, a, h);
         LAUNCHED(ctx);
     });
@@ -251,13 +251,17 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
     const size_t rows = round_up((size_t)s.H * seqs.num_tokens, (size_t)64);
     REQUIRE(rows * sizeof(float) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
     float* delta = (float*)ctx.workspace;
-    const AttentionOperands<E> a{nullptr, (float*)lse, q, k, v, dq, dk, dv, dout, delta};
-    const Heads all = heads_of(0, s.G, {}, seqs, {s.H, s.G, s.D, AttentionKind::full, 0, {}});
+    AttentionOperands<E> a{};
+    a.lse = (float*)lse, a.q = q, a.k = k, a.v = v, a.dout = dout, a.delta = delta;
+    a.dq = dq, a.dk = dk, a.dv = dv;
+    AttentionShape full = s;
+    full.kind = AttentionKind::full;
+    const Heads all = heads_of(0, s.G, {}, seqs, full);
     const int across = s.D / pack_elements<E>;
     if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size &&
         (across & (across - 1)) == 0) {
-        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, 256), 256, 0, ctx.stream,
-               delta, dout, out, all);
+        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, delta_threads),
+               delta_threads, 0, ctx.stream, delta, dout, out, all);
     } else {
         launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout,
                out, all);
@@ -270,7 +274,7 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
         tiled_backward_gpu(rest, a, routing, seqs, s, version);
         return;
     }
-    each_heads(routing, seqs, s, [&](const Heads& h) {
+    each_head_range(routing, seqs, s, [&](const Heads& h) {
         launch(attention_dq_kernel1<E>, rows_grid(h, h.count), plain_threads, 0, ctx.stream, a, h);
         LAUNCHED(ctx);
         launch(attention_dkdv_kernel1<E>, rows_grid(h, h.count / h.group()), plain_threads, 0, ctx.stream, a,

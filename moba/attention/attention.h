@@ -18,10 +18,10 @@
    Error    fp32 against fp64, relative to the largest value: out 8e-7, gradients 2.8e-6 (measured 3e-7 and
             1.5e-6; with scores of several hundred: 2e-5 and 3e-5)
    Cost     4*D flop for each pair of a query and a visible key in the forward pass, 10*D in the backward pass
-            (14*D where the GPU computes the scores twice: version 2, and in versions 3
-            and 4 full, window and blocks of more than 128 keys); bound by arithmetic.
-            Version 2 stores no T x T matrix. Its workspace on the CPU: full and window 5 copies of k and one
-            of q in acc_t; moba K copies of q for one group of heads.
+            (14*D where the GPU computes the scores twice: version 2, and in versions 3 and 4 full, window and
+            blocks of more than 128 keys); bound by arithmetic. Version 2 stores no T x T matrix. Its
+            workspace on the CPU: full and window 5 copies of k and one of q in acc_t; moba K copies of q for
+            one group of heads.
    Order    fixed by the shapes and the routing
    Versions 1 naive: follows the equations, one row of scores at a time. 2 fast: tiled.cpp, moba.cpp */
 #pragma once

@@ -250,7 +250,7 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
     if (t >= s.M) { return; }
     const int kv_head = blockIdx.y, head = kv_head * s.group(), block = s.blocks.own[t], g = s.kv_head(head);
     const int begin = list_begin(s, head, s.group(), block), end = list_begin(s, head, s.group(), block + 1),
-              start = s.blocks.start[block], count = (end - begin + items.entries - 1) / items.entries;
+              start = s.blocks.start[block], count = ceil_div(end - begin, items.entries);
     if (count < least_items) { return; }
     float dk[N] = {}, dv[N] = {};
 #pragma unroll 2
@@ -301,8 +301,8 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
     each_heads<E>(
         ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
-            // dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv directly if a
-            // block has one item
+            // attention_dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv
+            // directly if a block has one item
             int least_items = 1;
             if (version == 2) {
                 with_tile(

@@ -11,16 +11,24 @@ namespace moba {
 
 template <class E>
 struct AttentionForward {
-    E* out;
-    acc_t<E>* lse;
-    const E *q, *k, *v;
+    E* out;         // (M, H, D)
+    acc_t<E>* lse;  // (H, M)
+    const E* q;     // (M, H, D)
+    const E* k;     // (M, G, D)
+    const E* v;     // (M, G, D)
 };
 
 template <class E>
 struct AttentionBackward {
-    E *dq, *dk, *dv;
-    const E *dout, *out, *q, *k, *v;
-    const acc_t<E>* lse;
+    E* dq;                // (M, H, D)
+    E* dk;                // (M, G, D)
+    E* dv;                // (M, G, D)
+    const E* dout;        // (M, H, D)
+    const E* out;         // (M, H, D)
+    const E* q;           // (M, H, D)
+    const E* k;           // (M, G, D)
+    const E* v;           // (M, G, D)
+    const acc_t<E>* lse;  // (H, M)
 };
 
 // tiled.cpp: full and window

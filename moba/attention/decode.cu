@@ -13,6 +13,7 @@ namespace {
 
 const int most_keys = 1024;  // keys of a piece, at most; a longer block becomes several pieces
 const int threads = 256, warps = threads / warp_size;
+const int score_threads = 128;  // of the kernel for scores
 
 // Arguments of all kernels.
 struct Decode {
@@ -45,7 +46,7 @@ struct DecodeHead {
 #pragma unroll
         for (int i = 0; i < max_levels; i++) {
             if (i == level) { columns = s.columns[i]; }
-            first_mean += s.columns[i] * ((g - i + s.blocks.levels - 1) / s.blocks.levels) * s.D;
+            first_mean += s.columns[i] * ceil_div(g - i, s.blocks.levels) * s.D;
         }
     }
     __device__ int own(int length) const { return (length - 1) / S; }
@@ -170,7 +171,7 @@ struct Keys {
         }
         const DecodeHead head(s, h);
         // `pieces` per block; `slot` of the chosen block
-        const int pieces = (head.S + most_keys - 1) / most_keys, slot = piece / pieces;
+        const int pieces = ceil_div(head.S, most_keys), slot = piece / pieces;
         const int block = slot < head.K ? s.chosen[h * max_top_k + slot] : -1;
         begin = block * head.S + piece % pieces * most_keys;
         end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
@@ -354,7 +355,7 @@ void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const in
     d.place = place;
     // at most so many of the smallest blocks become complete
     const int complete = ceil_div(count, c.blocks.smallest());
-    launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, 256), 0, ctx.stream, means, k_cache,
+    launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, threads), 0, ctx.stream, means, k_cache,
            count, d);
     LAUNCHED(ctx);
 }
@@ -373,7 +374,7 @@ template <class E>
 void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, const E* v_cache,
                           const acc_t<E>* means, const int* place, int longest, CacheShape c,
                           AttentionShape s) {
-    REQUIRE(longest >= 1 && longest <= c.capacity && s.H % s.G == 0 && s.D <= 256,
+    REQUIRE(longest >= 1 && longest <= c.capacity && s.H % s.G == 0 && s.D <= max_head_dim_gpu,
             "longest = %d of %d, H = %d, G = %d, D = %d", longest, c.capacity, s.H, s.G, s.D);
     choose_version(ctx, 1);
     Decode d;
@@ -383,8 +384,8 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     if (s.kind == AttentionKind::moba) {
         const int past = (longest - 1) / c.blocks.smallest();
         if (s.gate.gate == Gate::topk && past > 0) {
-            launch(decode_scores_kernel<E>, dim3(blocks_for(past, 128), s.H), 128, 0, ctx.stream, q, means,
-                   d);
+            launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H), score_threads, 0,
+                   ctx.stream, q, means, d);
             LAUNCHED(ctx);
         }
         launch(decode_choose_kernel, s.H, threads, 0, ctx.stream, d);
@@ -395,7 +396,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     constexpr int N = pack_elements<E>;
     packable<E>(s.D, {k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
                                          : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
-    launch(decode_merge_kernel<E>, s.H, std::min(round_up(s.D, warp_size), 256), 0, ctx.stream, out,
+    launch(decode_merge_kernel<E>, s.H, std::min(round_up(s.D, warp_size), threads), 0, ctx.stream, out,
            num_pieces, d);
     LAUNCHED(ctx);
 }

@@ -8,6 +8,8 @@
 
 namespace moba {
 
+static const int means_threads = 256, plain_threads = 64;  // of the kernels for means and of version 1
+
 // Query heads per launch: all, or with mixed block sizes those of one key/value head.
 static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
 
@@ -126,10 +128,10 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, 
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
     const int K = s.K << (seqs.num_levels - 1);
-    const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && (s.D == 64 || s.D == 128) &&
+    const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && has_wgmma_head_dim(s.D) &&
                         K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
                         gate_tensor_bytes(s.D, K) <= max_shared_memory();
-    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= 128 ? 2 : 1;
+    return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
 }
 template <class E>
 void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
@@ -146,14 +148,13 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         int* chosen = r.chosen + s.first_slot(seqs, h);
         if (s.gate == Gate::topk) {
             launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>,
-                   dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, 256), 0, ctx.stream, mean, k,
-                   a);
+                   dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, means_threads), 0,
+                   ctx.stream, mean, k, a);
             LAUNCHED(ctx);
         }
         if (version == 1 || s.gate != Gate::topk) {
-            const int threads = 64;
-            launch(gate_choose_kernel1<E>, dim3(blocks_for(M, threads), heads), threads,
-                   ChosenMemory(nullptr, a.K, threads).bytes, ctx.stream, chosen, q, mean, a);
+            launch(gate_choose_kernel1<E>, dim3(blocks_for(M, plain_threads), heads), plain_threads,
+                   ChosenMemory(nullptr, a.K, plain_threads).bytes, ctx.stream, chosen, q, mean, a);
             LAUNCHED(ctx);
         } else if (version == 2) {
             gate_choose_tiles(ctx, chosen, q, mean, a, heads);

@@ -17,7 +17,8 @@ struct GateHeads {
     Gate gate;
 };
 
-// The means, and the choices, of the head that this thread block works on.
+/* The means, and the choices, of the head that this thread block works on. Shapes of a launch: chosen (heads,
+   M, K); mean (key/value heads, num_blocks, width). q has all heads: (M, H, D). */
 template <class E>
 __device__ const E* means_of_head(const E* mean, const GateHeads& s) {
     const int group = s.H / s.G, g = (s.first + blockIdx.y) / group - s.first / group;
@@ -27,7 +28,7 @@ __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
     return chosen + (size_t)blockIdx.y * s.M * s.K;
 }
 
-/* Version 2 of the choice: D <= 128. Defined in gate_tile.cu. */
+/* Version 2 of the choice: D <= 128. `heads`: query heads of the launch. Defined in gate_tile.cu. */
 template <class E>
 void gate_choose_tiles(const Ctx&, int* chosen, const E* q, const E* mean, const GateHeads&, int heads);
 

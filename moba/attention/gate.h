@@ -84,8 +84,7 @@ template <class E>
 void gate_forward_gpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
 template <class E>
 size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
-/* The highest version of the GPU kernels that supports these sizes, type E, this card and the alignment of q.
-   */
+/* The highest version of the GPU kernels for these sizes, type E, this card and the alignment of q. */
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences&, GateShape);
 

@@ -1,5 +1,5 @@
-/* Shared by the gate and by decoding: block means, the best K blocks, and how a choice is written. CPU only.
-   */
+/* Shared by the gate and by decoding, on the CPU only: block means, the best K blocks, and how a choice is
+   written. */
 #pragma once
 #include "moba/attention/gate.h"
 #include "moba/core/parallel.h"

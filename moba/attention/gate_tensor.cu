@@ -13,11 +13,13 @@
 
 namespace moba {
 
+namespace {
 constexpr int tile_queries = 128, tile_means = 64, choose_threads = 256;
+}  // namespace
 
 /* The candidates of a row, for K - 1 <= keep, in shared memory: two arrays (tile_queries, stride), scores and
    blocks. Each of the row's four lanes has a separate list, in ascending order of blocks. Entry i of lane c
-   is at 4 i + c. */
+   is at 4 i + c. Not in an unnamed namespace: SHARED_MEMORY would declare a second array there. */
 template <int keep>
 struct Candidates {
     // entries of one lane, at most: `keep` that remain, and 8 that half a tile may add
@@ -25,7 +27,6 @@ struct Candidates {
     // distance between rows: an odd multiple of 4, so 8 neighbouring lists begin in different bank groups
     static constexpr int stride = 4 * (most | 1);
     static constexpr int bytes = tile_queries * stride * (int)(sizeof(float) + sizeof(int));
-    static_assert(bytes % 1024 == 0);  // tiles of means follow, which must be aligned to 1024
     int row;
 
     __device__ __forceinline__ float& score(int i, int lane) const {
@@ -81,9 +82,28 @@ struct Candidates {
     }
 };
 
+namespace {
+
+/* Shared memory of the kernel. */
+template <int D, int keep>
+struct TensorChooseMemory {
+    static constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
+    unsigned char* candidates;  // Candidates<keep>, which knows that it comes first
+    unsigned char* means;       // (2, tile_means, D) bf16, in panels: double-buffered
+    size_t bytes;
+
+    HOST_DEVICE explicit TensorChooseMemory(void* base) {
+        SharedLayout layout(base);
+        candidates = layout.take<unsigned char>(Candidates<keep>::bytes);
+        static_assert(Candidates<keep>::bytes % 1024 == 0);  // panels begin at multiples of 1024
+        means = layout.take<unsigned char>(2 * tile_bytes);
+        bytes = layout.bytes();
+    }
+};
+
 /* A lower bound of the `count`-th best score of a row, from the largest score of each class: each of its four
    lanes has 8 classes. -infinity if fewer than `count` classes have a score. */
-__device__ float lower_bound(float (&most)[8], int count, int rounds) {
+__device__ float score_bound(float (&most)[8], int count, int rounds) {
     float bound = INFINITY;
     int found = 0;
 #pragma unroll 1
@@ -134,15 +154,17 @@ __device__ __forceinline__ void score_tile(float (&x)[1][columns<hopper> / 8][4]
 #pragma unroll
         for (int step = 0; step < D / 16; step++) {
             wgmma<tile_means, false>(x[0], q[0][step],
-                                     means + (step / 4 * tile_means * 128 + step % 4 * 32) / 16, step > 0);
+                                     means + descriptor_step(channels_offset(step, tile_means)), step > 0);
         }
         wgmma_commit();
         wgmma_wait<0>(x[0], q[0]);
 #endif
     } else {
-        dot_tile<D, tile_means, columns<hopper>, 1>(x, q, tile + first * 128);
+        dot_tile<D, tile_means, columns<hopper>, 1>(x, q, tile + first * row_bytes);
     }
 }
+
+}  // namespace
 
 /* chosen[t,:] as in version 1
    Maps     thread block of 8 warps -> 128 queries, for all tiles of 64 means; grid y -> a query head; warp ->
@@ -160,11 +182,9 @@ __global__ void __launch_bounds__(choose_threads, 2)
     if constexpr (hopper && !HOPPER_CODE) {
         __trap();
     } else {
-        constexpr int tile_bytes = tile_means * D * (int)sizeof(bf16);
         SHARED_MEMORY;
-        // (2, tile_means, D) bf16, in panels: double-buffered
-        unsigned char* const buffers = shared_memory + Candidates<keep>::bytes;
-        const int lane = threadIdx.x % warp_size, c = lane % 4, row = threadIdx.x / warp_size * 16 + lane / 4;
+        const TensorChooseMemory<D, keep> memory(shared_memory);
+        const int lane = threadIdx.x % warp_size, c = lane % 4, row = warp_row() + lane / 4;
         const int t0 = (gridDim.x - 1 - blockIdx.x) * tile_queries;  // queries with most past blocks first
         const bf16* means = means_of_head(mean, s);
 
@@ -186,12 +206,12 @@ __global__ void __launch_bounds__(choose_threads, 2)
         }
         const int begin = s.blocks.first[s.blocks.own[t0]],
                   end = s.K > 1 ? s.blocks.own[min(t0 + tile_queries, s.M) - 1] : begin;
-        const int tiles = (end - begin + tile_means - 1) / tile_means;
+        const int tiles = ceil_div(end - begin, tile_means);
         // steps of the first pass; with few blocks all are candidates, so there is no first pass
         const int before = end - begin >= s.K ? tiles : 0;
         const auto tile_of = [&](int step) { return step < before ? step : step - before; };
         const auto fetch = [&](int step) {
-            unsigned char* to = buffers + step % 2 * tile_bytes;
+            unsigned char* to = memory.means + step % 2 * memory.tile_bytes;
             for (int o = threadIdx.x; o < tile_means * D / 8; o += choose_threads) {
                 const int r = o / (D / 8), piece = o % (D / 8);
                 const int n = min(begin + tile_of(step) * tile_means + r, end - 1);
@@ -212,7 +232,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 wait_for_tile<hopper>();
                 if (step + 1 < before + tiles) { fetch(step + 1); }
                 cp_async_commit();
-                const unsigned char* tile = buffers + step % 2 * tile_bytes;
+                const unsigned char* tile = memory.means + step % 2 * memory.tile_bytes;
 #pragma unroll 1
                 for (int part = 0; part < tile_means; part += columns<hopper>) {
                     float scores[1][J][4];
@@ -250,7 +270,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
                 }
             });
 #pragma unroll
-            for (int h = 0; h < 2; h++) { bound[h] = lower_bound(most[h], limit(h), s.K - 1); }
+            for (int h = 0; h < 2; h++) { bound[h] = score_bound(most[h], limit(h), s.K - 1); }
         }
         pass(before, [&](float(&x)[J][4], int n0) {
 #pragma unroll
@@ -303,29 +323,28 @@ __global__ void __launch_bounds__(choose_threads, 2)
 // Calls f.template operator()<D, keep>() for the kernel that supports these sizes.
 template <class F>
 static void with_sizes(int D, int K, F f) {
-    REQUIRE((D == 64 || D == 128) && K <= max_tensor_top_k, "D = %d, K = %d", D, K);
+    constexpr int few = 7, most = max_tensor_top_k - 1;  // K - 1, at most
+    REQUIRE(has_wgmma_head_dim(D) && K - 1 <= most, "D = %d, K = %d", D, K);
     if (D == 64) {
-        K <= 8 ? f.template operator()<64, 7>() : f.template operator()<64, max_tensor_top_k - 1>();
+        K - 1 <= few ? f.template operator()<64, few>() : f.template operator()<64, most>();
     } else {
-        K <= 8 ? f.template operator()<128, 7>() : f.template operator()<128, max_tensor_top_k - 1>();
+        K - 1 <= few ? f.template operator()<128, few>() : f.template operator()<128, most>();
     }
 }
-template <int D, int keep>
-static constexpr size_t shared_bytes = Candidates<keep>::bytes + 2 * tile_means* D * sizeof(bf16);
-
 size_t gate_tensor_bytes(int D, int K) {
     size_t bytes = 0;
-    with_sizes(D, K, [&]<int D, int keep> { bytes = shared_bytes<D, keep>; });
+    with_sizes(D, K, [&]<int D, int keep> { bytes = TensorChooseMemory<D, keep>(nullptr).bytes; });
     return bytes;
 }
 
 void gate_choose_tensor(const Ctx& ctx, int version, int* chosen, const bf16* q, const bf16* mean,
                         const GateHeads& s, int heads) {
     with_sizes(s.D, s.K, [&]<int D, int keep> {
+        const size_t bytes = TensorChooseMemory<D, keep>(nullptr).bytes;
         const auto run = [&]<bool hopper> {
-            allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(shared_bytes<D, keep>);
+            allow_shared_memory<gate_choose_kernel3<D, hopper, keep>>(bytes);
             launch(gate_choose_kernel3<D, hopper, keep>, dim3(blocks_for(s.M, tile_queries), heads),
-                   choose_threads, shared_bytes<D, keep>, ctx.stream, chosen, q, mean, s);
+                   choose_threads, bytes, ctx.stream, chosen, q, mean, s);
             LAUNCHED(ctx);
         };
         version == 3 ? run.template operator()<false>() : run.template operator()<true>();

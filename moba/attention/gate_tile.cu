@@ -273,7 +273,7 @@ __global__ void __launch_bounds__(choose_threads, 2)
 template <class E>
 void gate_choose_tiles(const Ctx& ctx, int* chosen, const E* q, const E* mean, const GateHeads& s,
                        int heads) {
-    launch(s.K <= 17 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
+    launch(s.K <= lanes_per_row + 1 ? gate_choose_kernel2<E, 1> : gate_choose_kernel2<E, 4>,
            dim3(blocks_for(s.M, tile), heads), choose_threads, ChooseMemory(nullptr, s.width).bytes,
            ctx.stream, chosen, q, mean, s, packable<E>(s.D, {q}));
     LAUNCHED(ctx);

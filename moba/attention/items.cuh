@@ -27,6 +27,8 @@ struct Items {
 
     HOST_DEVICE int places(int num_blocks) const { return num_blocks + more; }
 };
+// The items of full and window attention: no lists.
+inline Items items_of_tokens(int group) { return {0, group, 0}; }
 /* Cuts the lists of `sets` * `group` heads, `slots` entries each, into about `wanted` items of `least` to
    `most` entries. `more` never decreases when `slots` grows, because the planned size of workspaces depends
    on it. */
@@ -102,7 +104,7 @@ struct Item {
    Returns false if there is none. Must be called by whole warps. */
 __device__ inline bool take_item(Item& it, const Heads& s, const Items& items, int index, int tile_rows) {
     if (!items.entries) {  // neighbouring tokens; those that see most keys come first
-        const int tiles = (s.M + tile_rows - 1) / tile_rows, tile = tiles - 1 - index / s.count;
+        const int tiles = ceil_div(s.M, tile_rows), tile = tiles - 1 - index / s.count;
         it.head = index % s.count;
         it.first = tile * tile_rows;
         it.rows = min(tile_rows, s.M - it.first);

@@ -31,12 +31,16 @@ class SharedLayout {
 
 template <class E>
 struct AttentionOperands {
-    E* out;
-    float* lse;
-    const E *q, *k, *v;
+    E* out;      // (M, H, D)
+    float* lse;  // (H, M); the backward pass only reads it
+    const E* q;  // (M, H, D)
+    const E* k;  // (M, G, D)
+    const E* v;  // (M, G, D)
     // backward
-    E *dq, *dk, *dv;
-    const E* dout;
+    E* dq;               // (M, H, D)
+    E* dk;               // (M, G, D)
+    E* dv;               // (M, G, D)
+    const E* dout;       // (M, H, D)
     const float* delta;  // (H, M) <dout, out>
 };
 
@@ -47,7 +51,8 @@ struct Heads {
     int M, H, G, D;
     int window;  // M if there is no window
     float scale;
-    const int *position, *cu_seqlens;
+    const int* position;    // (M) of each token within its sequence
+    const int* cu_seqlens;  // (num_seqs + 1) where each sequence begins
     int num_seqs;
     // MoBA only; chosen is null for the other kinds. The pointers are those of the first head of the range
     int K;
@@ -105,13 +110,16 @@ void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const 
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
                                  bool backward);
-// The most keys of a block that versions 3 and 4 keep as a whole.
+// The most keys of a block that a thread block keeps as a whole; versions 3 and 4: the most keys of a tile.
 constexpr int max_tile_keys = 128;
+// The head sizes of versions 3 and 4: of the kernels in which tiles pass, by mma.sync; of all others.
+constexpr bool has_mma_head_dim(int D) { return D == 32 || D == 64 || D == 80 || D == 96 || D == 128; }
+constexpr bool has_wgmma_head_dim(int D) { return D == 64 || D == 128; }
 /* Whether versions 3 and 4 use the kernels in which tiles pass (stream.cuh): full and window attention,
    long blocks, and head sizes for which the kernels of short blocks are not compiled. block_size: 0 if not
    MoBA. */
 inline bool tiles_pass(int block_size, int D) {
-    return block_size == 0 || block_size > max_tile_keys || (D != 64 && D != 128);
+    return block_size == 0 || block_size > max_tile_keys || !has_wgmma_head_dim(D);
 }
 /* Bytes of shared memory that the kernels of versions 3 and 4 need: of the backward pass for blocks of S
    keys (mma_backward.cu, wgmma_backward.cu), and where tiles pass (mma_stream_backward.cu,

@@ -6,30 +6,34 @@ namespace moba {
 
 static_assert(tile_queries == passing_rows);
 
+namespace {
+
 /* dq (16 queries, columns * 8 channels from piece `first` on) = ds' (queries of tile m, S keys) k (S, D). ds
    is stored as (key, query). */
 template <int S, int columns>
 __device__ __forceinline__ void dot_queries(float (&dq)[columns][4], const unsigned char* ds, int m,
                                             const unsigned char* k, int first) {
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % warp_size;
     const unsigned char* a_row =
-        ds + (lane % 8 + lane / 16 * 8) * 128 + ((2 * m + lane / 8 % 2) ^ lane % 8) * 16;
-    const unsigned char* b_row = k + (first / 8 * S + lane % 16) * 128;
+        ds + (lane % 8 + lane / 16 * 8) * row_bytes + ((2 * m + lane / 8 % 2) ^ lane % 8) * 16;
+    const unsigned char* b_row = k + (first / 8 * S + lane % 16) * row_bytes;
     const int b_piece = (lane / 16 ^ lane % 8 ^ first % 8) * 16;
     set_zero(dq);
 #pragma unroll
     for (int step = 0; step < S / 16; step++) {
         uint32_t a[4];
-        ldmatrix_x4<true>(a, a_row + step * 16 * 128);
+        ldmatrix_x4<true>(a, a_row + step * 16 * row_bytes);
 #pragma unroll
         for (int j = 0; j < columns; j += 2) {
             uint32_t b[4];
-            ldmatrix_x4<true>(b, b_row + step * 16 * 128 + (b_piece ^ j * 16));
+            ldmatrix_x4<true>(b, b_row + step * 16 * row_bytes + (b_piece ^ j * 16));
             mma_bf16(dq[j], a, b[0], b[1]);
             mma_bf16(dq[j + 1], a, b[2], b[3]);
         }
     }
 }
+
+}  // namespace
 
 /* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
    Maps     thread block of S / 16 warps -> an item; warp -> 16 keys: their scores against 64 queries, their
@@ -74,14 +78,14 @@ __global__ void __launch_bounds__(2 * S, 1)
 #pragma unroll
             for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
                 float dp[tile_queries / 16][4];
-                dot_rows_mma<D, S>(dp, memory.v, dout + half * tile_queries / 2 * 128);
+                dot_rows_mma<D, S>(dp, memory.v, dout + half * tile_queries / 2 * row_bytes);
                 slopes<S>(p, ds, score, dp, memory.ds(tile), SharedPairs{x.delta}, half * tile_queries / 16);
             }
         }
         add_rows_mma<D>(dv, p, dout);
         add_rows_mma<D>(dk, ds, q);
         __syncthreads();
-        const int warp = threadIdx.x / 32;
+        const int warp = threadIdx.x / warp_size;
 #pragma unroll 1
         for (int piece = warp / 4 * pieces; piece < (warp / 4 + 1) * pieces; piece += columns) {
             float dq[columns][4];
@@ -95,7 +99,7 @@ __global__ void __launch_bounds__(2 * S, 1)
 void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
                       const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = BackwardMemory<D, S, 2>::bytes;
+        const size_t bytes = BackwardMemory<D, S, 2>(nullptr).bytes;
         allow_shared_memory<attention_backward_kernel3<D, S>>(bytes);
         launch(attention_backward_kernel3<D, S>,
                (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
@@ -106,7 +110,7 @@ void mma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* pa
 
 size_t mma_backward_bytes(int D, int S) {
     size_t bytes = 0;
-    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, 2>::bytes; });
+    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, 2>(nullptr).bytes; });
     return bytes;
 }
 

@@ -3,13 +3,15 @@
 
 namespace moba {
 
+namespace {
+
 /* out[m] = p[m] V for 8 * columns channels from 8 * first on; v: tile (S, D), channels exchanged */
 template <int columns, int S, int tiles>
 __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
                                            const uint32_t (&p)[tiles][S / 16][4], const unsigned char* v,
                                            int first) {
-    const int lane = threadIdx.x % 32, row = lane % 16, odd = lane / 16;
-    const unsigned char* base = v + row * 128;
+    const int lane = threadIdx.x % warp_size, row = lane % 16, odd = lane / 16;
+    const unsigned char* base = v + row * row_bytes;
     const int exchange = (odd ^ lane % 8) * 16;
 #pragma unroll
     for (int m = 0; m < tiles; m++) { set_zero(out[m]); }
@@ -19,7 +21,8 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
         for (int j = 0; j < columns; j += 2) {
             const int piece = first + j;
             uint32_t b[4];
-            ldmatrix_x4<true>(b, base + piece / 8 * S * 128 + step * 16 * 128 + (exchange ^ piece % 8 * 16));
+            ldmatrix_x4<true>(b, base + piece / 8 * S * row_bytes + step * 16 * row_bytes +
+                                     (exchange ^ piece % 8 * 16));
 #pragma unroll
             for (int m = 0; m < tiles; m++) {
                 mma_bf16(out[m][j], p[m][step], b[0], b[1]);
@@ -28,6 +31,8 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
         }
     }
 }
+
+}  // namespace
 
 /* Partial results of out and lse for an item's queries, from one block of keys
    Maps     thread block of 4 warps -> an item; warp -> 32 queries at a time, two tiles of 16; lane -> rows g
@@ -39,19 +44,20 @@ __device__ __forceinline__ void weigh_tile(float (&out)[tiles][columns][4],
    Differs  from 2: products on tensor cores, no running maximum, q and out not in shared memory
    Needs    bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
-__global__ void __launch_bounds__(128, 2)
+__global__ void __launch_bounds__(forward_threads, 2)
     attention_forward_kernel3(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
                               Divisor query_of) {
-    constexpr int tiles = 2,
-                  columns = 4;  // columns: 8-channel columns of the output computed at the same time
+    // tiles of 16 queries per warp; 8-channel columns of the output that are computed at the same time
+    constexpr int tiles = 2, columns = 4;
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
+    const ForwardMemory<D, S> memory(shared_memory);
+    unsigned char *k = memory.k, *v = memory.v;
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
-    const int first = threadIdx.x / 32 * 16 * tiles + threadIdx.x % 32 / 4;
+    const int first = warp_row() * tiles + threadIdx.x % warp_size / 4;
     int id[2 * tiles], next[2 * tiles];
     load_entries(id, s, it.first, first, it.rows);
-    load_entries(next, s, it.first, first + 64 * tiles, it.rows);
+    load_entries(next, s, it.first, first + forward_rows * tiles, it.rows);
     uint32_t q[tiles][D / 16][4];
     const auto load_q = [&](const int(&id)[2 * tiles]) {
 #pragma unroll
@@ -66,7 +72,7 @@ __global__ void __launch_bounds__(128, 2)
     __syncthreads();
     const float scale2 = s.scale * log2_e;
 #pragma unroll 1
-    for (int r0 = first; r0 - first % 16 < it.rows; r0 += 64 * tiles) {
+    for (int r0 = first; r0 - first % 16 < it.rows; r0 += forward_rows * tiles) {
         float score[tiles][S / 8][4];
         dot_tile<D, S, S, tiles>(score, q, k);
         uint32_t p[tiles][S / 16][4];
@@ -99,17 +105,17 @@ __global__ void __launch_bounds__(128, 2)
         }
 #pragma unroll
         for (int i = 0; i < 2 * tiles; i++) { id[i] = next[i]; }
-        load_entries(next, s, it.first, r0 + 128 * tiles, it.rows);
+        load_entries(next, s, it.first, r0 + 2 * forward_rows * tiles, it.rows);
     }
 }
 
 void mma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part, const Heads& s,
                      const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
+        const size_t bytes = ForwardMemory<D, S>(nullptr).bytes;
         allow_shared_memory<attention_forward_kernel3<D, S>>(bytes);
-        launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
-               bytes, ctx.stream, a, part, s, items, Divisor(s.K));
+        launch(attention_forward_kernel3<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks),
+               forward_threads, bytes, ctx.stream, a, part, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }

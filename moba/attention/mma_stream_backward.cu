@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
     Item it;
     if (!take_item(it, s, items, blockIdx.x, stream_rows)) { return; }
     copy_own_queries<D>(memory.rows, a.q, s, it);
-    copy_own_queries<D>(memory.rows + memory.row_bytes, a.dout, s, it);
+    copy_own_queries<D>(memory.rows + memory.operand_bytes, a.dout, s, it);
     fetch_keys<D>(memory, a, s, it, 0);
     cp_async_commit();
     const PassingKeys<mma_tile> tiles(it);
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
         dot_rows_mma<D, stream_rows>(score, memory.rows, memory.one(tile));
         saved.weigh(score, scale2);
         mask_keys(score, 0, rows.first, rows.last, tiles.first(tile));
-        dot_rows_mma<D, stream_rows>(dp, memory.rows + memory.row_bytes, memory.two(tile));
+        dot_rows_mma<D, stream_rows>(dp, memory.rows + memory.operand_bytes, memory.two(tile));
         saved.slopes(score, dp);
         uint32_t ds[mma_tile / 16][4];
         to_operand<mma_tile / 8>(ds, score);
@@ -46,12 +46,14 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
     store_dq_rows<D>(a, part, s, it, rows, dq);
 }
 
+namespace {
+
 /* Begins to copy a tile of queries; each warp copies 8 rows. */
 template <int D, class Memory>
 __device__ __forceinline__ void fetch_queries(const Memory& m, PassingQueries* queries,
                                               const AttentionOperands<bf16>& a, const Heads& s,
                                               const KeyItem& it, int tile) {
-    const int lane = threadIdx.x % warp_size, first = threadIdx.x / 32 * 8,
+    const int lane = threadIdx.x % warp_size, first = threadIdx.x / warp_size * 8,
               rows = it.rows - tile * stream_queries;
     unsigned at = 0;
     if (lane < 8) {
@@ -65,6 +67,8 @@ __device__ __forceinline__ void fetch_queries(const Memory& m, PassingQueries* q
         cp_async_16(m.two(tile) + place, a.dout + from, r < rows);
     });
 }
+
+}  // namespace
 
 /* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]
    MoBA: the partial sums of one item
@@ -80,19 +84,20 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
     SHARED_MEMORY;
     const MmaStreamMemory<D, 2> memory(shared_memory);
     PassingQueries* queries = (PassingQueries*)(shared_memory + memory.bytes);
-    const KeyItem& it = *(const KeyItem*)(queries + 2);  // in shared memory: registers are scarce
+    KeyItem* item = (KeyItem*)(queries + 2);
+    const KeyItem& it = *item;  // in shared memory: registers are scarce
     {
         KeyItem found;
         if (!take_key_item(found, s, items, blockIdx.x, blockIdx.y, stream_rows)) { return; }
-        if (threadIdx.x == 0) { *(KeyItem*)(queries + 2) = found; }
+        if (threadIdx.x == 0) { *item = found; }
         __syncthreads();
     }
-    const unsigned char *k = memory.rows, *v = memory.rows + memory.row_bytes;
+    const unsigned char *k = memory.rows, *v = memory.rows + memory.operand_bytes;
     copy_own_keys<D>(memory.rows, a.k, s, it);
-    copy_own_keys<D>(memory.rows + memory.row_bytes, a.v, s, it);
+    copy_own_keys<D>(memory.rows + memory.operand_bytes, a.v, s, it);
     fetch_queries<D>(memory, queries, a, s, it, 0);
     cp_async_commit();
-    const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    const int row = lane_row();
     const float scale2 = s.scale * log2_e;
     float dk[D / 8][4], dv[D / 8][4];
     set_zero(dk);
@@ -113,7 +118,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
 #pragma unroll
         for (int half = 0; half < 2; half++) {  // all 64 queries together would need too many registers
             float dp[stream_queries / 16][4];
-            dot_rows_mma<D, stream_rows>(dp, v, memory.two(tile) + half * stream_queries / 2 * 128);
+            dot_rows_mma<D, stream_rows>(dp, v, memory.two(tile) + half * stream_queries / 2 * row_bytes);
             slopes_passing(score, dp, SharedPairs{x.delta}, half * stream_queries / 16);
         }
         to_operand<stream_queries / 8>(ds, score);
@@ -123,6 +128,7 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
     store_key_rows<D>(a, sums, s, it, row, dk, dv);
 }
 
+// Bytes of shared memory of the kernel for dk and dv.
 template <int D>
 constexpr size_t mma_dkdv_bytes = MmaStreamMemory<D, 2>::bytes + 2 * sizeof(PassingQueries) + sizeof(KeyItem);
 
@@ -136,14 +142,14 @@ void mma_stream_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, b
                              const KeySums& sums, const Heads& s, const Items& key_items) {
     const Items items = stream_query_items(s);
     with_mma_head_dim(s.D, [&]<int D> {
-        constexpr size_t bytes = MmaStreamMemory<D, 2>::bytes;
-        allow_shared_memory<attention_stream_dq_kernel3<D>>(bytes);
-        launch(attention_stream_dq_kernel3<D>, stream_query_blocks(s, items), mma_stream_threads, bytes,
+        constexpr size_t query_bytes = MmaStreamMemory<D, 2>::bytes, key_bytes = mma_dkdv_bytes<D>;
+        allow_shared_memory<attention_stream_dq_kernel3<D>>(query_bytes);
+        launch(attention_stream_dq_kernel3<D>, stream_query_blocks(s, items), mma_stream_threads, query_bytes,
                ctx.stream, a, part, s, items);
         LAUNCHED(ctx);
-        allow_shared_memory<attention_stream_dkdv_kernel3<D>>(mma_dkdv_bytes<D>);
+        allow_shared_memory<attention_stream_dkdv_kernel3<D>>(key_bytes);
         launch(attention_stream_dkdv_kernel3<D>, stream_key_blocks(s, sums, key_items), mma_stream_threads,
-               mma_dkdv_bytes<D>, ctx.stream, a, sums, s, key_items);
+               key_bytes, ctx.stream, a, sums, s, key_items);
         LAUNCHED(ctx);
     });
 }

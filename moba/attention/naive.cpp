@@ -1,5 +1,5 @@
-/* Attention on the CPU: chooses the version, and holds version 1, which follows the equations of attention.h.
-   */
+/* Attention on the CPU: chooses the version, and holds version 1, which follows the equations. Contract:
+   attention.h. */
 #include "moba/attention/attention.h"
 #include "moba/attention/cpu.h"
 

@@ -37,7 +37,7 @@ struct RowCopy {
 #pragma unroll 4
         for (int r = first; r < first + count; r += 8) {
 #pragma unroll
-            for (int i = 0; i < places; i++) { f(r + i * together + row, place[i] + r * 128); }
+            for (int i = 0; i < places; i++) { f(r + i * together + row, place[i] + r * row_bytes); }
         }
     }
     // Whether this lane has a piece of each row.
@@ -74,7 +74,7 @@ struct LaneRows {
     __device__ __forceinline__ LaneRows(const Heads& s, const Item& it) {
 #pragma unroll
         for (int h = 0; h < 2; h++) {
-            const int row = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4 + 8 * h;
+            const int row = lane_row() + 8 * h;
             const ItemRow x(s, it, row);
             token[h] = x.token, slot[h] = x.slot;
             first[h] = row < it.rows ? max(it.key_begin, s.first_key(token[h])) : 0;
@@ -132,7 +132,7 @@ template <int D>
 __device__ __forceinline__ void copy_own_queries(unsigned char* tile, const bf16* all, const Heads& s,
                                                  const Item& it) {
     const RowCopy<D, stream_rows> copy;
-    copy(threadIdx.x / 32 * 16, 16, [&](int r, int place) {
+    copy(warp_row(), 16, [&](int r, int place) {
         if (copy.used()) {
             cp_async_16(tile + place, all + s.query(ItemRow(s, it, r).token, it.head) + copy.piece * 8);
         }
@@ -143,7 +143,7 @@ template <int D>
 __device__ __forceinline__ void copy_own_keys(unsigned char* tile, const bf16* all, const Heads& s,
                                               const KeyItem& it) {
     const RowCopy<D, stream_rows> copy;
-    copy(threadIdx.x / 32 * 16, 16, [&](int r, int place) {
+    copy(warp_row(), 16, [&](int r, int place) {
         if (!copy.used()) { return; }
         cp_async_16(tile + place, all + s.key(it.key + min(r, it.keys - 1), it.g) + copy.piece * 8,
                     r < it.keys);
@@ -344,7 +344,7 @@ __device__ __forceinline__ void store_key_rows(const AttentionOperands<bf16>& a,
 
 // Items of the forward pass and of dq: a thread block has one tile of queries.
 inline Items stream_query_items(const Heads& s) {
-    return s.chosen ? Items{stream_rows, 1, (int)(s.slots() / stream_rows)} : Items{0, 1, 0};
+    return s.chosen ? Items{stream_rows, 1, (int)(s.slots() / stream_rows)} : items_of_tokens(1);
 }
 inline unsigned stream_query_blocks(const Heads& s, const Items& items) {
     return (unsigned)s.count * (s.chosen ? items.places(s.blocks.num_blocks) : ceil_div(s.M, stream_rows));

@@ -75,19 +75,24 @@ struct QueryRows {
 /* Shared memory of a thread block. q, dout and QueryRows have `buffers` buffers, ds has buffers - 1. */
 template <int D, int S, int buffers>
 struct BackwardMemory {
-    static constexpr int tile_bytes = panels<D> * tile_queries * 128, ds_bytes = S * 128;
-    static constexpr size_t bytes = 2 * panels<D> * S * 128 + (buffers - 1) * ds_bytes +
-                                    buffers * (2 * tile_bytes + sizeof(QueryRows)) + sizeof(KeyTile);
+    static constexpr int tile_bytes = panels<D> * tile_queries * row_bytes, ds_bytes = S * row_bytes;
     unsigned char *k, *v;   // (S, D) bf16, in panels
     unsigned char* slopes;  // (buffers - 1, S, tile_queries) bf16: one panel each
     unsigned char* tiles;   // (buffers, {q, dout}, tile_queries, D) bf16, in panels
     QueryRows* all_rows;    // (buffers)
     KeyTile* item;          // (1)
+    size_t bytes;
 
-    __device__ explicit BackwardMemory(unsigned char* base)
-        : k(base), v(k + panels<D> * S * 128), slopes(v + panels<D> * S * 128),
-          tiles(slopes + (buffers - 1) * ds_bytes), all_rows((QueryRows*)(tiles + buffers * 2 * tile_bytes)),
-          item((KeyTile*)(all_rows + buffers)) {}
+    HOST_DEVICE explicit BackwardMemory(void* base) {
+        SharedLayout layout(base);
+        k = layout.take<unsigned char>(key_tile_bytes<D, S>);
+        v = layout.take<unsigned char>(key_tile_bytes<D, S>);
+        slopes = layout.take<unsigned char>((buffers - 1) * ds_bytes);
+        tiles = layout.take<unsigned char>(buffers * 2 * tile_bytes);
+        all_rows = layout.take<QueryRows>(buffers);
+        item = layout.take<KeyTile>(1);
+        bytes = layout.bytes();
+    }
     __device__ unsigned char* ds(int tile) const { return slopes + tile % (buffers - 1) * ds_bytes; }
     __device__ unsigned char* q(int tile) const { return tiles + tile % buffers * 2 * tile_bytes; }
     __device__ unsigned char* dout(int tile) const { return q(tile) + tile_bytes; }
@@ -155,7 +160,7 @@ struct QueryPairs {
 };
 /* The same, read from shared memory each time. For kernels without free registers. */
 struct SharedPairs {
-    const float* from;
+    const float* from;  // (tile_queries)
     __device__ __forceinline__ Pack<float, 2> operator()(int j) const {
         return load_pack<float, 2>(from + 8 * j + threadIdx.x % 4 * 2);
     }
@@ -166,8 +171,8 @@ struct SharedPairs {
 template <int S, class Pairs>
 __device__ __forceinline__ void weights(float (&score)[tile_queries / 8][4], const Pairs& lse_of,
                                         const QueryRows& x, float scale2) {
-    const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
-    const bool masked = __ballot_sync(all_lanes, x.seen[lane] < S || x.seen[lane + 32] < S);
+    const int lane = threadIdx.x % warp_size, key = warp_row() + lane / 4, c = lane % 4;
+    const bool masked = __ballot_sync(all_lanes, x.seen[lane] < S || x.seen[lane + warp_size] < S);
 #pragma unroll
     for (int j = 0; j < tile_queries / 8; j++) {
         const int at = 8 * j + 2 * c;
@@ -192,7 +197,7 @@ __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
                                        uint32_t (&ds)[tile_queries / 16][4],
                                        const float (&weight)[tile_queries / 8][4], const float (&dp)[n][4],
                                        unsigned char* ds_tile, const Pairs& delta_of, int first = 0) {
-    const int lane = threadIdx.x % 32, key = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
+    const int lane = threadIdx.x % warp_size, key = warp_row() + lane / 4, c = lane % 4;
 #pragma unroll
     for (int i = 0; i < n; i++) {
         const int j = first + i;
@@ -213,7 +218,7 @@ __device__ __forceinline__ void slopes(uint32_t (&p)[tile_queries / 16][4],
 template <int D, int columns>
 __device__ __forceinline__ void store_dq(bf16* part, const float (&dq)[columns][4], const QueryRows& x,
                                          int rows_left, int channel, float scale) {
-    const int first = threadIdx.x / 32 % 4 * 16 + threadIdx.x % 32 / 4;
+    const int first = threadIdx.x / warp_size % 4 * 16 + threadIdx.x % warp_size / 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int r = first + 8 * h;
@@ -227,7 +232,7 @@ template <int D>
 __device__ __forceinline__ void store_sums(const AttentionOperands<bf16>& a, const KeySums& sums,
                                            const Heads& s, const KeyTile& it, const float (&dk)[D / 8][4],
                                            const float (&dv)[D / 8][4]) {
-    const int lane = threadIdx.x % 32, first = threadIdx.x / 32 * 16 + lane / 4, c = lane % 4;
+    const int lane = threadIdx.x % warp_size, first = warp_row() + lane / 4, c = lane % 4;
 #pragma unroll
     for (int h = 0; h < 2; h++) {
         const int key = first + 8 * h;

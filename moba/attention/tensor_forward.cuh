@@ -17,16 +17,20 @@ namespace moba {
 
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.69314718055994531f;
 
+// Threads of a thread block of the forward kernels, and rows of their fragments: 16 for each warp.
+constexpr int forward_threads = warpgroup_threads, forward_rows = forward_threads / warp_size * 16;
+
 /* Copies rows from(r), r < n, of D channels into a tile of `rows` rows, with channels exchanged; zeros from
-   row n on. n >= 1. Called by a thread block of 128 threads. All loads of a batch are issued before the
+   row n on. n >= 1. Called by a thread block of forward_threads. All loads of a batch are issued before the
    first result is stored, so there is no branch around a load. */
 template <int D, int rows, class From>
 __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From from) {
-    constexpr int groups = D / 32, turns = (rows * (D / 8) + 127) / 128, batch = turns < 8 ? turns : 8;
+    constexpr int groups = D / 32, turns = ceil_div(rows * (D / 8), forward_threads),
+                  batch = turns < 8 ? turns : 8;
     static_assert(turns % batch == 0);
     const auto place = [&](int i, int& row, int& group) {
-        const int o = threadIdx.x + 128 * i;
-        group = o / 32 % groups, row = o / 32 / groups * 8 + o / 4 % 8;
+        const int o = threadIdx.x + forward_threads * i;
+        group = o / warp_size % groups, row = o / warp_size / groups * 8 + o / 4 % 8;
     };
     const int c = threadIdx.x % 4;
 #pragma unroll 1
@@ -53,25 +57,39 @@ __device__ __forceinline__ void load_exchanged(unsigned char* tile, int n, From 
 
 // Bytes of a tile of K or V: (S, D) bf16, in panels.
 template <int D, int S>
-constexpr int key_tile_bytes = panels<D>* S * 128;
+constexpr int key_tile_bytes = (S * row_bytes * panels<D>);
+
+/* Shared memory of the forward kernels. */
+template <int D, int S>
+struct ForwardMemory {
+    unsigned char *k, *v;  // (S, D) bf16 each, in panels
+    size_t bytes;
+
+    HOST_DEVICE explicit ForwardMemory(void* base) {
+        SharedLayout layout(base);
+        k = layout.take<unsigned char>(key_tile_bytes<D, S>);
+        v = layout.take<unsigned char>(key_tile_bytes<D, S>);
+        bytes = layout.bytes();
+    }
+};
 
 /* score[m] = q[m] x' for `tiles` times 16 rows q, with mma.sync. x: the first `columns` rows from `x` on of
    a tile of D channels with `rows` rows. The channels of q and x have the same order. */
 template <int D, int rows, int columns, int tiles>
 __device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
                                          const uint32_t (&q)[tiles][D / 16][4], const unsigned char* x) {
-    const int lane = threadIdx.x % 32, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
-    const unsigned char* base = x + row * 128;
+    const int lane = threadIdx.x % warp_size, row = lane % 8 + lane / 16 * 8, odd = lane / 8 % 2;
+    const unsigned char* base = x + row * row_bytes;
     const int exchange = (odd ^ lane % 8) * 16;  // row % 8 = lane % 8
 #pragma unroll
     for (int m = 0; m < tiles; m++) { set_zero(score[m]); }
 #pragma unroll
     for (int step = 0; step < D / 16; step++) {
-        const unsigned char* from = base + step / 4 * rows * 128 + (exchange ^ step % 4 * 32);
+        const unsigned char* from = base + step / 4 * rows * row_bytes + (exchange ^ step % 4 * 32);
 #pragma unroll
         for (int j = 0; j < columns / 8; j += 2) {
             uint32_t b[4];
-            ldmatrix_x4<false>(b, from + j * 8 * 128);
+            ldmatrix_x4<false>(b, from + j * 8 * row_bytes);
 #pragma unroll
             for (int m = 0; m < tiles; m++) {
                 mma_bf16(score[m][j], q[m][step], b[0], b[1]);
@@ -85,7 +103,7 @@ __device__ __forceinline__ void dot_tile(float (&score)[tiles][columns / 8][4],
    that M K K <= 2^32. */
 struct Divisor {
     uint32_t factor;  // 0: K = 1
-    explicit Divisor(int K) : factor(K == 1 ? 0 : (uint32_t)(((1ull << 32) + K - 1) / K)) {}
+    explicit Divisor(int K) : factor(K == 1 ? 0 : (uint32_t)ceil_div(1ull << 32, (unsigned long long)K)) {}
     __device__ __forceinline__ int operator()(int x) const {
         return factor ? (int)((uint64_t)(uint32_t)x * factor >> 32) : x;
     }
@@ -193,7 +211,7 @@ __device__ __forceinline__ bool take_query_item(QueryItem& it, const Heads& s, c
 // Calls f.template operator()<D>() for this head size.
 template <class F>
 void with_tensor_head_dim(int D, F f) {
-    REQUIRE(D == 64 || D == 128, "D = %d", D);
+    REQUIRE(has_wgmma_head_dim(D), "D = %d", D);
     D == 64 ? f.template operator()<64>() : f.template operator()<128>();
 }
 /* Calls f.template operator()<D, S>() for the smallest tile for this head size and block size; S at least
@@ -207,9 +225,9 @@ void with_tensor_tile(int D, int S, F f) {
         if constexpr (least <= 32) {
             if (S <= 32) { return f.template operator()<D, 32>(); }
         }
-        S <= 64 ? f.template operator()<D, 64>() : f.template operator()<D, 128>();
+        S <= 64 ? f.template operator()<D, 64>() : f.template operator()<D, max_tile_keys>();
     };
-    REQUIRE(S <= 128, "S = %d", S);
+    REQUIRE(S <= max_tile_keys, "S = %d", S);
     with_tensor_head_dim(D, with_d);
 }
 

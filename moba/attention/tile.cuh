@@ -248,9 +248,9 @@ struct QueryMemory {
    at a time. */
 template <class E, int DT>
 struct KeyTiles {
-    float *k, *v;  // (capacity, row_floats)
-    int capacity;  // capacity in keys
-    const E *from_k, *from_v;
+    float *k, *v;              // (capacity, row_floats)
+    int capacity;              // capacity in keys
+    const E *from_k, *from_v;  // (M, G, D)
     bool packed;
 
     __device__ void load(const Heads& s, int g, int begin, int n) const {
@@ -303,10 +303,11 @@ __device__ inline float row_max(float x) {
    delivers them faster than fp32 arithmetic can use them. Second goal: many keys. Defined in items.cu. */
 int keys_at_once(int whole, size_t own, size_t bytes_of_a_key, size_t shared_bytes);
 
-// `bytes`: dynamic shared memory of the kernel without keys. A block of up to 128 keys may stay as a whole.
+// `bytes`: dynamic shared memory of the kernel without keys. A block of up to max_tile_keys keys may stay as
+// a whole.
 template <int DT>
 int key_capacity(const Heads& s, size_t bytes) {
-    const int whole = s.chosen ? round_up(std::min(s.blocks.size, 128), chunk_keys) : chunk_keys;
+    const int whole = s.chosen ? round_up(std::min(s.blocks.size, max_tile_keys), chunk_keys) : chunk_keys;
     // 1 KB that the driver takes; 1 KB for lse, delta and the alignment of SHARED_MEMORY
     const size_t own = bytes + sizeof(TileRows<DT>) + 1024 + 1024;
     return keys_at_once(whole, own, 2 * row_floats<DT> * sizeof(float), max_shared_memory());

@@ -56,7 +56,7 @@ struct TiledScratch {
 
 // The workspace of one call.
 template <class E>
-struct TiledWorkspace {
+struct PackedWorkspace {
     using A = acc_t<E>;
     Packed<A> packed;          // each (G, ...): the arrays above for every key/value head
     size_t head_t, head_rows;  // elements of one head: in k_t, and in an array of rows
@@ -65,7 +65,7 @@ struct TiledWorkspace {
     A *dk, *dv;                // (G, tiles, tile, Dp)
     char* scratch;
 
-    TiledWorkspace(BumpAllocator& c, int M, const AttentionShape& s, bool backward) {
+    PackedWorkspace(BumpAllocator& c, int M, const AttentionShape& s, bool backward) {
         const size_t tiles = ceil_div(M, tile);
         head_t = tiles * s.D * tile;
         head_rows = tiles * tile * padded(s.D);
@@ -84,7 +84,7 @@ struct TiledWorkspace {
 
 template <class E>
 size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
-    return layout_bytes<TiledWorkspace<E>>(max_tokens, s, backward);
+    return layout_bytes<PackedWorkspace<E>>(max_tokens, s, backward);
 }
 
 template <class E>
@@ -92,7 +92,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, false);
+    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, false);
     const int tiles = ceil_div(M, tile), query_tiles = ceil_div(M, tile_queries);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -140,8 +140,9 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
 
 // Query tile i against key tile j: adds to dq, dk and dv in the workspace, all in acc_t.
 template <class E>
-static void pair_backward(const AttentionBackward<E>& a, const TiledWorkspace<E>& w, const TiledScratch<E>& x,
-                          const Sequences& seqs, const AttentionShape& s, int h, int i, int j) {
+static void pair_backward(const AttentionBackward<E>& a, const PackedWorkspace<E>& w,
+                          const TiledScratch<E>& x, const Sequences& seqs, const AttentionShape& s, int h,
+                          int i, int j) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), g = h / (s.H / s.G);
     const A scale = 1 / std::sqrt(A(D));
@@ -177,7 +178,7 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const TiledWorkspace<E> w = lay_out_workspace<TiledWorkspace<E>>(ctx, M, s, true);
+    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, true);
     const int tiles = ceil_div(M, tile);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);

@@ -4,10 +4,14 @@
 
 namespace moba {
 
+namespace {
+
 /* Buffers for tiles of queries. With three, one barrier per tile is enough; with blocks of 64 keys two let
    a second thread block fit on the SM. */
 template <int S>
-constexpr int query_buffers = S == 128 ? 3 : 2;
+constexpr int query_buffers = S == max_tile_keys ? 3 : 2;
+
+}  // namespace
 
 /* Partial results of dq for an item's queries; dk and dv of its keys, or partial sums of them
    Maps     warpgroup -> 64 keys of an item's block: their scores against 64 queries, their sums; then D /
@@ -27,7 +31,6 @@ __global__ void __launch_bounds__(2 * S, 1)
                                Divisor query_of) {
 #if HOPPER_CODE
     constexpr int Q = tile_queries, parts = S / 64, N = D / parts, ahead = query_buffers<S> - 1;
-    constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
     SHARED_MEMORY;
     const BackwardMemory<D, S, query_buffers<S>> memory(shared_memory);
     const KeyTile& it = *memory.item;
@@ -44,19 +47,22 @@ __global__ void __launch_bounds__(2 * S, 1)
     set_zero(dk);
     set_zero(dv);
     // by a shuffle, so that the compiler knows that the value is the same in all lanes
-    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
-    const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
-    const uint64_t k_columns = operand(memory.k + group * N / 64 * S * 128 + group * N % 64 * 2, S * 128);
+    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / warpgroup_threads, 0);
+    const uint64_t my_k = operand(memory.k + group * 64 * row_bytes),
+                   my_v = operand(memory.v + group * 64 * row_bytes);
+    const uint64_t k_columns =
+        operand(memory.k + group * N / 64 * S * row_bytes + group * N % 64 * 2, S * row_bytes);
     cp_async_wait<ahead - 1>();
     fence_proxy_async();
     __syncthreads();
-    dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(0), Q * 128));
+    dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(0), Q * row_bytes));
 #pragma unroll 1
     for (int tile = 0;; tile++) {
         if (ahead == 1) { fetch(tile + 1); }
         const QueryRows& x = memory.rows(tile);
-        const uint64_t q = operand(memory.q(tile), Q * 128), dout = operand(memory.dout(tile), Q * 128),
-                       all_ds = operand(memory.ds(tile), S * 128);
+        const uint64_t q = operand(memory.q(tile), Q * row_bytes),
+                       dout = operand(memory.dout(tile), Q * row_bytes),
+                       all_ds = operand(memory.ds(tile), S * row_bytes);
         uint32_t p[Q / 16][4], ds[Q / 16][4];
         {
             float dp[Q / 8][4];
@@ -80,18 +86,19 @@ __global__ void __launch_bounds__(2 * S, 1)
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < S / 16; step++) {
-            wgmma<N, true, true>(dq, all_ds + step * 2048 / unit, k_columns + step * 2048 / unit, step > 0);
+            wgmma<N, true, true>(dq, all_ds + descriptor_step(step * 16 * row_bytes),
+                                 k_columns + descriptor_step(step * 16 * row_bytes), step > 0);
         }
         wgmma_commit();
         if (ahead == 2) { fetch(tile + 2); }
         wgmma_wait<0>(dv, dk, p, ds, dq);
         const auto store = [&] { store_dq<D, N / 8>(part, dq, x, it.rows - tile * Q, group * N, s.scale); };
-        if ((tile + 1) * Q >=
-            it.rows) {  // the only exit, so that no path leaves the loop with scores in flight
+        // the only exit, so that no path leaves the loop with scores in flight
+        if ((tile + 1) * Q >= it.rows) {
             store();
             break;
         }
-        dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(tile + 1), Q * 128));
+        dot_rows_wgmma<D, Q, S, Q>(score, my_k, operand(memory.q(tile + 1), Q * row_bytes));
         store();
         if (ahead == 1) { __syncthreads(); }
     }
@@ -104,7 +111,7 @@ __global__ void __launch_bounds__(2 * S, 1)
 void wgmma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* part, const KeySums& sums,
                         const Heads& s, const Items& items) {
     with_tensor_tile<64>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = BackwardMemory<D, S, query_buffers<S>>::bytes;
+        const size_t bytes = BackwardMemory<D, S, query_buffers<S>>(nullptr).bytes;
         allow_shared_memory<attention_backward_kernel4<D, S>>(bytes);
         launch(attention_backward_kernel4<D, S>,
                (unsigned)(s.count / s.group()) * items.places(s.blocks.num_blocks), 2 * S, bytes, ctx.stream,
@@ -115,7 +122,8 @@ void wgmma_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, bf16* 
 
 size_t wgmma_backward_bytes(int D, int S) {
     size_t bytes = 0;
-    with_tensor_tile<64>(D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, query_buffers<S>>::bytes; });
+    with_tensor_tile<64>(
+        D, S, [&]<int D, int S> { bytes = BackwardMemory<D, S, query_buffers<S>>(nullptr).bytes; });
     return bytes;
 }
 

@@ -13,18 +13,19 @@ namespace moba {
    Differs  from 3: the products use wgmma
    Needs    sm_90a, bf16, D = 64 or 128, S <= 128 */
 template <int D, int S>
-__global__ void __launch_bounds__(128, 3)
+__global__ void __launch_bounds__(forward_threads, 3)
     attention_forward_kernel4(AttentionOperands<bf16> a, Part<bf16> part, Heads s, Items items,
                               Divisor query_of) {
 #if HOPPER_CODE
     SHARED_MEMORY;
-    unsigned char *k = shared_memory, *v = k + key_tile_bytes<D, S>;  // (S, D) bf16 each, in panels
+    const ForwardMemory<D, S> memory(shared_memory);
+    unsigned char *k = memory.k, *v = memory.v;
     QueryItem it;
     if (!take_query_item(it, s, items)) { return; }
-    const int first = threadIdx.x / 32 * 16 + threadIdx.x % 32 / 4;
+    const int first = lane_row();
     int id[2], next[2];
     load_entries(id, s, it.first, first, it.rows);
-    load_entries(next, s, it.first, first + 64, it.rows);
+    load_entries(next, s, it.first, first + forward_rows, it.rows);
     uint32_t q[D / 16][4];
     const auto load_q = [&](const int(&id)[2]) {
         load_exchanged_rows<D>(q, a.q + s.query(query_of(id[0]), it.head),
@@ -36,10 +37,9 @@ __global__ void __launch_bounds__(128, 3)
     fence_proxy_async();
     __syncthreads();
     const float scale2 = s.scale * log2_e;
-    const uint64_t to_k = operand(k), to_v = operand(v, S * 128);
-    constexpr int unit = 16;  // bytes; the unit of addresses in descriptors
+    const uint64_t to_k = operand(k), to_v = operand(v, S * row_bytes);
 #pragma unroll 1
-    for (int r0 = 0; r0 < it.rows; r0 += 64) {
+    for (int r0 = 0; r0 < it.rows; r0 += forward_rows) {
         uint32_t p[S / 16][4];
         float factor[2], lse[2];
         {
@@ -47,7 +47,7 @@ __global__ void __launch_bounds__(128, 3)
             wgmma_fence();
 #pragma unroll
             for (int step = 0; step < D / 16; step++) {
-                wgmma<S, false>(score, q[step], to_k + (step / 4 * S * 128 + step % 4 * 32) / unit, step > 0);
+                wgmma<S, false>(score, q[step], to_k + descriptor_step(channels_offset(step, S)), step > 0);
             }
             wgmma_commit();
             wgmma_wait<0>(score, q);
@@ -60,7 +60,7 @@ __global__ void __launch_bounds__(128, 3)
         wgmma_fence();
 #pragma unroll
         for (int step = 0; step < S / 16; step++) {
-            wgmma<D, true>(out, p[step], to_v + step * 16 * 128 / unit, step > 0);
+            wgmma<D, true>(out, p[step], to_v + descriptor_step(step * 16 * row_bytes), step > 0);
         }
         wgmma_commit();
         wgmma_wait<0>(out, p);
@@ -72,7 +72,7 @@ __global__ void __launch_bounds__(128, 3)
             if (threadIdx.x % 4 == 0) { part.lse[slot] = lse[i]; }
         }
         id[0] = next[0], id[1] = next[1];
-        load_entries(next, s, it.first, r0 + first + 128, it.rows);
+        load_entries(next, s, it.first, r0 + first + 2 * forward_rows, it.rows);
     }
 #else
     __trap();
@@ -82,10 +82,10 @@ __global__ void __launch_bounds__(128, 3)
 void wgmma_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, const Part<bf16>& part,
                        const Heads& s, const Items& items) {
     with_tensor_tile<16>(s.D, s.blocks.size, [&]<int D, int S> {
-        constexpr size_t bytes = 2 * key_tile_bytes<D, S>;
+        const size_t bytes = ForwardMemory<D, S>(nullptr).bytes;
         allow_shared_memory<attention_forward_kernel4<D, S>>(bytes);
-        launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks), 128,
-               bytes, ctx.stream, a, part, s, items, Divisor(s.K));
+        launch(attention_forward_kernel4<D, S>, (unsigned)s.count * items.places(s.blocks.num_blocks),
+               forward_threads, bytes, ctx.stream, a, part, s, items, Divisor(s.K));
         LAUNCHED(ctx);
     });
 }

@@ -12,7 +12,7 @@
 namespace moba {
 
 constexpr int stream_keys = 128;  // keys in a tile that passes
-constexpr int stream_buffers = 4, stream_threads = 3 * 128;
+constexpr int stream_buffers = 4, stream_threads = 3 * warpgroup_threads;
 // Registers of a thread after the warpgroups have divided those of the launch (168 each) among them.
 constexpr int computing_registers = 232, copying_registers = 40;
 
@@ -26,7 +26,7 @@ struct BufferBarriers {
         if (threadIdx.x == 0) {
             for (int i = 0; i < stream_buffers; i++) {
                 mbarrier_init(full + i, warp_size);
-                mbarrier_init(empty + i, 2 * 128 / warp_size);
+                mbarrier_init(empty + i, 2 * warpgroup_threads / warp_size);
             }
             mbarrier_fence_init();
         }
@@ -53,20 +53,23 @@ struct BufferBarriers {
 #endif
 };
 
-/* Shared memory of the kernels whose queries stay: queries, and dout for dq; tiles of keys and values pass.
-   */
+/* Shared memory of the kernels whose queries stay: queries, and dout for dq; tiles of K and V pass. */
 template <int D, int operands>
 struct KeyStreamMemory {
-    static constexpr int tile_bytes = panels<D> * stream_rows * 128;
-    static constexpr size_t bytes = (operands + stream_buffers) * tile_bytes + sizeof(BufferBarriers);
+    static constexpr int tile_bytes = panels<D> * stream_rows * row_bytes;
     static_assert(stream_rows == stream_keys);
-    unsigned char* rows;  // (operands, stream_rows, D) bf16, in panels
-    unsigned char* keys;  // (stream_buffers, stream_keys, D) bf16, in panels: K, V, K, V
-    BufferBarriers* barriers;
+    unsigned char* rows;       // (operands, stream_rows, D) bf16, in panels
+    unsigned char* keys;       // (stream_buffers, stream_keys, D) bf16, in panels: K, V, K, V
+    BufferBarriers* barriers;  // (1)
+    size_t bytes;
 
-    __device__ explicit KeyStreamMemory(unsigned char* base)
-        : rows(base), keys(rows + operands * tile_bytes),
-          barriers((BufferBarriers*)(keys + stream_buffers * tile_bytes)) {}
+    HOST_DEVICE explicit KeyStreamMemory(void* base) {
+        SharedLayout layout(base);
+        rows = layout.take<unsigned char>(operands * tile_bytes);
+        keys = layout.take<unsigned char>(stream_buffers * tile_bytes);
+        barriers = layout.take<BufferBarriers>(1);
+        bytes = layout.bytes();
+    }
 };
 
 // The buffers of tile `tile` of the keys, and how often they were used before
@@ -86,8 +89,8 @@ __device__ __forceinline__ void copy_keys(const Memory& m, const AttentionOperan
     const RowCopy<D, stream_keys> copy;
     const size_t stride = (size_t)s.G * D;
     for (int tile = buffer / 2; tile < tiles.count(); tile += 2) {
-        const int skip =
-            it.key_begin - tiles.first(tile);  // rows before the first key; only in the final tile
+        // rows before the first key; only in the final tile
+        const int skip = it.key_begin - tiles.first(tile);
         unsigned char* to = m.keys + buffer * m.tile_bytes;
         m.barriers->wait_empty(buffer, buffer_use(tile));
         const bf16* from = all + (tiles.first(tile) + copy.row) * (ptrdiff_t)stride + copy.piece * 8;
@@ -110,7 +113,7 @@ __device__ __forceinline__ void wait_for_own_rows(int warpgroup) {
     cp_async_commit();
     cp_async_wait<0>();
     fence_proxy_async();
-    barrier_sync(1 + warpgroup, 128);
+    barrier_sync(1 + warpgroup, warpgroup_threads);
 }
 #endif
 

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     Item it;
     if (!take_item(it, s, items, blockIdx.x, stream_rows)) { return; }
     barriers.init();
-    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
+    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / warpgroup_threads, 0);
     // not in a function that all warpgroups return from: ptxas would ignore setmaxnreg
     if (group == 2) {
         fewer_registers<copying_registers>();
@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(stream_threads, 1)
     const LaneRows rows(s, it);
     const float scale2 = s.scale * log2_e;
     const SavedRows saved(a, s, it, rows);
-    const uint64_t my_q = operand(memory.rows + group * 64 * 128),
-                   my_dout = operand(memory.rows + memory.tile_bytes + group * 64 * 128);
+    const uint64_t my_q = operand(memory.rows + group * 64 * row_bytes),
+                   my_dout = operand(memory.rows + memory.tile_bytes + group * 64 * row_bytes);
     float dq[D / 8][4], score[stream_keys / 8][4], dp[stream_keys / 8][4];
     set_zero(dq);
     const auto dot_keys = [&](int tile) {
@@ -67,7 +67,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
         saved.slopes(score, dp);
         to_operand<stream_keys / 8>(ds, score);
         wgmma_fence();
-        add_rows_wgmma<D>(dq, ds, operand(k, stream_keys * 128));
+        add_rows_wgmma<D>(dq, ds, operand(k, stream_keys * row_bytes));
         wgmma_commit();
         if (tile == last) { break; }  // the only exit, so that no path leaves the loop with scores in flight
         dot_keys(tile + 1);
@@ -81,22 +81,28 @@ __global__ void __launch_bounds__(stream_threads, 1)
 #endif
 }
 
+namespace {
+
 /* Shared memory of the kernel whose keys stay. */
 template <int D>
 struct QueryStreamMemory {
-    static constexpr int key_bytes = panels<D> * stream_rows * 128,
-                         tile_bytes = panels<D> * stream_queries * 128;
-    static constexpr size_t bytes =
-        2 * key_bytes + stream_buffers * (2 * tile_bytes + sizeof(PassingQueries)) + sizeof(BufferBarriers);
-    unsigned char *k, *v;  // (stream_rows, D) bf16 each, in panels
-    unsigned char* tiles;  // (stream_buffers, {q, dout}, stream_queries, D) bf16, in panels
-    BufferBarriers* barriers;
-    PassingQueries* queries;  // (stream_buffers)
+    static constexpr int key_bytes = panels<D> * stream_rows * row_bytes,
+                         tile_bytes = panels<D> * stream_queries * row_bytes;
+    unsigned char *k, *v;      // (stream_rows, D) bf16 each, in panels
+    unsigned char* tiles;      // (stream_buffers, {q, dout}, stream_queries, D) bf16, in panels
+    BufferBarriers* barriers;  // (1)
+    PassingQueries* queries;   // (stream_buffers)
+    size_t bytes;
 
-    __device__ explicit QueryStreamMemory(unsigned char* base)
-        : k(base), v(k + key_bytes), tiles(v + key_bytes),
-          barriers((BufferBarriers*)(tiles + stream_buffers * 2 * tile_bytes)),
-          queries((PassingQueries*)(barriers + 1)) {}
+    HOST_DEVICE explicit QueryStreamMemory(void* base) {
+        SharedLayout layout(base);
+        k = layout.take<unsigned char>(key_bytes);
+        v = layout.take<unsigned char>(key_bytes);
+        tiles = layout.take<unsigned char>(stream_buffers * 2 * tile_bytes);
+        barriers = layout.take<BufferBarriers>(1);
+        queries = layout.take<PassingQueries>(stream_buffers);
+        bytes = layout.bytes();
+    }
     __device__ unsigned char* q(int buffer) const { return tiles + buffer * 2 * tile_bytes; }
     __device__ unsigned char* dout(int buffer) const { return q(buffer) + tile_bytes; }
 };
@@ -129,6 +135,8 @@ __device__ __forceinline__ void copy_queries(const QueryStreamMemory<D>& m, cons
 }
 #endif
 
+}  // namespace
+
 /* dk[j] = sum_t ds[t,j] q[t] / sqrt(D),  dv[j] = sum_t p[t,j] dout[t]
    MoBA: the partial sums of one item
    Maps     thread block -> up to 128 keys, and the queries that see them; warpgroup -> 64 keys. The third
@@ -151,24 +159,25 @@ __global__ void __launch_bounds__(stream_threads, 1)
     KeyItem it;
     if (!take_key_item(it, s, items, blockIdx.x, blockIdx.y, stream_rows)) { return; }
     barriers.init();
-    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
+    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / warpgroup_threads, 0);
     if (group == 2) {
         fewer_registers<copying_registers>();
         copy_queries<D>(memory, a, s, it);
         return;
     }
     more_registers<computing_registers>();
-    const int lane = threadIdx.x % 32, row = threadIdx.x / 32 * 16 + lane / 4, key = it.key + row;
+    const int row = lane_row(), key = it.key + row;
     copy_own_keys<D>(memory.k, a.k, s, it);
     copy_own_keys<D>(memory.v, a.v, s, it);
     const float scale2 = s.scale * log2_e;
-    const uint64_t my_k = operand(memory.k + group * 64 * 128), my_v = operand(memory.v + group * 64 * 128);
+    const uint64_t my_k = operand(memory.k + group * 64 * row_bytes),
+                   my_v = operand(memory.v + group * 64 * row_bytes);
     float dk[D / 8][4], dv[D / 8][4], score[Q / 8][4], dp[Q / 8][4];
     uint32_t p[Q / 16][4], ds[Q / 16][4];
     set_zero(dk);
     set_zero(dv);
     wait_for_own_rows(group);
-    const int tiles = __shfl_sync(all_lanes, (it.rows + Q - 1) / Q, 0);
+    const int tiles = __shfl_sync(all_lanes, ceil_div(it.rows, Q), 0);
     const auto dot_queries = [&](int tile) {
         const int buffer = tile % stream_buffers;
         barriers.wait_full(buffer, tile / stream_buffers);
@@ -191,8 +200,8 @@ __global__ void __launch_bounds__(stream_threads, 1)
         slopes_passing(score, dp, SharedPairs{x.delta}, 0);
         to_operand<Q / 8>(ds, score);
         wgmma_fence();
-        add_rows_wgmma<D>(dv, p, operand(dout, Q * 128));
-        add_rows_wgmma<D>(dk, ds, operand(q, Q * 128));
+        add_rows_wgmma<D>(dv, p, operand(dout, Q * row_bytes));
+        add_rows_wgmma<D>(dk, ds, operand(q, Q * row_bytes));
         wgmma_commit();
         if (tile + 1 == tiles) { break; }  // the only exit, as in the kernel for dq
         dot_queries(tile + 1);
@@ -209,8 +218,8 @@ __global__ void __launch_bounds__(stream_threads, 1)
 size_t wgmma_stream_bytes(int D, bool backward) {
     size_t bytes = 0;
     with_tensor_head_dim(D, [&]<int D> {
-        bytes = backward ? std::max(KeyStreamMemory<D, 2>::bytes, QueryStreamMemory<D>::bytes)
-                         : KeyStreamMemory<D, 1>::bytes;
+        bytes = backward ? std::max(KeyStreamMemory<D, 2>(nullptr).bytes, QueryStreamMemory<D>(nullptr).bytes)
+                         : KeyStreamMemory<D, 1>(nullptr).bytes;
     });
     return bytes;
 }
@@ -219,7 +228,8 @@ void wgmma_stream_backward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a,
                                const KeySums& sums, const Heads& s, const Items& key_items) {
     const Items items = stream_query_items(s);
     with_tensor_head_dim(s.D, [&]<int D> {
-        constexpr size_t query_bytes = KeyStreamMemory<D, 2>::bytes, key_bytes = QueryStreamMemory<D>::bytes;
+        const size_t query_bytes = KeyStreamMemory<D, 2>(nullptr).bytes,
+                     key_bytes = QueryStreamMemory<D>(nullptr).bytes;
         allow_shared_memory<attention_stream_dq_kernel4<D>>(query_bytes);
         launch(attention_stream_dq_kernel4<D>, stream_query_blocks(s, items), stream_threads, query_bytes,
                ctx.stream, a, part, s, items);

@@ -25,7 +25,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     Item it;
     if (!take_item(it, s, items, blockIdx.x, stream_rows)) { return; }
     barriers.init();
-    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / 128, 0);
+    const int group = __shfl_sync(all_lanes, (int)threadIdx.x / warpgroup_threads, 0);
     // not in a function that all warpgroups return from: ptxas would ignore setmaxnreg
     if (group == 2) {
         fewer_registers<copying_registers>();
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
     const PassingKeys<stream_keys> tiles(it);
     const LaneRows rows(s, it);
     const float scale2 = s.scale * log2_e;
-    const uint64_t my_q = operand(memory.rows + group * 64 * 128);
+    const uint64_t my_q = operand(memory.rows + group * 64 * row_bytes);
     const auto wait_for_keys = [&](int tile) { barriers.wait_full(k_buffer(tile), buffer_use(tile)); };
     const auto dot_keys = [&](float(&score)[stream_keys / 8][4], int tile) {
         dot_rows_wgmma<D, stream_keys, stream_rows, stream_keys>(
@@ -49,7 +49,7 @@ __global__ void __launch_bounds__(stream_threads, 1)
         barriers.wait_full(v_buffer(tile), buffer_use(tile));
         wgmma_fence();
         add_rows_wgmma<D>(out, p,
-                          operand(memory.keys + v_buffer(tile) * memory.tile_bytes, stream_keys * 128));
+                          operand(memory.keys + v_buffer(tile) * memory.tile_bytes, stream_keys * row_bytes));
         wgmma_commit();
     };
     set_zero(out);
@@ -98,7 +98,7 @@ void wgmma_stream_forward_gpu(const Ctx& ctx, const AttentionOperands<bf16>& a, 
                               const Heads& s) {
     const Items items = stream_query_items(s);
     with_tensor_head_dim(s.D, [&]<int D> {
-        constexpr size_t bytes = KeyStreamMemory<D, 1>::bytes;
+        const size_t bytes = KeyStreamMemory<D, 1>(nullptr).bytes;
         allow_shared_memory<attention_stream_forward_kernel4<D>>(bytes);
         launch(attention_stream_forward_kernel4<D>, stream_query_blocks(s, items), stream_threads, bytes,
                ctx.stream, a, part, s, items);

@@ -37,7 +37,7 @@ constexpr int wanted_items = 8 * 2 * 132;
 
 // Items of the forward pass and of dq. How lists are cut does not change the bits of partial results.
 inline Items query_items(const Heads& s) {
-    return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : Items{0, 1, 0};
+    return s.chosen ? cut_lists(s.slots(), s.count, 1, wanted_items, 256, 1024) : items_of_tokens(1);
 }
 /* Items of dk and dv. Computed for all heads with equal block size, even if a launch has only some of them,
    so that the order of the sums does not depend on the launch. An item has sums for S keys and needs as
@@ -68,11 +68,12 @@ struct KeySums {
 /* The workspace of versions 2 to 4 for MoBA and the heads of one launch. */
 template <class E>
 struct TiledWorkspace {
-    E* part;          // (heads, M, K, D) partial results of (query, block): out, or dq
-    float* part_lse;  // (heads, M, K), forward only
-    float* keys;      // KeySums::at, backward only
-    size_t bytes;
+    E* part = nullptr;          // (heads, M, K, D) partial results of (query, block): out, or dq
+    float* part_lse = nullptr;  // (heads, M, K), forward only
+    float* keys = nullptr;      // KeySums::at, backward only
+    size_t bytes = 0;
 
+    TiledWorkspace() = default;  // full and window attention need none
     TiledWorkspace(char* base, int kv_heads, int group, int M, int K, int S, int D, const Items* key_items) {
         BumpAllocator c(base);
         const size_t slots = (size_t)kv_heads * group * M * K;
@@ -96,8 +97,7 @@ template <class E, class F>
 void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
                 F f) {
     if (shape.kind != AttentionKind::moba) {
-        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>(nullptr, 0, 0, 0, 0, 0, 0, nullptr),
-          Items{0, shape.H / shape.G, 0});
+        f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>{}, items_of_tokens(shape.H / shape.G));
         return;
     }
     const int group = shape.H / shape.G, together = seqs.num_levels > 1 ? 1 : shape.G;
@@ -117,8 +117,8 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
 }
 
 /* The kernels of versions 3 and 4 (mma_*.cu, wgmma_*.cu). Forward: partial results of out and lse.
-   Backward: partial results of dq; and dk and dv, or partial sums of them where a block has several items.
-   */
+   Backward: partial results of dq, in part (heads, M, K, D); and dk and dv, or partial sums of them where a
+   block has several items. */
 void mma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,
                      const Items&);
 void wgmma_forward_gpu(const Ctx&, const AttentionOperands<bf16>&, const Part<bf16>&, const Heads&,

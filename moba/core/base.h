@@ -101,11 +101,11 @@ inline void need(bool ok, const std::string& message) {
 }
 
 template <class I>
-constexpr I ceil_div(I a, I b) {
+HOST_DEVICE constexpr I ceil_div(I a, I b) {
     return (a + b - 1) / b;
 }
 template <class I>
-constexpr I round_up(I a, I b) {
+HOST_DEVICE constexpr I round_up(I a, I b) {
     return ceil_div(a, b) * b;
 }
 

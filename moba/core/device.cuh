@@ -2,7 +2,7 @@
 
    Rules for kernels, so that the same source also runs thread by thread on a CPU (test/simt/): launch kernels
    with launch(); declare dynamic shared memory with SHARED_MEMORY; write inline PTX only in wrappers in this
-   file and in tensor.cuh; a lane without work must still take part in its warp's shuffles.
+   file, in tensor.cuh and in wgmma_ptx.cuh; a lane without work must still take part in its warp's shuffles.
 
    Names: kernelN implements version N. Versions that differ only in the width of a memory access share one
    template with a parameter N (1 element, or a 16-byte pack), named after the lower version. A kernel has no

@@ -209,9 +209,22 @@ __device__ __forceinline__ void wgmma_wait(Registers&... r) {
 #endif
 #endif
 
+constexpr int warpgroup_threads = 4 * warp_size;
+constexpr int row_bytes = 128;  // of a row of a panel
+
+/* The first of this warp's rows, and this lane's row g, in a tile of which every warp of the thread block has
+   16 rows. */
+__device__ __forceinline__ int warp_row() { return threadIdx.x / warp_size * 16; }
+__device__ __forceinline__ int lane_row() { return warp_row() + threadIdx.x % warp_size / 4; }
+
 /* The offset in bytes of the 16-byte piece `piece` of row `row`, in a tile of `rows` rows. */
 HOST_DEVICE constexpr int piece_offset(int row, int piece, int rows) {
-    return (piece / 8 * rows + row) * 128 + ((piece ^ row) & 7) * 16;
+    return (piece / 8 * rows + row) * row_bytes + ((piece ^ row) & 7) * 16;
+}
+/* The offset in bytes of channels 16 * step and on, in a tile of `rows` rows; to be added to an operand's
+   descriptor by descriptor_step. */
+HOST_DEVICE constexpr int channels_offset(int step, int rows) {
+    return step / 4 * rows * row_bytes + step % 4 * 32;
 }
 /* Panels in a row of D elements: 64 per panel; the last panel may be partly used. */
 template <int D>
@@ -227,6 +240,8 @@ __device__ inline uint64_t operand(const void* p, int panel_bytes = 16) {
     return (uint64_t)(shared_address(p) & 0x3FFFF) >> 4 | (uint64_t)(panel_bytes >> 4) << 16 |
            rows_8 >> 4 << 32 | swizzle_128 << 62;
 }
+/* What to add to a descriptor so that the operand begins `bytes` later: addresses there count 16 bytes. */
+__device__ constexpr uint64_t descriptor_step(int bytes) { return bytes / 16; }
 
 /* Exchanged channels: a reordering that lets rows go from device memory directly into A fragments, 16 bytes
    per lane; the other operand stores its channels in the exchanged order. In each group of 32 channels (4
