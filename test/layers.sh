@@ -20,7 +20,7 @@ train/tasks train/files train/display
 train/options
 train/data
 train/run
-train/eval train/bench train/inspect
+train/eval train/bench train/inspect train/plot
 train/compare
 train
 test/simt

@@ -59,4 +59,9 @@ expect chart.svg 'class="marker"' 4
 open_page inspect.html
 expect inspect.html '<svg' 4
 expect inspect.html 'layer 0, head 0: query' 1  # the script of the page has shown the cell of the question
-echo "pages: the report, a chart and inspect open without a word on the console"
+
+"$moba" plot out/runs/needle.moba.s1 out/runs/needle.full.s1 --out plot.html > plot.txt
+open_page plot.html
+expect plot.html '<svg' 7
+expect plot.html '<td>full' 1 # an option that differs
+echo "pages: the report, a chart, inspect and plot open without a word on the console"

@@ -6,6 +6,7 @@
 #include "train/eval/evaluate.h"
 #include "train/inspect/inspect.h"
 #include "train/options/options.h"
+#include "train/plot/plot.h"
 #include "train/run/info.h"
 #include "train/run/sample.h"
 #include "train/run/train_command.h"
@@ -34,23 +35,25 @@ int command(const char* name, const char* about, const std::vector<std::string>&
     return run(o);
 }
 
-const char* usage = "moba: train small transformers with Mixture of Block Attention, and compare them with\n"
-                    "full attention\n"
+const char* usage = "moba: train small transformers with Mixture of Block Attention, and compare them\n"
+                    "with full attention\n"
                     "\n"
                     "  moba train     train a model\n"
                     "  moba eval      accuracy by length and depth, or the loss of a text\n"
                     "  moba sample    generate text or answers after a prompt\n"
                     "  moba compare   train MoBA and full attention alike, and write a report\n"
                     "  moba inspect   a page that shows which blocks each query chose\n"
+                    "  moba plot      a page with the curves of training runs; CSV, TensorBoard\n"
                     "  moba bench     time attention, a training step, decoding, or every operation\n"
                     "  moba info      what a model folder contains\n"
                     "\n"
-                    "moba <command> --help explains its options. moba --version prints version and commit.\n";
+                    "moba <command> --help explains its options.\n"
+                    "moba --version prints version and commit.\n";
 
 int run(std::vector<std::string> words) {
     for (const std::string& w : words) {
         try {
-            json(w).dump();  // checkpoints and logs remember what was said
+            json(w).dump();  // options are stored as JSON, which must be UTF-8
         } catch (const json::exception&) { throw Error("'" + w + "': words must be UTF-8"); }
     }
     const std::string name = words.empty() ? "" : words[0];
@@ -89,6 +92,11 @@ int run(std::vector<std::string> words) {
         return command<InfoOptions>("moba info", "What a model folder contains.", words, add_info_options,
                                     run_info);
     }
+    if (name == "plot") {
+        return command<PlotOptions>("moba plot",
+                                    "The curves of training runs as a page, CSV or TensorBoard files.", words,
+                                    add_plot_options, run_plot);
+    }
     if (name == "inspect") {
         return command<InspectOptions>("moba inspect", "A page that shows which blocks each query chose.",
                                        words, add_inspect_options, run_inspect);
@@ -108,15 +116,15 @@ void wait_asleep(char** argv) {
     execv("/proc/self/exe", argv);  // comes back only where there is no /proc: then threads spin
 }
 
-/* A file that is opened must not become standard output where that is closed: log.jsonl would get what is
-   printed. */
+/* If standard output is closed, the next opened file would get its descriptor, and printed text would go into
+   log.jsonl. */
 void hold_standard_files() {
     int fd;
     while ((fd = open("/dev/null", O_RDONLY)) >= 0 && fd <= STDERR_FILENO) {}
     if (fd >= 0) { close(fd); }
 }
 
-/* Everything that was printed must have arrived: a script would take an empty file for the answer. */
+/* Checks that everything printed was written; otherwise a script would take an empty file for a result. */
 void finish_output() {
     const bool failed = std::ferror(stdout) != 0;
     if (std::fflush(stdout) != 0) { throw_errno("standard output"); }
@@ -131,7 +139,8 @@ int main(int argc, char** argv) {
     using namespace moba;
     hold_standard_files();
     wait_asleep(argv);
-    std::signal(SIGXFSZ, SIG_IGN);  // a file that may not grow is a write that fails, and says so
+    // A write beyond the file size limit then fails with an error, not with a signal.
+    std::signal(SIGXFSZ, SIG_IGN);
     try {
         int status = 0;
         try {

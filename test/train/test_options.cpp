@@ -73,8 +73,9 @@ TEST(Options, ALaterWordReplacesAnEarlierOne) {
 // Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits
 // of values.
 TEST(Options, HelpReadsWellAtEightyColumns) {
-    for (const char* command : {"train", "eval", "sample", "bench", "compare", "info", "inspect"}) {
+    for (const char* command : {"", "train", "eval", "sample", "bench", "compare", "info", "inspect"}) {
         const std::string help = moba(std::string(command) + " --help").out;
+        ASSERT_FALSE(help.empty()) << command;
         std::istringstream lines(help);
         for (std::string line; std::getline(lines, line);) {
             EXPECT_LE(line.size(), 80u) << command << ": " << line;

@@ -24,7 +24,7 @@ TEST(Program, WrongUsageExitsWith2) {
     EXPECT_EQ(moba("dance").status, 2);
     EXPECT_EQ(moba("--help").status, 0);
     EXPECT_EQ(moba("--version").out.rfind("moba ", 0), 0u);
-    for (const char* command : {"train", "eval", "sample", "bench", "info", "inspect"}) {
+    for (const char* command : {"train", "eval", "sample", "bench", "info", "inspect", "plot"}) {
         const Outcome r = moba(std::string(command) + " --help");
         EXPECT_EQ(r.status, 0);
         EXPECT_NE(r.out.find("Usage: moba " + std::string(command)), std::string::npos) << r.out;

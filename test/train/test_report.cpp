@@ -25,7 +25,7 @@ bool has_section(const std::string& page, const std::string& name) {
 }
 
 TEST(Report, EverySectionOfAWholeComparison) {
-    const std::string page = report_page(comparison_case(), "MoBA & full");
+    const std::string page = report_page(summarize(comparison_case()), "MoBA & full");
     EXPECT_EQ(page_fault(page), "");
     size_t at = 0;
     for (const char* s : sections) {
@@ -46,18 +46,19 @@ TEST(Report, EverySectionOfAWholeComparison) {
 }
 
 TEST(Report, OnlyWhatWasMeasured) {
-    const std::string task = report_page({run_case({.lengths = {256}})}, "t");
+    const std::string task = report_page(summarize({run_case({.lengths = {256}})}), "t");
     EXPECT_FALSE(has_section(task, "Loss by position"));
     EXPECT_FALSE(has_section(task, "Past the trained length"));
     EXPECT_FALSE(has_section(task, "Cost by length"));
     EXPECT_TRUE(has_section(task, "Accuracy by length and depth, percent"));
     EXPECT_TRUE(has_section(task, "What the router finds"));
-    const std::string text = report_page({run_case({.task = "text", .variant = "full"})}, "t");
+    const std::string text = report_page(summarize({run_case({.task = "text", .variant = "full"})}), "t");
     EXPECT_FALSE(has_section(text, "Accuracy by length and depth, percent"));
     EXPECT_FALSE(has_section(text, "What the router finds"));
     EXPECT_TRUE(has_section(text, "Loss by position"));
     EXPECT_TRUE(has_section(text, "Past the trained length"));
-    const std::string costs = report_page({lengths_case("needle", "full", [](int T) { return T; })}, "t");
+    const std::string costs =
+        report_page(summarize({lengths_case("needle", "full", [](int T) { return T; })}), "t");
     EXPECT_TRUE(has_section(costs, "Cost by length"));
     EXPECT_FALSE(has_section(costs, "Loss curves"));
     EXPECT_FALSE(has(costs, "times as fast"));
@@ -67,7 +68,7 @@ TEST(Report, OnlyWhatWasMeasured) {
 }
 
 TEST(Report, ChartsAsFiles) {
-    const std::map<std::string, std::string> files = chart_files(comparison_case());
+    const std::map<std::string, std::string> files = chart_files(summarize(comparison_case()));
     std::vector<std::string> names;
     for (const auto& [name, svg] : files) {
         names.push_back(name);
@@ -89,12 +90,13 @@ TEST(Report, ChartsAsFiles) {
 }
 
 TEST(Report, FailedRunsWithTheirErrorAndCommand) {
-    const std::string page = report_page({run_case({}), failed_case({.seed = 2}, "out of <memory>")}, "t");
+    const std::string page =
+        report_page(summarize({run_case({}), failed_case({.seed = 2}, "out of <memory>")}), "t");
     EXPECT_TRUE(has(page, "<p class=\"warning\">needle, moba, seed 2: failed: out of &lt;memory&gt;</p>"));
     EXPECT_TRUE(has(page, "--seed 2 --out out/compare/needle-moba-2"));
     EXPECT_EQ(page_fault(page), "");
     const std::string all_failed =
-        report_page({failed_case({}, "x"), failed_case({.variant = "full"}, "y")}, "t");
+        report_page(summarize({failed_case({}, "x"), failed_case({.variant = "full"}, "y")}), "t");
     EXPECT_EQ(page_fault(all_failed), "");
     EXPECT_TRUE(has_section(all_failed, "Commands"));
     EXPECT_FALSE(has_section(all_failed, "Loss curves"));
@@ -105,7 +107,7 @@ TEST(Report, NamesAreText) {
     json run = run_case({.variant = name}), cost = lengths_case("needle", name, [](int T) { return T; });
     run["task"] = cost["task"] = "<b>";
     run["command"] = "moba train --out \"<i>\"", run["device"] = "</p>";
-    const std::string page = report_page({run, cost}, name);
+    const std::string page = report_page(summarize({run, cost}), name);
     EXPECT_FALSE(has(page, "<script"));
     EXPECT_FALSE(has(page, "<b>"));
     EXPECT_FALSE(has(page, "<i>"));
@@ -123,7 +125,7 @@ TEST(Report, LearningRatesAndManyVariants) {
                  .loss = 10 * lr}));
         }
     }
-    const std::string page = report_page(lines, "t");
+    const std::string page = report_page(summarize(lines), "t");
     EXPECT_EQ(page_fault(page), "");
     EXPECT_TRUE(has(page, "number 8: lr 0.001 was chosen from 0.001 (0.0100), 0.01 (0.1000)"));
     EXPECT_TRUE(has(page, "seed 1, lr 0.01: last validation loss 0.1000"));
@@ -132,7 +134,7 @@ TEST(Report, LearningRatesAndManyVariants) {
 
 // Positions are binned by log2(position + 1), in at most 64 bins.
 TEST(Report, LossByPositionIsBinned) {
-    const std::string page = report_page({run_case({.task = "text", .lengths = {4096}})}, "t");
+    const std::string page = report_page(summarize({run_case({.task = "text", .lengths = {4096}})}), "t");
     const size_t section = page.find("<h2>Loss by position"), from = page.find("class=\"line\"", section),
                  d = page.find("d=\"M", from);
     const int points = 1 + count(page.substr(d, page.find("\"/>", d) - d), "L");
@@ -145,10 +147,10 @@ TEST(Report, MissingNumbers) {
     run["train"]["flop"] = nullptr, run["train"]["peak_bytes"] = nullptr;
     run["train"]["validation"][3]["loss"] = nullptr;
     run["eval"]["lengths"][0]["router"][0]["predicted"] = nullptr;
-    const std::string page = report_page({run, other}, "t");
+    const std::string page = report_page(summarize({run, other}), "t");
     EXPECT_EQ(page_fault(page), "");
     EXPECT_FALSE(has(page, "nan"));
-    comparison_text({run, other}, 80, false);
+    comparison_text(summarize({run, other}), 80, false);
 }
 
 // The points of the charts for the invented results: train/compare/charts.h.
@@ -178,8 +180,8 @@ TEST(Charts, PointsOfAWholeComparison) {
 }
 
 TEST(ComparisonText, SideBySideOnAWideTerminal) {
-    const std::string wide = comparison_text(comparison_case(), 120, false),
-                      narrow = comparison_text(comparison_case(), 60, false);
+    const std::string wide = comparison_text(summarize(comparison_case()), 120, false),
+                      narrow = comparison_text(summarize(comparison_case()), 60, false);
     const auto line_with = [](const std::string& text, const std::string& what) {
         const size_t at = text.find(what), begin = text.rfind('\n', at) + 1;
         return text.substr(begin, text.find('\n', at) - begin);
@@ -194,7 +196,7 @@ TEST(ComparisonText, SideBySideOnAWideTerminal) {
     EXPECT_EQ(count(narrow, "accuracy at 256"), 2);
     EXPECT_TRUE(has(wide, "\nneedle, T = 256, 3 seeds: moba 99.8%"));
     EXPECT_FALSE(has(wide, "\033"));
-    const std::string coloured = comparison_text(comparison_case(), 120, true);
+    const std::string coloured = comparison_text(summarize(comparison_case()), 120, true);
     EXPECT_TRUE(has(coloured, "\033[1m100.0% (99.5 to 100.0)"));
     EXPECT_TRUE(has(coloured, "\033[30;48;5;"));
     EXPECT_EQ(comparison_text({}, 80, false), "");

@@ -21,13 +21,13 @@ double median_ms(int repeats, const std::function<void()>& run) {
 }
 
 // The median time of a call that may return before the device has finished.
-static double call_ms(const DeviceOps* memory, const Ctx& ctx, int repeats,
+static double call_ms(const DeviceOps* device_ops, const Ctx& ctx, int repeats,
                       const std::function<void(const Ctx&)>& run) {
     const auto timed = [&](int calls) {
-        memory->synchronize(ctx);
+        device_ops->synchronize(ctx);
         const double begin = now_ms();
         for (int i = 0; i < calls; i++) { run(ctx); }
-        memory->synchronize(ctx);
+        device_ops->synchronize(ctx);
         return (now_ms() - begin) / calls;
     };
     timed(1);
@@ -38,13 +38,14 @@ static double call_ms(const DeviceOps* memory, const Ctx& ctx, int repeats,
     return median(ms);
 }
 
-static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
+static double measured_copy(const DeviceOps* device_ops, const Ctx& ctx) {
     double gbs = 0;
     for (size_t bytes = 64 << 20; bytes <= 256 << 20; bytes *= 4) {
-        char *to = memory->allocate(bytes), *from = memory->allocate(bytes);
-        const double ms = call_ms(memory, ctx, 3, [&](const Ctx& c) { memory->copy(c, to, from, bytes); });
-        memory->release(to, bytes);
-        memory->release(from, bytes);
+        char *to = device_ops->allocate(bytes), *from = device_ops->allocate(bytes);
+        const double ms =
+            call_ms(device_ops, ctx, 3, [&](const Ctx& c) { device_ops->copy(c, to, from, bytes); });
+        device_ops->release(to, bytes);
+        device_ops->release(from, bytes);
         gbs = 2.0 * bytes / ms / 1e6;
         if (ms > 2) { break; }  // not a GPU: this size is large enough
     }
@@ -53,8 +54,8 @@ static double measured_copy(const DeviceOps* memory, const Ctx& ctx) {
 
 void Operands::allocate() {
     const std::string needs =
-        arena_.list() + ": its tensors need " + readable_bytes(arena_.bytes()) + " on " + device_->name();
-    const size_t available = device_->available();
+        arena_.list() + ": its tensors need " + readable_bytes(arena_.bytes()) + " on " + device_ops_->name();
+    const size_t available = device_ops_->available();
     if (arena_.bytes() > available) {
         throw Error(needs + ", but only " + readable_bytes(available) + " are free");
     }
@@ -66,13 +67,13 @@ void Operands::allocate() {
 template <class E>
 BenchRun start_rows(const BenchOptions& o, json& result) {
     const Device device = parse_device(o.device);
-    BenchRun r{.o = o, .device = device, .memory = find_device(device), .copy_gbs = 0, .peak_gflops = 0};
+    BenchRun r{.o = o, .device = device, .device_ops = find_device(device), .copy_gbs = 0, .peak_gflops = 0};
     Ctx ctx;
     ctx.device = r.device;
-    r.copy_gbs = measured_copy(r.memory, ctx);
+    r.copy_gbs = measured_copy(r.device_ops, ctx);
     r.peak_gflops = peak_flops<E>(r.device) / 1e9;
-    const bool published = published_peak(r.memory->name(), std::is_same_v<E, bf16>) > 0;
-    std::printf("%s: copy %.0f GB/s, peak %.0f GFLOP/s %s\n", r.memory->name(), r.copy_gbs, r.peak_gflops,
+    const bool published = published_peak(r.device_ops->name(), std::is_same_v<E, bf16>) > 0;
+    std::printf("%s: copy %.0f GB/s, peak %.0f GFLOP/s %s\n", r.device_ops->name(), r.copy_gbs, r.peak_gflops,
                 published ? "as published" : "measured");
     std::printf("%-26s %8s %10s %9s %8s %9s %8s %8s\n", "", "version", "ms", "GB/s", "of copy", "GFLOP/s",
                 "of peak", "of best");
@@ -109,7 +110,7 @@ std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx)
     std::vector<Version> out;
     for (ctx.kernel_version = first; ctx.kernel_version <= std::min(last, most); ctx.kernel_version++) {
         try {
-            out.push_back({ctx.kernel_version, call_ms(r.memory, ctx, r.o.repeats, b.run)});
+            out.push_back({ctx.kernel_version, call_ms(r.device_ops, ctx, r.o.repeats, b.run)});
         } catch (const Error&) {  // of choose_version: no further version fits
             if (ctx.kernel_version <= 1) { throw; }
             break;
@@ -131,9 +132,10 @@ json print_row(const BenchRun& r, const OpBench& b, const Version& v, double bes
                                 : v.number == 4 && b.name.find("linear") != std::string::npos
                                     ? "cuBLASLt"
                                     : std::to_string(v.number);
-    json row{
-        {"name", b.name}, {"device", r.memory->name()}, {"version", v.number}, {"ms", v.ms},
-        {"gbs", gbs},     {"share_of_copy", of_copy},   {"gflops", gflops},    {"share_of_peak", of_peak}};
+    json row{{"name", b.name},      {"device", r.device_ops->name()},
+             {"version", v.number}, {"ms", v.ms},
+             {"gbs", gbs},          {"share_of_copy", of_copy},
+             {"gflops", gflops},    {"share_of_peak", of_peak}};
     if (best_ms > 0) { row["share_of_best"] = of_best; }
     std::printf("%-26s %8s %10.4f %9.1f %7.1f%% %9s %8s %8s\n", b.name.c_str(), version.c_str(), v.ms, gbs,
                 100 * of_copy, b.flop > 0 ? number("%.1f", gflops).c_str() : "-",
@@ -145,7 +147,7 @@ json print_row(const BenchRun& r, const OpBench& b, const Version& v, double bes
 }  // namespace
 
 Times bench_rows(const BenchRun& r, const std::string& tensors, const MakeBenches& make, json& rows) {
-    Operands operands(tensors, r.device, r.memory);
+    Operands operands(tensors, r.device, r.device_ops);
     const std::vector<OpBench> plan = make(operands);
     if (std::none_of(plan.begin(), plan.end(), [&](const OpBench& b) { return wanted(r, b); })) { return {}; }
     operands.allocate();

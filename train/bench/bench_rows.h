@@ -35,8 +35,8 @@ class Operands {
   public:
     Ctx ctx;
 
-    Operands(const std::string& name, Device device, const DeviceOps* memory)
-        : device_(memory), arena_(name, memory) {
+    Operands(const std::string& name, Device device, const DeviceOps* device_ops)
+        : device_ops_(device_ops), arena_(name, device_ops) {
         ctx.device = device;
     }
     template <class X>
@@ -46,7 +46,7 @@ class Operands {
     template <class X>
     X* copy(const std::vector<X>& values) {
         X* p = zeros<X>(values.size());
-        if (real()) { device_->to_device(ctx, p, values.data(), values.size() * sizeof(X)); }
+        if (real()) { device_ops_->to_device(ctx, p, values.data(), values.size() * sizeof(X)); }
         return p;
     }
     // Normal random numbers, the same on every machine. They repeat after a prime number of elements, so no
@@ -62,9 +62,9 @@ class Operands {
             for (size_t i = b; i < e; i++) { some[i] = X((float)rng.normal()); }
         });
         for (size_t i = 0; i < n; i += some.size()) {
-            device_->to_device(ctx, p + i, some.data(), std::min(some.size(), n - i) * sizeof(X));
+            device_ops_->to_device(ctx, p + i, some.data(), std::min(some.size(), n - i) * sizeof(X));
         }
-        device_->synchronize(ctx);
+        device_ops_->synchronize(ctx);
         return p;
     }
     void workspace(size_t bytes) {
@@ -75,7 +75,7 @@ class Operands {
     void allocate();
 
   private:
-    const DeviceOps* device_;
+    const DeviceOps* device_ops_;
     Arena arena_;
     uint64_t stream_ = 0;
 };
@@ -83,7 +83,7 @@ class Operands {
 struct BenchRun {
     BenchOptions o;
     Device device;
-    const DeviceOps* memory;
+    const DeviceOps* device_ops;
     double copy_gbs, peak_gflops;
 };
 

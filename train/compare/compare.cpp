@@ -14,6 +14,7 @@
 #include "train/files/run_folder.h"
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <unistd.h>
 
 namespace moba {
@@ -41,6 +42,7 @@ class Comparison {
   private:
     void lock();
     void check_settings() const;
+    void load_results();
     std::string folder(const Run& r) const { return o_.out + "/runs/" + r.name; }
     std::vector<std::string> train_words(const Run&) const;
     std::vector<std::string> eval_settings(const Run&) const;
@@ -61,6 +63,7 @@ class Comparison {
     const double begin_ms_ = now_ms();
     StatusLine status_;
     FolderLock lock_;
+    std::map<std::string, json> results_;  // result.json by the run's name; {} = there is none
 };
 
 // "[3/12, about 4m10s left]"
@@ -153,10 +156,15 @@ void Comparison::check_settings() const {
     }
 }
 
+void Comparison::load_results() {
+    for (const Run& r : plan_.runs) {
+        const std::string file = folder(r) + "/result.json";
+        results_[r.name] = fs::exists(file) ? read_json(file) : json::object();
+    }
+}
+
 bool Comparison::done(const Run& r) const {
-    const std::string file = folder(r) + "/result.json";
-    if (!fs::exists(file)) { return false; }
-    const json result = read_json(file);
+    const json& result = results_.at(r.name);
     return result.value("status", "") == "done" &&
            result.value("eval_settings", "") == joined(eval_settings(r));
 }
@@ -178,6 +186,7 @@ json Comparison::measure(const Run& r) {
         words = {"train", "--resume", "--out=" + dir};
     } else {  // a new run, or one that was stopped before its first checkpoint
         fs::remove_all(dir, ignore);
+        results_[r.name] = json::object();
         fs::create_directories(dir, ignore);
         json settings = r.settings;
         if (!r.plan.fingerprint.empty()) { settings["fingerprint"] = r.plan.fingerprint; }
@@ -190,10 +199,8 @@ json Comparison::measure(const Run& r) {
     json out = {{"train", train_figures(dir + "/log.jsonl")}, {"eval", read_json(dir + "/eval.json")}};
     out["train"]["plan_bytes"] = r.plan.memory_bytes;
     // A finished run that is only evaluated again does not train: keep the peak that was measured before.
-    const std::string before = dir + "/result.json";
-    const json old = fs::exists(before) ? read_json(before) : json::object();
-    const size_t peak = old.contains("train") ? old["train"].value("peak_bytes", (size_t)0) : 0;
-    out["train"]["peak_bytes"] = std::max(peak, train.peak_bytes);
+    const size_t before = results_.at(r.name).value(json::json_pointer("/train/peak_bytes"), (size_t)0);
+    out["train"]["peak_bytes"] = std::max(before, train.peak_bytes);
     return out;
 }
 
@@ -239,6 +246,7 @@ void Comparison::do_run(const Run& r) {
         result["error"] = e.what();
     }
     replace_file(folder(r) + "/result.json", result.dump() + "\n");
+    results_[r.name] = result;
     done_now_++;
     status_.line("[" + std::to_string(number_) + "/" + std::to_string(total_) + "] " + r.name + ": " +
                  (result["status"] == "done" ? eval_text(result["eval"])
@@ -251,7 +259,8 @@ double Comparison::best_lr(const Run& run) const {
     double best = 0, lowest = INFINITY;
     for (const Run& r : plan_.runs) {
         if (r.task != run.task || r.variant != run.variant || r.seed != 1 || !done(r)) { continue; }
-        const json validation = read_json(folder(r) + "/result.json")["train"]["validation"];
+        const json validation =
+            results_.at(r.name).value(json::json_pointer("/train/validation"), json::array());
         if (validation.empty()) {
             throw Error(o_.config +
                         ": 'lr' needs a validation at the end of each run, so eval-every must not be 0");
@@ -271,9 +280,9 @@ void Comparison::write_results(bool last) {
     std::vector<json> lines;
     std::string text;
     for (const Run& r : plan_.runs) {
-        const std::string file = folder(r) + "/result.json";
-        if (!fs::exists(file)) { continue; }
-        lines.push_back(read_json(file));
+        const json& result = results_.at(r.name);
+        if (result.empty()) { continue; }
+        lines.push_back(result);
         // The names become file names: take those of the plan, which have been checked.
         lines.back()["task"] = plan_.tasks[r.task].name;
         lines.back()["variant"] = plan_.variants[r.variant];
@@ -300,19 +309,21 @@ void Comparison::write_results(bool last) {
     }
     for (const json& l : lines) { text += l.dump() + "\n"; }
     replace_file(o_.out + "/results.jsonl", text);
-    replace_file(o_.out + "/report.html", report_page(lines, plan_.title.empty() ? o_.config : plan_.title));
-    for (const auto& [name, svg] : chart_files(lines)) {
+    const std::vector<TaskFigures> tasks = summarize(lines);
+    replace_file(o_.out + "/report.html", report_page(tasks, plan_.title.empty() ? o_.config : plan_.title));
+    for (const auto& [name, svg] : chart_files(tasks)) {
         const fs::path file = o_.out + "/charts/" + name;
         std::error_code ignore;
         fs::create_directories(file.parent_path(), ignore);
         replace_file(file, svg);
     }
-    if (last) { print_comparison(lines); }
+    if (last) { print_comparison(tasks); }
 }
 
 int Comparison::run() {
     lock();
     check_settings();
+    load_results();
     const int lrs = std::max<int>(1, (int)plan_.lr.size());
     for (const Run& r : plan_.runs) { total_ += lrs == 1 || r.seed == 1 || r.lr == plan_.lr[0]; }
     try {
@@ -329,7 +340,7 @@ int Comparison::run() {
         return 0;
     }
     const int failed = (int)std::count_if(plan_.runs.begin(), plan_.runs.end(), [&](const Run& r) {
-        return fs::exists(folder(r) + "/result.json") && !done(r);
+        return !results_.at(r.name).empty() && !done(r);
     });
     if (failed) { status_.line(std::to_string(failed) + " of " + std::to_string(total_) + " runs failed"); }
     status_.line("results: " + o_.out + "/results.jsonl, as a page: " + o_.out + "/report.html");

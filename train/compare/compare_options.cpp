@@ -13,9 +13,8 @@ void add_compare_options(CLI::App& app, CompareOptions& o) {
     add(app, "--seeds", o.seeds, "SEEDS", "Runs of each variant, with seeds 1, 2, ... 0: as the plan says.")
         ->check(whole(0, 1000));
     add(app, "--switch", o.switch_to, "KIND@SHARE",
-        "Add a variant: the first one with moba layers, which become this kind after this share of the "
-        "tokens, "
-        "e.g. full@0.9.");
+        "Add a copy of the first variant with MoBA layers. After this share of the tokens they become this "
+        "kind, e.g. full@0.9.");
     add_flag(app, "--dry-run", o.dry_run, "Only check the plan, and print the commands.");
     add_device(app, o.device, o.precision);
 }

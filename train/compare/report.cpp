@@ -10,8 +10,6 @@
 
 namespace moba {
 
-using nlohmann::json;
-
 namespace {
 
 using Tasks = std::vector<TaskFigures>;
@@ -193,9 +191,9 @@ std::string commands(const Tasks& tasks) {
 
 }  // namespace
 
-std::map<std::string, std::string> chart_files(const std::vector<json>& lines) {
+std::map<std::string, std::string> chart_files(const Tasks& tasks) {
     std::map<std::string, std::string> out;
-    for (const TaskFigures& t : summarize(lines)) {
+    for (const TaskFigures& t : tasks) {
         for (const Chart& c : all_charts(t)) {
             std::string name;  // the words of the title, joined by -
             for (char letter : c.title.substr(t.name.size())) {
@@ -211,8 +209,7 @@ std::map<std::string, std::string> chart_files(const std::vector<json>& lines) {
     return out;
 }
 
-std::string report_page(const std::vector<json>& lines, const std::string& title) {
-    const Tasks tasks = summarize(lines);
+std::string report_page(const Tasks& tasks, const std::string& title) {
     return html_page(
         title,
         "<h1>" + html_escape(title) + "</h1>\n" + head(tasks) + html_section("Summary", tables(tasks)) +

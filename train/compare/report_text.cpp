@@ -7,8 +7,6 @@
 
 namespace moba {
 
-using nlohmann::json;
-
 namespace {
 
 // Counts UTF-8 characters, not bytes.
@@ -94,9 +92,9 @@ std::string maps_text(const TaskFigures& t, int width, bool colour) {
 
 }  // namespace
 
-std::string comparison_text(const std::vector<json>& lines, int width, bool colour) {
+std::string comparison_text(const std::vector<TaskFigures>& tasks, int width, bool colour) {
     std::string out;
-    for (const TaskFigures& t : summarize(lines)) {
+    for (const TaskFigures& t : tasks) {
         for (const FigureTable& table : figure_tables(t)) {
             FigureTable named = table;
             named.name = t.name + ": " + table.name;
@@ -114,8 +112,8 @@ std::string comparison_text(const std::vector<json>& lines, int width, bool colo
     return out;
 }
 
-void print_comparison(const std::vector<json>& lines) {
-    std::printf("%s", comparison_text(lines, terminal_columns(), has_colours(STDOUT_FILENO)).c_str());
+void print_comparison(const std::vector<TaskFigures>& tasks) {
+    std::printf("%s", comparison_text(tasks, terminal_columns(), has_colours(STDOUT_FILENO)).c_str());
 }
 
 }  // namespace moba

@@ -50,7 +50,7 @@ InputFile::InputFile(const std::string& path) : path_(path) {
     }
     if (fd < 0) {
         const int reason = errno;
-        is_there(path);  // says it of a link to nothing, which has a name in its folder
+        is_there(path);  // throws a clearer message for a link to nothing
         errno = reason;
         throw_errno(path);
     }

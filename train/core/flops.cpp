@@ -50,14 +50,14 @@ double published_peak(const std::string& device_name, bool low) {
 template <class E>
 double measured_peak(Device device) {
     const Ops<E>& op = *find_ops<E>(device);
-    const DeviceOps* memory = find_device(device);
+    const DeviceOps* device_ops = find_device(device);
     Ctx ctx;
     ctx.device = device;
     double best = 0;
     for (int n = 256; n <= 4096; n *= 2) {  // small products are mostly overhead
         const LinearShape shape{n, n, n};
         const size_t elements = (size_t)n * n;
-        Arena arena("product", memory);
+        Arena arena("product", device_ops);
         E *y = nullptr, *x = nullptr, *w = nullptr;
         for (int walk = 0; walk < 2; walk++) {
             y = arena.take<E>("y", elements), x = arena.take<E>("x", elements),
@@ -71,10 +71,10 @@ double measured_peak(Device device) {
         double ms = INFINITY;
         const double start = now_ms();
         for (int i = 0; i < 3 || (i < 20 && now_ms() - start < 20); i++) {
-            memory->synchronize(ctx);
+            device_ops->synchronize(ctx);
             const double begin = now_ms();
             op.linear_forward(ctx, y, x, w, shape);
-            memory->synchronize(ctx);
+            device_ops->synchronize(ctx);
             if (i > 0) { ms = std::min(ms, now_ms() - begin); }  // the first product wakes threads
         }
         best = std::max(best, 2.0 * n * elements / ms * 1000);

@@ -19,9 +19,9 @@ class Decoder {
     /* json: `decoder` of the file. */
     Decoder(const nlohmann::json& json, const std::string& path);
 
-    /* What a token adds to a text. first: it is the first one. `pending` is what appears only when another
-       token follows, the blank after a word: this token's replaces that of the token before, which is put in
-       front. */
+    /* The text that a token adds. first: it is the first token. pending: text shown only if another token
+       follows, such as the blank after a word. The previous pending text is put in front, and this token's
+       replaces it. */
     std::string decode(const std::string& token, bool first, std::string& pending) const;
 
   private:

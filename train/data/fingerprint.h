@@ -8,9 +8,9 @@ namespace moba {
 /* {"content": hash, "vocabulary": size, "end token": id, "tokenizer": hash of its file, "bytes" or ""} */
 nlohmann::json fingerprint_of(const TokenFiles&);
 
-/* `trained_on`: the `data` of a checkpoint's config.json, whose "fingerprint" has the values from then, by
-   option; `now`: the values now. Options that only one of them has are passed over, and so is everything in
-   checkpoints of older versions. Throws Error: `who`, the option, and what is different. */
+/* Compares the "fingerprint" of `trained_on` (the `data` of a checkpoint) with `now`, option by option. Skips
+   options that only one side has, and checkpoints without a fingerprint. Throws Error if they differ: `who`,
+   the option, and what is different. */
 void check_same_data(const nlohmann::json& trained_on, const nlohmann::json& now, const std::string& who);
 
 /* Throws Error when the tokens do not come from the tokenizer of this model ("bytes", the path of a

@@ -17,8 +17,8 @@ class Tokenizer {
   public:
     /* `what`: "bytes", or the path of a tokenizer.json. */
     explicit Tokenizer(const std::string& what);
-    /* What this token adds to a text that has begun; "" for marks such as the end of a document. Where the
-       decoder is not known: the token as the file has it. */
+    /* The text this token adds, if it is not the first; "" for marks such as the end of a document. If the
+       decoder is unknown: the token as stored. */
     std::string text(int id) const;
     bool can_encode() const { return bytes_; }
     std::vector<int> encode(const std::string& text) const;  // needs can_encode()

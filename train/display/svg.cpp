@@ -213,11 +213,15 @@ std::string plot(const Chart& c) {
         const double low = std::max(x.low(), y.low()), high = std::min(x.high(), y.high());
         if (low < high) { out += line("mark", x(low), y(low), x(high), y(high)); }
     }
+    double free = 0;  // where no label of a mark stands yet; about the width of a letter: 7
     for (const Mark& m : c.x_marks) {
         if (!x.inside(m.at)) { continue; }
         const bool late = x(m.at) > (left + right) / 2;
-        out += line("mark", x(m.at), top, x(m.at), bottom) +
-               text(x(m.at), top - 3, late ? "end" : "start", m.label, "mark-text");
+        const double width = 7 * (double)m.label.size(), begin = x(m.at) - (late ? width : 0);
+        out += line("mark", x(m.at), top, x(m.at), bottom);
+        if (begin < free) { continue; }
+        out += text(x(m.at), top - 3, late ? "end" : "start", m.label, "mark-text");
+        free = begin + width;
     }
     for (const Mark& m : c.y_marks) {
         if (!y.inside(m.at)) { continue; }

@@ -25,8 +25,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_attention_swap(app, o.attention, o.block_size, o.top_k);
     add_flag(
         app, "--router", o.router,
-        "Also print, by layer and head, the share of questions that chose the block of their answer, beside "
-        "the share that the gate's signal-to-noise ratio predicts. Needs the memory of all layers.");
+        "Also print router recall by layer and head: how often a question chose the block of its answer, "
+        "measured and predicted. Needs memory for all layers.");
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "Tokens computed together. Fewer need less memory.")
         ->check(whole(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "Write all figures to this file, as JSON.");

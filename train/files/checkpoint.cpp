@@ -31,11 +31,12 @@ ModelFolder open_model(const std::string& path) {
         }
     }
     const std::string file = out.path + "/config.json";
-    const json j = read_json(file);
+    out.config_json = read_json(file);
+    const json& j = out.config_json;
     out.config = config_from_json(j, file);
     if (const auto m = j.find("moba"); m != j.end()) {
-        if (m->contains("task")) { out.task = (*m)["task"].dump(); }
-        if (m->contains("origin")) { out.origin = (*m)["origin"].dump(); }
+        if (m->contains("task")) { out.task = (*m)["task"]; }
+        if (m->contains("origin")) { out.origin = (*m)["origin"]; }
         if (m->contains("data")) { out.data = (*m)["data"]; }
         if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
     }
@@ -61,11 +62,10 @@ ModelFolder open_model(const std::string& path) {
         return found;
     };
     // The tokens of a task are not those of the text that the model was trained on before.
-    if (out.task.empty()) { out.end_tokens = ids("eos_token_id"); }
+    if (out.task.is_null()) { out.end_tokens = ids("eos_token_id"); }
     const std::vector<int> begin = ids("bos_token_id");
     out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
-    const json origin = out.origin.empty() ? json::object() : json::parse(out.origin);
-    const json length = origin.is_object() ? origin.value("seq_len", json()) : json();
+    const json length = out.origin.is_object() ? out.origin.value("seq_len", json()) : json();
     out.trained_length =
         length.is_number_unsigned() && length > 0 && length <= out.config.max_position_embeddings
             ? length.get<int>()
@@ -75,15 +75,15 @@ ModelFolder open_model(const std::string& path) {
 
 KeptFiles read_kept_files(const ModelFolder& folder) {
     KeptFiles kept;
-    kept.config = read_json(folder.path + "/config.json");
+    kept.config = folder.config_json;
     for (const std::string name :
          {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
           "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"}) {
         const std::string path = folder.path + "/" + name;
         std::error_code e;
         if (!is_there(path)) { continue; }
-        kept.files[name] =
-            fs::file_size(path, e) == 0 && !e ? "" : read_file(path);  // merges.txt may be empty
+        // merges.txt may be empty
+        kept.files[name] = fs::file_size(path, e) == 0 && !e ? "" : read_file(path);
     }
     return kept;
 }
@@ -186,7 +186,7 @@ static json config_of(const Config& model, const json& about, const json& kept) 
     return config;
 }
 
-// Other programs take the end tokens of generation_config.json alone, so that of the data goes in there, too.
+// Other programs read end tokens only from generation_config.json, so the data's end token is added there.
 static std::string with_end_token(const std::string& generation, const json& end_token) {
     json j = json::parse(generation, nullptr, false);
     if (!j.is_object() || !end_token.is_number_integer() || end_token < 0) { return generation; }
@@ -206,8 +206,9 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
     using Kind = typename Model<E>::Kind;
     const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
                       tmp = final + ".tmp";
+    const std::vector<SavedCheckpoint> before = saved_checkpoints(dir);
     json numbered = state;
-    numbered["save"] = next_save(dir);
+    numbered["save"] = next_save(dir, before);
     const std::string config_text = config_of(model.config(), about, kept.config).dump(2) + "\n",
                       state_text = numbered.dump(2) + "\n";
     std::error_code none;
@@ -236,7 +237,7 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         fs::rename(tmp, final);
         fsync_folder(dir);
         set_latest(dir, name);
-        remove_old_checkpoints(dir);
+        remove_old_checkpoints(dir, before);
     } catch (const fs::filesystem_error& e) {
         throw Error("checkpoint not saved: " + final + ": " + e.code().message());
     } catch (const Error& e) {

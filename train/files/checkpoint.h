@@ -19,17 +19,18 @@ namespace moba {
 struct ModelFolder {
     std::string path;  // of the checkpoint, even if the folder of a run was opened
     Config config;
-    std::string task;       // JSON: the task this program trained it on; "" = none
+    nlohmann::json task;    // the task this program trained it on; null = none
     nlohmann::json data;    // the text this program trained it on, as Data::origin(); null = none
-    std::string origin;     // JSON: the program and the run that wrote it; "" = unknown
+    nlohmann::json origin;  // the program and the run that wrote it; null = unknown
     std::string tokenizer;  // "bytes", the path of a tokenizer.json, or ""
     int begin_token = -1;   // the first token of a new document; -1 = unknown
     std::vector<int> end_tokens;
-    int trained_length = 0;  // tokens of the samples it was last trained on, or max_position_embeddings
+    int trained_length = 0;      // tokens of the samples it was last trained on, or max_position_embeddings
+    nlohmann::json config_json;  // all of config.json
 };
 
-/* What a model that was trained on from another one keeps of it: the keys of config.json that this program
-   does not use, and the files beside it that tokenizers and generation of other programs read. */
+/* What a fine-tuned model keeps of the model it started from: keys of config.json that this program does not
+   use, and files for other programs' tokenizers and generation. */
 struct KeptFiles {
     nlohmann::json config = nlohmann::json::object();
     std::map<std::string, std::string> files;  // name, contents

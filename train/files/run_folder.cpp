@@ -32,37 +32,12 @@ bool is_checkpoint_name(const std::string& name) {
     return std::sscanf(name.c_str(), "step-%9d%c", &step, &rest) == 1 && step >= 0;
 }
 
-struct Saved {
-    uint64_t save;  // 0: by an older version, which did not count
-    fs::file_time_type time;
-    int step;
-    std::string name;
-
-    bool operator>(const Saved& o) const {
-        return std::tie(save, time, step) > std::tie(o.save, o.time, o.step);
-    }
-};
-
 uint64_t save_of(const std::string& checkpoint) {
     try {
         const json save = read_json(checkpoint + "/state.json").at("save");
         if (save.is_number_unsigned() && save <= 1e15) { return save.get<uint64_t>(); }
-    } catch (const std::exception&) {}  // missing or damaged, which read_state() says where it matters
+    } catch (const std::exception&) {}  // missing or damaged: read_state() reports it if the file is needed
     return 0;
-}
-
-// The complete checkpoints, newest first.
-std::vector<Saved> saved_checkpoints(const std::string& dir) {
-    std::vector<Saved> found;
-    std::error_code error;
-    for (const auto& entry : fs::directory_iterator(dir, error)) {
-        const std::string name = entry.path().filename();
-        if (!is_checkpoint_name(name)) { continue; }
-        const auto time = fs::last_write_time(entry.path() / "state.json", error);
-        if (!error) { found.push_back({save_of(entry.path()), time, std::stoi(name.substr(5)), name}); }
-    }
-    std::sort(found.begin(), found.end(), std::greater<>());
-    return found;
 }
 
 // A process that dies in between leaves a .tmp, never half a checkpoint.
@@ -73,6 +48,21 @@ void remove_checkpoint(const std::string& path) {
 }
 
 }  // namespace
+
+std::vector<SavedCheckpoint> saved_checkpoints(const std::string& dir) {
+    std::vector<SavedCheckpoint> found;
+    std::error_code error;
+    for (const auto& entry : fs::directory_iterator(dir, error)) {
+        const std::string name = entry.path().filename();
+        if (!is_checkpoint_name(name)) { continue; }
+        const auto time = fs::last_write_time(entry.path() / "state.json", error);
+        if (!error) { found.push_back({save_of(entry.path()), time, std::stoi(name.substr(5)), name}); }
+    }
+    std::sort(found.begin(), found.end(), [](const SavedCheckpoint& a, const SavedCheckpoint& b) {
+        return std::tie(a.save, a.time, a.step) > std::tie(b.save, b.time, b.step);
+    });
+    return found;
+}
 
 std::string latest_name(const std::string& dir) {
     const std::string latest = dir + "/latest";
@@ -91,13 +81,13 @@ std::string latest_checkpoint(const std::string& dir) {
     for (const std::string& path : {latest, name.empty() ? "" : dir + "/" + name}) {
         if (fs::is_directory(path, ignore)) { return fs::exists(path + "/config.json", ignore) ? path : ""; }
     }
-    const std::vector<Saved> saved = saved_checkpoints(dir);
+    const std::vector<SavedCheckpoint> saved = saved_checkpoints(dir);
     return saved.empty() ? "" : dir + "/" + saved[0].name;
 }
 
-uint64_t next_save(const std::string& dir) {
-    uint64_t last = save_of(dir + "/latest");
-    for (const Saved& s : saved_checkpoints(dir)) { last = std::max(last, s.save); }
+uint64_t next_save(const std::string& dir, const std::vector<SavedCheckpoint>& saved) {
+    uint64_t last = save_of(dir + "/latest");  // in a copy a folder of its own, which is not in `saved`
+    for (const SavedCheckpoint& s : saved) { last = std::max(last, s.save); }
     return last + 1;
 }
 
@@ -117,7 +107,7 @@ void restore_latest_link(const std::string& dir, int step) {
     if (fs::symlink_status(latest, none).type() != fs::file_type::directory) { return; }
     // Until `latest` is there again, the newest checkpoint counts, so this one must be the newest.
     json state = read_json(latest + "/state.json");
-    state["save"] = next_save(dir);
+    state["save"] = next_save(dir, saved_checkpoints(dir));
     replace_file(latest + "/state.json", state.dump(2) + "\n");
     if (fs::exists(to)) {
         fs::remove_all(to + ".tmp");
@@ -127,11 +117,11 @@ void restore_latest_link(const std::string& dir, int step) {
     set_latest(dir, name);
 }
 
-void remove_old_checkpoints(const std::string& dir) {
+void remove_old_checkpoints(const std::string& dir, const std::vector<SavedCheckpoint>& saved) {
     const std::string latest = latest_name(dir);
     bool kept = false;
-    for (const Saved& s : saved_checkpoints(dir)) {
-        if (s.name == latest) { continue; }
+    for (const SavedCheckpoint& s : saved) {
+        if (s.name == latest || !fs::exists(dir + "/" + s.name)) { continue; }
         if (kept) { remove_checkpoint(dir + "/" + s.name); }
         kept = true;
     }
@@ -148,7 +138,7 @@ void remove_unfinished_checkpoints(const std::string& dir) {
 void clear_run(const std::string& dir) {
     remove_unfinished_checkpoints(dir);
     fs::remove_all(dir + "/latest");
-    for (const Saved& s : saved_checkpoints(dir)) { remove_checkpoint(dir + "/" + s.name); }
+    for (const SavedCheckpoint& s : saved_checkpoints(dir)) { remove_checkpoint(dir + "/" + s.name); }
     fs::remove(dir + "/log.jsonl");
 }
 

@@ -8,6 +8,8 @@
 #pragma once
 #include "train/core/file.h"
 #include <cstdint>
+#include <filesystem>
+#include <vector>
 
 namespace moba {
 
@@ -29,18 +31,28 @@ std::string latest_checkpoint(const std::string& dir);
 /* The checkpoint's name, "step-40", as `latest` has it; "" if that is no name of a checkpoint. */
 std::string latest_name(const std::string& dir);
 
-/* Checkpoints are newer or older by the number of their save, `save` in state.json: copies of files have
-   other times, and a run that goes on from an older checkpoint repeats steps. This is the next number. */
-uint64_t next_save(const std::string& dir);
+/* A complete checkpoint of the folder. Checkpoints are newer or older by the number of their save, `save` in
+   state.json: copies of files have other times, and a run that goes on from an older checkpoint repeats
+   steps. */
+struct SavedCheckpoint {
+    uint64_t save;  // 0: by an older version, which did not count
+    std::filesystem::file_time_type time;
+    int step;
+    std::string name;
+};
+std::vector<SavedCheckpoint> saved_checkpoints(const std::string& dir);  // newest first
 
-/* Makes `latest` name this checkpoint, in one step for whoever reads it. */
+/* The number of the next save. */
+uint64_t next_save(const std::string& dir, const std::vector<SavedCheckpoint>&);
+
+/* Makes `latest` name this checkpoint. Atomic: a reader sees the old name or the new one. */
 void set_latest(const std::string& dir, const std::string& name);
 
 /* In a copy whose `latest` became a folder: makes it the checkpoint step-N, and `latest` a link to that. */
 void restore_latest_link(const std::string& dir, int step);
 
-/* Deletes all checkpoints but `latest` and the newest other one. */
-void remove_old_checkpoints(const std::string& dir);
+/* Deletes these checkpoints, but not `latest` and the newest other one that still exists. */
+void remove_old_checkpoints(const std::string& dir, const std::vector<SavedCheckpoint>&);
 void remove_unfinished_checkpoints(const std::string& dir);
 
 /* Deletes checkpoints and log. Other files stay. */

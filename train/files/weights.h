@@ -2,8 +2,8 @@
 
    Names    as in Hugging Face's Llama, with what other programs put in: `_orig_mod.` (torch.compile),
             `module.` (DistributedDataParallel), those of FSDP, a second `model.`; without the `model.`
-   Tied     one of the two names is enough. In other files a second name of the same tensor is one that
-            __metadata__ gives, as safetensors' save_model() does
+   Tied     one of the two names is enough. If __metadata__ says that two names are one tensor, as
+            safetensors' save_model() writes it, either is accepted
    Ignored  tables that are computed anew: RoPE's, attention masks; and a tied model's lm_head.weight beside
             the embedding
    Errors   throws Error: a weight that is missing, a tensor that belongs to no weight, two for one weight;
@@ -15,8 +15,8 @@
 
 namespace moba {
 
-/* Why this folder cannot be used: that it is an adapter, or `what`, with the names of its files that may hold
-   weights in any format, and then `advice` about those. */
+/* The error for a folder that cannot be used: it is an adapter, or `what`. Names the weights files found
+   there; `advice` says what to do with them. */
 Error no_model(const std::string& folder, const std::string& what, const std::string& advice = "");
 
 class Weights {

@@ -81,12 +81,12 @@ int inspect(const InspectOptions& o) {
     swap_attention(config, o.attention, o.block_size, o.top_k);
     const std::vector<int> layers = pick("--layer", o.layers, config.num_layers),
                            heads = pick("--head", o.heads, config.num_heads);
-    const TokenText speech(folder, o.task);
+    const TokenText token_text(folder, o.task);
     PromptSource source = read_prompt(o.prompt);
     source.seed = o.seed;
     source.seq_len = o.seq_len;
     source.depth = o.depth;
-    const Prompt prompt = make_prompt(source, folder, speech);
+    const Prompt prompt = make_prompt(source, folder, token_text);
     if (o.out.empty()) { throw Error("--out is empty: name a file for the page"); }
     check_writable(o.out);
     check_writable(o.json);
@@ -105,10 +105,10 @@ int inspect(const InspectOptions& o) {
     Inspection about;
     about.model = o.model;
     about.layers = layer_names(config);
-    TokenStream words(speech);
+    TokenStream words(token_text);
     for (int id : prompt.tokens) {
         about.text.push_back(words.write(id));
-        about.tokens.push_back(speech.name(id));
+        about.tokens.push_back(token_text.name(id));
     }
     json head = {{"model", o.model},       {"precision", o.precision}, {"layers", about.layers},
                  {"tokens", about.tokens}, {"ids", prompt.tokens},     {"question", nullptr},
@@ -116,7 +116,7 @@ int inspect(const InspectOptions& o) {
     if (!prompt.answer.empty()) {
         head["question"] = about.question = T - 1;
         head["source"] = about.source = prompt.source;
-        head["answer"] = about.answer = speech.name(prompt.answer[0]);
+        head["answer"] = about.answer = token_text.name(prompt.answer[0]);
         head["probability"] = about.probability = std::exp(-(double)scorer.losses.back());
         head["right"] = about.right = scorer.correct.back();
     }
@@ -131,8 +131,8 @@ int inspect(const InspectOptions& o) {
             const HeadView v = view_head(attention, l, h, [&](int t, HeadView::Query& q) {
                 file.add_query(q, t, moba);
                 if (!rows.draws(t)) { q.release(); }
-                const double share =
-                    (finished + std::pow((t + 1.0) / T, 2)) / views;  // of all pairs of tokens
+                // of all pairs of tokens
+                const double share = (finished + std::pow((t + 1.0) / T, 2)) / views;
                 status.show("layer " + std::to_string(l) + " head " + std::to_string(h) + ": " +
                             percent(share) + " of all heads, about " +
                             readable_seconds((now_ms() - begin) / 1000 * (1 / share - 1)) + " left");

@@ -21,7 +21,7 @@ void start_options(CLI::App&);
 /* Options that follow stand under this title in the help. */
 void group(CLI::App&, const char* title);
 
-/* unit: what the value is, e.g. TOKENS; its beginning FILE or DIR marks a path. */
+/* unit: what the value is, e.g. TOKENS. A unit that begins with FILE or DIR marks a path. */
 template <class X>
 CLI::Option* add(CLI::App& app, const char* name, X& value, const char* unit, const std::string& help) {
     CLI::Option* o = app.add_option(name, value, help)->type_name(unit);

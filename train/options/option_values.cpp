@@ -11,12 +11,12 @@ namespace moba {
 
 using nlohmann::json;
 
-// The others say what to do, and are neither saved nor read from a file.
+// The other options (--help, --resume, ...) are neither saved nor read from a file.
 static bool is_setting(const std::string& name) {
     return name != "help" && name != "config" && name != "resume" && name != "overwrite";
 }
 
-// "256" -> 256, "0.1" -> 0.1, "true" -> true, anything else a string, and so is a path whatever it looks like
+// "256" -> 256, "0.1" -> 0.1, "true" -> true. Anything else, and every path, is a string.
 static json typed(const CLI::Option& o, const std::string& text) {
     const std::string unit = o.get_type_name().substr(0, 4);
     if (unit == "FILE" || unit == "DIR") { return text; }
@@ -72,6 +72,13 @@ json option_values(CLI::App& app) {
         out[name] = typed(*o, o->get_default_str());
     }
     return out;
+}
+
+nlohmann::json default_train_options() {
+    TrainOptions options;
+    CLI::App app;
+    add_train_options(app, options);
+    return option_values(app);
 }
 
 std::vector<std::string> option_words(const json& values) {

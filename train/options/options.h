@@ -65,6 +65,8 @@ std::string files_text(const std::vector<std::string>&);
 
 /* All options of a command with the values of their variables now, by name: {"seq-len": 256, ...}. */
 nlohmann::json option_values(CLI::App&);
+/* The same for a `moba train` without options. */
+nlohmann::json default_train_options();
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
 /* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown
@@ -76,8 +78,8 @@ std::vector<std::string> options_given(const CLI::App&);
 /* Throws Error when one of these options was given: "--NAME REASON". */
 void refuse_given(const std::vector<std::string>& given, const std::vector<const char*>& names,
                   const std::string& reason);
-/* Options that were given and do nothing in such a run; and throws Error when there is one. Not for a resumed
-   run, which has a value for every option. */
+/* idle_options: options that were given but have no effect here. refuse_idle_options: throws Error if there
+   is one. Not for a resumed run, which has a value for every option. */
 struct IdleOption {
     std::string name, reason;
 };

@@ -19,7 +19,7 @@ struct LrSettings {
 /* step: from 1; remaining: steps after this one as far as known (a stage may end early). */
 double learning_rate(const LrSettings&, int step, int remaining);
 
-/* What the schedule does not reach in a run of so many steps, one sentence; "" if it is complete. */
+/* A sentence on what the schedule cannot reach in so many steps; "" if nothing. */
 std::string schedule_warning(const LrSettings&, int steps);
 
 LrSchedule parse_lr_schedule(const std::string&);

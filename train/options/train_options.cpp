@@ -11,19 +11,24 @@ static void add_task_options(CLI::App& app, TrainOptions& o) {
     add_files(app, "--data", o.data,
               "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
     add_files(app, "--val-data", o.val_data, "Text to validate with. Empty: the end of --data.");
-    add(app, "--val-share", o.val_share, "SHARE", "Share of --data, from its end, that validates.")
+    add(app, "--val-share", o.val_share, "SHARE", "Share of --data used for validation, taken from its end.")
         ->check(between(0.0, 0.9));
     add(app, "--pairs", o.task.pairs, "PAIRS",
-        "Things to remember in a sample: key-value pairs (needle: one target, the rest decoys; mqar), tokens "
-        "to copy, or chains. 0, here and below: the task's own number (README).");
+        "Number of things to remember in a sample: key-value pairs (needle, mqar), tokens to copy, or "
+        "chains. "
+        "0: the task's default (docs/usage.md).");
     add(app, "--questions", o.task.questions, "QUESTIONS",
         "Questions in a training sample of needle and tracking. 0: as many as pairs in needle, one in "
         "tracking.");
-    add(app, "--value-tokens", o.task.value_tokens, "TOKENS", "Tokens per answer (needle).");
-    add(app, "--hops", o.task.hops, "HOPS", "Assignments after the first one of a chain (tracking).");
-    add(app, "--num-keys", o.task.num_keys, "TOKENS", "Number of different keys.");
-    add(app, "--num-values", o.task.num_values, "TOKENS", "Number of different values.");
-    add(app, "--num-noise", o.task.num_noise, "TOKENS", "Number of different noise tokens.");
+    add(app, "--value-tokens", o.task.value_tokens, "TOKENS",
+        "Tokens per answer (needle). 0: the task's default.");
+    add(app, "--hops", o.task.hops, "HOPS",
+        "Assignments after the first one of a chain (tracking). 0: the task's default.");
+    add(app, "--num-keys", o.task.num_keys, "TOKENS", "Number of different keys. 0: the task's default.");
+    add(app, "--num-values", o.task.num_values, "TOKENS",
+        "Number of different values. 0: the task's default.");
+    add(app, "--num-noise", o.task.num_noise, "TOKENS",
+        "Number of different noise tokens. 0: the task's default.");
 }
 
 static void add_batch_options(CLI::App& app, TrainOptions& o) {
@@ -98,7 +103,7 @@ static void add_model_options(CLI::App& app, TrainOptions& o) {
         "Dropout probability on the embedding and on each residual branch.")
         ->check(between(0.0, 0.99));
     add(app, "--init-from", o.init_from, "DIR",
-        "Start from the weights of this model. Its sizes are used; they cannot be given.");
+        "Start from the weights of this model. The model's own sizes are used; size options are refused.");
 }
 
 static void add_optimizer_options(CLI::App& app, TrainOptions& o) {
@@ -148,7 +153,7 @@ static void add_run_options(CLI::App& app, TrainOptions& o) {
     add(app, "--save-every", o.save_every, "STEPS", "Steps between checkpoints. 0: only one at the end.")
         ->check(whole(0, most_steps));
     add(app, "--log-every", o.log_every, "STEPS",
-        "Steps between printed lines when the output is no terminal. log.jsonl has every step.")
+        "Steps between printed lines when the output is not a terminal. log.jsonl has every step.")
         ->check(whole(1, most_steps));
     add_device(app, o.device, o.precision);
     add_attention_impl(app, o.attention_impl);

@@ -15,10 +15,9 @@ void add_info_options(CLI::App& app, InfoOptions& o) {
 using nlohmann::json;
 
 // {"a": 1, "b": "x"} as "a 1, b x"
-static std::string plain(const std::string& object) {
-    const json j = json::parse(object);
+static std::string plain(const json& object) {
     std::string out;
-    for (const auto& [key, v] : j.items()) {
+    for (const auto& [key, v] : object.items()) {
         if (!out.empty()) { out += ", "; }
         out += key + " " + (v.is_string() ? v.get<std::string>() : v.dump());
     }
@@ -49,14 +48,14 @@ int run_info(const InfoOptions& o) {
         c.is_plain_llama()
             ? "LlamaForCausalLM: weights and positions are those of a Llama, which other programs can load"
             : "MobaForCausalLM: only this program can run it");
-    if (!folder.task.empty()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
+    if (!folder.task.is_null()) { std::printf("task     %s\n", plain(folder.task).c_str()); }
     if (!folder.data.empty()) {
-        nlohmann::json text = folder.data;
+        json text = folder.data;
         if (text.is_object()) { text.erase("fingerprint"); }
-        std::printf("text     %s\n", plain(text.dump()).c_str());
+        std::printf("text     %s\n", plain(text).c_str());
     }
     if (!folder.tokenizer.empty()) { std::printf("tokens   %s\n", folder.tokenizer.c_str()); }
-    if (!folder.origin.empty()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
+    if (!folder.origin.is_null()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;
 }
 

@@ -3,20 +3,17 @@
 #include "train/core/file.h"
 #include "train/core/utf8.h"
 #include <algorithm>
-#include <nlohmann/json.hpp>
 #include <sstream>
 #include <unordered_map>
 
 namespace moba {
 
-using nlohmann::json;
-
 std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& name) {
     TaskSettings settings;
-    if (folder.task.empty()) {
+    if (folder.task.is_null()) {
         settings.name = name;
     } else {
-        settings = task_from_json(json::parse(folder.task), folder.path + ": ");
+        settings = task_from_json(folder.task, folder.path + ": ");
     }
     if (!name.empty() && name != settings.name) {
         throw Error("--task " + name + ": the model was trained on the task " + settings.name +
@@ -32,7 +29,7 @@ std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& na
 }
 
 TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
-    if (!folder.task.empty() || !task_name.empty()) {
+    if (!folder.task.is_null() || !task_name.empty()) {
         task = open_task(folder, task_name);
     } else if (!folder.tokenizer.empty()) {
         tokenizer_ = std::make_unique<Tokenizer>(folder.tokenizer);

@@ -16,7 +16,7 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
     add(app, "--sample-top-k", o.sample_top_k, "TOKENS", "Sample among the k most likely tokens. 0: all.")
         ->check(whole(0, most_tokens));
     add(app, "--sample-top-p", o.top_p, "SHARE",
-        "Sample among the fewest tokens whose probabilities add up to this.")
+        "Sample among the most likely tokens that together have this probability. 1: all.")
         ->check(between(0.0, 1.0));
     add(app, "--repetition-penalty", o.repetition_penalty, "FACTOR",
         "Penalty on the logits of tokens that have occurred. 1: none.")

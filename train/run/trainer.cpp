@@ -17,7 +17,7 @@ int Trainer<E>::remaining() const {
     return n;
 }
 
-// Of the stages to come, should none end early.
+// Tokens of all remaining steps, if no stage ends early.
 template <class E>
 double Trainer<E>::tokens_left() const {
     double tokens = 0;
@@ -79,9 +79,8 @@ void Trainer<E>::set_batch(const Batch& b, const StepState& step) {
     model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, step);
 }
 
-/* While the device works on this step: the next one's samples, and the first micro-batch on its way. What
-   this step still decides is whether its stage ends early; then step() draws again. The learning rate comes
-   with the update. */
+/* Called while the device computes this step. Draws the samples of the next step and uploads its first
+   micro-batch. If this step ends its stage early, take_draw() draws again. */
 template <class E>
 void Trainer<E>::draw_next() {
     if (remaining() == 0) { return; }
@@ -89,13 +88,14 @@ void Trainer<E>::draw_next() {
     try {
         next_ = draw(state_.stage + last_of_stage, state_.samples);
     } catch (const Error&) {
-        return;  // take_draw() finds the same fault, after this step's results are in
+        return;  // take_draw() draws again after this step, and reports the error
     }
+    // learning rate 0: update() gets the real one
     set_batch(next_.batches[0], {o_.seed, (uint32_t)state_.step + 1, 0, 1.0 / next_.counted, 0});
     next_set_ = true;
 }
 
-// False: a signal came, and the step was not done.
+// Returns false if a stop signal came; the step is then not done.
 template <class E>
 bool Trainer<E>::step() {
     switch_if_due();
@@ -116,7 +116,8 @@ void Trainer<E>::switch_if_due() {
     if (done >= switch_.share * (done + tokens_left())) { switch_attention(); }
 }
 
-/* The step's samples: drawn during the step before, unless that step ended a stage or there was none. */
+// The samples of this step. draw_next() has drawn them, unless the previous step ended its stage early or
+// there was none.
 template <class E>
 Draw Trainer<E>::take_draw() {
     if (next_.batches.empty() || next_.stage != state_.stage || next_.first_sample != state_.samples) {
@@ -126,7 +127,7 @@ Draw Trainer<E>::take_draw() {
     return std::exchange(next_, {});
 }
 
-// When a file of the data can no longer be read, what was learnt is saved.
+// If a data file can no longer be read, saves a checkpoint before the error is reported.
 template <class E>
 template <class Read>
 void Trainer<E>::read_or_save(Read read) {
@@ -139,7 +140,7 @@ void Trainer<E>::read_or_save(Read read) {
     }
 }
 
-// Nothing when a signal came between two micro-batches: long steps are given up.
+// Returns nothing if a stop signal came between two micro-batches; the unfinished step is discarded.
 template <class E>
 std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
     const RunState before = state_;
@@ -207,7 +208,7 @@ void Trainer<E>::report(const StepOutcome& r, const Draw& drawn, double ms) {
     log_.write(line);
 }
 
-// What the progress line says of the place in the run: the epoch, or the length where it changes.
+// Text for the progress line: the epoch, or T in a curriculum.
 template <class E>
 std::string Trainer<E>::stage_text() const {
     if (const uint64_t epoch = data_->samples_per_epoch(stage().T)) {
@@ -218,7 +219,7 @@ std::string Trainer<E>::stage_text() const {
     return stages_.size() > 1 ? "T=" + std::to_string(stage().T) : "";
 }
 
-// On to the next stage, when this one is learnt or out of its steps.
+// Goes to the next stage when this one is learnt or has no steps left.
 template <class E>
 void Trainer<E>::advance_stage() {
     const Stage& s = stage();

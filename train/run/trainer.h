@@ -7,8 +7,7 @@ namespace moba {
 /* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C. */
 int run_train(const TrainCommand&);
 
-/* What such a run would be: all that can be wrong with the options throws Error here; nothing is allocated or
-   written. */
+/* Describes a run without starting it. Throws Error for every wrong option; allocates and writes nothing. */
 struct TrainPlan {
     Config config;
     size_t parameters, memory_bytes;

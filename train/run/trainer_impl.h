@@ -70,7 +70,7 @@ class Trainer {
     ModelSizes sizes_;
     std::unique_ptr<Model<E>> model_;
     RunState state_;
-    Draw next_;              // of the step to come, as far as that can be known
+    Draw next_;              // the next step, drawn in advance
     bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;
     KeptFiles kept_;  // of --init-from

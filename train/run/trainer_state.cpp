@@ -48,7 +48,8 @@ Trainer<E>::Trainer(const TrainCommand& c)
         if (is_switched(config_, switch_)) {
             throw Error("--switch " + o_.switch_to + ": no layer would change");
         }
-        switched(config_, switch_);  // throws now what it would throw then
+        // checks the switch now, so that a wrong one does not fail in the middle of the run
+        switched(config_, switch_);
     }
     if (init_) { kept_ = read_kept_files(*init_); }
     state_.options = c.values;
@@ -68,8 +69,8 @@ void Trainer<E>::allocate() {
     model_->set_optimizer({o_.beta1, o_.beta2, 1e-8, o_.weight_decay, o_.grad_clip, o_.embedding_lr_factor});
 }
 
-/* --switch: the same weights and moments under the other attention. They go through the host, so that never
-   two models have to fit on the device. */
+/* --switch: the same weights and moments under the other attention. They go through the host, so that the
+   device never holds two models. */
 template <class E>
 void Trainer<E>::switch_attention() {
     using Kind = typename Model<E>::Kind;
@@ -110,10 +111,10 @@ void Trainer<E>::print_settings() const {
         std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
     }
     std::printf(" in all %s", readable_bytes(model_->bytes()).c_str());
-    const DeviceOps* memory = find_device(device);
-    if (const size_t taken = memory->taken()) {
+    const DeviceOps* device_ops = find_device(device);
+    if (const size_t taken = device_ops->taken()) {
         std::printf("; context, libraries and others hold %s, %s stay free", readable_bytes(taken).c_str(),
-                    readable_bytes(memory->reserve()).c_str());
+                    readable_bytes(device_ops->reserve()).c_str());
     }
     std::printf("\n");
     std::printf("data     %s\n", data_->about().c_str());

@@ -22,13 +22,13 @@ class Copying : public Task {
     }
     void draw_test(Rng& rng, int T, double depth, Sample& out) const override {
         const int pairs = settings().pairs, context = T - 1 - pairs;
-        const int stretch = std::max(pairs, ceil_div(context, 4));
-        draw_within(rng, (int)std::lround(depth * (context - stretch)), stretch, T, pairs, out);
+        const int width = std::max(pairs, ceil_div(context, 4));
+        draw_within(rng, (int)std::lround(depth * (context - width)), width, T, pairs, out);
     }
 
   private:
-    void draw_within(Rng& rng, int begin, int stretch, int T, int pairs, Sample& out) const {
-        std::vector<int> places = draw_distinct(rng, stretch, pairs);
+    void draw_within(Rng& rng, int begin, int width, int T, int pairs, Sample& out) const {
+        std::vector<int> places = draw_distinct(rng, width, pairs);
         std::sort(places.begin(), places.end());
         for (int& p : places) { p += begin; }
         out = {};

@@ -1,6 +1,6 @@
 /* Tasks: generated samples, for training without text. Samples are drawn from seeded random streams, so
-   sample number i of a purpose is the same on every machine, and nothing is stored. A table in README.md says
-   what each task asks and where it was published.
+   sample number i of a purpose is the same on every machine, and nothing is stored. A table in docs/usage.md
+   says what each task asks and where it was published.
 
    Tokens come from four alphabets that do not overlap, in this order: keys k0.., values v0.., noise n0.., and
    the marks of the task. */

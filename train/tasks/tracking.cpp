@@ -7,7 +7,7 @@
    mixed (each chain stays in order) and hidden among noise; then `questions` times a mark (?) and a value,
    answered by all variables of its chain in order. The values asked for are drawn with replacement. A test
    has one question; depth places the first assignment of its chain. By default training has one question,
-   too: a model that learns from second questions, which lie further on, fails at a first question there
+   too: a model trained on second questions, which stand later, fails when the first question stands there
    (LOG.md, 2026-11-27). */
 #include "train/tasks/task.h"
 #include <algorithm>
@@ -72,20 +72,20 @@ class Tracking : public Task {
         for (int c = 0; c < pairs; c++) {
             for (int i = 0; i < length(); i++) { link[places[c][i]] = c * length() + i; }
         }
-        std::vector<int> told(pairs * length());  // place in the sample of each variable's assignment
+        std::vector<int> positions(pairs * length());  // in the sample, of each variable's assignment
         out = {};
         for (int i : link) {
             if (i < 0) {
                 add_tokens(out, {draw_noise(rng)});
             } else {
-                told[i] = (int)out.tokens.size();
+                positions[i] = (int)out.tokens.size();
                 add_tokens(out, {keys[i], mark(0), i % length() ? keys[i - 1] : value(values[i / length()])});
             }
         }
         for (int q = 0; q < asked; q++) {
             const int c = depth >= 0 ? 0 : rng.below(pairs);
             add_tokens(out, {mark(1), value(values[c])});
-            add_answer(out, {told.begin() + c * length(), told.begin() + (c + 1) * length()});
+            add_answer(out, {positions.begin() + c * length(), positions.begin() + (c + 1) * length()});
         }
     }
 };
