@@ -2,6 +2,7 @@
 #include "train/bench/bench.h"
 #include "train/compare/compare.h"
 #include "train/core/file.h"
+#include "train/core/shell_text.h"
 #include "train/core/version.h"
 #include "train/eval/evaluate.h"
 #include "train/inspect/inspect.h"
@@ -139,6 +140,7 @@ int main(int argc, char** argv) {
     using namespace moba;
     hold_standard_files();
     wait_asleep(argv);
+    set_program_path(argv[0]);
     // A write beyond the file size limit then fails with an error, not with a signal.
     std::signal(SIGXFSZ, SIG_IGN);
     try {

@@ -142,12 +142,12 @@ TEST(Output, CommandToGoOnWith) {
               "--num-heads 1 --device cpu --steps 1000000 --warmup 0 --eval-every 0 --save-every 0 "
               "--out \"$RUN\" & p=$!; while [ ! -s \"$RUN/log.jsonl\" ] && kill -0 $p; do sleep "
               "0.01; done; kill -TERM $p; wait $p)");
-    const std::string before = "go on with: moba ";
+    const std::string before = "go on with: ";
     const size_t at = r.out.find(before);
     ASSERT_NE(at, std::string::npos) << r.out;
     const std::string words = r.out.substr(at + before.size(), r.out.find('\n', at) - at - before.size());
     const Outcome all = shell("printf '[%s]' " + words);
-    EXPECT_EQ(all.out, "[train][--resume][--out][" + run + "]");
+    EXPECT_EQ(all.out, "[" MOBA_PROGRAM "][train][--resume][--out][" + run + "]");
 }
 
 }  // namespace

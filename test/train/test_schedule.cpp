@@ -22,22 +22,34 @@ TEST(Schedule, WsdFallsOverItsLastSteps) {
     EXPECT_DOUBLE_EQ(learning_rate(fifth, 90, 10), 0.5);
 }
 
-// A warning only if the rate misses its peak or jumps.
-TEST(Schedule, WarnsOfWhatItDoesNotReach) {
-    const auto warning = [](LrSchedule schedule, int warmup, int decay, int steps) {
-        return schedule_warning({.schedule = schedule, .warmup = warmup, .decay_steps = decay}, steps);
+TEST(Schedule, FitsTheRun) {
+    const auto fit = [](LrSchedule schedule, int warmup, int decay, int steps) {
+        return fit_to_run({.schedule = schedule, .warmup = warmup, .decay_steps = decay}, steps);
     };
     for (const LrSchedule s : {LrSchedule::cosine, LrSchedule::wsd, LrSchedule::constant}) {
-        EXPECT_NE(warning(s, 80, 0, 20).find("to 25% of --lr"), std::string::npos) << warning(s, 80, 0, 20);
-        EXPECT_EQ(warning(s, 20, 0, 20).empty(), s == LrSchedule::constant) << "a constant rate never falls";
-        EXPECT_EQ(warning(s, 0, 0, 1), "");
-        EXPECT_EQ(warning(s, 50, 0, 450), "");
+        EXPECT_EQ(fit(s, 80, 0, 20).settings.warmup, 2);
+        EXPECT_NE(fit(s, 80, 0, 20).note.find("not fit in 20 steps: 2"), std::string::npos);
+        EXPECT_EQ(fit(s, 20, 0, 20).note.empty(), s == LrSchedule::constant) << "a constant rate never falls";
+        EXPECT_EQ(fit(s, 80, 0, 1).settings.warmup, 1);
+        EXPECT_EQ(fit(s, 0, 0, 1).note, "");
+        EXPECT_EQ(fit(s, 50, 0, 450).note, "");
+        EXPECT_EQ(fit(s, 50, 0, 450).settings.warmup, 50);
     }
-    EXPECT_NE(warning(LrSchedule::wsd, 50, 60, 100).find("jumps down"), std::string::npos);
-    EXPECT_EQ(warning(LrSchedule::wsd, 50, 50, 100), "");
-    EXPECT_NE(warning(LrSchedule::wsd, 90, 0, 100).find("the 20 steps"), std::string::npos)
-        << "a fifth of all";
-    EXPECT_EQ(warning(LrSchedule::cosine, 99, 0, 100), "");
+    EXPECT_EQ(fit(LrSchedule::wsd, 50, 60, 100).note,
+              "--warmup 50 and a decay of 60 do not fit in 100 steps: 10 and 60 instead");
+    EXPECT_EQ(fit(LrSchedule::wsd, 50, 99, 100).settings.decay_steps, 90);
+    EXPECT_EQ(fit(LrSchedule::wsd, 50, 50, 100).note, "");
+    EXPECT_EQ(fit(LrSchedule::wsd, 90, 0, 100).settings.decay_steps, 20) << "a fifth of all";
+    EXPECT_EQ(fit(LrSchedule::cosine, 99, 0, 100).note, "");
+    // the rate reaches its peak and does not jump
+    const LrSettings s = fit(LrSchedule::wsd, 50, 0, 20).settings;
+    double before = 0, top = 0;
+    for (int step = 1; step <= 20; step++) {
+        const double now = learning_rate(s, step, 20 - step);
+        EXPECT_LE(std::abs(now - before), s.peak / 2);
+        top = std::max(top, now), before = now;
+    }
+    EXPECT_DOUBLE_EQ(top, s.peak);
 }
 
 TEST(Schedule, CosineFallsToTheFloor) {

@@ -118,8 +118,7 @@ void Comparison::print_plan() const {
             if (r.lr != plan_.lr[0]) { continue; }
             std::printf("# with the learning rate that has the lowest last validation loss with seed 1:\n");
         }
-        std::printf("moba %s\nmoba %s\n", shell_text(train_words(r)).c_str(),
-                    shell_text(eval_words(r)).c_str());
+        std::printf("%s\n%s\n", program_text(train_words(r)).c_str(), program_text(eval_words(r)).c_str());
     }
 }
 

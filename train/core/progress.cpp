@@ -1,6 +1,7 @@
 #include "train/core/progress.h"
 #include "train/core/terminal.h"
 #include <algorithm>
+#include <cmath>
 #include <cstdio>
 #include <unistd.h>
 
@@ -36,7 +37,7 @@ std::string step_text(const StepReport& r, int max_length) {
         {6, format("  lr %.2e", r.lr)},
         {4, format("  %.0f ms", r.ms)},
         {3, format("  %.1fk tok/s", r.tokens / r.ms)},
-        {2, format("  MFU %.1f%%", 100 * r.mfu)},
+        {2, std::isfinite(r.mfu) ? format("  MFU %.1f%%", 100 * r.mfu) : ""},
         {6, r.replayed ? "  graph" : ""},
         {1, "  ETA " + readable_seconds(r.eta_seconds)},
     };

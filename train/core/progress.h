@@ -7,7 +7,8 @@ namespace moba {
 
 struct StepReport {
     int step, total;
-    double loss, accuracy, grad_norm, lr, ms, mfu;
+    double loss, accuracy, grad_norm, lr, ms;
+    double mfu;   // NaN is not printed
     long tokens;  // in this step
     double eta_seconds;
     std::string stage;      // "T=64", "" without a curriculum

@@ -20,4 +20,13 @@ std::string shell_text(const std::vector<std::string>& words) {
     return out;
 }
 
+static std::string program_path = "moba";
+void set_program_path(const char* argv0) {
+    if (argv0 && *argv0) { program_path = argv0; }
+}
+std::string program_text(std::vector<std::string> words) {
+    words.insert(words.begin(), program_path);
+    return shell_text(words);
+}
+
 }  // namespace moba

@@ -13,7 +13,7 @@ using nlohmann::json;
 
 // The other options (--help, --resume, ...) are neither saved nor read from a file.
 static bool is_setting(const std::string& name) {
-    return name != "help" && name != "config" && name != "resume" && name != "overwrite";
+    return name != "help" && name != "config" && name != "resume" && name != "overwrite" && name != "verbose";
 }
 
 // "256" -> 256, "0.1" -> 0.1, "true" -> true. Anything else, and every path, is a string.
@@ -79,6 +79,24 @@ nlohmann::json default_train_options() {
     CLI::App app;
     add_train_options(app, options);
     return option_values(app);
+}
+
+std::vector<OptionGroup> option_groups(const json& values, Shown shown) {
+    TrainOptions options;
+    CLI::App app;
+    add_train_options(app, options);
+    const json defaults = option_values(app);
+    std::vector<OptionGroup> out;
+    for (const CLI::Option* o : app.get_options()) {
+        const std::string name = o->get_lnames().empty() ? "" : o->get_lnames()[0];
+        if (!values.contains(name) || !defaults.contains(name)) { continue; }
+        const json& value = values[name];
+        if (shown == Shown::changed && value == defaults[name]) { continue; }
+        if (out.empty() || out.back().title != o->get_group()) { out.push_back({o->get_group(), {}}); }
+        out.back().options.push_back(name + "=" +
+                                     (value.is_string() ? value.get<std::string>() : value.dump()));
+    }
+    return out;
 }
 
 std::vector<std::string> option_words(const json& values) {

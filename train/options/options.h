@@ -40,7 +40,7 @@ struct TrainOptions {
     uint64_t seed = 1;
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
     std::string out = "out", init_from, device = "auto", precision = "fp32", attention_impl = "fast";
-    bool resume = false, overwrite = false, recompute = false, no_graph = false;
+    bool resume = false, overwrite = false, verbose = false, recompute = false, no_graph = false;
     std::vector<std::string> given;  // names of the options that were given, by the command line or --config
 
     bool has(const std::string& name) const {
@@ -67,6 +67,14 @@ std::string files_text(const std::vector<std::string>&);
 nlohmann::json option_values(CLI::App&);
 /* The same for a `moba train` without options. */
 nlohmann::json default_train_options();
+/* Options of `moba train` as "lr=0.003", by group of the help: those whose values are not the defaults, or
+   all. */
+struct OptionGroup {
+    std::string title;
+    std::vector<std::string> options;
+};
+enum class Shown { changed, all };
+std::vector<OptionGroup> option_groups(const nlohmann::json& values, Shown);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
 /* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown

@@ -17,22 +17,22 @@ static int decay_steps(const LrSettings& s, int steps) {
     return s.decay_steps ? s.decay_steps : std::max(1, steps / 5);
 }
 
-std::string schedule_warning(const LrSettings& s, int steps) {
-    const bool falls = s.schedule != LrSchedule::constant;
-    const std::string run = "the run of " + std::to_string(steps) + (steps == 1 ? " step" : " steps"),
-                      warmup = "--warmup " + std::to_string(s.warmup);
-    if (s.warmup > steps || (falls && s.warmup == steps)) {
-        char share[16];
-        std::snprintf(share, sizeof share, "%.3g%%", 100.0 * steps / s.warmup);
-        return warmup + " is not shorter than " + run + ": the learning rate only rises, to " + share +
-               " of --lr";
+FittedLr fit_to_run(LrSettings s, int steps) {
+    const bool wsd = s.schedule == LrSchedule::wsd;
+    // a cosine needs one step after the warm-up, a constant rate none
+    const int decay = wsd ? decay_steps(s, steps) : s.schedule == LrSchedule::cosine;
+    if (s.warmup + decay <= steps) { return {s, ""}; }
+    std::string note = "--warmup " + std::to_string(s.warmup);
+    if (wsd) { note += " and a decay of " + std::to_string(decay); }
+    note += (wsd ? " do" : " does") + std::string(" not fit in ") + std::to_string(steps) +
+            (steps == 1 ? " step: " : " steps: ");
+    s.warmup = std::max(1, steps / 10);
+    note += std::to_string(s.warmup);
+    if (wsd) {
+        s.decay_steps = std::max(1, std::min(decay, steps - s.warmup));
+        note += " and " + std::to_string(s.decay_steps);
     }
-    const int decay = decay_steps(s, steps);
-    if (s.schedule == LrSchedule::wsd && s.warmup + decay > steps) {
-        return warmup + " and the " + std::to_string(decay) + " steps in which the learning rate falls are " +
-               "together longer than " + run + ": the rate jumps down after the warm-up";
-    }
-    return "";
+    return {s, note + " instead"};
 }
 
 double learning_rate(const LrSettings& s, int step, int remaining) {

@@ -19,8 +19,13 @@ struct LrSettings {
 /* step: from 1; remaining: steps after this one as far as known (a stage may end early). */
 double learning_rate(const LrSettings&, int step, int remaining);
 
-/* A sentence on what the schedule cannot reach in so many steps; "" if nothing. */
-std::string schedule_warning(const LrSettings&, int steps);
+/* The schedule of a run of so many steps. If warm-up and decay do not fit, the warm-up becomes a tenth of the
+   run, and the decay at most the rest. note: a sentence that says so, "" if nothing changed. */
+struct FittedLr {
+    LrSettings settings;
+    std::string note;
+};
+FittedLr fit_to_run(LrSettings, int steps);
 
 LrSchedule parse_lr_schedule(const std::string&);
 

@@ -63,6 +63,7 @@ static std::vector<std::string> resume_words(json saved, const std::string& out,
     if (is_given("steps") && !is_given("epochs")) { merged["epochs"] = 0; }  // epochs would win
     std::vector<std::string> words = option_words(merged);
     words.push_back("--resume");
+    if (given.count("--verbose")) { words.push_back("--verbose"); }
     return words;
 }
 

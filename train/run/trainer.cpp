@@ -1,6 +1,7 @@
 #include "train/core/device_choice.h"
 #include "train/core/flops.h"
 #include "train/core/shell_text.h"
+#include "train/display/numbers.h"
 #include "train/files/run_folder.h"
 #include "train/run/stop_signal.h"
 #include "train/run/trainer_impl.h"
@@ -30,6 +31,7 @@ double Trainer<E>::tokens_left() const {
 
 template <class E>
 int Trainer<E>::run() {
+    if (!resumed_) { refuse_occupied_folder(); }
     print_settings();
     fingerprint_ = data_->fingerprint();
     if (resumed_) {
@@ -55,8 +57,7 @@ int Trainer<E>::run() {
                 stop_asked() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
     if (remaining() > 0) {
-        const std::string words = shell_text({"train", "--resume", "--out", o_.out});
-        std::printf("go on with: moba %s\n", words.c_str());
+        std::printf("go on with: %s\n", program_text({"train", "--resume", "--out", o_.out}).c_str());
     }
     return 0;
 }
@@ -183,11 +184,23 @@ void Trainer<E>::check_finite(const StepOutcome& r) {
                 "; try a lower --lr");
 }
 
+/* The MFU of a step. A machine that was busy while its peak was measured seems to exceed it: then the peak is
+   measured again, a few times in a run. NaN if the step still seems faster than the peak. */
+template <class E>
+double Trainer<E>::share_of_peak(double flops) {
+    constexpr int most = 5;
+    const Device device = parse_device(o_.device);
+    if (peaks_measured_ == 0) { peak_flops_ = peak_flops<E>(device), peaks_measured_ = 1; }
+    if (flops > peak_flops_ && peaks_measured_ < most) {
+        peak_flops_ = std::max(peak_flops_, peak_flops<E>(device)), peaks_measured_++;
+    }
+    return flops <= peak_flops_ ? flops / peak_flops_ : NAN;
+}
+
 // Averages, the line on the terminal, the line of log.jsonl.
 template <class E>
 void Trainer<E>::report(const StepOutcome& r, const Draw& drawn, double ms) {
-    if (peak_flops_ == 0) { peak_flops_ = peak_flops<E>(parse_device(o_.device)); }
-    const double gflops = drawn.flop / ms / 1e6, mfu = gflops * 1e9 / peak_flops_;
+    const double gflops = drawn.flop / ms / 1e6, mfu = share_of_peak(gflops * 1e9);
     const double ms_per_token = ms / drawn.tokens;
     state_.accuracy = state_.stage_steps == 1 ? r.accuracy : 0.9 * state_.accuracy + 0.1 * r.accuracy;
     ms_per_token_ = ms_per_token_ == 0 ? ms_per_token : 0.95 * ms_per_token_ + 0.05 * ms_per_token;
@@ -227,11 +240,10 @@ void Trainer<E>::advance_stage() {
     if (state_.stage + 1 == (int)stages_.size() || (!learnt && state_.stage_steps < s.steps)) { return; }
     state_.stage++;
     state_.stage_steps = 0;
-    progress_.line("stage T=" + std::to_string(s.T) +
-                   (learnt                   ? " learnt"
-                    : o_.stage_accuracy == 0 ? " done"
-                                             : " NOT learnt, out of its steps") +
-                   " at step " + std::to_string(state_.step) + ", on to T=" + std::to_string(stage().T));
+    const bool on_time = learnt || o_.stage_accuracy == 0;
+    progress_.line("stage T=" + std::to_string(s.T) + (learnt ? " learnt" : " ended") + " at step " +
+                   std::to_string(state_.step) + (on_time ? "" : ", accuracy " + percent(state_.accuracy)) +
+                   ", on to T=" + std::to_string(stage().T));
 }
 
 template <class E>

@@ -36,8 +36,10 @@ class Trainer {
 
   private:
     void resume();
+    void refuse_occupied_folder() const;
     void start();
     void print_settings() const;
+    double share_of_peak(double flops);
     bool step();
     void switch_if_due();
     Draw take_draw();
@@ -79,6 +81,8 @@ class Trainer {
     nlohmann::json options_before_;  // of a run that is resumed
     nlohmann::json fingerprint_;     // of data_
     double ms_per_token_ = 0, peak_flops_ = 0;
+    int peaks_measured_ = 0;
+    std::string schedule_note_;  // what fit_to_run() changed
     Switch switch_;
 };
 

@@ -14,13 +14,21 @@ using nlohmann::json;
 
 namespace {
 
-// "a=1 b=x ...", in lines of about 110 characters.
-std::string settings_text(const json& options) {
+// A line or more for each group: "  Optimizer         lr=0.003 warmup=50", at most 100 columns wide.
+std::string settings_text(const json& options, Shown shown) {
+    const size_t indent = 20, width = 100;
     std::string text;
-    for (const auto& [key, v] : options.items()) {
-        const std::string word = key + "=" + (v.is_string() ? v.get<std::string>() : v.dump());
-        if (!text.empty() && text.size() - (text.rfind('\n') + 1) + word.size() > 110) { text += "\n "; }
-        text += " " + word;
+    for (const OptionGroup& group : option_groups(options, shown)) {
+        std::string line = "  " + group.title;
+        line.resize(indent - 1, ' ');
+        for (const std::string& word : group.options) {
+            if (line.size() >= indent && line.size() + 1 + word.size() > width) {
+                text += line + "\n";
+                line.assign(indent - 1, ' ');
+            }
+            line += " " + word;
+        }
+        text += line + "\n";
     }
     return text;
 }
@@ -38,6 +46,10 @@ Trainer<E>::Trainer(const TrainCommand& c)
       config_(training_config(c, *data_, init_)), sizes_(training_sizes(o_, *data_, stages_)),
       progress_(o_.log_every), switch_(parse_switch(o_.switch_to)) {
     o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
+    int steps = 0;
+    for (const Stage& s : stages_) { steps += s.steps; }
+    const FittedLr fitted = fit_to_run(o_.lr, steps);
+    o_.lr = fitted.settings, schedule_note_ = fitted.note;
     if (c.resumed) {
         resumed_ = c.resumed->folder;
         state_ = c.resumed->state;
@@ -102,7 +114,9 @@ void Trainer<E>::print_settings() const {
         std::printf(", matrix products: %s, %d threads",
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
-    std::printf("\nsettings\n %s\n", settings_text(state_.options).c_str());
+    std::printf("\n%s\n%s",
+                o_.verbose ? "settings" : "settings that differ from the defaults (all: --verbose)",
+                settings_text(state_.options, o_.verbose ? Shown::all : Shown::changed).c_str());
     std::printf("layers   %s\n", layer_names(config_, " ").c_str());
     std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
                 model_->num_parameters() - model_->params()[0].count);
@@ -118,20 +132,23 @@ void Trainer<E>::print_settings() const {
     }
     std::printf("\n");
     std::printf("data     %s\n", data_->about().c_str());
-    int steps = 0;
-    for (const Stage& s : stages_) { steps += s.steps; }
-    const std::string rate = schedule_warning(o_.lr, steps);
-    if (!rate.empty()) { std::printf("warning  %s\n", rate.c_str()); }
+    if (!schedule_note_.empty()) { std::printf("schedule %s\n", schedule_note_.c_str()); }
     if (!config_.has(AttentionKind::moba)) { return; }
-    for (const Stage& s : stages_) {
-        if (config_.is_full_at(s.T)) {
-            std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
-                        config_.block_size * config_.top_k, s.T);
-        } else {
-            std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", s.T,
-                        100 * config_.sparsity({AttentionKind::moba}, s.T));
-        }
+    const int T = stages_.back().T;  // earlier stages of a curriculum may be short enough for full attention
+    if (config_.is_full_at(T)) {
+        std::printf("warning  top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
+                    config_.block_size * config_.top_k, T);
+    } else {
+        std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", T,
+                    100 * config_.sparsity({AttentionKind::moba}, T));
     }
+}
+
+template <class E>
+void Trainer<E>::refuse_occupied_folder() const {
+    if (o_.overwrite || latest_checkpoint(o_.out).empty()) { return; }
+    throw Error("--out " + o_.out + ": holds a run already; go on with --resume, replace it with " +
+                "--overwrite, or name another folder");
 }
 
 template <class E>
@@ -141,10 +158,7 @@ void Trainer<E>::start() {
     fs::create_directories(out, error);
     if (error) { throw Error("--out " + out + ": " + error.message()); }
     if (!lock_.take(out)) { throw Error(locked_folder(out)); }
-    if (!latest_checkpoint(out).empty() && !o_.overwrite) {
-        throw Error("--out " + out + ": holds a run already; go on with --resume, replace it with " +
-                    "--overwrite, or name another folder");
-    }
+    refuse_occupied_folder();  // again: another process may have trained there meanwhile
     allocate();
     model_->init_weights(o_.seed);
     if (init_) { load_weights(*init_, *model_); }
