@@ -114,8 +114,12 @@ case "${1:-}" in
         echo
         build/moba eval --model out/needle
         echo
-        echo "A test it has never seen (k = keys, v = values, n = noise; the last key is the question):"
+        echo "A test it has never seen: four keys, each with its value, in noise. The last key is the question, and the"
+        echo "pair in brackets has the answer:"
         build/moba sample --model out/needle --seed "$RANDOM"
+        build/moba plot out/needle --out out/needle.html > /dev/null
+        echo
+        echo "Curves of the training: out/needle.html"
         ;;
     build)
         get_packages

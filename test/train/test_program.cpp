@@ -156,7 +156,13 @@ TEST(Program, TrainEvalSampleInfo) {
     EXPECT_EQ(s.out, sample(ids).out);
     EXPECT_EQ(s.out, sample(ids + " --no-cache").out);
     EXPECT_NE(moba("sample " + ids).out.find("tokens/s"), std::string::npos);
-    EXPECT_NE(moba("sample --model " + (dir / "run")).out.find("the answer is"), std::string::npos);
+    const Outcome folded = moba("sample --model " + (dir / "run")),
+                  whole = moba("sample --whole-prompt --model " + (dir / "run"));
+    for (const char* part : {" noise) ", " [k", "] ", "the answer is"}) {
+        EXPECT_NE(folded.out.find(part), std::string::npos) << part << "\n" << folded.out;
+    }
+    EXPECT_EQ(whole.out.find("noise"), std::string::npos) << whole.out;
+    EXPECT_NE(whole.out.find("the answer is"), std::string::npos) << whole.out;
     const Outcome i = moba("info --model " + (dir / "run"));
     for (const char* part : {"step-4", "moba:rope", "block_size 16", "LlamaForCausalLM", "seed 1"}) {
         EXPECT_NE(i.out.find(part), std::string::npos) << part << "\n" << i.out;

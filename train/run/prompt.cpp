@@ -170,4 +170,25 @@ Prompt make_prompt(const PromptSource& from, const ModelFolder& folder, const To
     return p;
 }
 
+std::string folded_test(const Prompt& prompt, const TokenText& text) {
+    constexpr int most_shown = 3;  // noise tokens in a row
+    const std::vector<int>& tokens = prompt.tokens;
+    const int count = (int)tokens.size(), source = prompt.source;
+    const int first = source > 0 && tokens[source - 1] == tokens.back() ? source - 1 : source;
+    std::string out;
+    for (int i = 0; i < count;) {
+        int end = i;
+        while (end < count && end != first && end != source && text.task->is_noise(tokens[end])) { end++; }
+        out += i ? " " : "";
+        if (end - i > most_shown) {
+            out += "(" + std::to_string(end - i) + " noise)";
+            i = end;
+        } else {
+            out += (i == first ? "[" : "") + text.name(tokens[i]) + (i == source ? "]" : "");
+            i++;
+        }
+    }
+    return out;
+}
+
 }  // namespace moba

@@ -61,6 +61,10 @@ struct Prompt {
     int source = -1;          // of a test: the place that shows the first token of the answer
 };
 
+/* A drawn test on one line: long stretches of noise are counted, and the pair with the answer is in brackets:
+   "(38 noise) k20 v7 (99 noise) [k10 v14] (27 noise) k10". */
+std::string folded_test(const Prompt&, const TokenText&);
+
 /* Throws Error when there is no prompt, a token is unknown, or the test does not fit. */
 Prompt make_prompt(const PromptSource&, const ModelFolder&, const TokenText&);
 

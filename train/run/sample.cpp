@@ -115,8 +115,12 @@ int sample(const SampleOptions& o) {
         model.set_decode_attention(o.decode_attention == "moba" ? AttentionKind::moba : AttentionKind::full);
     }
     TokenStream words(text);
-    std::printf("%s%s", words.write({tokens.begin() + new_document, tokens.end()}).c_str(),
-                text.task ? "\n-> " : "");
+    const bool folded = prompt.source >= 0 && !o.whole_prompt;
+    std::printf(
+        "%s%s",
+        (folded ? folded_test(prompt, text) : words.write({tokens.begin() + new_document, tokens.end()}))
+            .c_str(),
+        text.task ? "\n-> " : "");
     if (text.task) { words = TokenStream(text); }
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);

@@ -35,6 +35,8 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
              "Compute the whole context again for every token: the same tokens, much slower. Not with "
              "--decode-attention.")
         ->excludes(decode);
+    add_flag(app, "--whole-prompt", o.whole_prompt,
+             "Print every token of a test that was drawn, also its noise.");
     add(app, "--logits", o.logits, "FILE",
         "Write the logits of the prompt, (tokens, vocabulary), to this safetensors file.");
     add_device(app, o.device, o.precision);

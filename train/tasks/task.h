@@ -36,6 +36,9 @@ class Task {
     const TaskSettings& settings() const { return s_; }
     int vocab_size() const { return s_.num_keys + s_.num_values + s_.num_noise + (int)marks_.size(); }
     std::string token_name(int id) const;
+    bool is_noise(int id) const {
+        return id >= s_.num_keys + s_.num_values && id < s_.num_keys + s_.num_values + s_.num_noise;
+    }
     int token_id(const std::string& name) const;  // throws Error
 
     virtual double chance() const = 0;          // probability that one guess at the answer is right
