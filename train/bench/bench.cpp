@@ -10,6 +10,7 @@
 #include "train/core/version.h"
 #include "train/options/options.h"
 #include <algorithm>
+#include <map>
 
 namespace moba {
 
@@ -147,14 +148,14 @@ void bench_step(const BenchOptions& o, json& result) {
     const double peak = peak_flops<E>(parse_device(o.device));
     std::printf("%s: peak %.0f GFLOP/s\n", find_device(parse_device(o.device))->name(), peak / 1e9);
     std::printf("%-12s %10s %12s %10s %8s\n", "", "ms", "tokens/s", "GFLOP/s", "MFU");
-    const char* kinds[] = {"moba", "full"};
-    StepTimes times[2];
-    for (int i = 0; i < 2; i++) {
-        const StepTimes& t = times[i] = time_step<E>(o, kinds[i]);
+    std::map<std::string, StepTimes> all;
+    for (const char* kind : {"moba", "full"}) {
+        if (!times(o, kind)) { continue; }
+        const StepTimes& t = all[kind] = time_step<E>(o, kind);
         const double tokens = o.batch * (double)o.seq_len / t.ms * 1000, gflops = t.flop / t.ms / 1e6,
                      mfu = gflops * 1e9 / peak;
-        std::printf("%-12s %10.1f %12.0f %10.0f %7.1f%%\n", kinds[i], t.ms, tokens, gflops, 100 * mfu);
-        result["rows"].push_back({{"name", kinds[i]},
+        std::printf("%-12s %10.1f %12.0f %10.0f %7.1f%%\n", kind, t.ms, tokens, gflops, 100 * mfu);
+        result["rows"].push_back({{"name", kind},
                                   {"ms", t.ms},
                                   {"tokens_per_s", tokens},
                                   {"gflops", gflops},
@@ -163,11 +164,15 @@ void bench_step(const BenchOptions& o, json& result) {
                                   {"uploads", t.counts.uploads},
                                   {"stops", t.counts.stops}});
     }
-    const double ratio = times[1].ms / times[0].ms;
-    std::printf("a step with moba is %.2fx as fast as with full attention\n", ratio);
-    result["ratio"] = ratio;
-    for (int i = 0; i < 2 && o.profile; i++) {
-        result["rows"][i]["profile"] = print_profile(kinds[i], times[i], o.repeats);
+    if (all.size() == 2) {
+        const double ratio = all["full"].ms / all["moba"].ms;
+        std::printf("a step with moba is %.2fx as fast as with full attention\n", ratio);
+        result["ratio"] = ratio;
+    }
+    if (!o.profile) { return; }
+    for (json& row : result["rows"]) {
+        const std::string kind = row["name"];
+        row["profile"] = print_profile(kind.c_str(), all[kind], o.repeats);
     }
 }
 
@@ -193,22 +198,23 @@ void bench_decode(const BenchOptions& o, json& result) {
     model.set_batch(tokens.data(), nullptr, {0, o.seq_len}, {});
     model.forward();
     std::printf("%s:\n%-12s %10s %12s\n", find_device(parse_device(o.device))->name(), "", "ms", "tokens/s");
-    double ms[2];
-    int i = 0;
+    std::map<std::string, double> all;
     std::vector<float> logits;
     for (const AttentionKind kind : {AttentionKind::moba, AttentionKind::full}) {
         const char* name = kind == AttentionKind::moba ? "moba" : "full";
+        if (!times(o, name)) { continue; }
         model.set_decode_attention(kind);
-        ms[i] = median_ms(o.repeats, [&] {
+        const double ms = all[name] = median_ms(o.repeats, [&] {
             model.decode(tokens[0]);
             model.read_logits(0, 1, logits);
         });
-        std::printf("%-12s %10.3f %12.0f\n", name, ms[i], 1000 / ms[i]);
-        result["rows"].push_back({{"name", name}, {"ms", ms[i]}, {"tokens_per_s", 1000 / ms[i]}});
-        i++;
+        std::printf("%-12s %10.3f %12.0f\n", name, ms, 1000 / ms);
+        result["rows"].push_back({{"name", name}, {"ms", ms}, {"tokens_per_s", 1000 / ms}});
     }
-    std::printf("decoding with moba is %.1fx as fast as with full attention\n", ms[1] / ms[0]);
-    result["ratio"] = ms[1] / ms[0];
+    if (all.size() < 2) { return; }
+    const double ratio = all["full"] / all["moba"];
+    std::printf("decoding with moba is %.1fx as fast as with full attention\n", ratio);
+    result["ratio"] = ratio;
 }
 
 void check(const BenchOptions& o) {
@@ -220,6 +226,7 @@ void check(const BenchOptions& o) {
                    {{"no-graph", "num-layers"}, {"step", "decode"}},
                    {{"kernel-version", "window", "head-dim"}, {"op", "attention"}},
                    {{"attention-impl"}, {"attention", "step"}},
+                   {{"attention"}, {"attention", "step", "decode"}},
                    {{"batch-size"}, {"attention", "step", "op"}},
                    {{"hidden-size", "intermediate-size", "vocab-size"}, {"step", "decode", "op"}}};
     for (const auto& l : limited) {
@@ -227,6 +234,10 @@ void check(const BenchOptions& o) {
         std::string where;
         for (const std::string& w : l.what) { where += (where.empty() ? "bench " : " and bench ") + w; }
         refuse_given(o.given, l.options, "is only for " + where);
+    }
+    if (o.what == "attention" && !o.attention.empty() && (o.window || o.attention_impl == "naive")) {
+        throw Error("--attention " + o.attention + " times this kind alone; without it, " +
+                    (o.window ? "--window" : "--attention-impl naive") + " adds another one");
     }
     if (o.heads % kv_heads(o)) {
         throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +

@@ -146,12 +146,20 @@ void bench_attention(const BenchOptions& o, json& result) {
     Config config;
     config.block_size = o.block_size;
     config.top_k = o.top_k;
-    if (config.is_full_at(o.seq_len)) {
+    if (times(o, "moba") && config.is_full_at(o.seq_len)) {
         std::printf("warning: top-k * block-size = %d >= T = %d: at this length MoBA is full attention\n",
                     o.top_k * o.block_size, o.seq_len);
     }
     const BenchRun run = start_rows<E>(o, result);
     json& rows = result["rows"];
+    if (!o.attention.empty()) {
+        const bool moba = o.attention == "moba";
+        const Totals t = time_kind<E>(run, moba ? AttentionKind::moba : AttentionKind::full, rows);
+        std::printf("%s: forward %.3f ms, backward %.3f ms\n", o.attention.c_str(), t.forward_ms,
+                    t.backward_ms);
+        result["ms"] = {{o.attention, t.ms()}};
+        return;
+    }
     const Totals moba = time_kind<E>(run, AttentionKind::moba, rows);
     if (o.window) { time_kind<E>(run, AttentionKind::window, rows); }
     BenchRun plain = run;

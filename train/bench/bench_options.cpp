@@ -25,6 +25,9 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
         ->check(whole(2, 1024));
     add(app, "--block-size", o.block_size, "TOKENS", "Block size S.")->check(whole(1, 1 << 16));
     add(app, "--top-k", o.top_k, "BLOCKS", "Blocks K that a query attends.")->check(whole(1, max_top_k));
+    add(app, "--attention", o.attention, "KIND",
+        "moba or full: time this kind alone (attention, step, decode). Empty: both.")
+        ->check(one_of({"", "moba", "full"}));
     add(app, "--window", o.window, "TOKENS",
         "Also time attention within a window of this length (attention, op). 0: do not.")
         ->check(whole(0, most_tokens));
