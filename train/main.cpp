@@ -7,6 +7,7 @@
 #include "train/eval/evaluate.h"
 #include "train/inspect/inspect.h"
 #include "train/options/options.h"
+#include "train/options/suggest.h"
 #include "train/plot/plot.h"
 #include "train/run/info.h"
 #include "train/run/sample.h"
@@ -102,8 +103,13 @@ int run(std::vector<std::string> words) {
         return command<InspectOptions>("moba inspect", "A page that shows which blocks each query chose.",
                                        words, add_inspect_options, run_inspect);
     }
-    std::fprintf(stderr, "%s%s", name.empty() ? "" : ("moba: no such command: " + name + "\n\n").c_str(),
-                 usage);
+    if (!name.empty()) {
+        const std::vector<std::string> commands = {"train",   "eval", "sample", "compare",
+                                                   "inspect", "plot", "bench",  "info"};
+        std::fprintf(stderr, "moba: no such command: %s%s\n\n", name.c_str(),
+                     did_you_mean(name, commands).c_str());
+    }
+    std::fprintf(stderr, "%s", usage);
     return 2;
 }
 

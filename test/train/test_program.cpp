@@ -31,6 +31,21 @@ TEST(Program, WrongUsageExitsWith2) {
     }
 }
 
+TEST(Program, DidYouMean) {
+    const TempDir dir;
+    write_text(dir / "config.json", R"({"blok-size": 16})");
+    write_text(dir / "plan.json", R"({"sedes": 2})");
+    expect_refused("train --num-steps 60", 2, "--num-steps: there is no such option; did you mean --steps?");
+    expect_refused("train --block_size 16", 2, "; did you mean --block-size?");
+    expect_refused("train --top-j=3", 2, "; did you mean --top-k?");
+    expect_refused("train --qqqq 3", 2, "--qqqq: there is no such option (");
+    expect_refused("train --task neddle", 2, "; did you mean needle?");
+    expect_refused("train --precision bf61", 2, "bf61 is not one of fp32, bf16; did you mean bf16?");
+    expect_refused("train --config " + (dir / "config.json"), 1, "; did you mean block-size?");
+    expect_refused("compare --config " + (dir / "plan.json"), 1, "; did you mean seeds?");
+    EXPECT_NE(moba("tain").out.find("no such command: tain; did you mean train?"), std::string::npos);
+}
+
 TEST(Program, ARunBeginsWithWhatDiffersFromTheDefaults) {
     const TempDir dir;
     const std::string run = "train --task needle --seq-len 64 --batch-size 1 --hidden-size 32 --steps 2 --lr "
@@ -72,7 +87,12 @@ TEST(Program, WrongSettingsExitWith1) {
     expect_refused("train --stage-accuracy 0.9" + out, 1, "--stage-accuracy needs --curriculum");
     expect_refused("train --seq-len 8" + out, 1, "8 tokens is too short for");
     expect_refused("train --curriculum 1:2:3" + out, 1, "curriculum");
-    if (!gpu_problem().empty()) { expect_refused("train --device gpu" + out, 1, gpu_problem() + "; use"); }
+    // this program may be built with kernels, and the machine may have a GPU
+    const Outcome gpu = shell("CUDA_VISIBLE_DEVICES= " MOBA_PROGRAM " train --device gpu" + out);
+    EXPECT_EQ(gpu.status, 1);
+    EXPECT_EQ(lines(gpu.out), 1) << gpu.out;
+    EXPECT_EQ(gpu.out.rfind("moba: --device gpu: ", 0), 0u) << gpu.out;
+    EXPECT_NE(gpu.out.find("; use --device cpu"), std::string::npos) << gpu.out;
     expect_refused("train --init-from " + (dir / "nowhere") + out, 1, "no such folder");
     expect_refused("train --resume --out " + (dir / "nowhere"), 1, "no such folder");
     expect_refused("train --out /proc/run", 1, "/proc/run");

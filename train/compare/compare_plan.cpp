@@ -1,6 +1,7 @@
 #include "train/compare/compare_plan.h"
 #include "train/core/file.h"
 #include "train/display/numbers.h"
+#include "train/options/suggest.h"
 #include "train/run/train_command.h"
 #include <CLI/Error.hpp>
 #include <algorithm>
@@ -50,7 +51,9 @@ void Reader::check_keys(const json& object, const std::set<std::string>& known,
     std::string all;
     for (const std::string& k : known) { all += (all.empty() ? "" : ", ") + k; }
     for (const auto& [key, value] : object.items()) {
-        if (!known.count(key)) { wrong("unknown key '" + key + "'" + where + "; the known keys are " + all); }
+        if (known.count(key)) { continue; }
+        wrong("unknown key '" + key + "'" + where + did_you_mean(key, {known.begin(), known.end()}) +
+              "; the known keys are " + all);
     }
 }
 

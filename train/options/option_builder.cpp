@@ -1,5 +1,7 @@
 #include "train/options/option_builder.h"
 #include "moba/core/decimal.h"
+#include "train/options/suggest.h"
+#include <algorithm>
 #include <sstream>
 
 namespace moba {
@@ -136,8 +138,21 @@ CLI::Validator whole(int lo, int hi) {
         },
         range);
 }
-CLI::Validator one_of(std::vector<std::string> words) { return CLI::IsMember(std::move(words)); }
-CLI::Validator task_or_empty() { return CLI::IsMember(task_names()) | CLI::IsMember({""}); }
+CLI::Validator one_of(std::vector<std::string> words) {
+    return CLI::Validator(
+        [words](std::string& word) -> std::string {
+            if (std::find(words.begin(), words.end(), word) != words.end()) { return ""; }
+            std::string all;
+            for (const std::string& w : words) { all += w.empty() ? "" : (all.empty() ? "" : ", ") + w; }
+            return word + " is not one of " + all + did_you_mean(word, words);
+        },
+        "");
+}
+CLI::Validator task_or_empty() {
+    std::vector<std::string> words = task_names();
+    words.push_back("");
+    return one_of(words);
+}
 
 void add_device(CLI::App& app, std::string& device, std::string& precision) {
     add(app, "--device", device, "NAME", "cpu, gpu, or auto: a GPU if there is one.")

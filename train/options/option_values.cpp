@@ -1,6 +1,7 @@
 // Options as values: what a run remembers, what --config holds, and words for a command line again.
 #include "train/core/file.h"
 #include "train/options/options.h"
+#include "train/options/suggest.h"
 #include <CLI/App.hpp>
 #include <algorithm>
 #include <charconv>
@@ -124,11 +125,17 @@ std::vector<std::string> config_words(const CLI::App& app, const std::string& fi
     if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
     const std::vector<std::string> given = options_given(app);
     json used = json::object();
+    std::vector<std::string> known;
+    for (const CLI::Option* o : app.get_options()) {
+        for (const std::string& name : o->get_lnames()) {
+            if (is_setting(name)) { known.push_back(name); }
+        }
+    }
     for (const auto& [key, v] : j.items()) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
         if (!is_setting(name) || !app.get_option_no_throw("--" + name)) {
-            throw Error(file + ": '" + key + "' is not an option of train");
+            throw Error(file + ": '" + key + "' is not an option of train" + did_you_mean(name, known));
         }
         const auto unusable = [](const json& x) { return x.is_object() || x.is_null(); };
         const auto nested = [&](const json& x) { return x.is_array() || unusable(x); };

@@ -1,4 +1,5 @@
 #include "train/run/train_command.h"
+#include "train/options/suggest.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
@@ -19,6 +20,21 @@ static void split_empty_values(std::vector<std::string>& words) {
     }
 }
 
+// The first option among the words that were not expected, or else the first word; without "=value".
+static std::string unknown_word(const std::vector<std::string>& words) {
+    for (const std::string& w : words) {
+        if (w.starts_with("-")) { return w.substr(0, w.find('=')); }
+    }
+    return words.empty() ? "" : words[0];
+}
+static std::vector<std::string> option_names(const CLI::App& app) {
+    std::vector<std::string> names;
+    for (const CLI::Option* o : app.get_options()) {
+        for (const std::string& name : o->get_lnames()) { names.push_back("--" + name); }
+    }
+    return names;
+}
+
 void parse_words(CLI::App& app, std::vector<std::string> words) {
     split_empty_values(words);
     std::reverse(words.begin(), words.end());  // CLI11 reads them from the back
@@ -27,6 +43,10 @@ void parse_words(CLI::App& app, std::vector<std::string> words) {
     } catch (const CLI::CallForHelp&) {
         std::printf("%s", app.help().c_str());
         throw;
+    } catch (const CLI::ExtrasError& e) {
+        const std::string word = unknown_word(app.remaining());
+        throw CLI::ParseError(word + ": there is no such option" + did_you_mean(word, option_names(app)),
+                              e.get_exit_code());
     }
 }
 
