@@ -190,7 +190,7 @@ static dim3 rows_grid(const Heads& s, int heads) {
 // Calls f(Heads) for all heads, in as few calls as possible: the heads of one call have equal block sizes.
 template <class F>
 static void each_head_range(Routing r, const Sequences& seqs, const AttentionShape& s, F f) {
-    const int kv_heads = s.kind == AttentionKind::moba && seqs.num_levels > 1 ? 1 : s.G;
+    const int kv_heads = s.kind == AttentionKind::moba && seqs.sizes.levels > 1 ? 1 : s.G;
     for (int g = 0; g < s.G; g += kv_heads) { f(heads_of(g, kv_heads, r, seqs, s)); }
 }
 
@@ -200,7 +200,7 @@ template <class E>
 static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
     if (!std::is_same_v<E, bf16> || !has_mma_head_dim(s.D)) { return false; }
     if (s.kind != AttentionKind::moba) { return true; }
-    const size_t K = (size_t)s.gate.K << (seqs.num_levels - 1);
+    const size_t K = (size_t)s.gate.K << (seqs.sizes.levels - 1);
     return seqs.num_tokens * K * K <= 1ull << 32;
 }
 template <class E>

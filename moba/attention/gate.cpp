@@ -7,25 +7,16 @@ namespace moba {
 
 static const int tile_queries = 64, tile_blocks = 256;
 
-// Contains only what GateShape::slots reads.
-static Sequences levels_only(int num_levels) {
-    Sequences s{};
-    s.num_levels = num_levels;
-    return s;
-}
-
 size_t routing_slots(int max_tokens, BlockSizes sizes, GateShape g) {
-    Sequences s = levels_only(sizes.levels);
-    s.num_tokens = max_tokens;
-    return g.first_slot(s, g.H);
+    return g.slots_before(sizes, g.H) * max_tokens;
 }
 
 size_t routing_starts(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
-    Sequences s = levels_only(sizes.levels);
-    for (int i = 0; i < sizes.levels; i++) {
-        s.level[i].num_blocks = max_blocks(max_tokens, max_seqs, sizes.of_level(i));
+    size_t n = 0;
+    for (int h = 0; h < g.H; h++) {
+        n += max_blocks(max_tokens, max_seqs, sizes.of_level(g.level(sizes, h))) + 1;
     }
-    return g.first_start(s, g.H);
+    return n;
 }
 
 template <class A>
@@ -113,7 +104,7 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>
 template <class E>
 void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
     using A = acc_t<E>;
-    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
+    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.sizes.levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
     const int M = seqs.num_tokens, group = s.H / s.G;
     A* mean_t = (A*)ctx.workspace;

@@ -11,7 +11,9 @@ namespace moba {
 static const int means_threads = 256, plain_threads = 64;  // of the kernels for means and of version 1
 
 // Query heads per launch: all, or with mixed block sizes those of one key/value head.
-static int heads_together(int num_levels, const GateShape& s) { return num_levels == 1 ? s.H : s.H / s.G; }
+static int heads_together(BlockSizes sizes, const GateShape& s) {
+    return sizes.levels == 1 ? s.H : s.H / s.G;
+}
 
 /* mean[g,n,d] = mean over the tokens of block n of k[t,g,d], rounded to E. exchange: stores the channels in
    the exchanged order of tensor.cuh
@@ -117,17 +119,17 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 
 // Bytes of the means of all heads of one launch, with padded rows.
 template <class E>
-static size_t means_bytes(int num_blocks, int num_levels, const GateShape& s) {
-    return (size_t)(num_levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, mean_pad) * sizeof(E);
+static size_t means_bytes(int num_blocks, BlockSizes sizes, const GateShape& s) {
+    return (size_t)(sizes.levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, mean_pad) * sizeof(E);
 }
 template <class E>
 size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
-    return means_bytes<E>(max_blocks(max_tokens, max_seqs, sizes.smallest()), sizes.levels, g);
+    return means_bytes<E>(max_blocks(max_tokens, max_seqs, sizes.smallest()), sizes, g);
 }
 
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
-    const int K = s.K << (seqs.num_levels - 1);
+    const int K = s.K << (seqs.sizes.levels - 1);
     const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && has_wgmma_head_dim(s.D) &&
                         K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
                         gate_tensor_bytes(s.D, K) <= max_shared_memory();
@@ -135,14 +137,14 @@ int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
 }
 template <class E>
 void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
-    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.num_levels - 1)) <= max_top_k,
+    REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.sizes.levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
     const int version = choose_version(ctx, gate_versions_gpu(q, seqs, s));
-    const int heads = heads_together(seqs.num_levels, s), M = seqs.num_tokens;
+    const int heads = heads_together(seqs.sizes, s), M = seqs.num_tokens;
     E* mean = (E*)ctx.workspace;
     for (int h = 0; h < s.H; h += heads) {
         const BlockTable& blocks = seqs.level[s.level(seqs, h)];
-        REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.num_levels, s) <= ctx.workspace_bytes,
+        REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.sizes, s) <= ctx.workspace_bytes,
                 "workspace of %zu bytes", ctx.workspace_bytes);
         const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, mean_pad), s.gate};
         int* chosen = r.chosen + s.first_slot(seqs, h);
@@ -171,13 +173,13 @@ INSTANTIATE(gate_workspace_bytes_gpu)
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
     const int most = g.K << (sizes.levels - 1);  // slots of a query, at most
     return sort_workspace_bytes((size_t)max_tokens * most, max_blocks(max_tokens, max_seqs, sizes.smallest()),
-                                heads_together(sizes.levels, g));
+                                heads_together(sizes, g));
 }
 
 /* Sorts the entries t*K + slot of a head by the block that they chose: chosen (M, K) has the sort keys. */
 void gate_lists_gpu(const Ctx& ctx, Routing r, const Sequences& seqs, GateShape s) {
     choose_version(ctx, 1);
-    const int heads = heads_together(seqs.num_levels, s);
+    const int heads = heads_together(seqs.sizes, s);
     for (int h = 0; h < s.H; h += heads) {
         sort_by_key_gpu(ctx, r.list_start + s.first_start(seqs, h), r.list + s.first_slot(seqs, h),
                         r.chosen + s.first_slot(seqs, h), (size_t)seqs.num_tokens * s.slots(seqs, h),

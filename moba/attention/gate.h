@@ -37,15 +37,19 @@ struct GateShape {
     int K;  // blocks chosen at level 0; level i chooses K << i blocks of S >> i tokens
     Gate gate;
 
-    int level(const Sequences& s, int h) const { return h / (H / G) % s.num_levels; }
+    int level(BlockSizes sizes, int h) const { return h / (H / G) % sizes.levels; }
+    int level(const Sequences& s, int h) const { return level(s.sizes, h); }
     // K of head h
-    int slots(const Sequences& s, int h) const { return K << level(s, h); }
-    // where head h begins in the (H, M, K) arrays
-    size_t first_slot(const Sequences& s, int h) const {
+    int slots(BlockSizes sizes, int h) const { return K << level(sizes, h); }
+    int slots(const Sequences& s, int h) const { return slots(s.sizes, h); }
+    // slots of a token, of all heads before h
+    size_t slots_before(BlockSizes sizes, int h) const {
         size_t k = 0;
-        for (int i = 0; i < h; i++) { k += slots(s, i); }
-        return k * s.num_tokens;
+        for (int i = 0; i < h; i++) { k += slots(sizes, i); }
+        return k;
     }
+    // where head h begins in the (H, M, K) arrays
+    size_t first_slot(const Sequences& s, int h) const { return slots_before(s.sizes, h) * s.num_tokens; }
     // where head h begins in list_start
     size_t first_start(const Sequences& s, int h) const {
         size_t n = 0;

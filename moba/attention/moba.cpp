@@ -97,7 +97,7 @@ MobaWorkspace<E> workspace_for(const Ctx& ctx, const Sequences& seqs, const Atte
                                bool backward) {
     int S = 0;  // tokens of the longest block; at most the configured block size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
-    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, BlockSizes{S, seqs.num_levels}, s,
+    return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, BlockSizes{S, seqs.sizes.levels}, s,
                                                backward);
 }
 

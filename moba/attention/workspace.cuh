@@ -100,7 +100,7 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
         f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>{}, items_of_tokens(shape.H / shape.G));
         return;
     }
-    const int group = shape.H / shape.G, together = seqs.num_levels > 1 ? 1 : shape.G;
+    const int group = shape.H / shape.G, together = seqs.sizes.levels > 1 ? 1 : shape.G;
     for (int g = 0, kv; g < shape.G; g += kv) {
         kv = std::min(together, shape.G - g);
         const Heads all = heads_of(g, kv, r, seqs, shape);

@@ -47,7 +47,7 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, B
         start.push_back(M);
         for (const auto& part : {start, first, own}) { table.insert(table.end(), part.begin(), part.end()); }
     }
-    Sequences out{M, num_seqs, longest, sizes.levels, table.data(), table.data() + cu.size(), {}};
+    Sequences out{M, num_seqs, longest, sizes, table.data(), table.data() + cu.size(), {}};
     for (int i = 0; i < sizes.levels; i++) {
         const int* start = table.data() + level_at[i];
         out.level[i] = {blocks[i], start, start + blocks[i] + 1, start + 2 * blocks[i] + 1,
@@ -59,7 +59,7 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, B
 Sequences rebase(Sequences s, const int* from, const int* to) {
     const auto move = [&](const int*& p) { p = to + (p - from); };
     move(s.cu_seqlens), move(s.position);
-    for (int i = 0; i < s.num_levels; i++) {
+    for (int i = 0; i < s.sizes.levels; i++) {
         move(s.level[i].start), move(s.level[i].first), move(s.level[i].own);
     }
     return s;

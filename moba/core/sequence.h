@@ -35,10 +35,11 @@ struct BlockTable {
 };
 
 struct Sequences {
-    int num_tokens, num_seqs, longest, num_levels;
-    const int* cu_seqlens;  // (num_seqs + 1) token indices; cu_seqlens[0] = 0, the last = M
-    const int* position;    // (M) position of each token in its sequence
-    BlockTable level[max_levels];
+    int num_tokens, num_seqs, longest;
+    BlockSizes sizes;
+    const int* cu_seqlens;         // (num_seqs + 1) token indices; cu_seqlens[0] = 0, the last = M
+    const int* position;           // (M) position of each token in its sequence
+    BlockTable level[max_levels];  // (sizes.levels)
 };
 
 /* Number of ints that is enough for a table of max_tokens tokens in at most max_seqs sequences, however these

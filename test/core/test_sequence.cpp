@@ -12,7 +12,7 @@ TEST(Sequences, WorkedByHand) {
     EXPECT_EQ(s.num_tokens, 14);
     EXPECT_EQ(s.num_seqs, 3);
     EXPECT_EQ(s.longest, 8);
-    EXPECT_EQ(s.num_levels, 2);
+    EXPECT_EQ(s.sizes.levels, 2);
     const auto ints = [](const int* p, int n) { return std::vector<int>(p, p + n); };
     EXPECT_EQ(ints(s.cu_seqlens, 4), (std::vector<int>{0, 5, 6, 14}));
     EXPECT_EQ(ints(s.position, 14), (std::vector<int>{0, 1, 2, 3, 4, 0, 0, 1, 2, 3, 4, 5, 6, 7}));
