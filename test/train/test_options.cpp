@@ -73,7 +73,8 @@ TEST(Options, ALaterWordReplacesAnEarlierOne) {
 // Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits
 // of values.
 TEST(Options, HelpReadsWellAtEightyColumns) {
-    for (const char* command : {"", "train", "eval", "sample", "bench", "compare", "info", "inspect"}) {
+    for (const char* command :
+         {"", "train", "eval", "sample", "bench", "compare", "info", "inspect", "plot"}) {
         const std::string help = moba(std::string(command) + " --help").out;
         ASSERT_FALSE(help.empty()) << command;
         std::istringstream lines(help);

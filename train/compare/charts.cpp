@@ -6,17 +6,6 @@ namespace moba {
 
 namespace {
 
-// Log scale if the losses span more than a factor of 30: the lowest would otherwise lie on the axis.
-Scale loss_scale(const std::vector<Series>& series) {
-    double low = INFINITY, high = 0;
-    for (const Series& s : series) {
-        for (const Point& p : s.points) {
-            if (p.y > 0) { low = std::min(low, p.y), high = std::max(high, p.y); }
-        }
-    }
-    return high > 30 * low ? Scale::log10 : Scale::linear;
-}
-
 /* One series for each variant for which `points` returns any. The style is the variant's index, so a variant
    looks the same in every chart. */
 template <class Points>
@@ -93,7 +82,7 @@ Chart loss_chart(const TaskFigures& t, const char* unit, double TrainPoint::*x) 
     };
     Chart c{.title = t.name + ": loss against " + unit, .x = {.label = unit}, .y = {.label = "loss, nats"}};
     c.series = over_thin_lines(by_variant(t, training), by_variant(t, validation));
-    c.y.scale = loss_scale(c.series);
+    c.y.scale = wide_scale(c.series);
     return c;
 }
 
@@ -221,7 +210,7 @@ Charts flop_charts(const TaskFigures& t) {
     });
     for (Series& s : ends) { s.joined = false; }
     c.series = over_thin_lines(c.series, ends);
-    c.y.scale = loss_scale(c.series);
+    c.y.scale = wide_scale(c.series);
     return without_empty({c});
 }
 

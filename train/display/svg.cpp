@@ -241,6 +241,16 @@ std::string label(const Chart& c) { return c.title + ": " + c.y.label + " agains
 
 }  // namespace
 
+Scale wide_scale(const std::vector<Series>& series) {
+    double low = INFINITY, high = 0;
+    for (const Series& s : series) {
+        for (const Point& p : s.points) {
+            if (p.y > 0) { low = std::min(low, p.y), high = std::max(high, p.y); }
+        }
+    }
+    return high > 30 * low ? Scale::log10 : Scale::linear;
+}
+
 std::string draw_chart(const Chart& c) {
     return figure(c.title, label(c), height, plot(c), legend(c.series));
 }

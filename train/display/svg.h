@@ -44,6 +44,8 @@ struct Chart {
     std::vector<Mark> x_marks = {}, y_marks = {};  // vertical lines, horizontal lines
     bool diagonal = false;                         // draws the line y = x
 };
+/* Log scale if the values span more than a factor of 30: the lowest would otherwise lie on the axis. */
+Scale wide_scale(const std::vector<Series>&);
 std::string draw_chart(const Chart&);
 /* The same as a complete SVG file, with title, legend and style, for light and dark mode. */
 std::string draw_chart_file(const Chart&);

@@ -86,7 +86,8 @@ std::string latest_checkpoint(const std::string& dir) {
 }
 
 uint64_t next_save(const std::string& dir, const std::vector<SavedCheckpoint>& saved) {
-    uint64_t last = save_of(dir + "/latest");  // in a copy a folder of its own, which is not in `saved`
+    uint64_t last =
+        save_of(dir + "/latest");  // may be a folder itself (a copied run), and then `saved` does not list it
     for (const SavedCheckpoint& s : saved) { last = std::max(last, s.save); }
     return last + 1;
 }

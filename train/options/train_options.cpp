@@ -14,8 +14,7 @@ static void add_task_options(CLI::App& app, TrainOptions& o) {
     add(app, "--val-share", o.val_share, "SHARE", "Share of --data used for validation, taken from its end.")
         ->check(between(0.0, 0.9));
     add(app, "--pairs", o.task.pairs, "PAIRS",
-        "Number of things to remember in a sample: key-value pairs (needle, mqar), tokens to copy, or "
-        "chains. "
+        "Number of things to remember in a sample: key-value pairs (needle, mqar), tokens to copy, chains. "
         "0: the task's default (docs/usage.md).");
     add(app, "--questions", o.task.questions, "QUESTIONS",
         "Questions in a training sample of needle and tracking. 0: as many as pairs in needle, one in "

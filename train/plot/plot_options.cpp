@@ -10,9 +10,8 @@ void add_plot_options(CLI::App& app, PlotOptions& o) {
         ->required();
     add(app, "--out", o.out, "FILE", "The page: one HTML file that needs no network.");
     add(app, "--watch", o.watch, "SECONDS",
-        "Write the page again every so many seconds, until Ctrl-C. An open page loads itself again. 0: write "
-        "it "
-        "once.")
+        "Seconds after which the page is written again, until Ctrl-C; an open page loads itself again. 0: "
+        "write it once.")
         ->check(whole(0, 86400));
     add(app, "--csv", o.csv, "FILE", "Write the figures of every step as comma-separated values, too.");
     add(app, "--tensorboard", o.tensorboard, "DIR",

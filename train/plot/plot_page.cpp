@@ -17,17 +17,6 @@ constexpr size_t thin_points = 500, thick_points = 200;
 
 Axis steps_axis() { return {.label = "step"}; }
 
-// Log scale if the values span more than a factor of 30: the lowest would otherwise lie on the axis.
-Scale scale_of(const std::vector<Series>& series) {
-    double low = INFINITY, high = 0;
-    for (const Series& s : series) {
-        for (const Point& p : s.points) {
-            if (p.y > 0) { low = std::min(low, p.y), high = std::max(high, p.y); }
-        }
-    }
-    return high > 30 * low ? Scale::log10 : Scale::linear;
-}
-
 std::vector<Point> points(const std::vector<LogPoint>& curve) {
     std::vector<Point> out;
     for (const LogPoint& p : curve) { out.push_back({p.step, p.mean}); }
@@ -79,7 +68,7 @@ std::vector<Mark> stages(const Runs& runs) {
 std::vector<std::string> pair_of_charts(const Runs& runs, const std::string& what, bool share,
                                         double StepLine::*training, double ValidationLine::*validation) {
     const auto chart = [&](const std::string& title, std::vector<Series> series) {
-        const Scale scale = share ? Scale::linear : scale_of(series);
+        const Scale scale = share ? Scale::linear : wide_scale(series);
         Axis y{.label = what, .scale = scale, .percent = share};
         if (share) { y.low = 0, y.high = 1; }
         return draw_chart({.title = title,
@@ -134,7 +123,7 @@ std::string curves(const Runs& runs) {
                            .x_marks = stages(runs)});
     };
     add({chart("Learning rate", "learning rate", rate, Scale::linear),
-         chart("Gradient norm, before clipping", "norm", norm, scale_of(norm)),
+         chart("Gradient norm, before clipping", "norm", norm, wide_scale(norm)),
          chart("Speed", "tokens/s", speed, Scale::linear)});
     return html_cards(cards) +
            "<p class=\"note\">Thin lines: the values of single steps, or means over a few. Thick lines: "
