@@ -9,28 +9,28 @@ void each_param(const Config& c, Params<X>& p, F f) {
     const int C = c.hidden_size, HD = c.num_heads * c.head_dim, GD = c.num_kv_heads * c.head_dim,
               F_ = c.intermediate_size;
     p.layers.resize(c.num_layers);
-    f(p.embed, "model.embed_tokens.weight", {c.vocab_size, C}, Init::embedding, true);
+    f(p.embed, "model.embed_tokens.weight", {c.vocab_size, C}, Init::embedding);
     for (int l = 0; l < c.num_layers; l++) {
         const std::string at = "model.layers." + std::to_string(l) + ".";
         LayerParams<X>& w = p.layers[l];
-        f(w.norm1, at + "input_layernorm.weight", {C}, Init::ones, false);
-        f(w.q, at + "self_attn.q_proj.weight", {HD, C}, Init::uniform, true);
-        f(w.k, at + "self_attn.k_proj.weight", {GD, C}, Init::uniform, true);
-        f(w.v, at + "self_attn.v_proj.weight", {GD, C}, Init::uniform, true);
-        f(w.o, at + "self_attn.o_proj.weight", {C, HD}, Init::uniform, true);
+        f(w.norm1, at + "input_layernorm.weight", {C}, Init::ones);
+        f(w.q, at + "self_attn.q_proj.weight", {HD, C}, Init::uniform);
+        f(w.k, at + "self_attn.k_proj.weight", {GD, C}, Init::uniform);
+        f(w.v, at + "self_attn.v_proj.weight", {GD, C}, Init::uniform);
+        f(w.o, at + "self_attn.o_proj.weight", {C, HD}, Init::uniform);
         if (c.has_key_conv(l)) {
-            f(w.k_conv, at + "self_attn.k_conv.weight", {GD, c.key_conv}, Init::uniform, true);
+            f(w.k_conv, at + "self_attn.k_conv.weight", {GD, c.key_conv}, Init::uniform);
         }
-        f(w.norm2, at + "post_attention_layernorm.weight", {C}, Init::ones, false);
-        f(w.gate, at + "mlp.gate_proj.weight", {F_, C}, Init::uniform, true);
-        f(w.up, at + "mlp.up_proj.weight", {F_, C}, Init::uniform, true);
-        f(w.down, at + "mlp.down_proj.weight", {C, F_}, Init::uniform, true);
+        f(w.norm2, at + "post_attention_layernorm.weight", {C}, Init::ones);
+        f(w.gate, at + "mlp.gate_proj.weight", {F_, C}, Init::uniform);
+        f(w.up, at + "mlp.up_proj.weight", {F_, C}, Init::uniform);
+        f(w.down, at + "mlp.down_proj.weight", {C, F_}, Init::uniform);
     }
-    f(p.norm, "model.norm.weight", {C}, Init::ones, false);
+    f(p.norm, "model.norm.weight", {C}, Init::ones);
     if (c.tie_word_embeddings) {
         p.head = p.embed;
     } else {
-        f(p.head, "lm_head.weight", {c.vocab_size, C}, Init::uniform, true);
+        f(p.head, "lm_head.weight", {c.vocab_size, C}, Init::uniform);
     }
 }
 
@@ -49,8 +49,8 @@ ParamList list_params(const Config& config) {
     ParamList list{};
     Params<float> unused;
     each_param(
-        config, unused,
-        [&](float*&, const std::string& name, const std::vector<int>& shape, Init init, bool decay) {
+        config, unused, [&](float*&, const std::string& name, const std::vector<int>& shape, Init init) {
+            const bool decay = init != Init::ones;  // not for the scales of the norms
             size_t count = 1;
             for (int n : shape) { count *= n; }
             if (!joins_previous(name)) { list.elements = round_up(list.elements, aligned); }
@@ -64,7 +64,7 @@ ParamList list_params(const Config& config) {
 template <class X>
 void point_params(const Config& config, const std::vector<ParamInfo>& params, Params<X>& p, X* base) {
     size_t i = 0;
-    each_param(config, p, [&](X*& pointer, const std::string&, const std::vector<int>&, Init, bool) {
+    each_param(config, p, [&](X*& pointer, const std::string&, const std::vector<int>&, Init) {
         pointer = base ? base + params[i].begin : nullptr;
         i++;
     });

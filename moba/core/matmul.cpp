@@ -14,12 +14,12 @@ static const bool single_threaded = (openblas_set_num_threads(1), true);
 const char* blas_name() { return "OpenBLAS"; }
 
 static void gemm(float* c, int ldc, const float* a, CBLAS_TRANSPOSE ta, int lda, const float* b,
-                 CBLAS_TRANSPOSE tb, int ldb, int m, int n, int k, bool add) {
-    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
+                 CBLAS_TRANSPOSE tb, int ldb, int m, int n, int k, Store store) {
+    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, store == Store::add, c, ldc);
 }
 static void gemm(double* c, int ldc, const double* a, CBLAS_TRANSPOSE ta, int lda, const double* b,
-                 CBLAS_TRANSPOSE tb, int ldb, int m, int n, int k, bool add) {
-    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, add, c, ldc);
+                 CBLAS_TRANSPOSE tb, int ldb, int m, int n, int k, Store store) {
+    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, 1, a, lda, b, ldb, store == Store::add, c, ldc);
 }
 #else
 const char* blas_name() { return "none"; }
@@ -38,7 +38,7 @@ static void pack(acc_t<E>* dst, int width, const E* b, size_t br, size_t bc, int
 
 template <class E, class Out>
 static void plain(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
-                  int m, int n, int k, bool add, acc_t<E>* scratch) {
+                  int m, int n, int k, Store store, acc_t<E>* scratch) {
     using A = acc_t<E>;
     const int width = round_up(n, lanes<A>);
     A* packed = scratch;
@@ -48,23 +48,25 @@ static void plain(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E*
         const int depth = std::min(matmul_k, k - p);
         pack(packed, width, b + p * br, br, bc, depth, n);
         if constexpr (std::is_same_v<A, E>) {
-            tile_matmul<A>(sum, width, a + p * ac, ar, ac, packed, width, m, width, depth, p > 0);
+            tile_matmul<A>(sum, width, a + p * ac, ar, ac, packed, width, m, width, depth,
+                           p > 0 ? Store::add : Store::replace);
         } else {
             pack(left, depth, a + p * ac, ar, ac, m, depth);
-            tile_matmul<A>(sum, width, left, depth, 1, packed, width, m, width, depth, p > 0);
+            tile_matmul<A>(sum, width, left, depth, 1, packed, width, m, width, depth,
+                           p > 0 ? Store::add : Store::replace);
         }
     }
     for (int i = 0; i < m; i++) {
         for (int j = 0; j < n; j++) {
             const A x = sum[(size_t)i * width + j];
-            c[i * ldc + j] = Out(add ? A(c[i * ldc + j]) + x : x);
+            c[i * ldc + j] = Out(store == Store::add ? A(c[i * ldc + j]) + x : x);
         }
     }
 }
 
 template <class E, class Out>
 void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
-                 int m, int n, int k, bool add, acc_t<E>* scratch) {
+                 int m, int n, int k, Store store, acc_t<E>* scratch) {
     REQUIRE(m <= matmul_m && n <= matmul_n && k >= 1, "m = %d, n = %d, k = %d", m, n, k);
 #ifdef MOBA_BLAS
     if constexpr (std::is_same_v<E, Out> && !std::is_same_v<E, bf16>) {
@@ -75,11 +77,11 @@ void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* 
         const int lda = a_plain ? std::max((int)ar, k) : std::max((int)ac, m);
         const int ldb = b_plain ? std::max((int)br, n) : std::max((int)bc, k);
         gemm(c, std::max((int)ldc, n), a, a_plain ? CblasNoTrans : CblasTrans, lda, b,
-             b_plain ? CblasNoTrans : CblasTrans, ldb, m, n, k, add);
+             b_plain ? CblasNoTrans : CblasTrans, ldb, m, n, k, store);
         return;
     }
 #endif
-    plain(c, ldc, a, ar, ac, b, br, bc, m, n, k, add, scratch);
+    plain(c, ldc, a, ar, ac, b, br, bc, m, n, k, store, scratch);
 }
 
 INSTANTIATE_ONE(matmul_tile, double, double)

@@ -1,6 +1,7 @@
 /* One tile of a matrix product, for any element type; linear is built from such tiles. CPU only.
 
-   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with add; sums in acc_t, one rounding when C is stored
+   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with Store::add; sums in acc_t, one rounding when C is
+            stored
    Shapes   c (m, n), rows ldc apart · element (i,p) of A is a[i*ar + p*ac] · element (p,j) of B is
             b[p*br + j*bc]; one of ar, ac and one of br, bc is 1. c does not alias a or b.
    Needs    m <= matmul_m, n <= matmul_n; any k >= 1; scratch of matmul_scratch elements per thread
@@ -9,7 +10,7 @@
             into rows, tile.h.
    Order    fixed by the shapes */
 #pragma once
-#include "moba/core/base.h"
+#include "moba/core/tile.h"
 
 namespace moba {
 
@@ -22,6 +23,6 @@ const char* blas_name();
 
 template <class E, class Out>
 void matmul_tile(Out* c, size_t ldc, const E* a, size_t ar, size_t ac, const E* b, size_t br, size_t bc,
-                 int m, int n, int k, bool add, acc_t<E>* scratch);
+                 int m, int n, int k, Store store, acc_t<E>* scratch);
 
 }  // namespace moba

@@ -1,7 +1,7 @@
 /* Small dense matrix products for tiles that fit in the L1 and L2 caches: the inner loop of attention, of the
    gate, and of linear in a build without a BLAS. CPU only.
 
-   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with add
+   Math     C (m,n) = A (m,k) · B (k,n), or C += A · B with Store::add
    Shapes   c (m, n), rows ldc apart · element (i,p) of A is a[i*ar + p*ac], so a transposed A costs nothing ·
             b (k, n), rows ldb apart. c does not alias a or b.
    Needs    n a multiple of lanes<A>: pad the rows of b and c (with any values)
@@ -12,6 +12,9 @@
 #include "moba/core/base.h"
 
 namespace moba {
+
+// What a product does to the values that its result C already has.
+enum class Store { replace, add };
 
 #if defined(__AVX512F__)
 constexpr int vector_bytes = 64;
@@ -45,12 +48,12 @@ struct Vector<double> {
 // Computes one block of C: MR rows, NV vectors wide.
 template <class A, int MR, int NV>
 inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k,
-                       bool add) {
+                       Store store) {
     using V = typename Vector<A>::type;
     V sum[MR][NV];
     UNROLL for (int i = 0; i < MR; i++) {
         UNROLL for (int j = 0; j < NV; j++) {
-            sum[i][j] = add ? *(const V*)(c + i * ldc + j * lanes<A>) : V{};
+            sum[i][j] = store == Store::add ? *(const V*)(c + i * ldc + j * lanes<A>) : V{};
         }
     }
     for (int p = 0; p < k; p++) {
@@ -69,23 +72,27 @@ inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const
 // Computes a column of C, NV vectors wide: blocks of MR rows; the remaining rows in smaller blocks.
 template <class A, int MR, int NV>
 inline void tile_rows(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m,
-                      int k, bool add) {
+                      int k, Store store) {
     int i = 0;
     for (; i + MR <= m; i += MR) {
-        tile_block<A, MR, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, k, add);
+        tile_block<A, MR, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, k, store);
     }
     if constexpr (MR > 1) {
-        if (i < m) { tile_rows<A, MR / 2, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, m - i, k, add); }
+        if (i < m) {
+            tile_rows<A, MR / 2, NV>(c + i * ldc, ldc, a + i * ar, ar, ac, b, ldb, m - i, k, store);
+        }
     }
 }
 
 template <class A>
 void tile_matmul(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int m, int n,
-                 int k, bool add = false) {
+                 int k, Store store = Store::replace) {
     constexpr int MR = vector_bytes == 64 ? 8 : 4, W = lanes<A>;
     int j = 0;
-    for (; j + 2 * W <= n; j += 2 * W) { tile_rows<A, MR, 2>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
-    for (; j < n; j += W) { tile_rows<A, MR, 1>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, add); }
+    for (; j + 2 * W <= n; j += 2 * W) {
+        tile_rows<A, MR, 2>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, store);
+    }
+    for (; j < n; j += W) { tile_rows<A, MR, 1>(c + j, ldc, a, ar, ac, b + j, ldb, m, k, store); }
 }
 
 }  // namespace moba

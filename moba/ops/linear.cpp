@@ -37,7 +37,7 @@ template <class E, class Out>
 void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearShape s) {
     for_tiles(s.M, s.O, [&](int m, int rows, int o, int cols, int thread) {
         matmul_tile<E, Out>(y + (size_t)m * s.O + o, s.O, x + (size_t)m * s.I, s.I, 1, w + (size_t)o * s.I, 1,
-                            s.I, rows, cols, s.I, false, scratch_of<E>(ctx, thread));
+                            s.I, rows, cols, s.I, Store::replace, scratch_of<E>(ctx, thread));
     });
 }
 
@@ -45,7 +45,7 @@ template <class E>
 void linear_backward_input_cpu(const Ctx& ctx, E* dx, const E* dy, const E* w, LinearShape s) {
     for_tiles(s.M, s.I, [&](int m, int rows, int i, int cols, int thread) {
         matmul_tile<E, E>(dx + (size_t)m * s.I + i, s.I, dy + (size_t)m * s.O, s.O, 1, w + i, s.I, 1, rows,
-                          cols, s.O, false, scratch_of<E>(ctx, thread));
+                          cols, s.O, Store::replace, scratch_of<E>(ctx, thread));
     });
 }
 
@@ -63,8 +63,8 @@ void linear_backward_weight_cpu(const Ctx& ctx, acc_t<E>* dw, const E* dy, const
         A* out = (splits > 1 ? partials + split * size : dw) + (size_t)o * s.I + i;
         if (rows > 0) {
             matmul_tile<E, A>(out, s.I, dy + (size_t)m * s.O + o, 1, s.O, x + (size_t)m * s.I + i, s.I, 1,
-                              std::min(matmul_m, s.O - o), std::min(matmul_n, s.I - i), rows, splits == 1,
-                              scratch_of<E>(ctx, thread));
+                              std::min(matmul_m, s.O - o), std::min(matmul_n, s.I - i), rows,
+                              splits == 1 ? Store::add : Store::replace, scratch_of<E>(ctx, thread));
         }
     });
     if (splits == 1) { return; }

@@ -157,7 +157,8 @@ static void expect_tiles() {
                 Guarded<Out> c(c0.size());
                 if (add) { std::copy(c0.begin(), c0.end(), c.data()); }
                 const auto f = blas ? &::moba::matmul_tile<E, Out> : &plain_loop::moba::matmul_tile<E, Out>;
-                f(c.data(), z.n, a.data(), ar, ac, b.data(), br, bc, z.m, z.n, z.k, add, scratch.data());
+                f(c.data(), z.n, a.data(), ar, ac, b.data(), br, bc, z.m, z.n, z.k,
+                  add ? Store::add : Store::replace, scratch.data());
                 expect_error(std::string("matmul ") + type_name<E>() + (blas ? " as built" : " plain"),
                              relative_error(c.values(), want), allowed<Out>(2e-6, 4e-3));
                 EXPECT_TRUE(c.intact() && scratch.intact());
@@ -192,7 +193,7 @@ TEST(Tile, BitsDoNotDependOnTheTile) {
         }
     }
     std::vector<float> twice = whole;
-    tile_matmul<float>(twice.data(), n, a.data(), k, 1, b.data(), n, m, n, k, true);
+    tile_matmul<float>(twice.data(), n, a.data(), k, 1, b.data(), n, m, n, k, Store::add);
     for (int i = 0; i < m * n; i++) { ASSERT_NEAR(twice[i], 2 * whole[i], 2e-5); }
 }
 
