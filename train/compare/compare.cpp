@@ -53,7 +53,7 @@ class Comparison {
     double best_lr(const Run&) const;
     const Run& first_run(size_t task, size_t variant) const;
     ChildResult child(const std::vector<std::string>& words, const std::string& log, const std::string& what);
-    void write_results(bool last);
+    std::vector<TaskFigures> write_results(const RunBench& bench);
     std::string place() const;
 
     const CompareOptions& o_;
@@ -275,7 +275,8 @@ const Run& Comparison::first_run(size_t task, size_t variant) const {
                          [=](const Run& r) { return r.task == task && r.variant == variant; });
 }
 
-void Comparison::write_results(bool last) {
+// Returns what results.jsonl and the report show. An empty `bench` times no attention.
+std::vector<TaskFigures> Comparison::write_results(const RunBench& bench) {
     std::vector<json> lines;
     std::string text;
     for (const Run& r : plan_.runs) {
@@ -289,12 +290,6 @@ void Comparison::write_results(bool last) {
     for (size_t t = 0; t < plan_.tasks.size(); t++) {
         for (size_t v = 0; v < plan_.variants.size() && !plan_.bench_lengths.empty(); v++) {
             const Run& r = first_run(t, v);
-            RunBench bench;
-            if (last) {
-                bench = [&](const auto& words, const std::string& log, int T) {
-                    return child(words, log, "timing attention alone at T = " + std::to_string(T));
-                };
-            }
             std::string problem;
             json rows = attention_by_length(r.options, final_config(r), plan_.bench_lengths,
                                             o_.out + "/bench", bench, problem);
@@ -316,7 +311,7 @@ void Comparison::write_results(bool last) {
         fs::create_directories(file.parent_path(), ignore);
         replace_file(file, svg);
     }
-    if (last) { print_comparison(tasks); }
+    return tasks;
 }
 
 int Comparison::run() {
@@ -331,9 +326,11 @@ int Comparison::run() {
             number_++;
             if (done(r)) { continue; }
             do_run(r);
-            write_results(false);
+            write_results({});
         }
-        write_results(true);
+        print_comparison(write_results([&](const auto& words, const std::string& log, int T) {
+            return child(words, log, "timing attention alone at T = " + std::to_string(T));
+        }));
     } catch (const Stopped&) {
         status_.line("stopped; run the same command again to continue");
         return 0;

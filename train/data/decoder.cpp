@@ -76,8 +76,8 @@ std::string cleaned_up(std::string text) {
 
 Decoder::Decoder(const json& j, const std::string& path) {
     if (j.is_null()) {
-        steps_.push_back([](std::string& t, bool first, std::string&) {
-            if (!first) { t = " " + t; }
+        steps_.push_back([](std::string& t, Place place, std::string&) {
+            if (place != Place::first) { t = " " + t; }
         });
         return;
     }
@@ -114,8 +114,8 @@ void Decoder::add(const json& j, const std::string& path) {
         if (content.empty() || !start.is_number_unsigned() || stop != 0 || (once && start != 1)) {
             fail("only a Strip of the first character is supported");
         }
-        steps_.push_back([=, most = start.get<size_t>()](std::string& t, bool first, std::string&) {
-            if (once && !first) { return; }
+        steps_.push_back([=, most = start.get<size_t>()](std::string& t, Place place, std::string&) {
+            if (once && place != Place::first) { return; }
             for (size_t i = 0; i < most && t.compare(0, content.size(), content) == 0; i++) {
                 t.erase(0, content.size());
             }
@@ -123,25 +123,25 @@ void Decoder::add(const json& j, const std::string& path) {
     } else if (fused_) {
         fail(type + " after Fuse is not supported");
     } else if (type == "ByteLevel") {
-        steps_.push_back([](std::string& t, bool, std::string&) { t = from_byte_level(t); });
+        steps_.push_back([](std::string& t, Place, std::string&) { t = from_byte_level(t); });
     } else if (type == "ByteFallback") {
-        steps_.push_back([](std::string& t, bool, std::string&) { t = from_byte_fallback(t); });
+        steps_.push_back([](std::string& t, Place, std::string&) { t = from_byte_fallback(t); });
     } else if (type == "Replace") {
         const json pattern = j.value("pattern", json());
         if (!pattern.is_object() || !pattern.contains("String") || !pattern["String"].is_string()) {
             fail("Replace needs a 'pattern' that is a string, not a regular expression");
         }
         steps_.push_back([from = pattern["String"].get<std::string>(), to = text("content", nullptr)](
-                             std::string& t, bool, std::string&) { t = replaced(t, from, to); });
+                             std::string& t, Place, std::string&) { t = replaced(t, from, to); });
     } else if (type == "Metaspace") {
         const bool without = j.value("add_prefix_space", json()) == false;  // older files
         const bool prepended = text("prepend_scheme", without ? "never" : "always") != "never";
         steps_.push_back(
-            [=, blank = text("replacement", "\xE2\x96\x81")](std::string& t, bool first, std::string&) {
-                t = replaced(t, blank, first && prepended ? "" : " ");
+            [=, blank = text("replacement", "\xE2\x96\x81")](std::string& t, Place place, std::string&) {
+                t = replaced(t, blank, place == Place::first && prepended ? "" : " ");
             });
     } else if (type == "BPEDecoder") {
-        steps_.push_back([suffix = text("suffix", "</w>")](std::string& t, bool, std::string& pending) {
+        steps_.push_back([suffix = text("suffix", "</w>")](std::string& t, Place, std::string& pending) {
             // The last token's suffix becomes nothing, those of the others a blank.
             const size_t n = suffix.size();
             const bool ends = n > 0 && t.size() >= n && t.compare(t.size() - n, n, suffix) == 0;
@@ -153,12 +153,12 @@ void Decoder::add(const json& j, const std::string& path) {
         });
     } else if (type == "WordPiece") {
         const json cleanup = j.value("cleanup", json(true));
-        steps_.push_back([prefix = text("prefix", "##"), clean = cleanup != false](std::string& t, bool first,
-                                                                                   std::string&) {
-            const bool part = !first && t.compare(0, prefix.size(), prefix) == 0;
+        steps_.push_back([prefix = text("prefix", "##"),
+                          clean = cleanup != false](std::string& t, Place place, std::string&) {
+            const bool part = place != Place::first && t.compare(0, prefix.size(), prefix) == 0;
             if (part) {
                 t.erase(0, prefix.size());
-            } else if (!first) {
+            } else if (place != Place::first) {
                 t = " " + t;
             }
             if (clean) { t = cleaned_up(t); }
@@ -168,10 +168,10 @@ void Decoder::add(const json& j, const std::string& path) {
     }
 }
 
-std::string Decoder::decode(const std::string& token, bool first, std::string& pending) const {
+std::string Decoder::decode(const std::string& token, Place place, std::string& pending) const {
     const std::string before = std::exchange(pending, "");
     std::string text = token;
-    for (const Step& step : steps_) { step(text, first, pending); }
+    for (const Step& step : steps_) { step(text, place, pending); }
     return before + text;
 }
 

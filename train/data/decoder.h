@@ -19,14 +19,15 @@ class Decoder {
     /* json: `decoder` of the file. */
     Decoder(const nlohmann::json& json, const std::string& path);
 
-    /* The text that a token adds. first: it is the first token. pending: text shown only if another token
+    enum class Place { first, later };  // of a token in its text
+    /* The text that a token adds. pending: text shown only if another token
        follows, such as the blank after a word. The previous pending text is put in front, and this token's
        replaces it. */
-    std::string decode(const std::string& token, bool first, std::string& pending) const;
+    std::string decode(const std::string& token, Place place, std::string& pending) const;
 
   private:
     // Changes the text of one token.
-    using Step = std::function<void(std::string& text, bool first, std::string& pending)>;
+    using Step = std::function<void(std::string& text, Place place, std::string& pending)>;
     void add(const nlohmann::json& json, const std::string& path);
     std::vector<Step> steps_;
     bool fused_ = false;  // all tokens are one string for the steps that follow

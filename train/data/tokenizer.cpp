@@ -26,7 +26,7 @@ std::string Tokenizer::text(int id) const {
     const auto piece = pieces_.find(id);
     if (piece == pieces_.end()) { return ""; }
     std::string pending;
-    return refusal_.empty() ? decoder_.decode(piece->second, false, pending) : piece->second;
+    return refusal_.empty() ? decoder_.decode(piece->second, Decoder::Place::later, pending) : piece->second;
 }
 
 TextStream::TextStream(const Tokenizer& t) : tokenizer_(&t) {
@@ -36,7 +36,7 @@ TextStream::TextStream(const Tokenizer& t) : tokenizer_(&t) {
 std::string TextStream::add(int id) {
     const auto piece = tokenizer_->pieces_.find(id);
     if (piece == tokenizer_->pieces_.end()) { return ""; }
-    return tokenizer_->decoder_.decode(piece->second, std::exchange(first_, false), pending_);
+    return tokenizer_->decoder_.decode(piece->second, std::exchange(place_, Decoder::Place::later), pending_);
 }
 
 void Tokenizer::read(const std::string& path) {

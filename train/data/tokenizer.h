@@ -40,7 +40,7 @@ class TextStream {
 
   private:
     const Tokenizer* tokenizer_;
-    bool first_ = true;
+    Decoder::Place place_ = Decoder::Place::first;
     std::string pending_;
 };
 

@@ -64,13 +64,15 @@ std::vector<Mark> stages(const Runs& runs) {
     return out;
 }
 
+enum class Unit { none, percent };
+
 // One run: training and validation in one chart. Several: a chart for each.
-std::vector<std::string> pair_of_charts(const Runs& runs, const std::string& what, bool share,
+std::vector<std::string> pair_of_charts(const Runs& runs, const std::string& what, Unit unit,
                                         double StepLine::*training, double ValidationLine::*validation) {
     const auto chart = [&](const std::string& title, std::vector<Series> series) {
-        const Scale scale = share ? Scale::linear : wide_scale(series);
-        Axis y{.label = what, .scale = scale, .percent = share};
-        if (share) { y.low = 0, y.high = 1; }
+        const Scale scale = unit == Unit::percent ? Scale::linear : wide_scale(series);
+        Axis y{.label = what, .scale = scale, .percent = unit == Unit::percent};
+        if (y.percent) { y.low = 0, y.high = 1; }
         return draw_chart({.title = title,
                            .x = steps_axis(),
                            .y = y,
@@ -91,7 +93,7 @@ std::vector<std::string> pair_of_charts(const Runs& runs, const std::string& wha
 
 std::string curves(const Runs& runs) {
     std::vector<std::string> cards =
-        pair_of_charts(runs, "loss", false, &StepLine::loss, &ValidationLine::loss);
+        pair_of_charts(runs, "loss", Unit::none, &StepLine::loss, &ValidationLine::loss);
     const auto add = [&](const std::vector<std::string>& more) {
         cards.insert(cards.end(), more.begin(), more.end());
     };
@@ -100,7 +102,7 @@ std::string curves(const Runs& runs) {
         return std::any_of(r.steps.begin(), r.steps.end(), [](const StepLine& s) { return s.accuracy > 0; });
     };
     if (std::any_of(runs.begin(), runs.end(), has_accuracy)) {
-        add(pair_of_charts(runs, "accuracy", true, &StepLine::accuracy, &ValidationLine::accuracy));
+        add(pair_of_charts(runs, "accuracy", Unit::percent, &StepLine::accuracy, &ValidationLine::accuracy));
     }
     std::vector<Series> rate, norm = thin_and_thick(runs, &StepLine::grad_norm), speed;
     for (size_t i = 0; i < runs.size(); i++) {
