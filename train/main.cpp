@@ -27,32 +27,59 @@ namespace {
 
 using nlohmann::json;
 
-template <class Options, class Add, class Run>
-int command(const char* name, const char* about, const std::vector<std::string>& words, Add add, Run run) {
+using Words = std::vector<std::string>;
+
+struct Command {
+    const char *name, *summary;
+    int (*run)(const Command&, const Words&);
+};
+
+template <class Options, auto add, auto run_command>
+int parse_and_run(const Command& c, const Words& words) {
+    const std::string name = std::string("moba ") + c.name;
     Options o;
-    CLI::App app(about, name);
+    CLI::App app(name + ": " + c.summary, name);
     add(app, o);
     parse_words(app, words);
     if constexpr (requires { o.given; }) { o.given = options_given(app); }
-    return run(o);
+    return run_command(o);
 }
 
-const char* usage = "moba: train small transformers with Mixture of Block Attention, and compare them\n"
-                    "with full attention\n"
-                    "\n"
-                    "  moba train     train a model\n"
-                    "  moba eval      accuracy by length and depth, or the loss of a text\n"
-                    "  moba sample    generate text or answers after a prompt\n"
-                    "  moba compare   train MoBA and full attention alike, and write a report\n"
-                    "  moba inspect   a page that shows which blocks each query chose\n"
-                    "  moba plot      a page with the curves of training runs; CSV, TensorBoard\n"
-                    "  moba bench     time attention, a training step, decoding, or every operation\n"
-                    "  moba info      what a model folder contains\n"
-                    "\n"
-                    "moba <command> --help explains its options.\n"
-                    "moba --version prints version and commit.\n";
+int train(const Command&, const Words& words) {
+    const TrainCommand c = parse_train(words);
+    if (!c.resumed) { refuse_idle_options(c.options); }
+    return run_train(c);
+}
 
-int run(std::vector<std::string> words) {
+const Command commands[] = {
+    {"train", "train a model", train},
+    {"eval", "accuracy by length and depth, or the loss of a text",
+     parse_and_run<EvalOptions, add_eval_options, run_eval>},
+    {"sample", "generate text or answers after a prompt",
+     parse_and_run<SampleOptions, add_sample_options, run_sample>},
+    {"compare", "train MoBA and full attention alike, and write a report",
+     parse_and_run<CompareOptions, add_compare_options, run_compare>},
+    {"inspect", "a page that shows which blocks each query chose",
+     parse_and_run<InspectOptions, add_inspect_options, run_inspect>},
+    {"plot", "a page with the curves of training runs; CSV, TensorBoard",
+     parse_and_run<PlotOptions, add_plot_options, run_plot>},
+    {"bench", "time attention, a training step, decoding, or every operation",
+     parse_and_run<BenchOptions, add_bench_options, run_bench>},
+    {"info", "what a model folder contains", parse_and_run<InfoOptions, add_info_options, run_info>},
+};
+
+std::string usage() {
+    std::string text = "moba: train small transformers with Mixture of Block Attention, and compare them\n"
+                       "with full attention\n\n";
+    for (const Command& c : commands) {
+        const std::string name = c.name;
+        text += "  moba " + name + std::string(10 - name.size(), ' ') + c.summary + "\n";
+    }
+    return text + "\nmoba <command> --help explains its options.\n"
+                  "moba --version prints version and commit.\n";
+}
+
+int run(Words words) {
     for (const std::string& w : words) {
         try {
             json(w).dump();  // options are stored as JSON, which must be UTF-8
@@ -65,51 +92,19 @@ int run(std::vector<std::string> words) {
         return 0;
     }
     if (name == "--help" || name == "-h") {
-        std::printf("%s", usage);
+        std::printf("%s", usage().c_str());
         return 0;
     }
-    if (name == "train") {
-        const TrainCommand command = parse_train(words);
-        if (!command.resumed) { refuse_idle_options(command.options); }
-        return run_train(command);
-    }
-    if (name == "compare") {
-        return command<CompareOptions>("moba compare", "Trains variants of a model and compares them.", words,
-                                       add_compare_options, run_compare);
-    }
-    if (name == "eval") {
-        return command<EvalOptions>("moba eval", "Accuracy by length and depth, or the loss of a text.",
-                                    words, add_eval_options, run_eval);
-    }
-    if (name == "sample") {
-        return command<SampleOptions>("moba sample", "Generates tokens after a prompt.", words,
-                                      add_sample_options, run_sample);
-    }
-    if (name == "bench") {
-        return command<BenchOptions>("moba bench",
-                                     "Times attention, a training step, decoding, or every operation.", words,
-                                     add_bench_options, run_bench);
-    }
-    if (name == "info") {
-        return command<InfoOptions>("moba info", "What a model folder contains.", words, add_info_options,
-                                    run_info);
-    }
-    if (name == "plot") {
-        return command<PlotOptions>("moba plot",
-                                    "The curves of training runs as a page, CSV or TensorBoard files.", words,
-                                    add_plot_options, run_plot);
-    }
-    if (name == "inspect") {
-        return command<InspectOptions>("moba inspect", "A page that shows which blocks each query chose.",
-                                       words, add_inspect_options, run_inspect);
+    std::vector<std::string> known;
+    for (const Command& c : commands) {
+        if (name == c.name) { return c.run(c, words); }
+        known.push_back(c.name);
     }
     if (!name.empty()) {
-        const std::vector<std::string> commands = {"train",   "eval", "sample", "compare",
-                                                   "inspect", "plot", "bench",  "info"};
         std::fprintf(stderr, "moba: no such command: %s%s\n\n", name.c_str(),
-                     did_you_mean(name, commands).c_str());
+                     did_you_mean(name, known).c_str());
     }
-    std::fprintf(stderr, "%s", usage);
+    std::fprintf(stderr, "%s", usage().c_str());
     return 2;
 }
 

@@ -91,7 +91,8 @@ namespace {
 
 struct ParsedTrain {
     TrainOptions options;
-    CLI::App app{"Trains a model from scratch, or continues with the weights of another one.", "moba train"};
+    CLI::App app{"moba train: train a model from scratch, or continue with the weights of another one",
+                 "moba train"};
 
     explicit ParsedTrain(const std::vector<std::string>& words) {
         add_train_options(app, options);
