@@ -37,7 +37,8 @@ size_t Model<E>::workspace_needed() const {
         }
         need(ctx_.device == Device::cpu && sizes_.attention_kernel_version == 1
                  ? naive_attention_workspace_bytes<E>(M, s)
-                 : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s, sizes_.training));
+                 : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s,
+                                          sizes_.training ? Direction::backward : Direction::forward));
     }
     return most;
 }

@@ -204,27 +204,28 @@ static bool tensor_fits(const Sequences& seqs, const AttentionShape& s) {
     return seqs.num_tokens * K * K <= 1ull << 32;
 }
 template <class E>
-int attention_versions_gpu(const Sequences& seqs, AttentionShape s, bool backward) {
+int attention_versions_gpu(const Sequences& seqs, AttentionShape s, Direction direction) {
     if (!tensor_fits<E>(seqs, s)) { return s.D <= max_tiled_head_dim ? 2 : 1; }
+    const bool backward = direction == Direction::backward;
     const int S = s.kind == AttentionKind::moba ? seqs.level[0].size : 0;
     const bool pass = tiles_pass(S, s.D), wgmma = has_wgmma() && has_wgmma_head_dim(s.D);
     const size_t four = !wgmma     ? 0
-                        : pass     ? wgmma_stream_bytes(s.D, backward)
+                        : pass     ? wgmma_stream_bytes(s.D, direction)
                         : backward ? wgmma_backward_bytes(s.D, S)
                                    : 0,
-                 three = pass       ? mma_stream_bytes(s.D, backward)
+                 three = pass       ? mma_stream_bytes(s.D, direction)
                          : backward ? mma_backward_bytes(s.D, S)
                                     : 0;
     return wgmma && four <= max_shared_memory() ? 4 : three <= max_shared_memory() ? 3 : 2;
 }
 template <class E>
-static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, bool backward) {
+static int version_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s, Direction direction) {
     REQUIRE(s.H % s.G == 0 && s.H <= 65535, "H = %d, G = %d", s.H, s.G);
     if (s.D > max_head_dim_gpu) {
         throw Error("head_dim = " + std::to_string(s.D) + ": the GPU's kernels take at most " +
                     std::to_string(max_head_dim_gpu));
     }
-    return choose_version(ctx, attention_versions_gpu<E>(seqs, s, backward));
+    return choose_version(ctx, attention_versions_gpu<E>(seqs, s, direction));
 }
 
 template <class E>
@@ -232,7 +233,7 @@ void attention_forward_gpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, co
                            Routing routing, const Sequences& seqs, AttentionShape s) {
     AttentionOperands<E> a{};
     a.out = out, a.lse = lse, a.q = q, a.k = k, a.v = v;
-    const int version = version_for<E>(ctx, seqs, s, false);
+    const int version = version_for<E>(ctx, seqs, s, Direction::forward);
     if (version >= 2) {
         tiled_forward_gpu(ctx, a, routing, seqs, s, version);
         return;
@@ -247,7 +248,7 @@ template <class E>
 void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
                             const E* k, const E* v, const acc_t<E>* lse, Routing routing,
                             const Sequences& seqs, AttentionShape s) {
-    const int version = version_for<E>(ctx, seqs, s, true);
+    const int version = version_for<E>(ctx, seqs, s, Direction::backward);
     const size_t rows = round_up((size_t)s.H * seqs.num_tokens, (size_t)64);
     REQUIRE(rows * sizeof(float) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
     float* delta = (float*)ctx.workspace;
@@ -285,13 +286,13 @@ void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
 
 template <class E>
 size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape s,
-                                     bool backward) {
-    const auto tiled = [&](bool back) {
-        return s.D > max_tiled_head_dim ? 0
-                                        : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, sizes, s, back);
+                                     Direction direction) {
+    const auto tiled = [&](Direction d) {
+        return s.D > max_tiled_head_dim ? 0 : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, sizes, s, d);
     };
     const size_t delta = round_up((size_t)s.H * max_tokens, (size_t)64) * sizeof(float);
-    return backward ? std::max(tiled(false), delta + tiled(true)) : tiled(false);
+    const size_t forward = tiled(Direction::forward);
+    return direction == Direction::forward ? forward : std::max(forward, delta + tiled(Direction::backward));
 }
 
 INSTANTIATE(attention_forward_gpu)

@@ -31,6 +31,7 @@
 namespace moba {
 
 enum class AttentionKind { full, moba, window };
+enum class Direction { forward, backward };
 constexpr int max_head_dim_gpu = 256;  // the CPU has no limit
 
 struct AttentionShape {
@@ -48,11 +49,11 @@ void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
                             const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
                             AttentionShape);
 
-/* Workspace of the best version; version 1 needs naive_attention_workspace_bytes. backward: true for a model
-   that is trained; the workspace is then large enough for both passes. */
+/* Workspace of the best version; version 1 needs naive_attention_workspace_bytes. That of Direction::backward
+   is large enough for both passes. */
 template <class E>
 size_t attention_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
-                                     bool backward);
+                                     Direction direction);
 template <class E>
 size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape);
 
@@ -68,10 +69,10 @@ void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, cons
                             AttentionShape);
 template <class E>
 size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
-                                     bool backward);
+                                     Direction direction);
 
 /* The highest version of the GPU kernels that supports these sizes, the element type E and this card. */
 template <class E>
-int attention_versions_gpu(const Sequences&, AttentionShape, bool backward);
+int attention_versions_gpu(const Sequences&, AttentionShape, Direction direction);
 
 }  // namespace moba

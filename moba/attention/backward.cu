@@ -17,7 +17,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
     __shared__ float lse[T], delta[T];
-    const QueryMemory<DT, true> memory(shared_memory, capacity);
+    const QueryMemory<DT, Direction::backward> memory(shared_memory, capacity);
     float *q = memory.q, *dout = memory.dout, *ds = memory.weights;
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
@@ -271,8 +271,8 @@ __global__ void attention_dkdv_sum_kernel(AttentionOperands<E> a, KeySums sums, 
 template <class E, int DT>
 static void backward_queries(const Ctx& ctx, const AttentionOperands<E>& a, E* part, const Heads& s,
                              const Items& items, bool packed) {
-    const int capacity = key_capacity<DT>(s, QueryMemory<DT, true>(nullptr, 0).bytes);
-    const size_t bytes = QueryMemory<DT, true>(nullptr, capacity).bytes;
+    const int capacity = key_capacity<DT>(s, QueryMemory<DT, Direction::backward>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT, Direction::backward>(nullptr, capacity).bytes;
     allow_shared_memory<attention_dq_kernel2<E, DT>>(bytes);
     launch(attention_dq_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream, a,
            part, s, items, capacity, packed);
@@ -299,7 +299,8 @@ void tiled_backward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r
                         AttentionShape shape, int version) {
     const bool packed = packable<E>(shape.D, {a.q, a.k, a.v, a.dout, a.dq, a.dk, a.dv});
     each_heads<E>(
-        ctx, r, seqs, shape, true, [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
+        ctx, r, seqs, shape, Direction::backward,
+        [&](const Heads& s, const TiledWorkspace<E>& w, Items key_items) {
             const KeySums sums(w.keys, s.M, s.blocks.size, s.D, key_items);
             // attention_dkdv_sum_kernel skips blocks with fewer items: versions 3 and 4 write dk and dv
             // directly if a block has one item

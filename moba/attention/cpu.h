@@ -37,14 +37,14 @@ void tiled_forward(const Ctx&, AttentionForward<E>, const Sequences&, AttentionS
 template <class E>
 void tiled_backward(const Ctx&, AttentionBackward<E>, const Sequences&, AttentionShape);
 template <class E>
-size_t tiled_workspace_bytes(int max_tokens, AttentionShape, bool backward);
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape, Direction direction);
 // moba.cpp
 template <class E>
 void moba_forward(const Ctx&, AttentionForward<E>, Routing, const Sequences&, AttentionShape);
 template <class E>
 void moba_backward(const Ctx&, AttentionBackward<E>, Routing, const Sequences&, AttentionShape);
 template <class E>
-size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape, bool backward);
+size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape, Direction direction);
 
 // The first key that query t may see, by its sequence and by the window. Never decreases when t grows.
 inline int first_key(const Sequences& seqs, const AttentionShape& s, int t) {

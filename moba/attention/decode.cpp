@@ -78,8 +78,8 @@ int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<
     using A = acc_t<E>;
     const int own = (length - 1) / S;
     int chosen[max_top_k];
-    if (s.gate.gate != Gate::topk) {
-        choose_by_place(chosen, K, 0, own, s.gate.gate);
+    if (s.gate.rule != Gate::topk) {
+        choose_by_place(chosen, K, 0, own, s.gate.rule);
     } else {
         std::vector<A> row(s.D);
         for (int d = 0; d < s.D; d++) { row[d] = A(q[d]); }

@@ -23,7 +23,7 @@ struct Decode {
     int window;
     int K;
     BlockSizes blocks;
-    Gate gate;
+    Gate rule;
     size_t columns[max_levels];  // columns of the means of a key/value head, by level
     int max_pieces, max_blocks;  // per query head
     int* chosen;                 // (H, max_top_k) blocks, -1 in unused slots
@@ -122,7 +122,7 @@ __global__ static void decode_choose_kernel(Decode s) {
     const DecodeHead head(s, blockIdx.x);
     const int t = threadIdx.x, own = head.own(s.length()), limit = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
-    if (s.gate == Gate::topk) {
+    if (s.rule == Gate::topk) {
         Scored last{INFINITY, -1};  // comes before every block
         for (int i = 0; i < limit; i++) {
             Scored best{-INFINITY, own};  // comes after every block
@@ -144,7 +144,7 @@ __global__ static void decode_choose_kernel(Decode s) {
             if (t == 0) { block[i] = last.block; }
         }
     } else if (t < limit) {
-        block[t] = s.gate == Gate::sink && t == 0 ? 0 : own - limit + t;
+        block[t] = s.rule == Gate::sink && t == 0 ? 0 : own - limit + t;
     }
     __syncthreads();
     int* chosen = s.chosen + blockIdx.x * max_top_k;
@@ -322,7 +322,7 @@ static Decode levels_of(const CacheShape& c) {
 // Fills d, except what depends on the number of tokens, and assigns the workspace. Returns its bytes.
 static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
     d = levels_of(c);
-    d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.gate = s.gate.gate;
+    d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.rule = s.gate.rule;
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.blocks.levels - 1) : 0;
     BumpAllocator allocator(base);
@@ -383,7 +383,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     d.place = place;
     if (s.kind == AttentionKind::moba) {
         const int past = (longest - 1) / c.blocks.smallest();
-        if (s.gate.gate == Gate::topk && past > 0) {
+        if (s.gate.rule == Gate::topk && past > 0) {
             launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H), score_threads, 0,
                    ctx.stream, q, means, d);
             LAUNCHED(ctx);

@@ -21,7 +21,7 @@ __global__ void __launch_bounds__(tile_threads<DT>, 2)
     constexpr int T = tile_size<DT>;
     SHARED_MEMORY;
     __shared__ TileRows<DT> x;
-    const QueryMemory<DT, false> memory(shared_memory, capacity);
+    const QueryMemory<DT, Direction::forward> memory(shared_memory, capacity);
     float *q = memory.q, *p = memory.weights;
     const KeyTiles<E, DT> keys{memory.k, memory.v, capacity, a.k, a.v, packed};
     const int tm = thread_tm(), tn = thread_tn();
@@ -110,8 +110,8 @@ __global__ void attention_merge_kernel(AttentionOperands<E> a, Part<E> part, Hea
 template <class E, int DT>
 static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>& part, const Heads& s,
                     const Items& items) {
-    const int capacity = key_capacity<DT>(s, QueryMemory<DT, false>(nullptr, 0).bytes);
-    const size_t bytes = QueryMemory<DT, false>(nullptr, capacity).bytes;
+    const int capacity = key_capacity<DT>(s, QueryMemory<DT, Direction::forward>(nullptr, 0).bytes);
+    const size_t bytes = QueryMemory<DT, Direction::forward>(nullptr, capacity).bytes;
     allow_shared_memory<attention_forward_kernel2<E, DT>>(bytes);
     launch(attention_forward_kernel2<E, DT>, item_blocks<DT>(s, items), tile_threads<DT>, bytes, ctx.stream,
            a, part, s, items, capacity, packable<E>(s.D, {a.q, a.k, a.v, a.out}));
@@ -121,25 +121,27 @@ static void forward(const Ctx& ctx, const AttentionOperands<E>& a, const Part<E>
 template <class E>
 void tiled_forward_gpu(const Ctx& ctx, const AttentionOperands<E>& a, Routing r, const Sequences& seqs,
                        AttentionShape shape, int version) {
-    each_heads<E>(ctx, r, seqs, shape, false, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
-        const Part<E> part{w.part, w.part_lse};
-        if (version == 2) {
-            with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
-        } else if constexpr (std::is_same_v<E, bf16>) {
-            if (tiles_pass(s.blocks.size, s.D)) {
-                (version == 3 ? mma_stream_forward_gpu : wgmma_stream_forward_gpu)(ctx, a, part, s);
-            } else {
-                (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+    each_heads<E>(
+        ctx, r, seqs, shape, Direction::forward, [&](const Heads& s, const TiledWorkspace<E>& w, Items) {
+            const Part<E> part{w.part, w.part_lse};
+            if (version == 2) {
+                with_tile(s.D, [&]<int DT> { forward<E, DT>(ctx, a, part, s, query_items(s)); });
+            } else if constexpr (std::is_same_v<E, bf16>) {
+                if (tiles_pass(s.blocks.size, s.D)) {
+                    (version == 3 ? mma_stream_forward_gpu : wgmma_stream_forward_gpu)(ctx, a, part, s);
+                } else {
+                    (version == 3 ? mma_forward_gpu : wgmma_forward_gpu)(ctx, a, part, s, query_items(s));
+                }
             }
-        }
-        if (s.chosen) {
-            constexpr int N = pack_elements<E>;
-            const bool packed = packable<E>(s.D, {a.out});
-            launch(packed ? attention_merge_kernel<E, N> : attention_merge_kernel<E, 1>,
-                   channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, part, s);
-            LAUNCHED(ctx);
-        }
-    });
+            if (s.chosen) {
+                constexpr int N = pack_elements<E>;
+                const bool packed = packable<E>(s.D, {a.out});
+                launch(packed ? attention_merge_kernel<E, N> : attention_merge_kernel<E, 1>,
+                       channels_grid(s, packed ? N : 1, s.count), channels_threads, 0, ctx.stream, a, part,
+                       s);
+                LAUNCHED(ctx);
+            }
+        });
 }
 
 INSTANTIATE(tiled_forward_gpu)

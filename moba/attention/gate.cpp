@@ -112,14 +112,14 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         const BlockTable& blocks = seqs.level[s.level(seqs, g * group)];
         const size_t columns = mean_columns(blocks.num_blocks);
         char* scratch = ctx.workspace + columns * s.D * sizeof(A);
-        if (s.gate == Gate::topk) { block_means(mean_t, columns, k, g, blocks, s); }
+        if (s.rule == Gate::topk) { block_means(mean_t, columns, k, g, blocks, s); }
         for (int h = g * group; h < (g + 1) * group; h++) {
             const int K = s.slots(seqs, h);
             int* chosen = r.chosen + s.first_slot(seqs, h);
-            if (s.gate != Gate::topk) {
+            if (s.rule != Gate::topk) {
                 for (int t = 0; t < M; t++) {
                     const int own = blocks.own[t];
-                    choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.gate);
+                    choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.rule);
                 }
             } else if (ctx.kernel_version == 1) {
                 choose_naive(chosen, q, mean_t, columns, h, K, blocks, M, s);

@@ -90,7 +90,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
     const int own = s.blocks.own[t], first = s.blocks.first[own], limit = min(s.K - 1, own - first);
     const ChosenMemory memory(shared_memory, s.K, blockDim.x);
     Chosen best{memory.score + threadIdx.x, memory.block + threadIdx.x, (int)blockDim.x};
-    if (s.gate == Gate::topk) {
+    if (s.rule == Gate::topk) {
         const E* row = q + ((size_t)t * s.H + s.first + blockIdx.y) * s.D;
         const E* means = means_of_head(mean, s);
         int count = 0;
@@ -101,7 +101,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
         }
     } else {
         for (int i = 0; i < limit; i++) { best.put(i, 0, own - limit + i); }
-        if (s.gate == Gate::sink && limit > 0) { best.put(0, 0, first); }
+        if (s.rule == Gate::sink && limit > 0) { best.put(0, 0, first); }
     }
     for (int i = 1; i < limit; i++) {  // insertion sort by block, ascending
         const int n = best.block[i * best.threads];
@@ -130,7 +130,7 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, 
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
     const int K = s.K << (seqs.sizes.levels - 1);
-    const bool tensor = std::is_same_v<E, bf16> && s.gate == Gate::topk && has_wgmma_head_dim(s.D) &&
+    const bool tensor = std::is_same_v<E, bf16> && s.rule == Gate::topk && has_wgmma_head_dim(s.D) &&
                         K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
                         gate_tensor_bytes(s.D, K) <= max_shared_memory();
     return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
@@ -146,15 +146,15 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         const BlockTable& blocks = seqs.level[s.level(seqs, h)];
         REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.sizes, s) <= ctx.workspace_bytes,
                 "workspace of %zu bytes", ctx.workspace_bytes);
-        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, mean_pad), s.gate};
+        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, mean_pad), s.rule};
         int* chosen = r.chosen + s.first_slot(seqs, h);
-        if (s.gate == Gate::topk) {
+        if (s.rule == Gate::topk) {
             launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>,
                    dim3(blocks.num_blocks, heads * s.G / s.H), std::min(a.width, means_threads), 0,
                    ctx.stream, mean, k, a);
             LAUNCHED(ctx);
         }
-        if (version == 1 || s.gate != Gate::topk) {
+        if (version == 1 || s.rule != Gate::topk) {
             launch(gate_choose_kernel1<E>, dim3(blocks_for(M, plain_threads), heads), plain_threads,
                    ChosenMemory(nullptr, a.K, plain_threads).bytes, ctx.stream, chosen, q, mean, a);
             LAUNCHED(ctx);

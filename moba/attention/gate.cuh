@@ -14,7 +14,7 @@ struct GateHeads {
     int first;  // the first query head
     int K;
     int width;  // channels of a row of means: D, and zeros up to a multiple of mean_pad
-    Gate gate;
+    Gate rule;
 };
 
 /* The means, and the choices, of the head that this thread block works on. Shapes of a launch: chosen (heads,

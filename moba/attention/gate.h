@@ -35,7 +35,7 @@ constexpr int max_top_k = 64;
 struct GateShape {
     int H, G, D;
     int K;  // blocks chosen at level 0; level i chooses K << i blocks of S >> i tokens
-    Gate gate;
+    Gate rule;
 
     int level(BlockSizes sizes, int h) const { return h / (H / G) % sizes.levels; }
     int level(const Sequences& s, int h) const { return level(s.sizes, h); }

@@ -21,7 +21,8 @@ static const size_t budget_bytes = (size_t)1 << 30;
    does not depend on the number of sequences: partial results are per query, sums of dk and dv per key and
    list entry. */
 template <class E>
-size_t tiled_workspace_bytes_gpu(int max_tokens, int, BlockSizes sizes, AttentionShape s, bool backward) {
+size_t tiled_workspace_bytes_gpu(int max_tokens, int, BlockSizes sizes, AttentionShape s,
+                                 Direction direction) {
     if (s.kind != AttentionKind::moba) { return 0; }
     const int group = s.H / s.G, together = sizes.levels > 1 ? 1 : s.G;
     size_t most = 0;
@@ -30,7 +31,7 @@ size_t tiled_workspace_bytes_gpu(int max_tokens, int, BlockSizes sizes, Attentio
         const Items items = key_items((size_t)max_tokens * K, together, group, size, s.D);
         for (int kv = together; kv >= 1; kv--) {
             const TiledWorkspace<E> w(nullptr, kv, group, max_tokens, K, size, s.D,
-                                      backward ? &items : nullptr);
+                                      direction == Direction::backward ? &items : nullptr);
             if (w.bytes > budget_bytes && kv > 1) { continue; }
             most = std::max(most, w.bytes);
             break;

@@ -109,7 +109,7 @@ void tiled_backward_gpu(const Ctx&, const AttentionOperands<E>&, Routing, const 
                         int version);
 template <class E>
 size_t tiled_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, AttentionShape,
-                                 bool backward);
+                                 Direction direction);
 // The most keys of a block that a thread block keeps as a whole; versions 3 and 4: the most keys of a tile.
 constexpr int max_tile_keys = 128;
 // The head sizes of versions 3 and 4: of the kernels in which tiles pass, by mma.sync; of all others.
@@ -126,7 +126,7 @@ inline bool tiles_pass(int block_size, int D) {
    wgmma_stream_backward.cu). */
 size_t mma_backward_bytes(int D, int S);
 size_t wgmma_backward_bytes(int D, int S);
-size_t mma_stream_bytes(int D, bool backward);
-size_t wgmma_stream_bytes(int D, bool backward);
+size_t mma_stream_bytes(int D, Direction direction);
+size_t wgmma_stream_bytes(int D, Direction direction);
 
 }  // namespace moba

@@ -132,7 +132,8 @@ __global__ void __launch_bounds__(mma_stream_threads, 1)
 template <int D>
 constexpr size_t mma_dkdv_bytes = MmaStreamMemory<D, 2>::bytes + 2 * sizeof(PassingQueries) + sizeof(KeyItem);
 
-size_t mma_stream_bytes(int D, bool backward) {
+size_t mma_stream_bytes(int D, Direction direction) {
+    const bool backward = direction == Direction::backward;
     size_t bytes = 0;
     with_mma_head_dim(D, [&]<int D> { bytes = backward ? mma_dkdv_bytes<D> : MmaStreamMemory<D, 1>::bytes; });
     return bytes;

@@ -23,7 +23,8 @@ struct BlockScratch {
     A *k, *dk, *dv;     // (width, Dp), backward only
     A *q, *dout, *sum;  // (tile_queries, Dp); sum: of out, or of dq
     A *p, *ds;          // (tile_queries, tile_keys)
-    BlockScratch(BumpAllocator& c, int S, int D, bool backward) {
+    BlockScratch(BumpAllocator& c, int S, int D, Direction direction) {
+        const bool backward = direction == Direction::backward;
         const size_t wide = (size_t)round_up(S, tile_keys) * padded(D),
                      queries = (size_t)tile_queries * padded(D);
         k_t = c.take<A>(wide);
@@ -48,12 +49,12 @@ struct MobaWorkspace {
     A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
-    MobaWorkspace(BumpAllocator& c, int M, BlockSizes sizes, const AttentionShape& s, bool backward) {
+    MobaWorkspace(BumpAllocator& c, int M, BlockSizes sizes, const AttentionShape& s, Direction direction) {
         const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (sizes.levels - 1));
         part = c.take<E>(slots * s.D);
         part_lse = c.take<A>(slots);
-        delta = c.take<A>(backward ? (size_t)s.H * M : 0);
-        scratch_bytes = layout_bytes<BlockScratch<E>>(sizes.S, s.D, backward);
+        delta = c.take<A>(direction == Direction::backward ? (size_t)s.H * M : 0);
+        scratch_bytes = layout_bytes<BlockScratch<E>>(sizes.S, s.D, direction);
         scratch = c.take<char>(max_threads() * scratch_bytes);
     }
 };
@@ -61,8 +62,8 @@ struct MobaWorkspace {
 }  // namespace
 
 template <class E>
-size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape s, bool backward) {
-    return layout_bytes<MobaWorkspace<E>>(max_tokens, sizes, s, backward);
+size_t moba_workspace_bytes(int max_tokens, BlockSizes sizes, AttentionShape s, Direction direction) {
+    return layout_bytes<MobaWorkspace<E>>(max_tokens, sizes, s, direction);
 }
 
 namespace {
@@ -94,11 +95,11 @@ struct Group {
 
 template <class E>
 MobaWorkspace<E> workspace_for(const Ctx& ctx, const Sequences& seqs, const AttentionShape& s,
-                               bool backward) {
+                               Direction direction) {
     int S = 0;  // tokens of the longest block; at most the configured block size
     for (int g = 0; g < s.G; g++) { S = std::max(S, Group(g, {}, seqs, s).longest_block()); }
     return lay_out_workspace<MobaWorkspace<E>>(ctx, seqs.num_tokens, BlockSizes{S, seqs.sizes.levels}, s,
-                                               backward);
+                                               direction);
 }
 
 // How many keys query t may see of the tile that begins at key `j` of block n.
@@ -149,7 +150,7 @@ void forward_item(const AttentionForward<E>& a, const Group& group, const MobaWo
                     for (int d = 0; d < Dp; d++) { x.sum[r * Dp + d] *= factor; }
                 }
             }
-            tile_matmul<A>(x.sum, Dp, x.p, tile_keys, 1, x.v + j * Dp, Dp, rows, Dp, wide, true);
+            tile_matmul<A>(x.sum, Dp, x.p, tile_keys, 1, x.v + j * Dp, Dp, rows, Dp, wide, Store::add);
         }
         for (int r = 0; r < rows; r++) {
             const size_t slot = i * group.head_slots + entry[r];
@@ -190,7 +191,7 @@ void merge_slots(const AttentionForward<E>& a, const Group& group, const MobaWor
 template <class E>
 void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const Sequences& seqs,
                   AttentionShape s) {
-    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, false);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, Direction::forward);
     struct Item {
         int head, block, begin, end;
     };
@@ -208,7 +209,7 @@ void moba_forward(const Ctx& ctx, AttentionForward<E> a, Routing routing, const 
         }
         parallel_for(items.size(), [&](size_t item, int thread) {
             BumpAllocator c(w.scratch + thread * w.scratch_bytes);
-            const BlockScratch<E> x(c, longest, s.D, false);
+            const BlockScratch<E> x(c, longest, s.D, Direction::forward);
             const Item& it = items[item];
             forward_item(a, group, w, x, s, it.head, it.block, it.begin, it.end);
         });
@@ -258,9 +259,10 @@ static void backward_block(const AttentionBackward<E>& a, const Group& group, co
                     softmax_backward_row<E>(p, ds, a.lse[row], w.delta[row], seen);
                     for (A* tail : {p, ds}) { std::fill(tail + seen, tail + wide, A(0)); }
                 }
-                tile_matmul<A>(x.dv + j * Dp, Dp, x.p, 1, tile_keys, x.dout, Dp, wide, Dp, rows, true);
-                tile_matmul<A>(x.dk + j * Dp, Dp, x.ds, 1, tile_keys, x.q, Dp, wide, Dp, rows, true);
-                tile_matmul<A>(x.sum, Dp, x.ds, tile_keys, 1, x.k + j * Dp, Dp, rows, Dp, wide, j > 0);
+                tile_matmul<A>(x.dv + j * Dp, Dp, x.p, 1, tile_keys, x.dout, Dp, wide, Dp, rows, Store::add);
+                tile_matmul<A>(x.dk + j * Dp, Dp, x.ds, 1, tile_keys, x.q, Dp, wide, Dp, rows, Store::add);
+                tile_matmul<A>(x.sum, Dp, x.ds, tile_keys, 1, x.k + j * Dp, Dp, rows, Dp, wide,
+                               j > 0 ? Store::add : Store::replace);
             }
             for (int r = 0; r < rows; r++) {
                 E* part = w.part + (i * group.head_slots + entry[r]) * D;
@@ -281,14 +283,14 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
                    AttentionShape s) {
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
-    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, true);
+    const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, Direction::backward);
     row_deltas(w.delta, a, M, s);
     for (int g = 0; g < s.G; g++) {
         const Group group(g, routing, seqs, s);
         const int longest = group.longest_block();
         parallel_for(group.blocks.num_blocks, [&](size_t n, int thread) {
             BumpAllocator c(w.scratch + thread * w.scratch_bytes);
-            const BlockScratch<E> x(c, longest, s.D, true);
+            const BlockScratch<E> x(c, longest, s.D, Direction::backward);
             backward_block(a, group, w, x, M, s, (int)n);
         });
         parallel_ranges((size_t)group.heads * M, 256, [&](size_t b, size_t e) {

@@ -115,9 +115,10 @@ size_t naive_attention_workspace_bytes(int max_tokens, AttentionShape s) {
 }
 
 template <class E>
-size_t attention_workspace_bytes_cpu(int max_tokens, int, BlockSizes sizes, AttentionShape s, bool backward) {
-    return s.kind == AttentionKind::moba ? moba_workspace_bytes<E>(max_tokens, sizes, s, backward)
-                                         : tiled_workspace_bytes<E>(max_tokens, s, backward);
+size_t attention_workspace_bytes_cpu(int max_tokens, int, BlockSizes sizes, AttentionShape s,
+                                     Direction direction) {
+    return s.kind == AttentionKind::moba ? moba_workspace_bytes<E>(max_tokens, sizes, s, direction)
+                                         : tiled_workspace_bytes<E>(max_tokens, s, direction);
 }
 
 template <class E>

@@ -226,7 +226,7 @@ __device__ inline int padded_keys(int n) { return (n + lanes_per_row - 1) / lane
 
 /* Shared memory of the kernels whose queries stay: the forward kernel, and the one for dq (backward), which
    also needs dout. */
-template <int DT, bool backward>
+template <int DT, Direction direction>
 struct QueryMemory {
     float *q, *dout;  // (tile_size, row_floats)
     float* weights;   // (tile_size, weight_floats): probabilities, or ds
@@ -236,7 +236,8 @@ struct QueryMemory {
     HOST_DEVICE QueryMemory(void* base, int capacity) {
         SharedLayout layout(base);
         q = layout.take<float>(tile_size<DT> * row_floats<DT>);
-        dout = backward ? layout.take<float>(tile_size<DT> * row_floats<DT>) : nullptr;
+        dout =
+            direction == Direction::backward ? layout.take<float>(tile_size<DT> * row_floats<DT>) : nullptr;
         weights = layout.take<float>(tile_size<DT> * weight_floats);
         k = layout.take<float>((size_t)capacity * row_floats<DT>);
         v = layout.take<float>((size_t)capacity * row_floats<DT>);

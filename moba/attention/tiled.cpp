@@ -65,7 +65,8 @@ struct PackedWorkspace {
     A *dk, *dv;                // (G, tiles, tile, Dp)
     char* scratch;
 
-    PackedWorkspace(BumpAllocator& c, int M, const AttentionShape& s, bool backward) {
+    PackedWorkspace(BumpAllocator& c, int M, const AttentionShape& s, Direction direction) {
+        const bool backward = direction == Direction::backward;
         const size_t tiles = ceil_div(M, tile);
         head_t = tiles * s.D * tile;
         head_rows = tiles * tile * padded(s.D);
@@ -83,8 +84,8 @@ struct PackedWorkspace {
 }  // namespace
 
 template <class E>
-size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, bool backward) {
-    return layout_bytes<PackedWorkspace<E>>(max_tokens, s, backward);
+size_t tiled_workspace_bytes(int max_tokens, AttentionShape s, Direction direction) {
+    return layout_bytes<PackedWorkspace<E>>(max_tokens, s, direction);
 }
 
 template <class E>
@@ -92,7 +93,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, false);
+    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, Direction::forward);
     const int tiles = ceil_div(M, tile), query_tiles = ceil_div(M, tile_queries);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);
@@ -127,7 +128,7 @@ void tiled_forward(const Ctx& ctx, AttentionForward<E> a, const Sequences& seqs,
                     for (int d = 0; d < Dp; d++) { x.sum[r * Dp + d] *= factor; }
                 }
             }
-            tile_matmul<A>(x.sum, Dp, x.p, tile, 1, v, Dp, rows, Dp, width, true);
+            tile_matmul<A>(x.sum, Dp, x.p, tile, 1, v, Dp, rows, Dp, width, Store::add);
         }
         for (int r = 0; r < rows; r++) {
             const A inverse = 1 / softmax[r].sum;
@@ -167,10 +168,10 @@ static void pair_backward(const AttentionBackward<E>& a, const PackedWorkspace<E
             std::fill(row + hi, row + tile, A(0));
         }
     }
-    tile_matmul<A>(w.dv + keys, Dp, x.p, 1, tile, x.dout, Dp, tile, Dp, rows, true);
-    tile_matmul<A>(w.dk + keys, Dp, x.ds, 1, tile, x.q, Dp, tile, Dp, rows, true);
+    tile_matmul<A>(w.dv + keys, Dp, x.p, 1, tile, x.dout, Dp, tile, Dp, rows, Store::add);
+    tile_matmul<A>(w.dk + keys, Dp, x.ds, 1, tile, x.q, Dp, tile, Dp, rows, Store::add);
     tile_matmul<A>(w.dq + h * w.head_rows + (size_t)t0 * Dp, Dp, x.ds, tile, 1, w.packed.k + keys, Dp, rows,
-                   Dp, tile, true);
+                   Dp, tile, Store::add);
 }
 
 template <class E>
@@ -178,7 +179,7 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
     using A = acc_t<E>;
     const int M = seqs.num_tokens, D = s.D, Dp = padded(D), group = s.H / s.G;
     const A scale = 1 / std::sqrt(A(D));
-    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, true);
+    const PackedWorkspace<E> w = lay_out_workspace<PackedWorkspace<E>>(ctx, M, s, Direction::backward);
     const int tiles = ceil_div(M, tile);
     parallel_for((size_t)s.G * tiles, [&](size_t i, int) {
         const int g = (int)(i / tiles), j = (int)(i % tiles);

@@ -215,7 +215,8 @@ __global__ void __launch_bounds__(stream_threads, 1)
 #endif
 }
 
-size_t wgmma_stream_bytes(int D, bool backward) {
+size_t wgmma_stream_bytes(int D, Direction direction) {
+    const bool backward = direction == Direction::backward;
     size_t bytes = 0;
     with_tensor_head_dim(D, [&]<int D> {
         bytes = backward ? std::max(KeyStreamMemory<D, 2>(nullptr).bytes, QueryStreamMemory<D>(nullptr).bytes)

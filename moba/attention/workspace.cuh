@@ -94,8 +94,8 @@ struct Part {
 /* Calls f(heads, workspace, items of dk and dv) for all heads, in as few calls as block sizes and workspace
    allow, with about the same number of heads in each call. */
 template <class E, class F>
-void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape, bool backward,
-                F f) {
+void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const AttentionShape& shape,
+                Direction direction, F f) {
     if (shape.kind != AttentionKind::moba) {
         f(heads_of(0, shape.G, r, seqs, shape), TiledWorkspace<E>{}, items_of_tokens(shape.H / shape.G));
         return;
@@ -107,7 +107,7 @@ void each_heads(const Ctx& ctx, Routing r, const Sequences& seqs, const Attentio
         const Items items = key_items(all.slots(), together, group, all.blocks.size, all.D);
         const auto workspace = [&](int kv_heads) {
             return TiledWorkspace<E>(ctx.workspace, kv_heads, group, all.M, all.K, all.blocks.size, all.D,
-                                     backward ? &items : nullptr);
+                                     direction == Direction::backward ? &items : nullptr);
         };
         while (kv >= 1 && workspace(kv).bytes > ctx.workspace_bytes) { kv--; }
         REQUIRE(kv >= 1, "a workspace of more than %zu bytes", ctx.workspace_bytes);

@@ -86,8 +86,9 @@ TEST(Attention, OneHot) {
         const AttentionShape s = shape_of(c);
         Choice choice = choose(c, batch, q, k);
         for (int version : {1, 2}) {
-            Workspace work(version == 1 ? naive_attention_workspace_bytes<double>(T, s)
-                                        : attention_workspace_bytes_cpu<double>(T, 1, {c.S}, s, false),
+            Workspace work(version == 1
+                               ? naive_attention_workspace_bytes<double>(T, s)
+                               : attention_workspace_bytes_cpu<double>(T, 1, {c.S}, s, Direction::forward),
                            version);
             std::vector<double> out(T * D), lse(T);
             attention_forward_cpu<double>(work.ctx, out.data(), lse.data(), q.data(), k.data(), v.data(),

@@ -32,11 +32,11 @@ void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
     A* lse = on.template output<A>("lse", (size_t)c.H * M);
     if constexpr (R::gpu) {
         // enough for both passes
-        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.sizes(), s, true));
+        on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.sizes(), s, Direction::backward));
         attention_forward_gpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
         attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     } else {
-        on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.sizes(), s, true));
+        on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.sizes(), s, Direction::backward));
         attention_forward_cpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
         attention_backward_cpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
     }
@@ -54,14 +54,14 @@ void expect_attention(const Case& c, int versions = 2, int first = 1) {
     const auto run = [&](auto& on) { attend(on, c, batch, choice); };
     if (first <= 2) { expect_kernels_of<float>(name.str(), versions, run, first); }
     const AttentionShape s = shape_of(c);
-    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, false),
-                                attention_versions_gpu<bf16>(batch.seqs, s, true));
+    const int tensor = std::min(attention_versions_gpu<bf16>(batch.seqs, s, Direction::forward),
+                                attention_versions_gpu<bf16>(batch.seqs, s, Direction::backward));
     expect_kernels_of<bf16>(name.str(), std::max(versions, tensor), run, first);
 }
 // bf16 on tensor cores: versions 3 and 4, or those of them that fit the card
 void expect_tensor_cores(const Case& c) {
     const PackedBatch batch(c.lengths, c.sizes());
-    EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), false), 3);
+    EXPECT_GE(attention_versions_gpu<bf16>(batch.seqs, shape_of(c), Direction::forward), 3);
     expect_attention(c, 2, 3);
 }
 
@@ -199,9 +199,10 @@ TEST(KernelsAttention, WorkspaceOfShortSequences) {
                           {32, 8, 128, 2 * 8192, 8, 1035}}) {
         const AttentionShape s{p.H, p.G, p.D, moba, 0, {p.H, p.G, p.D, p.K, Gate::topk}};
         for (int levels : {1, 2}) {
-            const size_t text =
-                             attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, {128, levels}, s, true),
-                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, {128, levels}, s, true);
+            const size_t text = attention_workspace_bytes_gpu<bf16>(p.tokens, p.tokens, {128, levels}, s,
+                                                                    Direction::backward),
+                         tasks = attention_workspace_bytes_gpu<bf16>(p.tokens, 1, {128, levels}, s,
+                                                                     Direction::backward);
             EXPECT_LE(text, 1.02 * tasks);
             if (levels == 1) { EXPECT_LE(text / 1048576.0, p.mib) << p.tokens << " tokens"; }
         }
@@ -214,7 +215,7 @@ TEST(KernelsAttention, WorkspaceGrowsWithTokens) {
         const AttentionShape s{H, 1, 64, moba, 0, {H, 1, 64, K, Gate::topk}};
         size_t before = 0;
         for (int tokens = 1; tokens < 40000; tokens += 1 + tokens / 50) {
-            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, {S}, s, true);
+            const size_t bytes = attention_workspace_bytes_gpu<bf16>(tokens, 1, {S}, s, Direction::backward);
             EXPECT_GE(bytes, before) << tokens << " tokens";
             before = bytes;
         }

@@ -178,9 +178,9 @@ TEST_F(KernelsLarge, Attention) {
         std::vector<int> chosen = make(tail), start = make(tail), list = make(tail);
         const Routing short_r{chosen.data(), start.data(), list.data()};
         const auto& needs = *find_workspaces<bf16>(Device::gpu);
-        workspace(std::max({needs.attention(M, 1, {S}, s, false), needs.gate(M, 1, {S}, gate),
+        workspace(std::max({needs.attention(M, 1, {S}, s, Direction::forward), needs.gate(M, 1, {S}, gate),
                             needs.gate_lists(M, 1, {S}, gate)}));
-        Workspace cpus(std::max(attention_workspace_bytes_cpu<bf16>(tail, 1, {S}, s, false),
+        Workspace cpus(std::max(attention_workspace_bytes_cpu<bf16>(tail, 1, {S}, s, Direction::forward),
                                 gate_workspace_bytes_cpu<bf16>(tail, 1, {S}, gate)));
         gpu.gate_forward(ctx, r, q, k, seqs, gate);
         gpu.gate_lists(ctx, r, seqs, gate);

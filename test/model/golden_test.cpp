@@ -145,9 +145,9 @@ void run_attention(const std::string& path, Device device, int version) {
     const Ops<float>& op = *find_ops<float>(device);
     const WorkspaceBytes<float>& needs = *find_workspaces<float>(device);
     Tensors on(device);
-    on.ctx.workspace_bytes =
-        std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
-                  needs.attention(M, B, {S}, shape, true), naive_attention_workspace_bytes<float>(M, shape)});
+    on.ctx.workspace_bytes = std::max({needs.gate(M, B, {S}, gate), needs.gate_lists(M, B, {S}, gate),
+                                       needs.attention(M, B, {S}, shape, Direction::backward),
+                                       naive_attention_workspace_bytes<float>(M, shape)});
     on.ctx.workspace = on.make<char>(on.ctx.workspace_bytes);
     on.ctx.kernel_version = version;
     const size_t slots = routing_slots(M, {S}, gate);

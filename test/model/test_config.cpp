@@ -225,7 +225,7 @@ TEST(Config, AttentionShape) {
     EXPECT_TRUE(s.kind == AttentionKind::window && s.window == 9 && s.H == 4 && s.G == 2 &&
                 s.D == c.head_dim);
     EXPECT_TRUE(m.kind == AttentionKind::moba && m.gate.K == c.top_k && m.gate.H == 4 &&
-                m.gate.gate == Gate::topk);
+                m.gate.rule == Gate::topk);
     c.key_conv = 3;
     EXPECT_FALSE(c.has_key_conv(0));
     EXPECT_TRUE(c.has_key_conv(1));

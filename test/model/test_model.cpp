@@ -169,7 +169,7 @@ TEST(Model, RecomputeKeepsTheChoice) {
     const size_t slots = routing_slots(d.cu.back(), {c.block_size}, other);
     const auto chosen = [&] { return std::vector<int>(r.chosen, r.chosen + slots); };
     const std::vector<int> scored = chosen();
-    other.gate = Gate::recent;
+    other.rule = Gate::recent;
     Workspace work(gate_workspace_bytes_cpu<double>(d.cu.back(), (int)lengths.size(), {c.block_size}, other));
     gate_forward_cpu<double>(work.ctx, r, model.layer(0).q, model.layer(0).k, model.sequences(), other);
     gate_lists_cpu(work.ctx, r, model.sequences(), other);

@@ -76,17 +76,18 @@ Result<E> run(const Case& c, int version) {
     Guarded<acc_t<E>> lse((size_t)c.H * M);
     const size_t naive = naive_attention_workspace_bytes<E>(M, s);
     {
-        Workspace work(version == 1
-                           ? naive
-                           : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s, false),
+        Workspace work(version == 1 ? naive
+                                    : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s,
+                                                                       Direction::forward),
                        version);
         attention_forward_cpu<E>(work.ctx, out.data(), lse.data(), eq.data(), ek.data(), ev.data(),
                                  choice.routing(), batch.seqs, s);
         EXPECT_TRUE(work.intact());
     }
-    Workspace work(
-        version == 1 ? naive : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s, true),
-        version);
+    Workspace work(version == 1 ? naive
+                                : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s,
+                                                                   Direction::backward),
+                   version);
     attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), out.data(), eq.data(),
                               ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
     EXPECT_TRUE(work.intact());

@@ -49,10 +49,10 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     E *out = t.zeros<E>(nq), *dq = t.zeros<E>(nq), *dk = t.zeros<E>(nk), *dv = t.zeros<E>(nk);
     A* lse = t.zeros<A>(nlse);
     const Routing routing{t.zeros<int>(slots), t.zeros<int>(starts), t.zeros<int>(slots)};
-    t.workspace(
-        std::max({need.attention(M, B, {S}, s, true), need.attention(M, B, {S}, s, false),
-                  cpu ? naive_attention_workspace_bytes<E>(M, s) : 0, moba ? need.gate(M, B, {S}, s.gate) : 0,
-                  moba ? need.gate_lists(M, B, {S}, s.gate) : 0}));
+    t.workspace(std::max(
+        {need.attention(M, B, {S}, s, Direction::forward), need.attention(M, B, {S}, s, Direction::backward),
+         cpu ? naive_attention_workspace_bytes<E>(M, s) : 0, moba ? need.gate(M, B, {S}, s.gate) : 0,
+         moba ? need.gate_lists(M, B, {S}, s.gate) : 0}));
 
     const auto gate = [=](const Ctx& c) { op.gate_forward(c, routing, q, k, seqs, s.gate); };
     const auto lists = [=](const Ctx& c) { op.gate_lists(c, routing, seqs, s.gate); };
