@@ -44,7 +44,7 @@ TEST(Kernels, Rope) {
                 rope_fill_table(table.data(), f, 70000);
                 std::vector<int> position = positions(s.M, 50);
                 position[0] = 69999;
-                E* y = on.template output<E>("y", n);
+                E* y = on.template output<E>("y", {s.M, s.H, s.D});
                 const E* x = on.input(n, 1);
                 const int* at = on.constant(position);
                 const A* angles = on.constant(table);
@@ -76,11 +76,12 @@ TEST(Kernels, Qkv) {
             rope_fill_table(table.data(), f, 100);
             const int* at = on.constant(positions(s.M, 50));
             const A* angles = on.constant(table);
-            E *q = on.template output<E>("q", of_q), *k = on.template output<E>("k", of_k),
-              *v = on.template output<E>("v", of_k);
+            E *q = on.template output<E>("q", {s.M, s.H, s.D}),
+              *k = on.template output<E>("k", {s.M, s.G, s.D}),
+              *v = on.template output<E>("v", {s.M, s.G, s.D});
             CALL(qkv_split, E, q, k, v, on.input(n, 1), at, angles, s);
-            CALL(qkv_join, E, on.template output<E>("joined", n), on.input(of_q, 2), on.input(of_k, 3),
-                 on.input(of_k, 4), at, angles, s);
+            CALL(qkv_join, E, on.template output<E>("joined", {s.M, s.heads(), s.D}), on.input(of_q, 2),
+                 on.input(of_k, 3), on.input(of_k, 4), at, angles, s);
         });
     }
 }
@@ -96,10 +97,10 @@ TEST(Kernels, Norm) {
             using A = wide<decltype(on)>;
             const size_t n = (size_t)s.M * s.C;
             const E *x = on.input(n, 1, 3), *w = on.input(s.C, 2), *dy = on.input(n, 3);
-            E* y = on.template output<E>("y", n);
+            E* y = on.template output<E>("y", {s.M, s.C});
             A* rstd = on.template output<A>("rstd", s.M);
             CALL(norm_forward, E, y, rstd, x, w, s);
-            E* dx = on.template inout<E>("dx", as<E>(draw<bf16>(n, 4)));
+            E* dx = on.template inout<E>("dx", {s.M, s.C}, as<E>(draw<bf16>(n, 4)));
             A* dw = on.template inout<A>("dw", as<A>(draw<float>(s.C, 5)));
             WORKSPACE(norm, E, s);
             CALL(norm_backward, E, dx, dw, dy, x, w, rstd, s);
@@ -128,8 +129,8 @@ TEST(Kernels, SwiGluRowsApart) {
             const size_t n = (size_t)M * F;
             const SwigluShape s{M, F, 2 * (size_t)F};
             const E *both = on.input(2 * n, 1, 3), *dy = on.input(n, 3);
-            CALL(swiglu_forward, E, on.template output<E>("y", n), both, both + F, s);
-            E* in_place = on.template inout<E>("d", as<E>(draw<bf16>(2 * n, 1, 3)));
+            CALL(swiglu_forward, E, on.template output<E>("y", {M, F}), both, both + F, s);
+            E* in_place = on.template inout<E>("d", {M, 2 * F}, as<E>(draw<bf16>(2 * n, 1, 3)));
             CALL(swiglu_backward, E, in_place, in_place + F, dy, in_place, in_place + F, s);
         });
     }
@@ -166,11 +167,11 @@ TEST(Kernels, ResidualNorm) {
                 const DropoutShape d{n, p, 3, DropoutSite::mlp};
                 const StepState* state = on.constant(std::vector<StepState>{dropout_state});
                 const E *x = on.input(n, 1, 3), *b = on.input(n, 2), *w = on.input(s.C, 3);
-                CALL(residual_norm_forward, E, on.template output<E>("y", n),
-                     on.template output<E>("norm", n), on.template output<A>("rstd", s.M), x, b, w, state, d,
-                     s);
-                E* over = on.template inout<E>("y over x", as<E>(draw<bf16>(n, 4)));
-                CALL(residual_norm_forward, E, over, on.template output<E>("norm over x", n),
+                CALL(residual_norm_forward, E, on.template output<E>("y", {s.M, s.C}),
+                     on.template output<E>("norm", {s.M, s.C}), on.template output<A>("rstd", s.M), x, b, w,
+                     state, d, s);
+                E* over = on.template inout<E>("y over x", {s.M, s.C}, as<E>(draw<bf16>(n, 4)));
+                CALL(residual_norm_forward, E, over, on.template output<E>("norm over x", {s.M, s.C}),
                      on.template output<A>("rstd over x", s.M), over, b, w, state, d, s);
             });
         }
@@ -219,9 +220,9 @@ TEST(Kernels, Rows) {
             const RowsShape s{5, 41, C};
             const E* x = on.input((size_t)s.M * C, 1);
             const int* rows = on.constant(row);
-            E* y = on.template output<E>("y", (size_t)s.R * C);
+            E* y = on.template output<E>("y", {s.R, C});
             CALL(gather_rows, E, y, x, rows, s);
-            CALL(scatter_rows, E, on.template output<E>("dx", (size_t)s.M * C), y, rows, s);
+            CALL(scatter_rows, E, on.template output<E>("dx", {s.M, C}), y, rows, s);
         });
     }
 }
@@ -236,14 +237,14 @@ TEST(Kernels, Embedding) {
         expect_kernels("embedding", versions, [&, s = s](auto& on) {
             using E = element<decltype(on)>;
             const int* token = on.constant(tokens);
-            CALL(embedding_forward, E, on.template output<E>("y", (size_t)s.M * s.C), token,
+            CALL(embedding_forward, E, on.template output<E>("y", {s.M, s.C}), token,
                  on.input((size_t)s.V * s.C, 2), s);
         });
         expect_kernels("embedding backward", 2, [&, s = s](auto& on) {
             using E = element<decltype(on)>;
             using A = wide<decltype(on)>;
             const int* token = on.constant(tokens);
-            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.V * s.C, 3)));
+            A* dw = on.template inout<A>("dw", {s.V, s.C}, as<A>(draw<float>((size_t)s.V * s.C, 3)));
             if (on.gpu) { on.workspace(embedding_workspace_bytes_gpu(s)); }
             CALL(embedding_backward, E, dw, token, on.input((size_t)s.M * s.C, 4), s);
         });
@@ -259,10 +260,10 @@ TEST(Kernels, KeyConv) {
             const size_t n = (size_t)s.M * s.C;
             const E *k = on.input(n, 1), *w = on.input((size_t)s.C * s.W, 2), *dy = on.input(n, 3);
             const int* position = on.constant(positions(s.M, 27));
-            CALL(key_conv_forward, E, on.template output<E>("y", n), k, w, position, s);
+            CALL(key_conv_forward, E, on.template output<E>("y", {s.M, s.C}), k, w, position, s);
             WORKSPACE(key_conv, E, s);
-            E* dk = on.template output<E>("dk", n);
-            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.C * s.W, 4)));
+            E* dk = on.template output<E>("dk", {s.M, s.C});
+            A* dw = on.template inout<A>("dw", {s.C, s.W}, as<A>(draw<float>((size_t)s.C * s.W, 4)));
             CALL(key_conv_backward, E, dk, dw, dy, k, w, position, s);
         });
     }
@@ -325,7 +326,7 @@ TEST(Kernels, SigmoidIsAsCloseAsItSays) {
     float* y = on.output<float>("y", x.size());
     swiglu_forward_gpu<float>(on.ctx, y, on.constant(x), on.constant(std::vector<float>(x.size(), 1)),
                               {1, (int)x.size(), x.size()});
-    const std::vector<double> got = on.results()[0].second;
+    const std::vector<double> got = on.results()[0].values;
     double worst = 0;
     for (size_t i = 0; i < x.size(); i++) {
         if (x[i] == 0) { continue; }
@@ -346,8 +347,8 @@ TEST(Kernels, Linear) {
             const E *x = on.input((size_t)s.M * s.I, 1), *w = on.input((size_t)s.O * s.I, 2),
                     *dy = on.input((size_t)s.M * s.O, 3);
             WORKSPACE(linear, E, s);
-            E* y = on.template output<E>("y", (size_t)s.M * s.O);
-            A* logits = on.template output<A>("y wide", (size_t)s.M * s.O);
+            E* y = on.template output<E>("y", {s.M, s.O});
+            A* logits = on.template output<A>("y wide", {s.M, s.O});
             if constexpr (std::decay_t<decltype(on)>::gpu) {
                 linear_forward_gpu<E, E>(on.ctx, y, x, w, s);
                 linear_forward_gpu<E, A>(on.ctx, logits, x, w, s);
@@ -355,9 +356,9 @@ TEST(Kernels, Linear) {
                 linear_forward_cpu<E, E>(on.ctx, y, x, w, s);
                 linear_forward_cpu<E, A>(on.ctx, logits, x, w, s);
             }
-            E* dx = on.template output<E>("dx", (size_t)s.M * s.I);
+            E* dx = on.template output<E>("dx", {s.M, s.I});
             CALL(linear_backward_input, E, dx, dy, w, s);
-            A* dw = on.template inout<A>("dw", as<A>(draw<float>((size_t)s.O * s.I, 5)));
+            A* dw = on.template inout<A>("dw", {s.O, s.I}, as<A>(draw<float>((size_t)s.O * s.I, 5)));
             CALL(linear_backward_weight, E, dw, dy, x, s);
         });
     }

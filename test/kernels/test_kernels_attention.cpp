@@ -27,9 +27,9 @@ void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
             *dout = on.input(nq, 4);
     const Sequences seqs = rebase(batch.seqs, batch.table.data(), on.constant(batch.table));
     const Routing r{on.constant(choice.chosen), on.constant(choice.start), on.constant(choice.list)};
-    E *out = on.template output<E>("out", nq), *dq = on.template output<E>("dq", nq),
-      *dk = on.template output<E>("dk", nk), *dv = on.template output<E>("dv", nk);
-    A* lse = on.template output<A>("lse", (size_t)c.H * M);
+    E *out = on.template output<E>("out", {M, c.H, c.D}), *dq = on.template output<E>("dq", {M, c.H, c.D}),
+      *dk = on.template output<E>("dk", {M, c.G, c.D}), *dv = on.template output<E>("dv", {M, c.G, c.D});
+    A* lse = on.template output<A>("lse", {c.H, M});
     if constexpr (R::gpu) {
         // enough for both passes
         on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.sizes(), s, Direction::backward));

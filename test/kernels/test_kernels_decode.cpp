@@ -39,7 +39,7 @@ void expect_decode(const Case& c) {
         } else {
             on.workspace(decode_workspace_bytes_cpu<E>(shape, s));
         }
-        E* out = on.template output<E>("out", (size_t)c.H * c.D);
+        E* out = on.template output<E>("out", {c.H, c.D});
         const int* position = on.constant(std::vector<int>{T - 1});
         const int longest = T + c.lengths[0] % 4;  // launched for more tokens than the cache holds
         CALL(decode_attention, E, out, q, k_cache, v_cache, means, position,

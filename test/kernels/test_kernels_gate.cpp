@@ -27,7 +27,7 @@ TEST(Kernels, PrefixSum) {
             prefix_sum_gpu(on.ctx, p, n);
         };
         const Outputs got = run_in<true, float, float>(0, run);
-        EXPECT_TRUE(got[0].second == as<double>(want)) << n;
+        EXPECT_TRUE(got[0].values == as<double>(want)) << n;
     }
 }
 
@@ -57,7 +57,7 @@ TEST(Kernels, SortRows) {
             sort_by_key_gpu(on.ctx, starts, lists, on.constant(key), n, bins, rows);
         };
         const Outputs got = run_in<true, float, float>(0, run);
-        EXPECT_TRUE(got[0].second == as<double>(start) && got[1].second == as<double>(list)) << n;
+        EXPECT_TRUE(got[0].values == as<double>(start) && got[1].values == as<double>(list)) << n;
     }
 }
 
@@ -80,7 +80,7 @@ std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vec
         on.workspace(gate_workspace_bytes_gpu<E>(M, (int)c.lengths.size(), c.sizes(), s));
         gate_forward_gpu<E>(on.ctx, {chosen, nullptr, nullptr}, on.constant(q), on.constant(k), seqs, s);
     };
-    return as<int>(run_in<true, E, E>(version, run)[0].second);
+    return as<int>(run_in<true, E, E>(version, run)[0].values);
 }
 // Calls check(choose) for the versions that support all sizes.
 template <class F>
@@ -187,13 +187,13 @@ TEST(Kernels, GateLists) {
                 }
             };
             const Outputs cpu = run_in<false, float, float>(0, run), gpu = run_in<true, float, float>(0, run);
-            EXPECT_EQ(gpu[1].second, cpu[1].second) << "starts";
+            EXPECT_EQ(gpu[1].values, cpu[1].values) << "starts";
             for (int h = 0; h < s.H; h++) {
                 const int blocks = batch.seqs.level[s.level(batch.seqs, h)].num_blocks;
                 const size_t first = s.first_slot(batch.seqs, h);
-                const size_t used = (size_t)cpu[1].second[s.first_start(batch.seqs, h) + blocks];
+                const size_t used = (size_t)cpu[1].values[s.first_start(batch.seqs, h) + blocks];
                 for (size_t i = 0; i < used; i++) {
-                    ASSERT_EQ(gpu[0].second[first + i], cpu[0].second[first + i]);
+                    ASSERT_EQ(gpu[0].values[first + i], cpu[0].values[first + i]);
                 }
             }
         }

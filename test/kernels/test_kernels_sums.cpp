@@ -28,8 +28,8 @@ TEST(Kernels, LossSumsKeepNaN) {
     double* sums = on.inout<double>("sums", {0, 0});
     loss_sums_gpu(on.ctx, sums, on.constant(values), on.constant(std::vector<int>(3000, 1)), 3000);
     const Outputs out = on.results();
-    EXPECT_TRUE(std::isnan(out[0].second[0]));
-    EXPECT_EQ(out[0].second[1], 3000);
+    EXPECT_TRUE(std::isnan(out[0].values[0]));
+    EXPECT_EQ(out[0].values[1], 3000);
 }
 
 }  // namespace

@@ -30,7 +30,7 @@ std::string difference(const std::vector<double>& got, const std::vector<double>
 // The output of call(on), which makes exactly one.
 template <class F>
 std::vector<double> output_of(F call) {
-    return run_in<true, bf16, bf16>(0, call)[0].second;
+    return run_in<true, bf16, bf16>(0, call)[0].values;
 }
 
 // All elements are different, so a product with a one-hot row shows which element it used.

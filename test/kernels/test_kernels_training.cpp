@@ -26,7 +26,7 @@ TEST(Kernels, Loss) {
                 for (int m = 1; m < s.M; m += 3) { target[m] = ignored; }
                 A* loss = on.template output<A>("loss", s.M);
                 int* correct = on.int_output("correct", s.M);
-                E* dz = gradient ? on.template output<E>("dz", n) : nullptr;
+                E* dz = gradient ? on.template output<E>("dz", {s.M, s.V}) : nullptr;
                 CALL(loss_forward_backward, E, loss, correct, dz, on.constant(as<A>(z)), on.constant(target),
                      on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
             });
@@ -39,7 +39,7 @@ TEST(Kernels, LossInPlace) {
     const LossShape s{9, 300};
     auto run = [&](auto& on) {
         using A = wide<decltype(on)>;
-        A* z = on.template inout<A>("dz", as<A>(draw<float>((size_t)s.M * s.V, 1, 4)));
+        A* z = on.template inout<A>("dz", {s.M, s.V}, as<A>(draw<float>((size_t)s.M * s.V, 1, 4)));
         A* loss = on.template output<A>("loss", s.M);
         int* correct = on.int_output("correct", s.M);
         CALL(loss_forward_backward, A, loss, correct, z, z, on.constant(draw_below(s.M, 2, s.V)),
@@ -90,8 +90,8 @@ TEST(Kernels, LossOfNanIsNan) {
                                              on.constant(std::vector<int>{17}),
                                              on.constant(std::vector<StepState>{{0, 0, 0, 0.25, 0}}), s);
             const Outputs out = on.results();
-            EXPECT_TRUE(std::isnan(out[0].second[0])) << at << " version " << version;
-            EXPECT_TRUE(std::isnan(out[1].second[5])) << at << " version " << version;
+            EXPECT_TRUE(std::isnan(out[0].values[0])) << at << " version " << version;
+            EXPECT_TRUE(std::isnan(out[1].values[5])) << at << " version " << version;
             if (version < 3) { continue; }
             EXPECT_THROW(loss_forward_backward_gpu<float>(on.ctx, loss, correct, nullptr, dz + 1,
                                                           on.constant(std::vector<int>{17}), nullptr,

@@ -6,12 +6,45 @@
 #include "moba/core/arena.h"
 #include "test/support/packed_batch.h"
 #include <functional>
+#include <sstream>
 
 namespace moba {
 
 namespace kernel_case {
 
-using Outputs = std::vector<std::pair<std::string, std::vector<double>>>;
+// Of a tensor: {M, H, D}, or one number.
+struct Shape {
+    std::vector<size_t> sizes;
+    template <class... N>
+    Shape(N... n) : sizes{(size_t)n...} {}
+    bool operator==(const Shape&) const = default;
+    size_t count() const {
+        size_t n = 1;
+        for (size_t s : sizes) { n *= s; }
+        return n;
+    }
+    std::string text() const {
+        std::string out;
+        for (size_t s : sizes) { out += (out.empty() ? "(" : ", ") + std::to_string(s); }
+        return out + ")";
+    }
+    // "[3, 0, 17]"
+    std::string place(size_t element) const {
+        std::string out = "]";
+        for (size_t i = sizes.size(); i-- > 0; element /= sizes[i]) {
+            out = (i ? ", " : "[") + std::to_string(element % sizes[i]) + out;
+        }
+        return out;
+    }
+};
+
+struct Output {
+    std::string name;
+    Shape shape;
+    std::vector<double> values;
+    bool operator==(const Output&) const = default;
+};
+using Outputs = std::vector<Output>;
 
 /* The tensors of one run: elements E, inputs rounded to In first. Every tensor is followed by guard bytes;
    outputs are filled with NaN first. */
@@ -41,14 +74,20 @@ class DeviceRun {
     }
     A* wide_input(size_t n, uint64_t stream) { return constant(as<A>(draw<float>(n, stream))); }
     template <class X>
-    X* output(const std::string& name, size_t n) {
-        return named<X>(name, std::vector<X>(n, X(NAN)));
+    X* output(const std::string& name, const Shape& shape) {
+        return named<X>(name, shape, std::vector<X>(shape.count(), X(NAN)));
     }
-    int* int_output(const std::string& name, size_t n) { return named<int>(name, std::vector<int>(n, -7)); }
+    int* int_output(const std::string& name, const Shape& shape) {
+        return named<int>(name, shape, std::vector<int>(shape.count(), -7));
+    }
     // for tensors that are both read and written
     template <class X>
     X* inout(const std::string& name, const std::vector<X>& values) {
-        return named<X>(name, values);
+        return named<X>(name, values.size(), values);
+    }
+    template <class X>
+    X* inout(const std::string& name, const Shape& shape, const std::vector<X>& values) {
+        return named<X>(name, shape, values);
     }
     void workspace(size_t bytes) {
         const std::vector<char> nan(bytes, (char)0xFF);
@@ -86,17 +125,17 @@ class DeviceRun {
     }
     void to_host(void* to, const void* from, size_t bytes) { device.to_host(ctx, to, from, bytes); }
     template <class X>
-    X* named(const std::string& name, const std::vector<X>& values) {
+    X* named(const std::string& name, const Shape& shape, const std::vector<X>& values) {
         X* p = constant(values);
-        readers_.push_back([this, name, p, n = values.size()] {
+        readers_.push_back([this, name, shape, p, n = values.size()] {
             std::vector<X> host(n);
             to_host(host.data(), p, n * sizeof(X));
-            return std::make_pair(name, std::vector<double>(host.begin(), host.end()));
+            return Output{name, shape, std::vector<double>(host.begin(), host.end())};
         });
         return p;
     }
     std::vector<Tensor> tensors_;
-    std::vector<std::function<std::pair<std::string, std::vector<double>>()>> readers_;
+    std::vector<std::function<Output()>> readers_;
 };
 
 /* Calls the operation on the device of the run: CALL(rope_forward, E, args...) */
@@ -125,10 +164,19 @@ using element = typename std::decay_t<R>::E;
 template <class R>
 using wide = typename std::decay_t<R>::A;
 
-inline double error_between(const std::vector<double>& got, const std::vector<double>& want) {
-    if (got.size() != want.size()) { return INFINITY; }
-    return max_abs_error(got.data(), want.data(), want.size()) /
-           std::max(max_abs(want.data(), want.size()), 1e-30);
+// Where a kernel is wrong: "shape (70, 2, 64), 3 of 8960 elements, the first at [1, 0, 5]: got 0.5, wanted
+// 0.25". allowed: relative to the largest value.
+inline std::string wrong_elements(const Output& got, const Output& want, double allowed) {
+    const double most = allowed * std::max(max_abs(want.values.data(), want.values.size()), 1e-30);
+    size_t wrong = 0, first = 0;
+    for (size_t i = want.values.size(); i-- > 0;) {
+        if (!(std::fabs(got.values[i] - want.values[i]) <= most)) { wrong++, first = i; }
+    }
+    std::ostringstream out;
+    out << "shape " << want.shape.text() << ", " << wrong << " of " << want.values.size()
+        << " elements, the first at " << want.shape.place(first) << ": got " << got.values[first]
+        << ", wanted " << want.values[first];
+    return out.str();
 }
 
 template <bool gpu, class E, class In, class F>
@@ -146,10 +194,12 @@ void expect_kernels_of(const std::string& op, int versions, F& run, int first = 
         const Outputs got = run_in<true, In, In>(version, run);
         ASSERT_EQ(got.size(), want.size());
         for (size_t i = 0; i < want.size(); i++) {
-            expect_error(op + " " + want[i].first + " " + type_name<In>() + " version " +
-                             std::to_string(version),
-                         error_between(got[i].second, want[i].second),
-                         2 * error_between(cpu[i].second, want[i].second) + floor);
+            const double error = relative_error(got[i].values, want[i].values),
+                         allowed = 2 * relative_error(cpu[i].values, want[i].values) + floor;
+            std::string name =
+                op + " " + want[i].name + " " + type_name<In>() + " version " + std::to_string(version);
+            if (!(error <= allowed)) { name += ": " + wrong_elements(got[i], want[i], allowed) + "; error"; }
+            expect_error(name, error, allowed);
         }
     }
 }
