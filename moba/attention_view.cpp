@@ -17,6 +17,39 @@ bool AttentionView::is_chosen(int t, int h, int block) const {
     return std::find(row, row + K, block) != row + K;
 }
 
+// Eight sums, because a single one does not vectorise.
+double AttentionView::logit(int t, int h, int j) const {
+    const float *a = query(t, h), *b = key(j, h);
+    double sum[8] = {};
+    int d = 0;
+    for (; d + 8 <= shape.D; d += 8) {
+        for (int l = 0; l < 8; l++) { sum[l] += (double)a[d + l] * b[d + l]; }
+    }
+    for (; d < shape.D; d++) { sum[0] += (double)a[d] * b[d]; }
+    const double all = ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
+    return all / std::sqrt((double)shape.D);
+}
+
+std::vector<char> read_by(const AttentionView& layer, const std::vector<char>& after, int begin) {
+    // edges[i]: ranges that begin at token i, minus those that ended before it
+    std::vector<int> edges(after.size() + 1);
+    for (int u = 0; u < (int)after.size(); u++) {
+        if (!after[u]) { continue; }
+        for (int h = 0; h < layer.shape.H; h++) {
+            layer.each_seen(begin + u, h, [&](int first, int end) {
+                edges[first - begin]++;
+                edges[end - begin]--;
+            });
+        }
+    }
+    std::vector<char> before = after;  // the residual stream: each token keeps its information
+    for (int u = 0, open = 0; u < (int)after.size(); u++) {
+        open += edges[u];
+        before[u] |= open > 0;
+    }
+    return before;
+}
+
 template <class X>
 static std::vector<X> read(const Ctx& ctx, const X* data, size_t count) {
     std::vector<X> out(count);

@@ -25,7 +25,27 @@ struct AttentionView {
     /* The gate's score of a block for a query, and whether it was chosen. */
     float score(int t, int h, int block) const;
     bool is_chosen(int t, int h, int block) const;
+    /* <q[t], k[j]> / sqrt(D), summed in double. */
+    double logit(int t, int h, int j) const;
+    /* Calls f(first, end) for each range of keys that head h lets query t see. */
+    template <class F>
+    void each_seen(int t, int h, F f) const {
+        const int begin = t - seqs.position[t];
+        if (shape.kind == AttentionKind::full) { f(begin, t + 1); }
+        if (shape.kind == AttentionKind::window) { f(std::max(begin, t - shape.window + 1), t + 1); }
+        if (shape.kind != AttentionKind::moba) { return; }
+        const BlockTable& table = blocks(h);
+        const int K = shape.gate.slots(seqs, h);
+        for (int i = 0; i < K; i++) {
+            const int n = chosen[h][(size_t)t * K + i];
+            if (n >= 0) { f(table.start[n], std::min(table.start[n + 1], t + 1)); }
+        }
+    }
 };
+
+/* The sequence's tokens whose state before this layer can get into one of the states `after` it. Both lists
+   are by token of the sequence, which begins at token `begin`; 1 = yes. */
+std::vector<char> read_by(const AttentionView& layer, const std::vector<char>& after, int begin);
 
 template <class E>
 AttentionView view_attention(const Model<E>&, int layer);

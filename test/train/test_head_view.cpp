@@ -1,7 +1,6 @@
 /* The attention weights of each block, against a case worked out by hand and against attention itself; and
    the page that shows them. */
-#include "moba/attention/gate_cpu.h"
-#include "test/support/attention_case.h"
+#include "test/support/attention_view_case.h"
 #include "train/inspect/inspect_page.h"
 #include <nlohmann/json.hpp>
 
@@ -11,43 +10,6 @@ using nlohmann::json;
 using namespace attention_case;
 
 namespace {
-
-// An AttentionView with its sequences. The blocks are chosen by the gate.
-struct View {
-    PackedBatch batch;
-    AttentionView v;
-
-    View(const Case& c, const std::vector<float>& q, const std::vector<float>& k)
-        : batch(c.lengths, c.sizes()) {
-        v.shape = shape_of(c);
-        v.seqs = batch.seqs;
-        v.q = q;
-        v.k = k;
-        for (int g = 0; g < c.G; g++) {
-            const BlockTable& b = v.blocks(g * (c.H / c.G));
-            v.means.emplace_back((size_t)b.num_blocks * c.D);
-            for (int n = 0; n < b.num_blocks; n++) {
-                block_mean<float>(v.means[g].data() + (size_t)n * c.D, 1,
-                                  k.data() + ((size_t)b.start[n] * c.G + g) * c.D, (size_t)c.G * c.D,
-                                  b.start[n + 1] - b.start[n], c.D);
-            }
-        }
-        if (c.kind != moba) { return; }
-        const Choice choice = choose(c, batch, as<double>(q), as<double>(k));
-        for (int h = 0; h < c.H; h++) {
-            const auto begin = choice.chosen.begin() + (long)v.shape.gate.first_slot(v.seqs, h);
-            v.chosen.emplace_back(begin, begin + (long)v.seqs.num_tokens * v.shape.gate.slots(v.seqs, h));
-        }
-    }
-};
-
-// D = 1, q = 1, k = log of 1, 2, ... 6: the weights are proportional to 1 : 2 : ... : 6. S = 2, K = 2.
-View six_tokens() {
-    std::vector<float> k;
-    for (int i = 1; i <= 6; i++) { k.push_back(std::log((float)i)); }
-    return View({.lengths = {6}, .H = 1, .G = 1, .D = 1, .kind = moba, .S = 2, .K = 2},
-                std::vector<float>(6, 1), k);
-}
 
 void expect_shares(const std::vector<float>& got, const std::vector<double>& want) {
     ASSERT_EQ(got.size(), want.size());
@@ -154,6 +116,19 @@ TEST(HeadView, WeightsAreWhatAttentionReads) {
             }
         }
     }
+}
+
+TEST(HeadView, OfSomeQueries) {
+    const View view = six_tokens();
+    std::vector<int> seen;
+    const HeadView all = view_head(view.v, 0, 0);
+    const HeadView h = view_head(
+        view.v, 0, 0, [&](int t, HeadView::Query&) { seen.push_back(t); }, [](int t) { return t % 3 == 2; });
+    EXPECT_EQ(seen, (std::vector<int>{2, 5}));
+    EXPECT_EQ(h.queries[5].weights, all.queries[5].weights);
+    EXPECT_TRUE(h.queries[4].weights.empty());
+    EXPECT_EQ(h.queries[4].own, 2) << "known of every query";
+    EXPECT_NEAR(h.mass_kept(), (all.queries[2].kept + all.queries[5].kept) / 2, 1e-12);
 }
 
 // Scores so far apart that the weight of the blocks MoBA reads is negligible in full attention.

@@ -18,7 +18,8 @@ TEST(Inspect, OfATest) {
     const std::string model = "--model " + (dir / "run") + " --out " + (dir / "p.html");
     const Outcome r = moba("inspect " + model + " --seq-len 60 --depth 0 --json " + (dir / "i.json"));
     ASSERT_EQ(r.status, 0) << r.out;
-    EXPECT_EQ(lines(r.out), 4 + 1);
+    EXPECT_GE(lines(r.out), 1 + 4 + 1);  // reach, the heads, the page; and the paths, if there are any
+    EXPECT_NE(r.out.find("reach the question through the tokens that are read"), std::string::npos) << r.out;
     EXPECT_NE(r.out.find("layer 1 head 1: "), std::string::npos) << r.out;
     const json j = json::parse(read_text(dir / "i.json"));
     EXPECT_EQ(j["layers"], (json{"moba:rope", "window:8:rope"}));
@@ -48,9 +49,16 @@ TEST(Inspect, OfATest) {
         kept = v["mass_kept"];
         EXPECT_TRUE(kept > 0 && kept <= 1) << kept;
     }
+    ASSERT_TRUE(j["reached"].is_boolean());
+    EXPECT_EQ(r.out.find("the answer can reach") != std::string::npos, j["reached"].get<bool>());
+    for (const json& path : j["paths"]) {
+        EXPECT_EQ(path["hops"].front()["from"], 1);
+        EXPECT_EQ(path["hops"].back()["to"], 58);
+    }
     const std::string html = read_text(dir / "p.html");
-    for (const char* part : {"Layer 0, moba:rope", "Layer 1, window:8:rope", "id=\"v0m\"", "id=\"v0f\"",
-                             "id=\"v3m\"", "id=\"v3f\"", "Head 0", "Head 1", "the block with the answer"}) {
+    for (const char* part :
+         {"The way of the answer", "Layer 0, moba:rope", "Layer 1, window:8:rope", "id=\"v0m\"", "id=\"v0f\"",
+          "id=\"v3m\"", "id=\"v3f\"", "Head 0", "Head 1", "the block with the answer"}) {
         EXPECT_NE(html.find(part), std::string::npos) << part;
     }
     EXPECT_EQ(html.find("http://"), html.find("http://www.w3.org/2000/svg")) << "nothing from the network";

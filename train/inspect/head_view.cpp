@@ -7,17 +7,6 @@ namespace moba {
 
 using nlohmann::json;
 
-// Eight sums, because a single one does not vectorise.
-static double dot(const float* a, const float* b, int D) {
-    double sum[8] = {};
-    int d = 0;
-    for (; d + 8 <= D; d += 8) {
-        for (int l = 0; l < 8; l++) { sum[l] += (double)a[d + l] * b[d + l]; }
-    }
-    for (; d < D; d++) { sum[0] += (double)a[d] * b[d]; }
-    return ((sum[0] + sum[1]) + (sum[2] + sum[3])) + ((sum[4] + sum[5]) + (sum[6] + sum[7]));
-}
-
 static HeadView::Query view_query(const AttentionView& v, int t, int h) {
     const BlockTable& blocks = v.blocks(h);
     HeadView::Query q{.own = blocks.own[t], .first = blocks.first[blocks.own[t]]};
@@ -39,7 +28,7 @@ static HeadView::Query view_query(const AttentionView& v, int t, int h) {
     for (int n = q.first; n <= q.own; n++) {
         const int seen = seen_from(n);
         for (int j = blocks.start[n]; j < end_of(n); j++) {
-            s[j - begin] = dot(v.query(t, h), v.key(j, h), v.shape.D) / std::sqrt((double)v.shape.D);
+            s[j - begin] = v.logit(t, h, j);
             top = std::max(top, s[j - begin]);
             if (j >= seen) { top_seen = std::max(top_seen, s[j - begin]); }
         }
@@ -79,10 +68,11 @@ int HeadView::Query::rank(int past_block) const {
 double HeadView::mass_kept() const {
     double sum = 0;
     for (const Query& q : queries) { sum += q.kept; }
-    return sum / (double)queries.size();
+    return sum / viewed;
 }
 
-HeadView view_head(const AttentionView& v, int layer, int head, const QueryVisit& visit) {
+HeadView view_head(const AttentionView& v, int layer, int head, const QueryVisit& visit,
+                   const QueryFilter& wanted) {
     const AttentionShape& s = v.shape;
     HeadView view{.layer = layer,
                   .head = head,
@@ -94,9 +84,18 @@ HeadView view_head(const AttentionView& v, int layer, int head, const QueryVisit
     const size_t T = view.queries.size(), part = 256;
     for (size_t begin = 0; begin < T; begin += part) {
         const size_t count = std::min(part, T - begin);
-        parallel_for(count,
-                     [&](size_t i, int) { view.queries[begin + i] = view_query(v, (int)(begin + i), head); });
-        for (size_t t = begin; visit && t < begin + count; t++) { visit((int)t, view.queries[t]); }
+        parallel_for(count, [&](size_t i, int) {
+            const int t = (int)(begin + i);
+            const BlockTable& blocks = v.blocks(head);
+            view.queries[t] = !wanted || wanted(t)
+                                  ? view_query(v, t, head)
+                                  : HeadView::Query{blocks.own[t], blocks.first[blocks.own[t]]};
+        });
+        for (size_t t = begin; t < begin + count; t++) {
+            if (wanted && !wanted((int)t)) { continue; }
+            view.viewed++;
+            if (visit) { visit((int)t, view.queries[t]); }
+        }
     }
     return view;
 }

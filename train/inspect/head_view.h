@@ -5,12 +5,12 @@
             full_weights[t,n] = softmax of s[t] over all of these keys, summed over the keys of block n
             weights[t,n]      = the same over the keys that t sees in this layer: chosen blocks, window or all
             kept[t]           = sum of the full-attention weights of the keys that t sees
-            mass_kept         = mean of kept over the queries
+            mass_kept         = mean of kept over the queries that were wanted
             Both use the same q and k: full_weights are what full attention would read at this point of this
             model, not what a model trained with full attention would read.
    Shapes   for query t in block `own`: scores own - first; weights and full_weights own - first + 1
    Units    shares; scores as the gate compares them; blocks and tokens are indices over all packed sequences
-   Cost     2*D flop in double and an exponential for each causal pair of tokens of a head */
+   Cost     2*D flop in double and an exponential for each key before a wanted query, for each head */
 #pragma once
 #include "moba/attention_view.h"
 #include <functional>
@@ -34,7 +34,8 @@ struct HeadView {
     int layer, head;
     AttentionKind kind;
     int block_size, top_k, window;  // top_k is 0 unless moba, window is 0 unless window
-    std::vector<Query> queries;     // one for each token
+    std::vector<Query> queries;     // one for each token; of those that were not wanted own and first only
+    int viewed = 0;                 // number of queries that were wanted
 
     double mass_kept() const;
 };
@@ -43,7 +44,10 @@ struct HeadView {
    at T = 65536 the lists of all queries of a head take 400 MB and more. */
 using QueryVisit = std::function<void(int t, HeadView::Query&)>;
 
-HeadView view_head(const AttentionView&, int layer, int head, const QueryVisit& visit = {});
+/* Which queries are looked at; all if it is empty. */
+using QueryFilter = std::function<bool(int t)>;
+HeadView view_head(const AttentionView&, int layer, int head, const QueryVisit& visit = {},
+                   const QueryFilter& wanted = {});
 
 /* Does the question see the token with its answer, the source? In a moba layer: has it chosen that block? */
 bool sees(const HeadView&, int question, int source);

@@ -3,7 +3,9 @@
 #include "train/core/file.h"
 #include "train/core/progress.h"
 #include "train/display/numbers.h"
+#include "train/inspect/answer_paths.h"
 #include "train/inspect/inspect_page.h"
+#include "train/inspect/paths_figure.h"
 #include "train/options/options.h"
 #include "train/run/prompt.h"
 #include "train/run/scorer.h"
@@ -66,12 +68,44 @@ class JsonFile {
     int heads_ = 0;
 };
 
+constexpr int longest_whole = 8192;  // tokens
+
 std::string view_line(const HeadView& v, const Inspection& about) {
     const std::string text = formatted("layer %d head %d: reads the keys with %s of full attention's weight",
                                        v.layer, v.head, percent(v.mass_kept()).c_str());
     if (!about.is_test()) { return text; }
     return text + ", the question " + (sees(v, about.question, about.source) ? "sees" : "does not see") +
            " the answer";
+}
+
+template <class E>
+void find_paths(Inspection& about, const Model<E>& model, StatusLine& status) {
+    const int L = model.config().num_layers;
+    std::optional<AnswerPaths> paths;
+    for (int l = L - 1; l >= 0; l--) {
+        status.show("paths of the answer: layer " + std::to_string(l) + " of " + std::to_string(L));
+        const AttentionView v = view_attention(model, l);
+        if (!paths) { paths.emplace(v.seqs, about.question, about.source); }
+        paths->add(v, l);
+    }
+    about.reached = paths->reached();
+    about.paths = paths->best();
+    status.line(std::string("the answer ") + (about.reached ? "can" : "cannot") +
+                " reach the question through the tokens that are read");
+    for (const Path& p : about.paths) { status.line("  path of " + path_text(p, about.tokens)); }
+}
+
+json paths_json(const std::vector<Path>& paths) {
+    json out = json::array();
+    for (const Path& p : paths) {
+        json hops = json::array();
+        for (const Hop& h : p.hops) {
+            hops.push_back(
+                {{"layer", h.layer}, {"head", h.head}, {"from", h.from}, {"to", h.to}, {"weight", h.weight}});
+        }
+        out.push_back({{"weight", p.weight}, {"hops", hops}});
+    }
+    return out;
 }
 
 template <class E>
@@ -119,8 +153,13 @@ int inspect(const InspectOptions& o) {
         head["answer"] = about.answer = token_text.name(prompt.answer[0]);
         head["probability"] = about.probability = std::exp(-(double)scorer.losses.back());
         head["right"] = about.right = scorer.correct.back();
+        find_paths(about, scorer.model(), status);
+        head["reached"] = about.reached;
+        head["paths"] = paths_json(about.paths);
     }
     JsonFile file(o.json, head);
+    // of a long prompt only the queries that are drawn
+    const auto wanted = [&](int t) { return !o.json.empty() || T <= longest_whole || rows.draws(t); };
     InspectPage page(about, rows);
     const double begin = now_ms();
     int finished = 0;
@@ -128,15 +167,18 @@ int inspect(const InspectOptions& o) {
         const AttentionView attention = view_attention(scorer.model(), l);
         const bool moba = attention.shape.kind == AttentionKind::moba;
         for (int h : heads) {
-            const HeadView v = view_head(attention, l, h, [&](int t, HeadView::Query& q) {
-                file.add_query(q, t, moba);
-                if (!rows.draws(t)) { q.release(); }
-                // of all pairs of tokens
-                const double share = (finished + std::pow((t + 1.0) / T, 2)) / views;
-                status.show("layer " + std::to_string(l) + " head " + std::to_string(h) + ": " +
-                            percent(share) + " of all heads, about " +
-                            readable_seconds((now_ms() - begin) / 1000 * (1 / share - 1)) + " left");
-            });
+            const HeadView v = view_head(
+                attention, l, h,
+                [&](int t, HeadView::Query& q) {
+                    file.add_query(q, t, moba);
+                    if (!rows.draws(t)) { q.release(); }
+                    // of all pairs of tokens
+                    const double share = (finished + std::pow((t + 1.0) / T, 2)) / views;
+                    status.show("layer " + std::to_string(l) + " head " + std::to_string(h) + ": " +
+                                percent(share) + " of all heads, about " +
+                                readable_seconds((now_ms() - begin) / 1000 * (1 / share - 1)) + " left");
+                },
+                wanted);
             finished++;
             file.end_head(v, about);
             page.add(v);

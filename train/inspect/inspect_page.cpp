@@ -4,6 +4,7 @@
 #include "train/display/svg_map.h"
 #include "train/display/svg_style.h"
 #include "train/inspect/inspect_script.h"
+#include "train/inspect/paths_figure.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -227,6 +228,32 @@ std::string InspectPage::introduction() const {
            "</p>\n";
 }
 
+std::string InspectPage::way_of_the_answer() const {
+    if (!about_.is_test()) { return ""; }
+    std::string out =
+        "<p>A token keeps its state from layer to layer, and each head adds what it reads from other "
+        "tokens. So the answer can come to the question through a token between them, although "
+        "no head of the question reads the answer itself.</p>\n<p><b>";
+    if (!about_.reached) {
+        return out +
+               "The answer cannot reach the question:</b> no chain of tokens that are read leads from one to "
+               "the other.</p>\n";
+    }
+    out += "The answer can reach the question</b> through the tokens that are read. ";
+    if (about_.paths.empty()) {
+        return out +
+               printed("But the attention weights of every path are small: no product of them is %g or more",
+                       AnswerPaths::least_weight) +
+               ".</p>\n";
+    }
+    return out +
+           "These are the paths with the largest weights. The weight of a path is the product of the "
+           "attention weights of its steps. It says how much attention is paid, not what is passed "
+           "on.</p>\n" +
+           html_cards({draw_paths(about_.paths, (int)about_.layers.size(), about_.tokens)}) +
+           paths_table(about_.paths, about_.tokens);
+}
+
 std::string InspectPage::html() const {
     const int T = (int)about_.tokens.size();
     std::string body = "<h1>Which blocks were chosen</h1>\n<p><b>" + html_escape(about_.model) + "</b>, " +
@@ -248,8 +275,9 @@ std::string InspectPage::html() const {
     }
     body += html_section(
         "Heads", "<p class=\"note\">Weight covered: the share of full attention's weight that is on the "
-                 "keys that the layer reads, mean over all queries.</p>\n" +
+                 "keys that the layer reads, mean over the queries.</p>\n" +
                      html_table(table));
+    body += html_section("The way of the answer", way_of_the_answer());
     body += html_section("Prompt", prompt());
     for (const auto& [layer, cards] : cards_) {
         body += html_section("Layer " + std::to_string(layer) + ", " + about_.layers[layer], cards);

@@ -1,5 +1,6 @@
 /* The page of `moba inspect`: for every head the blocks that MoBA chose and the weights of full attention. */
 #pragma once
+#include "train/inspect/answer_paths.h"
 #include "train/inspect/head_view.h"
 #include <map>
 #include <string>
@@ -17,6 +18,8 @@ struct Inspection {
     std::string answer = "";          // of a test: the first token of the answer
     double probability = 0;           // that the model gives to `answer`
     bool right = false;               // no other token is more likely
+    bool reached = false;             // the layers let the answer through to the question
+    std::vector<Path> paths = {};     // of the answer, the largest weight first
 
     bool is_test() const { return question >= 0; }
 };
@@ -52,6 +55,7 @@ class InspectPage {
     std::vector<std::string> summary_row(const HeadView&) const;
     std::string prompt() const;
     std::string introduction() const;
+    std::string way_of_the_answer() const;
 
     Inspection about_;
     PageRows rows_;
