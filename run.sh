@@ -88,14 +88,32 @@ build() {
     if [ "${MOBA_CUDA:-}" = OFF ] && command -v nvcc > /dev/null; then
         echo "No GPU here: building for the CPU. \`make\` compiles the kernels for GPUs too."
     fi
-    if [ ! -x build/moba ]; then echo "Building (about two minutes on two cores) ..."; fi
-    local log
-    log=$(mktemp)
-    if ! make all > "$log" 2>&1; then
-        cat "$log"
+    if [ ! -x build/moba ]; then echo "Building the program: about two minutes on two cores"; fi
+    mkdir -p build
+    if ! make all 2>&1 | tee build/build.log | show_progress; then
+        tail -n 40 build/build.log
+        echo "The build failed; everything it printed is in build/build.log" >&2
         exit 1
     fi
-    rm -f "$log"
+}
+
+# Reads what make prints, and shows how far it is: on a terminal a line that changes, else a line at each
+# quarter. Shows nothing if nothing is compiled.
+show_progress() {
+    local line percent shown=0
+    while IFS= read -r line; do
+        case $line in "["*"%] Building"*) ;; *) continue ;; esac
+        percent=${line#[}
+        percent=$((${percent%%%*}))
+        if [ -t 1 ]; then
+            printf '\r%3d%% compiled (log: build/build.log)' "$percent"
+            shown=1
+        elif [ "$percent" -ge $((shown + 25)) ]; then
+            echo "$percent% compiled (log: build/build.log)"
+            shown=$percent
+        fi
+    done
+    if [ -t 1 ] && [ "$shown" = 1 ]; then printf '\r%60s\r' ""; fi
 }
 
 case "${1:-}" in
