@@ -211,6 +211,20 @@ FigureTable cost_table(const TaskFigures& t) {
         add_column(table, t, heading, direction, value,
                    [&](const VariantFigures& v) { return FigureCell{.text = text(value(v))}; });
     };
+    // a median over the seeds, and the lowest and the highest seed
+    const auto timed = [&](const std::string& heading, int direction, double VariantFigures::*value,
+                           double RunResult::*of_run, auto text) {
+        add_column(
+            table, t, heading, direction, [&](const VariantFigures& v) { return v.*value; },
+            [&](const VariantFigures& v) {
+                double low = NAN, high = NAN;
+                for (const RunResult& r : v.runs) {
+                    low = std::fmin(low, r.*of_run), high = std::fmax(high, r.*of_run);
+                }
+                const std::string spread = text(low) + " to " + text(high);
+                return FigureCell{.text = text(v.*value), .note = v.runs.size() > 1 ? spread : ""};
+            });
+    };
     const auto bytes = [](double b) { return readable_bytes((size_t)b); };
     const auto seconds = [](double s) { return readable_seconds(s); };
     const auto ms = [](double x) { return printed("%.3g", x); };
@@ -221,10 +235,8 @@ FigureTable cost_table(const TaskFigures& t) {
     column(
         "pairs left out", 0,
         [&](const VariantFigures& v) { return v.at(t.seq_len) ? v.at(t.seq_len)->sparsity : NAN; }, percent);
-    column(
-        "ms per step", -1, [](const VariantFigures& v) { return v.ms_per_step; }, ms);
-    column(
-        "tokens/s", 1, [](const VariantFigures& v) { return v.tokens_per_s; }, readable_number);
+    timed("ms per step", -1, &VariantFigures::ms_per_step, &RunResult::ms_per_step, ms);
+    timed("tokens/s", 1, &VariantFigures::tokens_per_s, &RunResult::tokens_per_s, readable_number);
     column(
         "ms of attention alone" + at, -1, [&](const VariantFigures& v) { return v.attention_ms(T); }, ms);
     column(
@@ -232,8 +244,7 @@ FigureTable cost_table(const TaskFigures& t) {
         factor);
     column(
         "peak memory", -1, [](const VariantFigures& v) { return v.peak_bytes; }, bytes);
-    column(
-        "training", -1, [](const VariantFigures& v) { return v.seconds; }, seconds);
+    timed("training", -1, &VariantFigures::seconds, &RunResult::seconds, seconds);
     column(
         "tokens", 0, [](const VariantFigures& v) { return v.tokens; }, readable_number);
     column(

@@ -91,7 +91,9 @@ std::string tables(const Tasks& tasks) {
     if (out.empty()) { return ""; }
     return out +
            paragraph(
-               "Means over the seeds; the best mean of a column is bold. Intervals are 95% intervals: with "
+               "Means over the seeds; the best mean of a column is bold. Times and speeds are medians over "
+               "the "
+               "seeds, with the lowest and the highest seed below. Intervals are 95% intervals: with "
                "one seed, Wilson's interval over its answers, which does not tell how another seed would do; "
                "with several seeds, Student's t over the seeds, never narrower than the interval of one "
                "seed. Late loss: the loss of the last quarter of the positions. Within a number of tokens or "
@@ -210,22 +212,26 @@ std::map<std::string, std::string> chart_files(const Tasks& tasks) {
 }
 
 std::string report_page(const Tasks& tasks, const std::string& title) {
-    return html_page(
-        title,
-        "<h1>" + html_escape(title) + "</h1>\n" + head(tasks) + html_section("Summary", tables(tasks)) +
-            html_section("Loss curves", loss_curves(tasks)) +
-            html_section("Accuracy by length and depth, percent", heat_maps(tasks)) +
-            html_section("Loss by position", cards(tasks, position_charts)) +
-            html_section("Past the trained length",
-                         with_note(cards(tasks, length_charts), "The bands are 95% intervals.")) +
-            html_section("Cost by length", with_note(cards_by_task(tasks, cost_charts),
-                                                     "For one sequence (B = 1). Times are those of "
-                                                     "attention alone, without the rest of the model.")) +
-            html_section("What the router finds", recall(tasks)) +
-            html_section("Loss against training flop",
-                         with_note(cards(tasks, flop_charts),
-                                   "Lines: during training. Points: at its end. Means over the seeds.")) +
-            html_section("Commands", commands(tasks)));
+    const std::string length = html_section(
+        "Past the trained length", with_note(cards(tasks, length_charts), "The bands are 95% intervals."));
+    const std::string flop =
+        html_section("Loss against training flop",
+                     with_note(cards(tasks, flop_charts),
+                               "Lines: during training. Points: at its end. Means over the seeds."));
+    // of one task, each has one chart
+    const bool together = tasks.size() == 1 && !length.empty() && !flop.empty();
+    return html_page(title, "<h1>" + html_escape(title) + "</h1>\n" + head(tasks) +
+                                html_section("Summary", tables(tasks)) +
+                                html_section("Loss curves", loss_curves(tasks)) +
+                                html_section("Accuracy by length and depth, percent", heat_maps(tasks)) +
+                                html_section("Loss by position", cards(tasks, position_charts)) +
+                                (together ? "<div class=\"halves\">" + length + flop + "</div>\n" : length) +
+                                html_section("Cost by length",
+                                             with_note(cards_by_task(tasks, cost_charts),
+                                                       "For one sequence (B = 1). Times are those of "
+                                                       "attention alone, without the rest of the model.")) +
+                                html_section("What the router finds", recall(tasks)) +
+                                (together ? "" : flop) + html_section("Commands", commands(tasks)));
 }
 
 }  // namespace moba

@@ -127,6 +127,15 @@ double mean_of(const std::vector<RunResult>& runs, double RunResult::*figure) {
     return m.value();
 }
 
+// Of times: a seed that was trained while the machine was busy does not decide.
+double median_of(const std::vector<RunResult>& runs, double RunResult::*figure) {
+    std::vector<double> values;
+    for (const RunResult& r : runs) {
+        if (!std::isnan(r.*figure)) { values.push_back(r.*figure); }
+    }
+    return values.empty() ? NAN : median(values);
+}
+
 // Two NaN (runs without --lr) are equal.
 bool same_rate(double a, double b) { return a == b || (std::isnan(a) && std::isnan(b)); }
 
@@ -233,9 +242,9 @@ void measure(VariantFigures& v, bool text) {
     }
     for (int T : lengths) { v.lengths.push_back(length_figures(v.runs, T, text)); }
     v.final_loss = final_loss.value();
-    v.ms_per_step = mean_of(v.runs, &RunResult::ms_per_step);
-    v.tokens_per_s = mean_of(v.runs, &RunResult::tokens_per_s);
-    v.seconds = mean_of(v.runs, &RunResult::seconds);
+    v.ms_per_step = median_of(v.runs, &RunResult::ms_per_step);
+    v.tokens_per_s = median_of(v.runs, &RunResult::tokens_per_s);
+    v.seconds = median_of(v.runs, &RunResult::seconds);
     v.tokens = mean_of(v.runs, &RunResult::tokens);
     v.flop = mean_of(v.runs, &RunResult::flop);
     v.peak_bytes = mean_of(v.runs, &RunResult::peak_bytes);

@@ -14,7 +14,8 @@ h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0;max-width:78ch}
 .cards{display:grid;gap:12px;margin-bottom:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));align-items:start}
 figure{margin:0;padding:8px;background:var(--card);border-radius:6px;break-inside:avoid;min-width:0}
 figcaption{font-weight:600;font-size:.95rem;padding:0 2px 4px}
-figure>svg{display:block;width:100%;max-width:520px;height:auto}
+figure>svg{display:block;width:100%;height:auto}.cards.c1{grid-template-columns:minmax(0,590px)}
+@media(min-width:720px){.cards.c2,.cards.c4{grid-template-columns:1fr 1fr}.halves{display:grid;grid-template-columns:1fr 1fr;gap:0 12px}}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 2px 0;padding:0;font-size:.85rem}
 .legend svg{width:30px;height:10px;margin-right:5px;vertical-align:middle}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
@@ -23,7 +24,11 @@ th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-chi
 td small{display:block;color:var(--soft)}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border-radius:4px;padding:8px;font-size:.85rem;margin:.3em 0 .8em}
 summary{cursor:pointer}
-@media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}}
+@media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}
+.many thead{display:none}.many table,.many tbody,.many tr,.many th,.many td{display:block;position:static;max-width:none}
+.many tr{border-bottom:1px solid var(--rule);padding:.5em 0}.many th,.many td{border:0;padding:1px 0}.many tbody th{font-weight:600}
+.many td{display:flex;justify-content:space-between;gap:1em;white-space:normal}.many td::before{content:attr(data-label);color:var(--soft);text-align:left}
+.many td small{display:inline;margin-left:.5em}}
 @media print{body{max-width:none;padding:0;font-size:12px}.wide{overflow:visible}}
 )";
 
@@ -71,16 +76,21 @@ std::string html_section(const std::string& title, const std::string& body) {
 std::string html_cards(const std::vector<std::string>& figures) {
     std::string out;
     for (const std::string& f : figures) { out += f; }
-    return out.empty() ? "" : "<div class=\"cards\">\n" + out + "</div>\n";
+    return out.empty() ? ""
+                       : "<div class=\"cards c" + std::to_string(figures.size()) + "\">\n" + out + "</div>\n";
 }
 
 std::string html_table(const HtmlTable& table) {
-    std::string out = "<div class=\"wide\"><table>\n<thead><tr>";
+    // on a phone, a row of a table with many columns becomes a list
+    std::string out = std::string("<div class=\"wide") + (table.columns.size() > 4 ? " many" : "") +
+                      "\"><table>\n<thead><tr>";
     for (const std::string& c : table.columns) { out += "<th scope=\"col\">" + c + "</th>"; }
     out += "</tr></thead>\n<tbody>\n";
     for (const std::vector<std::string>& row : table.rows) {
         for (size_t i = 0; i < row.size(); i++) {
-            out += i ? "<td>" + row[i] + "</td>" : "<tr><th scope=\"row\">" + row[i] + "</th>";
+            const std::string label = i < table.columns.size() ? table.columns[i] : "";
+            out += i ? "<td data-label=\"" + label + "\"><span>" + row[i] + "</span></td>"
+                     : "<tr><th scope=\"row\">" + row[i] + "</th>";
         }
         out += "</tr>\n";
     }

@@ -208,25 +208,26 @@ std::string plot(const Chart& c) {
                text(std::min(x(t.at), right - 6), bottom + 17, "middle", t.label);
     }
     out += line("grid", left, bottom, right, bottom);
-    out += text(2, 12, "start", c.y.label) + text((left + right) / 2, height - 7, "middle", c.x.label);
+    out += text(2, 10, "start", c.y.label) + text((left + right) / 2, height - 7, "middle", c.x.label);
     if (c.diagonal) {
         const double low = std::max(x.low(), y.low()), high = std::min(x.high(), y.high());
         if (low < high) { out += line("mark", x(low), y(low), x(high), y(high)); }
     }
-    double free = 0;  // where no label of a mark stands yet; about the width of a letter: 7
+    std::string labels;  // of the marks; above the data, with a rim of the card's colour
+    double free = 0;     // where no label of a mark stands yet; about the width of a letter: 7
     for (const Mark& m : c.x_marks) {
         if (!x.inside(m.at)) { continue; }
         const bool late = x(m.at) > (left + right) / 2;
         const double width = 7 * (double)m.label.size(), begin = x(m.at) - (late ? width : 0);
         out += line("mark", x(m.at), top, x(m.at), bottom);
         if (begin < free) { continue; }
-        out += text(x(m.at), top - 3, late ? "end" : "start", m.label, "mark-text");
+        labels += text(x(m.at) + (late ? -4 : 4), top - 6, late ? "end" : "start", m.label, "mark-text");
         free = begin + width;
     }
     for (const Mark& m : c.y_marks) {
         if (!y.inside(m.at)) { continue; }
-        out += line("mark", left, y(m.at), right, y(m.at)) +
-               text(right, y(m.at) - 4, "end", m.label, "mark-text");
+        out += line("mark", left, y(m.at), right, y(m.at));
+        labels += text(right, y(m.at) - 4, "end", m.label, "mark-text");
     }
     for (const Series& s : c.series) { out += draw_series(s, x, y); }
     const auto shown = [&](const Point& p) { return x.shows(p.x) && y.shows(p.y); };
@@ -234,7 +235,7 @@ std::string plot(const Chart& c) {
                      [&](const Series& s) { return std::any_of(s.points.begin(), s.points.end(), shown); })) {
         out += text((left + right) / 2, (top + bottom) / 2, "middle", "nothing measured");
     }
-    return out;
+    return out + labels;
 }
 
 std::string label(const Chart& c) { return c.title + ": " + c.y.label + " against " + c.x.label; }

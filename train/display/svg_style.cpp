@@ -46,7 +46,7 @@ std::string properties(const Theme& theme) {
 const char* drawing_rules = R"(
 svg text{font-size:12px;fill:var(--ink)}
 .grid{stroke:var(--rule);stroke-width:1;fill:none}.mark{stroke:var(--soft);stroke-width:1;stroke-dasharray:5 4;fill:none}
-svg text.mark-text{fill:var(--soft);stroke:none;font-size:11px}
+svg text.mark-text{fill:var(--soft);font-size:11px;paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 .line{fill:none;stroke:currentColor;stroke-width:2;stroke-linejoin:round}.faint{stroke-width:1.2;opacity:.55}
 .band{fill:currentColor;opacity:.16}.marker{fill:currentColor;stroke:var(--card);stroke-width:.7}.hollow{fill:var(--card);stroke:currentColor;stroke-width:1.4}
 .cell{fill:currentColor}.dense path{stroke:currentColor;fill:none}.arrow{fill:var(--ink)}.ring{fill:none;stroke:var(--ink);stroke-width:1.2}
