@@ -171,6 +171,16 @@ std::string layer_names(const Config& c, const std::string& separator) {
     return text;
 }
 
+std::string layer_summary(const Config& c) {
+    const std::vector<std::string> names = layer_names(c);
+    std::string text;
+    for (size_t l = 0, same; l < names.size(); l += same) {
+        for (same = 1; l + same < names.size() && names[l + same] == names[l];) { same++; }
+        text += (l ? ", " : "") + (same > 1 ? std::to_string(same) + " x " : "") + names[l];
+    }
+    return text;
+}
+
 RopeScaling parse_rope_scaling(const std::string& text) {
     RopeScaling r;
     if (text.empty()) { return r; }

@@ -91,6 +91,7 @@ std::string layer_name(const LayerKind&);
 /* The names of all layers in order: as a list, or as one text. */
 std::vector<std::string> layer_names(const Config&);
 std::string layer_names(const Config&, const std::string& separator);
+std::string layer_summary(const Config&);  // "window:32:rope, 5 x moba:none"
 /* "", "linear:F" or "llama3:F:LOW:HIGH:ORIGINAL"; Throws Error. */
 RopeScaling parse_rope_scaling(const std::string&);
 std::string rope_scaling_name(const RopeScaling&);

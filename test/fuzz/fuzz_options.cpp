@@ -18,7 +18,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         return app;
     }();
     return refuses_or_reads([&] {
-        std::vector<std::string> words = config_words(names, path);
+        std::vector<std::string> words = config_words(names, path, {});
         TrainOptions o;
         CLI::App app;
         add_train_options(app, o);

@@ -91,6 +91,9 @@ TEST(Config, ParsesLayers) {
                                             {moba, Position::rope, 0}}));
     for (const LayerKind& k : five) { EXPECT_EQ(parse_layers(layer_name(k), 1)[0], k); }
     EXPECT_EQ(layer_name(five[2]), "window:64:rope");
+    Config c;
+    c.layers = parse_layers("window:64:rope,moba:none,moba:none,moba:none", 5);
+    EXPECT_EQ(layer_summary(c), "window:64:rope, 3 x moba:none, window:64:rope");
     for (const char* bad :
          {"", "mob", "moba:", "moba:rope:", "moba:x", "full,", "window", "window:", "window:x", "window:-1",
           "window:1:rope:none", "window:9999999999", " moba", "moba;full", "full:64"}) {

@@ -212,7 +212,7 @@ TEST(Windows, DocumentsAreSequencesOfTheirOwn) {
 
 const char* tiny_text =
     "train --hidden-size 32 --num-layers 2 --seq-len 32 --batch-size 4 --block-size 16 --top-k 1 "
-    "--log-every 1000 --warmup 5 --eval-every 0 ";
+    "--log-every 1000 --warmup 5 --eval-every 0 --embedding-std 0.5 --lr-schedule wsd --weight-decay 0 ";
 
 std::string sentences(int n) {
     std::string text;

@@ -52,7 +52,8 @@ TEST(Options, EveryValueComesBack) {
                   {"epochs", 2.5},
                   {"seed", 18446744073709551615u},
                   {"out", "7"},
-                  {"init-from", "12"},
+                  {"init-from", MOBA_SOURCE_DIR "/test/huggingface/llama2_f32"},
+                  {"size", "small"},
                   {"dropout", 0.25},
                   {"attention-impl", "naive"},
                   {"device", "cpu"},
@@ -94,7 +95,7 @@ TEST(Options, HelpReadsWellAtEightyColumns) {
     EXPECT_NE(help.find("0.985"), std::string::npos) << help;
     const size_t at = help.find("--data FILE");
     ASSERT_NE(at, std::string::npos) << help;
-    EXPECT_EQ(help.substr(at, help.find("--val-data", at) - at).find("Default"), std::string::npos) << help;
+    EXPECT_EQ(help.substr(at, help.find("--size", at) - at).find("Default"), std::string::npos) << help;
 }
 
 // Zeros in front make no octal number, and a number that does not fit is refused, not replaced.

@@ -132,11 +132,14 @@ void Reader::add_switch(std::vector<json>& variants, const std::vector<json>& ta
 
 ComparePlan::Run Reader::make_run(const json& task, const json& variant, int seed, double lr) const {
     json options = object(j_, "base", json::object());
-    for (const json* layer : {&task, &variant}) {
-        for (const auto& [key, value] : layer->items()) {
+    const auto add = [&](const json& layer) {
+        for (const auto& [key, value] : layer.items()) {
             if (key != "name" && key != "eval") { options[key] = value; }
         }
-    }
+    };
+    add(task);
+    const json shared = options;  // by all variants of the task
+    add(variant);
     const std::string variant_name = variant["name"], task_name = task["name"];
     const std::string where = file_ + ": variant '" + variant_name + "' of task '" + task_name + "': ";
     for (const char* key : {"task", "data", "seq-len"}) {
@@ -167,6 +170,9 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     run.words = option_words(options);
     try {
         TrainCommand command = parse_train(run.words);
+        if (!command.options.has("seq-len")) {  // the default depends on what the variants change
+            options["seq-len"] = parse_train(option_words(shared)).options.seq_len;
+        }
         for (const IdleOption& idle : idle_options(command.options)) {
             // "base" is for all tasks and may hold more than this one needs
             if (!task.contains(idle.name) && !variant.contains(idle.name)) { options.erase(idle.name); }

@@ -3,6 +3,12 @@
 
 namespace moba {
 
+static std::string hex(char c) {
+    char text[8];
+    std::snprintf(text, sizeof text, "\\x%02x", (unsigned char)c);
+    return text;
+}
+
 /* Bytes of the character that begins at `at`, or 0 when there is none. RFC 3629: no overlong forms, no
    surrogates, nothing above U+10FFFF. */
 static size_t character_bytes(const std::string& text, size_t at) {
@@ -25,11 +31,18 @@ std::string valid_utf8(const std::string& text) {
         if (n) {
             out.append(text, at, n);
         } else {
-            char hex[8];
-            std::snprintf(hex, sizeof hex, "\\x%02x", (unsigned char)text[at]);
-            out += hex;
+            out += hex(text[at]);
         }
         at += n ? n : 1;
+    }
+    return out;
+}
+
+std::string visible_text(const std::string& text) {
+    std::string out;
+    for (const char c : valid_utf8(text)) {
+        const unsigned char byte = (unsigned char)c;
+        out += c == '\n' ? "\\n" : byte < ' ' || byte == 127 ? hex(c) : std::string(1, c);
     }
     return out;
 }

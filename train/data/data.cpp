@@ -81,9 +81,9 @@ class TextData : public Data {
                         (val_files_ ? "" : " or a larger share") + ", or --eval-every 0");
         }
         const std::string& t = vocabulary().tokenizer;
-        if (!t.empty() && t != "bytes") {
-            const Tokenizer readable(t);  // throws now, not at the first checkpoint, if the file is wrong
-            tokenizer_ = read_file(t);
+        if (!t.empty()) {
+            readable_ = std::make_unique<Tokenizer>(t);  // throws now, not at the first checkpoint
+            if (t != "bytes") { tokenizer_ = read_file(t); }
         }
         origin_ = {{"data", {{"files", o.data}, {"val_files", o.val_data}, {"val_share", o.val_share}}},
                    {"end_token", vocabulary().end_token},
@@ -117,6 +117,9 @@ class TextData : public Data {
     std::string validation_name() const override { return "windows"; }
     json origin() const override { return origin_; }
     std::string tokenizer() const override { return tokenizer_; }
+    const Tokenizer* text_tokenizer() const override {
+        return readable_ && readable_->can_decode() ? readable_.get() : nullptr;
+    }
     void check_model_tokenizer(const std::string& tokenizer) const override {
         check_tokenizer(tokenizer, vocabulary(), "--data " + files_.first_path());
     }
@@ -137,7 +140,8 @@ class TextData : public Data {
     TokenFiles files_;
     std::unique_ptr<TokenFiles> val_files_;
     Windows train_, val_;
-    std::string tokenizer_;
+    std::string tokenizer_;  // contents of tokenizer.json
+    std::unique_ptr<Tokenizer> readable_;
     json origin_;
 };
 

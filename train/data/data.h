@@ -3,6 +3,7 @@
 #pragma once
 #include "train/data/batch.h"
 #include "train/data/token_files.h"
+#include "train/data/tokenizer.h"
 #include "train/options/options.h"
 
 namespace moba {
@@ -22,6 +23,8 @@ class Data {
     virtual std::string validation_name() const = 0;      // "tests" or "windows"
     virtual nlohmann::json origin() const = 0;            // for the checkpoint's config.json, under `moba`
     virtual std::string tokenizer() const { return ""; }  // contents of tokenizer.json; "" = none
+    /* To show tokens as text; nullptr where they are no text, or its decoder is unknown. */
+    virtual const Tokenizer* text_tokenizer() const { return nullptr; }
     /* Throws Error when the samples do not fit the tokenizer of a model, as ModelFolder has it. */
     virtual void check_model_tokenizer(const std::string&) const {}
     /* What a run that continues must find again, by option: {"data": fingerprint_of(files), ...}. */

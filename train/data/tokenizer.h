@@ -21,6 +21,7 @@ class Tokenizer {
        decoder is unknown: the token as stored. */
     std::string text(int id) const;
     bool can_encode() const { return bytes_; }
+    bool can_decode() const { return refusal_.empty(); }
     std::vector<int> encode(const std::string& text) const;  // needs can_encode()
 
   private:

@@ -139,7 +139,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             std::printf("%s: task %s, %d samples for each length%s, chance %.2g%% by guessing, layers %s\n",
                         o.model.c_str(), task->settings().name.c_str(), o.samples,
                         task->has_depth() ? " and depth" : "", 100 * task->chance(),
-                        layer_names(config, " ").c_str());
+                        layer_summary(config).c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));
         json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};

@@ -62,7 +62,7 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
                     (o.data.empty() ? "; name a text with --data" : ""));
     }
     std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
-                layer_names(config, " ").c_str());
+                layer_summary(config).c_str());
     json result = head_of_result(o, config);
     for (int T : lengths_of(o, folder)) {
         const int batch = std::max(1, o.batch_tokens / T);

@@ -22,7 +22,7 @@ class PlainFormatter : public CLI::Formatter {
         const std::string value = o->get_default_str();
         if (o->get_required()) {
             text += " Required.";
-        } else if (o->get_type_size() != 0 && !value.empty()) {
+        } else if (o->get_type_size() != 0 && !value.empty() && !says_what_zero_is(text, value)) {
             text += " Default: " + value + ".";
         }
         return columns(left, text);
@@ -36,6 +36,10 @@ class PlainFormatter : public CLI::Formatter {
     }
 
   private:
+    // "0: the task's default." needs no "Default: 0."
+    static bool says_what_zero_is(const std::string& text, const std::string& value) {
+        return value == "0" && text.find(" 0: ") != std::string::npos;
+    }
     static std::string columns(std::string left, const std::string& text) {
         std::string out;
         if (left.size() + 1 > name_width) {

@@ -120,10 +120,10 @@ std::vector<std::string> option_words(const json& values) {
     return words;
 }
 
-std::vector<std::string> config_words(const CLI::App& app, const std::string& file) {
+std::vector<std::string> config_words(const CLI::App& app, const std::string& file,
+                                      const std::vector<std::string>& given) {
     const json j = read_json_of_user(file);
     if (!j.is_object()) { throw Error(file + ": must be a JSON object of options"); }
-    const std::vector<std::string> given = options_given(app);
     json used = json::object();
     std::vector<std::string> known;
     for (const CLI::Option* o : app.get_options()) {

@@ -31,6 +31,7 @@ struct TrainOptions {
     std::vector<std::string> data, val_data;
     double val_share = 0.1, epochs = 0;
     ModelOptions model;
+    std::string size;  // a name of presets.h, or ""
     int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
     std::string curriculum, switch_to;
     double stage_accuracy = 0.985;
@@ -77,9 +78,9 @@ enum class Shown { changed, all };
 std::vector<OptionGroup> option_groups(const nlohmann::json& values, Shown);
 /* Words for a command line that would give these values. */
 std::vector<std::string> option_words(const nlohmann::json& values);
-/* Options of --config FILE.json as words, but for those that the command line gave. Throws Error on unknown
-   ones. */
-std::vector<std::string> config_words(const CLI::App&, const std::string& file);
+/* Options of --config FILE.json as words, without those in `given`. Throws Error on unknown ones. */
+std::vector<std::string> config_words(const CLI::App&, const std::string& file,
+                                      const std::vector<std::string>& given);
 /* Names of the options that stood on the command line. */
 std::vector<std::string> options_given(const CLI::App&);
 

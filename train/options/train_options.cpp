@@ -1,15 +1,39 @@
 // The options of `moba train`.
 #include "train/options/option_builder.h"
+#include "train/options/presets.h"
 
 namespace moba {
 
-static void add_task_options(CLI::App& app, TrainOptions& o) {
-    group(app, "Task or text");
+static void add_common_options(CLI::App& app, TrainOptions& o) {
+    group(app, "Common");
     add(app, "--task", o.task.name, "NAME",
         "What to learn: needle, mqar, induction, copying or tracking. Empty: needle, or the text of --data.")
         ->check(task_or_empty());
     add_files(app, "--data", o.data,
               "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
+    add(app, "--size", o.size, "NAME",
+        "Sets width, depth, learning rate and batch: tiny (1.6M weights without the embedding), small (11M) "
+        "or 124m (85M). Options that are given come before it. Empty: tiny for a text, else the sizes below.")
+        ->check(one_of(size_names()));
+    add(app, "--attention", o.model.attention, "KIND", "moba or full, in every layer.")
+        ->check(one_of({"moba", "full"}));
+    add(app, "--seq-len", o.seq_len, "TOKENS", "Length T of a sample.")->check(whole(1, most_tokens));
+    add(app, "--steps", o.steps, "STEPS", "Optimizer steps; with a curriculum, those of its last stage.")
+        ->check(whole(1, most_steps));
+    add(app, "--lr", o.lr.peak, "RATE", "Peak learning rate.")->check(between(0.0, 1e30));
+    add(app, "--out", o.out, "DIR", "Folder of the run: checkpoints and log.jsonl.");
+    add_flag(app, "--resume", o.resume,
+             "Continue the run in --out, with its settings. --steps or --epochs let it go on for longer; "
+             "--data names files that have moved.");
+    app.add_option("--config",
+                   "Options from a JSON file, e.g. {\"seq-len\": 256}. The command line overrides it.")
+        ->type_name("FILE")
+        ->group("Common");
+    add_device(app, o.device, o.precision);
+}
+
+static void add_task_options(CLI::App& app, TrainOptions& o) {
+    group(app, "Task or text");
     add_files(app, "--val-data", o.val_data, "Text to validate with. Empty: the end of --data.");
     add(app, "--val-share", o.val_share, "SHARE", "Share of --data used for validation, taken from its end.")
         ->check(between(0.0, 0.9));
@@ -32,13 +56,10 @@ static void add_task_options(CLI::App& app, TrainOptions& o) {
 
 static void add_batch_options(CLI::App& app, TrainOptions& o) {
     group(app, "Batch and length");
-    add(app, "--seq-len", o.seq_len, "TOKENS", "Length T of a sample.")->check(whole(1, most_tokens));
     add(app, "--batch-size", o.batch_size, "SAMPLES", "Samples B of a micro-batch.")
         ->check(whole(1, 1 << 20));
     add(app, "--grad-accum", o.grad_accum, "BATCHES", "Micro-batches of one optimizer step.")
         ->check(whole(1, 1 << 16));
-    add(app, "--steps", o.steps, "STEPS", "Optimizer steps; with a curriculum, those of its last stage.")
-        ->check(whole(1, most_steps));
     add(app, "--epochs", o.epochs, "EPOCHS", "Passes over --data, instead of --steps. 0: use --steps.")
         ->check(between(0.0, 1e6));
     add(app, "--curriculum", o.curriculum, "STAGES",
@@ -55,8 +76,6 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
     ModelOptions& m = o.model;
     Config& c = m.config;
     group(app, "Attention");
-    add(app, "--attention", m.attention, "KIND", "moba or full, in every layer.")
-        ->check(one_of({"moba", "full"}));
     add(app, "--block-size", c.block_size, "TOKENS", "Block size S, a multiple of 16.");
     add(app, "--top-k", c.top_k, "BLOCKS", "Blocks K that a query attends, its own block included.");
     add(app, "--layers", m.layers, "PATTERN",
@@ -107,7 +126,6 @@ static void add_model_options(CLI::App& app, TrainOptions& o) {
 
 static void add_optimizer_options(CLI::App& app, TrainOptions& o) {
     group(app, "Optimizer");
-    add(app, "--lr", o.lr.peak, "RATE", "Peak learning rate.")->check(between(0.0, 1e30));
     add(app, "--warmup", o.lr.warmup, "STEPS", "Steps in which the rate rises linearly from 0 to the peak.")
         ->check(whole(0, most_steps));
     add(app, "--lr-schedule", o.lr_schedule, "NAME",
@@ -134,15 +152,7 @@ static void add_optimizer_options(CLI::App& app, TrainOptions& o) {
 
 static void add_run_options(CLI::App& app, TrainOptions& o) {
     group(app, "Run");
-    add(app, "--out", o.out, "DIR", "Folder of the run: checkpoints and log.jsonl.");
-    add_flag(app, "--resume", o.resume,
-             "Continue the run in --out, with its settings. --steps or --epochs let it go on for longer; "
-             "--data names files that have moved.");
     add_flag(app, "--overwrite", o.overwrite, "Delete the run in --out and start a new one.");
-    app.add_option("--config",
-                   "Options from a JSON file, e.g. {\"seq-len\": 256}. The command line overrides it.")
-        ->type_name("FILE")
-        ->group("Run");
     add(app, "--seed", o.seed, "NUMBER", "Random seed of weights, data and dropout.");
     add(app, "--eval-every", o.eval_every, "STEPS", "Steps between validations. 0: none.")
         ->check(whole(0, most_steps));
@@ -156,19 +166,20 @@ static void add_run_options(CLI::App& app, TrainOptions& o) {
         ->check(whole(1, most_steps));
     add_flag(app, "--verbose", o.verbose,
              "Print every setting, not only those that differ from the defaults.");
-    add_device(app, o.device, o.precision);
     add_attention_impl(app, o.attention_impl);
     add_no_graph(app, o.no_graph);
 }
 
 void add_train_options(CLI::App& app, TrainOptions& o) {
     start_options(app);
+    add_common_options(app, o);
     add_task_options(app, o);
     add_attention_options(app, o);
     add_model_options(app, o);
     add_batch_options(app, o);
     add_optimizer_options(app, o);
     add_run_options(app, o);
+    app.footer(preset_help());
 }
 
 }  // namespace moba

@@ -201,8 +201,8 @@ std::string samples(const Runs& runs) {
         for (auto v = r.validations.rbegin(); v != r.validations.rend(); v++) {
             if (v->sample.empty()) { continue; }
             out += "<h3>" + html_escape(runs.size() == 1 ? "" : r.name + ", ") + "step " +
-                   std::to_string(v->step) + formatted(", validation loss %.4f", v->loss) + "</h3>\n<pre>" +
-                   html_escape(v->sample) + "</pre>\n";
+                   std::to_string(v->step) + formatted(", validation loss %.4f", v->loss) +
+                   "</h3>\n<pre><i>" + html_escape(v->prompt) + "</i>" + html_escape(v->sample) + "</pre>\n";
         }
     }
     return out;
@@ -218,7 +218,8 @@ std::string plot_page(const Runs& runs, int reload) {
                      options(runs)) +
         html_section("Samples of text", samples(runs));
     const std::string again = "setTimeout(() => location.reload(), " + std::to_string(1000LL * reload) + ");";
-    return html_page("moba plot: " + title, body, reload ? again : "", "pre{white-space:pre-wrap}");
+    return html_page("moba plot: " + title, body, reload ? again : "",
+                     "pre{white-space:pre-wrap}pre i{color:var(--soft)}");
 }
 
 }  // namespace moba

@@ -25,8 +25,8 @@ double number(const json& line, const char* key) {
 
 void add_line(RunCurves& run, const json& j) {
     if (j.contains("val_loss")) {
-        run.validations.push_back(
-            {j.at("step"), number(j, "val_loss"), number(j, "val_accuracy"), j.value("sample", "")});
+        run.validations.push_back({j.at("step"), number(j, "val_loss"), number(j, "val_accuracy"),
+                                   j.value("prompt", ""), j.value("sample", "")});
         return;
     }
     StepLine s{.step = j.at("step"),

@@ -15,7 +15,7 @@ struct StepLine {
 struct ValidationLine {
     int step = 0;
     double loss = 0, accuracy = 0;
-    std::string sample;  // text that the model wrote; "" for a task
+    std::string prompt, sample;  // what the model wrote after the prompt; "" for a task
 };
 struct RunCurves {
     std::string name, folder;

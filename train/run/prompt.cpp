@@ -80,20 +80,7 @@ std::string TokenStream::write(const std::vector<int>& ids) {
 std::string TokenText::name(int id) const {
     const std::string text = tokenizer_ ? tokenizer_->text(id) : write({id});
     if (text.empty()) { return "#" + std::to_string(id); }  // such as the end of a document
-    std::string out;
-    for (const char c : valid_utf8(text)) {
-        const unsigned char byte = (unsigned char)c;
-        if (c == '\n') {
-            out += "\\n";
-        } else if (byte < ' ' || byte == 127) {
-            char hex[8];
-            std::snprintf(hex, sizeof hex, "\\x%02x", byte);
-            out += hex;
-        } else {
-            out += c;
-        }
-    }
-    return out;
+    return visible_text(text);
 }
 
 static std::vector<int> parse_ids(const std::string& text, const std::string& where) {

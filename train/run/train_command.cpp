@@ -1,4 +1,5 @@
 #include "train/run/train_command.h"
+#include "train/options/presets.h"
 #include "train/options/suggest.h"
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
@@ -91,8 +92,7 @@ namespace {
 
 struct ParsedTrain {
     TrainOptions options;
-    CLI::App app{"moba train: train a model from scratch, or continue with the weights of another one",
-                 "moba train"};
+    CLI::App app{"moba train: train a model, or continue with the weights of another one", "moba train"};
 
     explicit ParsedTrain(const std::vector<std::string>& words) {
         add_train_options(app, options);
@@ -101,19 +101,35 @@ struct ParsedTrain {
     }
 };
 
+// A new run: the options that were not given get the defaults for what it trains.
+TrainCommand with_presets(std::vector<std::string> words, const TrainOptions& given) {
+    std::optional<Config> init;
+    if (!given.init_from.empty()) { init = open_model(given.init_from).config; }
+    const std::vector<std::string> presets = preset_words(given, init ? &*init : nullptr);
+    words.insert(words.begin(), presets.begin(), presets.end());
+    ParsedTrain all(words);
+    all.options.given = given.given;
+    return {all.options, option_values(all.app), {}};
+}
+
 }  // namespace
 
 TrainCommand parse_train(const std::vector<std::string>& words) {
     const ParsedTrain line(words);
     std::vector<std::string> all = words;
     if (line.app.count("--config")) {
+        std::vector<std::string> given = line.options.given;
+        if (!line.options.size.empty()) {  // --size on the command line also comes before the file
+            const std::vector<std::string> set = size_options(line.options.size);
+            given.insert(given.end(), set.begin(), set.end());
+        }
         const std::vector<std::string> file =
-            config_words(line.app, line.app.get_option("--config")->as<std::string>());
+            config_words(line.app, line.app.get_option("--config")->as<std::string>(), given);
         all.insert(all.begin(), file.begin(), file.end());
     }
     ParsedTrain merged(all);
     const std::string& out = merged.options.out;
-    if (!merged.options.resume) { return {merged.options, option_values(merged.app), {}}; }
+    if (!merged.options.resume) { return with_presets(all, merged.options); }
     if (merged.options.overwrite) { throw Error("--resume and --overwrite cannot be used together"); }
     if (!std::filesystem::is_directory(out)) { throw Error("--out " + out + ": there is no such folder"); }
     FolderLock lock;

@@ -8,25 +8,26 @@ namespace {
 /* The model of --init-from: its sizes, and its attention where no option changes it. */
 Config config_from_model(const TrainOptions& o, const Data& data, const ModelFolder& model) {
     const Config& loaded = model.config;
+    for (const char* size :
+         {"size", "hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim", "intermediate-size",
+          "tie-word-embeddings", "key-conv", "rope-theta", "embedding-std"}) {
+        if (o.has(size)) {
+            throw Error(std::string("--") + size + " cannot go with --init-from: the model there decides it");
+        }
+    }
     data.check_model_tokenizer(model.tokenizer);
     if (loaded.vocab_size < data.vocab_size()) {
         throw Error("--init-from " + o.init_from + ": its vocabulary has " +
                     std::to_string(loaded.vocab_size) + " tokens, the data needs " +
                     std::to_string(data.vocab_size()));
     }
-    for (const char* size :
-         {"hidden-size", "num-layers", "num-heads", "num-kv-heads", "head-dim", "intermediate-size",
-          "tie-word-embeddings", "key-conv", "rope-theta", "embedding-std"}) {
-        if (o.has(size)) {
-            throw Error(std::string("--") + size + " cannot go with --init-from: the model there decides it");
-        }
-    }
     TrainOptions own = o;
     Config& c = own.model.config;
     const Config options = c;
     c = loaded;
-    if (o.has("block-size")) { c.block_size = options.block_size; }
-    if (o.has("top-k")) { c.top_k = options.top_k; }
+    const bool keeps = loaded.has(AttentionKind::moba);  // it has learnt to choose blocks of its own size
+    if (o.has("block-size") || !keeps) { c.block_size = options.block_size; }
+    if (o.has("top-k") || !keeps) { c.top_k = options.top_k; }
     if (o.has("num-blocks")) { c.num_block_sizes = options.num_block_sizes; }
     own.model.num_kv_heads = loaded.num_kv_heads;
     own.model.head_dim = loaded.head_dim;

@@ -1,9 +1,11 @@
 #include "train/core/device_choice.h"
 #include "train/core/flops.h"
 #include "train/core/shell_text.h"
+#include "train/core/utf8.h"
 #include "train/display/numbers.h"
 #include "train/files/run_folder.h"
 #include "train/run/stop_signal.h"
+#include "train/run/text_sample.h"
 #include "train/run/trainer_impl.h"
 #include <algorithm>
 
@@ -286,7 +288,15 @@ void Trainer<E>::validate_model() {
     std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)",
                   state_.step, loss, 100 * accuracy, samples, data_->validation_name().c_str(), final.T);
     progress_.line(text);
-    log_.write({{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}});
+    json line = {{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}};
+    Rng rng(o_.seed, Purpose::sampling, (uint64_t)state_.step);
+    if (const auto sample = text_sample(*model_, *data_, final.T, rng)) {
+        progress_.line("sample: \"" + visible_text(sample->prompt) + "\" -> \"" + visible_text(sample->text) +
+                       "\"");
+        line["prompt"] = valid_utf8(sample->prompt);
+        line["sample"] = valid_utf8(sample->text);
+    }
+    log_.write(line);
 }
 
 template class Trainer<float>;

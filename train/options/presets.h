@@ -1,0 +1,17 @@
+/* Defaults that depend on what is trained: a text, the weights of another model, and --size. Everything that
+   the command line or --config gives comes before them. */
+#pragma once
+#include "train/options/options.h"
+
+namespace moba {
+
+std::vector<std::string> size_names();
+std::vector<std::string> size_options(const std::string& size);  // the options that it sets
+
+/* Words for the options that were not given. init: the model of --init-from, nullptr without it. */
+std::vector<std::string> preset_words(const TrainOptions&, const Config* init);
+
+/* What they are, for the end of the help: lines of at most 80 columns. */
+std::string preset_help();
+
+}  // namespace moba
