@@ -45,6 +45,12 @@ TEST(AnswerPaths, TwoLayersByHand) {
     EXPECT_EQ(best[2].hops[0].to, 1);
     EXPECT_EQ(best[2].hops[1].from, 1);
     EXPECT_NEAR(best[2].hops[1].weight, 2 / 6., 1e-7);
+    EXPECT_NEAR(paths.total(1), 2 / 6., 1e-7);
+    EXPECT_NEAR(paths.total(2), 1 / 9., 1e-7);
+    EXPECT_EQ(paths.total(3), 0);
+    EXPECT_EQ(
+        totals_text({0.078, 0.941, 0, 0.2}),
+        "7.8% read by the question itself, 94.1% through one token between, 20.0% through 3 tokens between");
 }
 
 // S = 2, K = 2: the last query does not choose block 0, which holds the answer. Tokens 2 and 3 do.
@@ -103,9 +109,11 @@ TEST(AnswerPaths, TheBestOfAllPaths) {
         std::vector<double> all;
         try_all(layers, 0, source, question, 1, all);
         std::sort(all.rbegin(), all.rend());
+        const double sum = std::accumulate(all.begin(), all.end(), 0.0);
         const AnswerPaths paths = find(layers, question, source);
         EXPECT_EQ(paths.reached(), !all.empty()) << source;
         ASSERT_EQ(paths.best().size(), std::min(all.size(), AnswerPaths::most_paths)) << source;
+        EXPECT_NEAR(paths.total(1) + paths.total(2) + paths.total(3) + paths.total(4), sum, 1e-9);
         for (size_t i = 0; i < paths.best().size(); i++) {
             const Path& p = paths.best()[i];
             EXPECT_NEAR(p.weight, all[i], 1e-9) << source << ", " << i;
@@ -127,7 +135,7 @@ TEST(AnswerPaths, AsTextAndPicture) {
     const Path p{0.27, {{0, 1, 1, 3, 0.9}, {1, 0, 3, 5, 0.3}}};
     EXPECT_EQ(path_text(p, names),
               "27.0%: 1 \"<v1>\" -> 3 \"c\" (layer 0 head 1, 90.0%) -> 5 \"k1\" (layer 1 head 0, 30.0%)");
-    const std::string figure = draw_paths({p}, 2, names), table = paths_table({p}, names);
+    const std::string figure = draw_paths({p}, 2, names), table = paths_list({p}, names);
     for (const std::string& html : {figure, table}) {
         EXPECT_NE(html.find("&lt;v1&gt;"), std::string::npos) << html;
         EXPECT_EQ(html.find("<v1>"), std::string::npos) << html;

@@ -42,12 +42,16 @@ AnswerPaths::AnswerPaths(const Sequences& seqs, int question, int source)
     : question_(question), source_(source), begin_(question - seqs.position[question]),
       reach_(question + 1 - begin_) {
     from_[question] = {Path{}};
+    sums_ = {std::vector<double>(question + 1 - begin_)};
+    sums_[0].back() = 1;
     reach_.back() = 1;
 }
 
 void AnswerPaths::add(const AttentionView& v, int layer) {
     reach_ = read_by(v, reach_, begin_);
     const std::vector<std::pair<int, std::vector<Path>>> tokens(from_.begin(), from_.end());
+    sums_.emplace_back(sums_[0].size());
+    std::vector<std::vector<double>> sums = sums_;
     const size_t H = v.shape.H, count = tokens.size() * H;
     std::vector<std::vector<std::pair<int, double>>> rows(rows_at_once);
     for (size_t first = 0; first < count; first += rows_at_once) {
@@ -59,6 +63,9 @@ void AnswerPaths::add(const AttentionView& v, int layer) {
             const auto& [to, paths] = tokens[(first + i) / H];
             for (const auto& [from, weight] : rows[i]) {
                 if (from == to) { continue; }  // it has this state anyway
+                for (size_t n = 0; n + 1 < sums.size(); n++) {
+                    sums[n + 1][from - begin_] += sums_[n][to - begin_] * weight;
+                }
                 for (const Path& p : paths) {
                     if (p.weight * weight < least_weight) { break; }
                     keep_best(from_[from], with_hop(p, {layer, (int)((first + i) % H), from, to, weight}));
@@ -66,6 +73,7 @@ void AnswerPaths::add(const AttentionView& v, int layer) {
             }
         }
     }
+    sums_.swap(sums);
     std::vector<std::pair<double, int>> order;
     for (const auto& [token, paths] : from_) { order.emplace_back(-paths[0].weight, token); }
     std::sort(order.begin(), order.end());

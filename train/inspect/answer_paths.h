@@ -39,14 +39,19 @@ class AnswerPaths {
     bool reached() const { return reach_[source_ - begin_]; }
     /* After all layers: the paths with the largest weights, the largest first. */
     const std::vector<Path>& best() const;
+    /* After all layers: the weights of all followed paths with this number of hops, added up. It may be more
+       than 1: several layers and heads read the same token. */
+    double total(size_t hops) const { return hops < sums_.size() ? sums_[hops][source_ - begin_] : 0; }
 
-    static constexpr size_t widest = 256, most_paths = 5;
+    static constexpr size_t widest = 256, most_paths = 8;
     static constexpr double least_weight = 1e-6;
 
   private:
     int question_, source_, begin_;          // begin: the first token of the sequence
     std::map<int, std::vector<Path>> from_;  // the best paths from this token's state to the question
-    std::vector<char> reach_;                // by token of the sequence
+    // by number of hops and token: the weights of the paths from this token's state to the question, added up
+    std::vector<std::vector<double>> sums_;
+    std::vector<char> reach_;  // by token of the sequence
 };
 
 }  // namespace moba

@@ -90,9 +90,12 @@ void find_paths(Inspection& about, const Model<E>& model, StatusLine& status) {
     }
     about.reached = paths->reached();
     about.paths = paths->best();
+    for (int hops = 1; hops <= L; hops++) { about.totals.push_back(paths->total(hops)); }
+    const std::string totals = totals_text(about.totals);
     status.line(std::string("the answer ") + (about.reached ? "can" : "cannot") +
-                " reach the question through the tokens that are read");
-    for (const Path& p : about.paths) { status.line("  path of " + path_text(p, about.tokens)); }
+                " reach the question through the tokens that are read" +
+                (totals.empty() ? "" : "; weight of the paths: " + totals));
+    for (const Path& p : about.paths) { status.line("  " + path_text(p, about.tokens)); }
 }
 
 json paths_json(const std::vector<Path>& paths) {
@@ -155,6 +158,7 @@ int inspect(const InspectOptions& o) {
         head["right"] = about.right = scorer.correct.back();
         find_paths(about, scorer.model(), status);
         head["reached"] = about.reached;
+        head["totals"] = about.totals;
         head["paths"] = paths_json(about.paths);
     }
     JsonFile file(o.json, head);

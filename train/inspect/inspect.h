@@ -7,7 +7,7 @@
              "answer": "v3", "probability", "right",   of a test only: the first token of the answer, the
                                                        probability that the model gives it, and whether no
                                                        other token is more likely
-             "reached": true, "paths": [...],          of a test only: train/inspect/answer_paths.h
+             "reached", "totals", "paths",             of a test only: train/inspect/answer_paths.h
              "views": [...]}                           for each layer and head: train/inspect/head_view.h */
 #pragma once
 #include "train/inspect/inspect_options.h"

@@ -246,12 +246,13 @@ std::string InspectPage::way_of_the_answer() const {
                        AnswerPaths::least_weight) +
                ".</p>\n";
     }
-    return out +
-           "These are the paths with the largest weights. The weight of a path is the product of the "
+    return out + "Weight of all paths, added up: <b>" + totals_text(about_.totals) +
+           "</b>.</p>\n<p>These are the paths with the largest weights. The weight of a path is the product "
+           "of the "
            "attention weights of its steps. It says how much attention is paid, not what is passed "
            "on.</p>\n" +
            html_cards({draw_paths(about_.paths, (int)about_.layers.size(), about_.tokens)}) +
-           paths_table(about_.paths, about_.tokens);
+           paths_list(about_.paths, about_.tokens);
 }
 
 std::string InspectPage::html() const {

@@ -20,6 +20,7 @@ struct Inspection {
     bool right = false;               // no other token is more likely
     bool reached = false;             // the layers let the answer through to the question
     std::vector<Path> paths = {};     // of the answer, the largest weight first
+    std::vector<double> totals = {};  // weights of all paths by their number of hops, from 1 on
 
     bool is_test() const { return question >= 0; }
 };

@@ -92,6 +92,18 @@ std::string path_text(const Path& p, const std::vector<std::string>& names) {
     return out;
 }
 
+std::string totals_text(const std::vector<double>& totals) {
+    std::string out;
+    for (size_t i = 0; i < totals.size(); i++) {
+        if (totals[i] < AnswerPaths::least_weight) { continue; }
+        out += (out.empty() ? "" : ", ") + percent(totals[i]) +
+               (i == 0   ? " read by the question itself"
+                : i == 1 ? " through one token between"
+                         : " through " + std::to_string(i) + " tokens between");
+    }
+    return out;
+}
+
 std::string draw_paths(const std::vector<Path>& paths, int num_layers,
                        const std::vector<std::string>& names) {
     const Drawing drawing(paths, num_layers, names);
@@ -101,20 +113,18 @@ std::string draw_paths(const std::vector<Path>& paths, int num_layers,
                        "paths of the answer through the layers", drawing.height(), inside);
 }
 
-std::string paths_table(const std::vector<Path>& paths, const std::vector<std::string>& names) {
-    HtmlTable table{{"weight", "path"}, {}};
+std::string paths_list(const std::vector<Path>& paths, const std::vector<std::string>& names) {
+    std::string out;
     for (size_t i = 0; i < paths.size(); i++) {
-        std::string way = html_escape(token_text(paths[i].hops[0].from, names));
+        const std::string colour = "var(--c" + std::to_string(i % series_colours) + ")";
+        out += "<li><b style=\"color:" + colour + "\">" + percent(paths[i].weight) + "</b> " +
+               html_escape(token_text(paths[i].hops[0].from, names));
         for (const Hop& hop : paths[i].hops) {
-            way +=
-                " &rarr; <b>" + html_escape(token_text(hop.to, names)) + "</b> reads it in " + hop_text(hop);
+            out += " &rarr; <b>" + html_escape(token_text(hop.to, names)) + "</b> (" + hop_text(hop) + ")";
         }
-        table.rows.push_back({"<span class=\"s" + std::to_string(i % series_colours) +
-                                  "\" style=\"color:var(--c" + std::to_string(i % series_colours) + ")\">" +
-                                  percent(paths[i].weight) + "</span>",
-                              way});
+        out += "</li>\n";
     }
-    return html_table(table);
+    return "<ul>\n" + out + "</ul>\n";
 }
 
 }  // namespace moba
