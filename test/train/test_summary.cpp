@@ -293,6 +293,19 @@ TEST(FigureTables, BestByTheMean) {
     EXPECT_TRUE(figure_tables(summarize({failed_case({}, "")})[0]).size() <= 1);
 }
 
+// A seed that was trained while the machine was busy is shown, and does not decide.
+TEST(FigureTables, TimesAreMediansWithTheirSpread) {
+    const auto steps = [](std::vector<double> ms) {
+        std::vector<json> runs;
+        for (int seed = 1; double x : ms) { runs.push_back(run_case({.seed = seed++, .ms = x})); }
+        return figure_tables(summarize(runs)[0])[1].rows[0][2];
+    };
+    EXPECT_EQ(steps({50, 48, 400}).text, "50");
+    EXPECT_EQ(steps({50, 48, 400}).note, "48 to 400");
+    EXPECT_EQ(steps({50, 60}).text, "55");
+    EXPECT_EQ(steps({50}).note, "");
+}
+
 TEST(FigureTables, LessIsBetterInCosts) {
     const auto t = summarize({run_case({.ms = 50}), run_case({.variant = "full", .ms = 40}),
                               lengths_case("needle", "moba", [](int) { return 3.; }, {128, 1024}),

@@ -133,7 +133,9 @@ double median_of(const std::vector<RunResult>& runs, double RunResult::*figure) 
     for (const RunResult& r : runs) {
         if (!std::isnan(r.*figure)) { values.push_back(r.*figure); }
     }
-    return values.empty() ? NAN : median(values);
+    if (values.empty()) { return NAN; }
+    std::sort(values.begin(), values.end());
+    return (values[(values.size() - 1) / 2] + values[values.size() / 2]) / 2;
 }
 
 // Two NaN (runs without --lr) are equal.

@@ -16,6 +16,7 @@ figure{margin:0;padding:8px;background:var(--card);border-radius:6px;break-insid
 figcaption{font-weight:600;font-size:.95rem;padding:0 2px 4px}
 figure>svg{display:block;width:100%;height:auto}.cards.c1{grid-template-columns:minmax(0,590px)}
 @media(min-width:720px){.cards.c2,.cards.c4{grid-template-columns:1fr 1fr}.halves{display:grid;grid-template-columns:1fr 1fr;gap:0 12px}}
+@media(min-width:1000px){.c1 svg text,.c2 svg text,.c4 svg text{font-size:9px}.c1 svg text.mark-text,.c2 svg text.mark-text,.c4 svg text.mark-text{font-size:8.5px}}
 .legend{list-style:none;display:flex;flex-wrap:wrap;gap:2px 14px;margin:4px 2px 0;padding:0;font-size:.85rem}
 .legend svg{width:30px;height:10px;margin-right:5px;vertical-align:middle}
 .wide{overflow-x:auto;margin:.6em 0}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
@@ -24,8 +25,8 @@ th:first-child,td:first-child{text-align:left}td{white-space:nowrap}th:first-chi
 td small{display:block;color:var(--soft)}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;background:var(--card);border-radius:4px;padding:8px;font-size:.85rem;margin:.3em 0 .8em}
 summary{cursor:pointer}
-@media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}
-.many thead{display:none}.many table,.many tbody,.many tr,.many th,.many td{display:block;position:static;max-width:none}
+@media(max-width:480px){body{padding:8px 10px 32px}figure{padding:8px 2px}}
+@media(max-width:560px){.many thead{display:none}.many table,.many tbody,.many tr,.many th,.many td{display:block;position:static;max-width:none}
 .many tr{border-bottom:1px solid var(--rule);padding:.5em 0}.many th,.many td{border:0;padding:1px 0}.many tbody th{font-weight:600}
 .many td{display:flex;justify-content:space-between;gap:1em;white-space:normal}.many td::before{content:attr(data-label);color:var(--soft);text-align:left}
 .many td small{display:inline;margin-left:.5em}}
