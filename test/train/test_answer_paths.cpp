@@ -48,9 +48,8 @@ TEST(AnswerPaths, TwoLayersByHand) {
     EXPECT_NEAR(paths.total(1), 2 / 6., 1e-7);
     EXPECT_NEAR(paths.total(2), 1 / 9., 1e-7);
     EXPECT_EQ(paths.total(3), 0);
-    EXPECT_EQ(
-        totals_text({0.078, 0.941, 0, 0.2}),
-        "7.8% read by the question itself, 94.1% through one token between, 20.0% through 3 tokens between");
+    EXPECT_EQ(totals_text({0.078, 0.941, 0, 0.2}),
+              "7.8% directly, 94.1% through one other token, 20.0% through 3 other tokens");
 }
 
 // S = 2, K = 2: the last query does not choose block 0, which holds the answer. Tokens 2 and 3 do.
@@ -128,6 +127,23 @@ TEST(AnswerPaths, TheBestOfAllPaths) {
             EXPECT_NEAR(product, p.weight, 1e-12);
         }
     }
+}
+
+// A long prompt: only the tokens with the heaviest paths are followed, and the heaviest path is among theirs.
+TEST(AnswerPaths, FollowsTheHeaviestTokens) {
+    const int T = 1000;
+    std::vector<float> k(T, 0.f);
+    k[700] = 8, k[20] = 7;  // all later tokens read these two most
+    const View layer({.lengths = {T}, .H = 1, .G = 1, .D = 1, .kind = full}, std::vector<float>(T, 1), k);
+    const AnswerPaths paths = find({&layer.v, &layer.v}, T - 1, 20);
+    const double e8 = std::exp(8.), e7 = std::exp(7.), last = e8 + e7 + T - 2, middle = e8 + e7 + 699;
+    ASSERT_EQ(paths.best().size(), AnswerPaths::most_paths);
+    // a hop in either layer, and through token 700
+    const double direct = e7 / last, relayed = e8 / last * e7 / middle;
+    EXPECT_NEAR(paths.best()[0].weight, direct, 1e-6);
+    EXPECT_NEAR(paths.best()[1].weight, direct, 1e-6);
+    EXPECT_NEAR(paths.best()[2].weight, relayed, 1e-6);
+    EXPECT_EQ(paths.best()[2].hops[0].to, 700);
 }
 
 TEST(AnswerPaths, AsTextAndPicture) {

@@ -51,6 +51,8 @@ TEST(Inspect, OfATest) {
     }
     ASSERT_TRUE(j["reached"].is_boolean());
     EXPECT_EQ(r.out.find("the answer can reach") != std::string::npos, j["reached"].get<bool>());
+    ASSERT_TRUE(j["reached"]) << "the seed is one that is reached";
+    EXPECT_FALSE(j["paths"].empty());
     for (const json& path : j["paths"]) {
         EXPECT_EQ(path["hops"].front()["from"], 1);
         EXPECT_EQ(path["hops"].back()["to"], 58);

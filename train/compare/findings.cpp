@@ -238,6 +238,12 @@ FigureTable cost_table(const TaskFigures& t) {
     timed("ms per step", -1, &VariantFigures::ms_per_step, &RunResult::ms_per_step, ms);
     timed("tokens/s", 1, &VariantFigures::tokens_per_s, &RunResult::tokens_per_s, readable_number);
     column(
+        "same blocks as the query before", 0,
+        [&](const VariantFigures& v) { return v.at(t.seq_len) ? v.at(t.seq_len)->same : NAN; }, percent);
+    column(
+        "pairs in the union of 64 queries", 0,
+        [&](const VariantFigures& v) { return v.at(t.seq_len) ? v.at(t.seq_len)->extra : NAN; }, factor);
+    column(
         "ms of attention alone" + at, -1, [&](const VariantFigures& v) { return v.attention_ms(T); }, ms);
     column(
         "times as fast as full" + at, 0, [&](const VariantFigures& v) { return speed_factor(t, v, T); },

@@ -99,7 +99,8 @@ std::string tables(const Tasks& tasks) {
                "seed. Late loss: the loss of the last quarter of the positions. Within a number of tokens or "
                "seconds: the last validation by the time at which the first variant had finished; the other "
                "variants are at a disadvantage if their learning rate had not decayed by then. Reach: see "
-               "below.",
+               "below. Union of 64 queries: how many times as many pairs a kernel would compute that "
+               "walks over all blocks that neighbouring queries chose, and masks the rest.",
                "note");
 }
 

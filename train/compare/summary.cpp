@@ -52,7 +52,9 @@ LengthResult read_length(const json& j) {
                      .answers = number_at(all, "answers"),
                      .loss = number_at(j, "loss"),
                      .sparsity = number_at(j, "sparsity"),
-                     .reach = number_at(j, "reach")};
+                     .reach = number_at(j, "reach"),
+                     .same = number_at(j, "same"),
+                     .extra = number_at(j, "extra")};
     for (const json& d : child(j, "depths")) {
         out.depths.push_back({number_at(d, "depth"), number_at(d, "accuracy")});
     }
@@ -186,7 +188,7 @@ LengthFigures length_figures(const std::vector<RunResult>& runs, int T, bool tex
         Mean recall, predicted, snr;
     };
     std::map<std::pair<int, int>, Head> heads;
-    Mean reach, best_recall, best_prediction;
+    Mean reach, same, extra, best_recall, best_prediction;
     for (const RunResult& run : runs) {
         const LengthResult* l = run.at(T);
         if (!l) { continue; }
@@ -200,6 +202,8 @@ LengthFigures length_figures(const std::vector<RunResult>& runs, int T, bool tex
         for (const LengthResult::Depth& d : l->depths) { depths[d.depth].add(d.accuracy); }
         for (const LengthResult::Position& p : l->positions) { positions[p.position].add(p.loss, p.count); }
         reach.add(l->reach);
+        same.add(l->same);
+        extra.add(l->extra);
         double best = NAN, best_predicted = NAN;
         for (const HeadRecall& r : l->router) {
             if (!(best >= r.recall) && !std::isnan(r.recall)) {
@@ -227,6 +231,7 @@ LengthFigures length_figures(const std::vector<RunResult>& runs, int T, bool tex
     for (const auto& [depth, m] : depths) { out.depths[depth] = m.value(); }
     for (const auto& [position, m] : positions) { out.positions[position] = {m.value(), m.weight()}; }
     out.reach = reach.value();
+    out.same = same.value(), out.extra = extra.value();
     out.best_recall = best_recall.value();
     out.best_predicted = best_prediction.value();
     for (const auto& [at, h] : heads) {

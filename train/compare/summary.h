@@ -34,6 +34,7 @@ struct LengthResult {
     double accuracy, accuracy_low, accuracy_high, answers;  // tasks
     double loss;                                            // text
     double sparsity, reach;
+    double same, extra;  // choice_overlap.h
     struct Depth {
         double depth, accuracy;
     };
@@ -86,7 +87,8 @@ struct LengthFigures {
     std::vector<HeadRecall> router;
     // Mean over the best head of each seed: the same head index means different things in different seeds.
     double best_recall = NAN, best_predicted = NAN;
-    double reach = NAN;  // router_reach.h
+    double reach = NAN;              // router_reach.h
+    double same = NAN, extra = NAN;  // choice_overlap.h
 };
 
 /* The cost of a model at one length: attention of all layers, forward and backward; memory for training. */

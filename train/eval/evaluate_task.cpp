@@ -1,3 +1,4 @@
+#include "moba/choice_overlap.h"
 #include "train/core/device_choice.h"
 #include "train/core/statistics.h"
 #include "train/display/heat_map.h"
@@ -39,6 +40,7 @@ class TaskEvaluation {
     }
     PositionLoss position_loss;
     RouterRecall router;
+    ChoiceOverlap overlap;
     Tally reach;
 
   private:
@@ -73,6 +75,7 @@ class TaskEvaluation {
         for (int l = 0; l < scorer_.model().config().num_layers; l++) {
             layers.push_back(view_attention(scorer_.model(), l));
             router.add(l, layers.back(), b.sources);
+            overlap.add(layers.back());
         }
         reach.add(router_reach(layers, b.sources));
     }
@@ -107,6 +110,13 @@ std::string router_line(const json& heads) {
     std::snprintf(more, sizeof more, "; its SNR %.2f predicts %s", (*best)["snr"].get<double>(),
                   percent((*best)["predicted"]).c_str());
     return std::string(text) + more;
+}
+
+std::string overlap_text(const ChoiceOverlap& o) {
+    return "a query shares " + percent(o.same()) +
+           " of its past blocks with the query before it; the union of " +
+           std::to_string(ChoiceOverlap::tile) + " queries has " + printed("%.1f", o.extra()) +
+           " times as many pairs as they chose";
 }
 
 }  // namespace
@@ -161,6 +171,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
         if (o.router) {
             length["router"] = evaluation.router.to_json();
             length["reach"] = evaluation.reach.share();
+            if (!evaluation.overlap.empty()) {
+                length["same"] = evaluation.overlap.same();
+                length["extra"] = evaluation.overlap.extra();
+            }
         }
         result["lengths"].push_back(length);
         const Interval i = wilson(all.right, all.answers);
@@ -175,6 +189,9 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             summary.push_back(
                 router_line(length["router"]) +
                 "; answers within reach, directly or through other tokens: " + percent(length["reach"]));
+            if (!evaluation.overlap.empty()) {
+                summary.push_back("          " + overlap_text(evaluation.overlap));
+            }
         }
     }
     print_heat_map(map);

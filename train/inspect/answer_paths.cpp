@@ -23,7 +23,6 @@ std::vector<std::pair<int, double>> attention_row(const AttentionView& v, int t,
 }
 
 void keep_best(std::vector<Path>& paths, Path more) {
-    if (paths.size() == AnswerPaths::most_paths && more.weight <= paths.back().weight) { return; }
     const auto at =
         std::find_if(paths.begin(), paths.end(), [&](const Path& p) { return more.weight > p.weight; });
     paths.insert(at, std::move(more));
@@ -67,8 +66,11 @@ void AnswerPaths::add(const AttentionView& v, int layer) {
                     sums[n + 1][from - begin_] += sums_[n][to - begin_] * weight;
                 }
                 for (const Path& p : paths) {
-                    if (p.weight * weight < least_weight) { break; }
-                    keep_best(from_[from], with_hop(p, {layer, (int)((first + i) % H), from, to, weight}));
+                    const double product = p.weight * weight;
+                    if (product < least_weight) { break; }
+                    std::vector<Path>& known = from_[from];
+                    if (known.size() == most_paths && product <= known.back().weight) { break; }
+                    keep_best(known, with_hop(p, {layer, (int)((first + i) % H), from, to, weight}));
                 }
             }
         }

@@ -8,9 +8,8 @@
             read), or none; it begins at the source and ends at the question
             weight of a path = product of the attention weights of its hops, each over the keys that the
             reading token sees in that layer
-   Limits   a weight says how much attention is paid, not what the values carry. Paths below `least_weight`
-            are not followed, and in each layer only the `widest` tokens whose paths to the question have the
-            largest weights
+   Limits   a weight says how much attention is paid, not what the values carry. Not followed are paths below
+            `least_weight`; and in each layer all tokens but the `widest` with the heaviest paths
    Cost     for each layer and head: `widest` rows of attention, 2*D flop for each key of a row */
 #pragma once
 #include "moba/attention_view.h"

@@ -83,7 +83,7 @@ void find_paths(Inspection& about, const Model<E>& model, StatusLine& status) {
     const int L = model.config().num_layers;
     std::optional<AnswerPaths> paths;
     for (int l = L - 1; l >= 0; l--) {
-        status.show("paths of the answer: layer " + std::to_string(l) + " of " + std::to_string(L));
+        status.show("paths of the answer: layer " + std::to_string(l) + ", down to 0");
         const AttentionView v = view_attention(model, l);
         if (!paths) { paths.emplace(v.seqs, about.question, about.source); }
         paths->add(v, l);
@@ -185,7 +185,9 @@ int inspect(const InspectOptions& o) {
                 wanted);
             finished++;
             file.end_head(v, about);
-            page.add(v);
+            ChoiceOverlap overlap;
+            overlap.add(attention, h);
+            page.add(v, overlap);
             status.line(view_line(v, about));
         }
     }

@@ -130,10 +130,12 @@ std::string InspectPage::data(const HeadView& v) const {
         .dump();
 }
 
-std::vector<std::string> InspectPage::summary_row(const HeadView& v) const {
+std::vector<std::string> InspectPage::summary_row(const HeadView& v, const ChoiceOverlap& overlap) const {
     const std::string place = std::to_string(v.layer) + ", " + std::to_string(v.head);
     std::vector<std::string> row = {"<a href=\"#view" + std::to_string(num_views_) + "\">" + place + "</a>",
-                                    html_escape(about_.layers[v.layer]), percent(v.mass_kept())};
+                                    html_escape(about_.layers[v.layer]), percent(v.mass_kept()),
+                                    overlap.empty() ? "-" : percent(overlap.same()),
+                                    overlap.empty() ? "-" : printed("%.1fx", overlap.extra())};
     if (about_.is_test()) {
         const HeadView::Query& q = v.queries[about_.question];
         const int n = v.queries[about_.source].own;
@@ -147,7 +149,7 @@ std::vector<std::string> InspectPage::summary_row(const HeadView& v) const {
     return row;
 }
 
-void InspectPage::add(const HeadView& v) {
+void InspectPage::add(const HeadView& v, const ChoiceOverlap& overlap) {
     const std::string new_card = card(v), new_data = data(v);
     bytes_ += new_card.size() + new_data.size();
     if (bytes_ > max_page_bytes) {
@@ -156,7 +158,7 @@ void InspectPage::add(const HeadView& v) {
     }
     cards_[v.layer] += new_card;
     data_ += (data_.empty() ? "" : ",\n") + new_data;
-    summary_.push_back(summary_row(v));
+    summary_.push_back(summary_row(v, overlap));
     chooses_ |= v.kind == AttentionKind::moba;
     windows_ |= v.kind == AttentionKind::window;
     num_views_++;
@@ -230,27 +232,24 @@ std::string InspectPage::introduction() const {
 
 std::string InspectPage::way_of_the_answer() const {
     if (!about_.is_test()) { return ""; }
-    std::string out =
-        "<p>A token keeps its state from layer to layer, and each head adds what it reads from other "
-        "tokens. So the answer can come to the question through a token between them, although "
-        "no head of the question reads the answer itself.</p>\n<p><b>";
+    std::string out = "<p>A token keeps its state from layer to layer, and each head adds what it reads from "
+                      "other tokens. So the answer can reach the question through another token, although no "
+                      "head of the question reads the answer itself.</p>\n<p><b>";
     if (!about_.reached) {
         return out +
-               "The answer cannot reach the question:</b> no chain of tokens that are read leads from one to "
-               "the other.</p>\n";
+               "The answer cannot reach the question:</b> there is no chain of tokens, each read by the "
+               "next, from the answer to the question.</p>\n";
     }
     out += "The answer can reach the question</b> through the tokens that are read. ";
     if (about_.paths.empty()) {
         return out +
-               printed("But the attention weights of every path are small: no product of them is %g or more",
+               printed("But all paths have small attention weights: no product of them is %g or more",
                        AnswerPaths::least_weight) +
                ".</p>\n";
     }
-    return out + "Weight of all paths, added up: <b>" + totals_text(about_.totals) +
-           "</b>.</p>\n<p>These are the paths with the largest weights. The weight of a path is the product "
-           "of the "
-           "attention weights of its steps. It says how much attention is paid, not what is passed "
-           "on.</p>\n" +
+    return out + "Weights of the followed paths, added up: <b>" + totals_text(about_.totals) +
+           "</b>.</p>\n<p>These are the heaviest paths. The weight of a path is the product of the attention "
+           "weights of its steps. It says how much attention is paid, not what is passed on.</p>\n" +
            html_cards({draw_paths(about_.paths, (int)about_.layers.size(), about_.tokens)}) +
            paths_list(about_.paths, about_.tokens);
 }
@@ -267,7 +266,9 @@ std::string InspectPage::html() const {
                 (about_.right ? "; no token is more likely" : "; another token is more likely");
     }
     body += ".</p>\n" + introduction();
-    HtmlTable table{{"layer, head", "kind", "weight covered"}, summary_};
+    HtmlTable table{{"layer, head", "kind", "weight covered", "same blocks as the query before",
+                     "pairs in the union of 64 queries"},
+                    summary_};
     if (about_.is_test()) {
         for (const char* c : {"question sees the answer", "rank of its block's score", "weight on its block",
                               "under full attention"}) {
@@ -275,9 +276,14 @@ std::string InspectPage::html() const {
         }
     }
     body += html_section(
-        "Heads", "<p class=\"note\">Weight covered: the share of full attention's weight that is on the "
-                 "keys that the layer reads, mean over the queries.</p>\n" +
-                     html_table(table));
+        "Heads",
+        "<p class=\"note\">Weight covered: the share of full attention's weight that is on the "
+        "keys that the layer reads, mean over the queries looked at. Pairs in the union of 64 queries: how "
+        "many times "
+        "as "
+        "many a kernel would compute that walks over all blocks that neighbouring queries chose, and masks "
+        "the rest.</p>\n" +
+            html_table(table));
     body += html_section("The way of the answer", way_of_the_answer());
     body += html_section("Prompt", prompt());
     for (const auto& [layer, cards] : cards_) {

@@ -1,5 +1,6 @@
 /* The page of `moba inspect`: for every head the blocks that MoBA chose and the weights of full attention. */
 #pragma once
+#include "moba/choice_overlap.h"
 #include "train/inspect/answer_paths.h"
 #include "train/inspect/head_view.h"
 #include <map>
@@ -45,7 +46,8 @@ class InspectPage {
   public:
     explicit InspectPage(Inspection);
     InspectPage(Inspection, const PageRows&);
-    void add(const HeadView&);  // throws Error when the page becomes too large
+    // overlap: of this head, empty unless moba. Throws Error when the page becomes too large.
+    void add(const HeadView&, const ChoiceOverlap& overlap = {});
     std::string html() const;
 
   private:
@@ -53,7 +55,7 @@ class InspectPage {
     enum class Shown { chosen, full_attention };
     std::string matrix(const HeadView&, Shown) const;
     std::string data(const HeadView&) const;
-    std::vector<std::string> summary_row(const HeadView&) const;
+    std::vector<std::string> summary_row(const HeadView&, const ChoiceOverlap&) const;
     std::string prompt() const;
     std::string introduction() const;
     std::string way_of_the_answer() const;

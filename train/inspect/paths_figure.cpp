@@ -97,9 +97,9 @@ std::string totals_text(const std::vector<double>& totals) {
     for (size_t i = 0; i < totals.size(); i++) {
         if (totals[i] < AnswerPaths::least_weight) { continue; }
         out += (out.empty() ? "" : ", ") + percent(totals[i]) +
-               (i == 0   ? " read by the question itself"
-                : i == 1 ? " through one token between"
-                         : " through " + std::to_string(i) + " tokens between");
+               (i == 0   ? " directly"
+                : i == 1 ? " through one other token"
+                         : " through " + std::to_string(i) + " other tokens");
     }
     return out;
 }
