@@ -25,6 +25,15 @@ std::vector<int> positions(int M, int length) {
     return p;
 }
 
+// What a test says when a kernel is wrong.
+TEST(KernelCase, NamesTheFirstWrongElement) {
+    const Output want{"y", {2, 3, 4}, std::vector<double>(24, 1)};
+    Output got = want;
+    got.values[17] = 0.5, got.values[20] = NAN;
+    EXPECT_EQ(wrong_elements(got, want, 0.1),
+              "shape (2, 3, 4), 2 of 24 elements, the first at [1, 1, 1]: got 0.5, wanted 1");
+}
+
 TEST(Kernels, Rope) {
     for (const auto& [s, versions] :
          {std::pair{RopeShape{5, 3, 6}, 1},

@@ -57,6 +57,36 @@ class Compare : public testing::Test {
     }
 };
 
+// The defaults for a text depend on the model's sizes and on the attention; what decides the samples must not
+// differ between variants.
+TEST_F(Compare, VariantsOnATextSeeTheSameSamples) {
+    write_text(dir / "a.txt", std::string(4000, 'a') + "b");
+    json plan = tiny_plan();
+    plan["base"] = {{"data", dir / "a.txt"}, {"steps", 2}};
+    plan["tasks"] = {{{"name", "shakespeare"}}};
+    plan["variants"] = {
+        {{"name", "plain"}}, {{"name", "wide"}, {"size", "small"}}, {{"name", "more"}, {"top-k", 8}}};
+    const Outcome r = moba(words(plan, "text") + " --dry-run");
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(count(r.out, "--seq-len=256 "), 3) << r.out;
+    EXPECT_EQ(count(r.out, "--batch-size=16"), 3) << r.out;
+    EXPECT_EQ(count(r.out, "--grad-accum=1"), 3) << r.out;
+}
+
+// An option that did not exist when the comparison began.
+TEST_F(Compare, GoesOnAfterANewOption) {
+    const std::string command = words(tiny_plan(), "out");
+    ASSERT_EQ(moba(command).status, 0);
+    for (const auto& run : std::filesystem::directory_iterator(dir / "out/runs")) {
+        const std::string file = run.path().string() + "/settings.json";
+        json settings = json::parse(read_text(file));
+        settings.erase("size");
+        write_text(file, settings.dump());
+    }
+    const Outcome again = moba(command);
+    EXPECT_EQ(again.status, 0) << again.out;
+}
+
 TEST_F(Compare, EveryRunOnce) {
     json plan = tiny_plan();
     plan["seeds"] = 2;

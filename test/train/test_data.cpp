@@ -2,10 +2,14 @@
 #include "test/support/check.h"
 #include "test/support/program.h"
 #include "train/data/data.h"
+#include <nlohmann/json.hpp>
 #include <numeric>
 #include <set>
+#include <sstream>
 
 namespace moba {
+
+using nlohmann::json;
 
 namespace {
 
@@ -218,6 +222,30 @@ std::string sentences(int n) {
     std::string text;
     for (int i = 0; i < n; i++) { text += "the cat " + std::to_string(i * 7 % 10) + " sat on the mat. "; }
     return text;
+}
+
+// In the output and in the log; in a run of single tokens there is nothing to go on with.
+TEST(TextProgram, WritesASampleAtEachValidation) {
+    const TempDir dir;
+    write_text(dir / "a.txt", sentences(120));
+    const std::string run = std::string(tiny_text) + "--data " + (dir / "a.txt") +
+                            " --steps 4 --eval-every 2 --eval-samples 4 --overwrite --out " + (dir / "run");
+    const Outcome r = moba(run);
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(count(r.out, "\nsample: \""), 2) << r.out;
+    std::istringstream log(read_text(dir / "run/log.jsonl"));
+    int samples = 0;
+    for (std::string line; std::getline(log, line);) {
+        const json j = json::parse(line);
+        if (!j.contains("val_loss")) { continue; }
+        samples++;
+        EXPECT_NE(sentences(120).find(j["prompt"].get<std::string>()), std::string::npos) << line;
+        EXPECT_FALSE(j["sample"].get<std::string>().empty()) << line;
+    }
+    EXPECT_EQ(samples, 2);
+    const Outcome one = moba(run + " --seq-len 1");
+    EXPECT_EQ(one.status, 0) << one.out;
+    EXPECT_EQ(count(one.out, "sample: "), 0) << one.out;
 }
 
 TEST(TextProgram, TrainEvalSample) {

@@ -37,10 +37,15 @@ TEST(Presets, OfAText) {
     // a sample is four times as long as what a query attends, and the tokens of a batch stay the same
     expect_values({"--data=x", "--block-size=64", "--top-k=4"}, {{"seq-len", 1024}, {"batch-size", 4}});
     expect_values({"--data=x", "--block-size=64", "--seq-len=512"}, {{"seq-len", 512}, {"batch-size", 8}});
-    expect_values({"--data=x", "--batch-size=3"}, {{"batch-size", 3}, {"grad-accum", 1}});
-    // with one size of the model, none comes from here: 160 / 5 might not fit it
+    expect_values({"--data=x", "--batch-size=3", "--size=124m"}, {{"batch-size", 3}, {"grad-accum", 1}});
+    // one size of the model changes the others only where they would not fit: heads as wide as before
     expect_values({"--data=x", "--hidden-size=96"},
-                  {{"hidden-size", 96}, {"num-layers", 2}, {"num-heads", 1}});
+                  {{"num-layers", 5}, {"num-heads", 3}, {"intermediate-size", 0}});
+    expect_values({"--data=x", "--hidden-size=100"}, {{"num-layers", 5}, {"num-heads", 1}});
+    expect_values({"--data=x", "--num-layers=8"},
+                  {{"hidden-size", 160}, {"num-heads", 5}, {"num-layers", 8}});
+    expect_values({"--data=x", "--epochs=0"}, {{"steps", 1000}});
+    expect_values({"--data=x", "--lr-decay-steps=10"}, {{"lr-schedule", "wsd"}, {"lr-decay-steps", 10}});
     EXPECT_EQ(parse_train({"--data=x", "--epochs=2"}).options.epochs, 2);
     refuse_idle_options(
         parse_train({"--data=x", "--epochs=2"}).options);  // the preset's --steps is not "given"
@@ -73,6 +78,7 @@ TEST(Presets, AModelWithMobaKeepsItsBlocks) {
         return std::find(words.begin(), words.end(), word) != words.end();
     };
     EXPECT_TRUE(has(preset_words(options, &model), "--seq-len=640"));
+    EXPECT_TRUE(has(preset_words(options, &model), "--block-size=32")) << "as it is recorded";
     options.given.push_back("top-k");
     options.model.config.top_k = 2;
     EXPECT_TRUE(has(preset_words(options, &model), "--seq-len=256"));
@@ -81,10 +87,10 @@ TEST(Presets, AModelWithMobaKeepsItsBlocks) {
 }
 
 TEST(Presets, OfSize) {
-    expect_values({"--size=small"},
-                  {{"hidden-size", 384}, {"lr", 0.001}, {"batch-size", 32}, {"seq-len", 256}});
+    expect_values({"--size=small"}, {{"hidden-size", 384}, {"lr", 0.001}, {"seq-len", 256}});
     expect_values({"--size=124m", "--data=x"},
                   {{"num-layers", 12}, {"grad-accum", 8}, {"batch-size", 32}, {"lr-schedule", "cosine"}});
+    expect_values({"--size=small", "--seq-len=128"}, {{"batch-size", 64}});
     expect_values({"--size=small", "--num-layers=3"}, {{"hidden-size", 384}, {"num-layers", 3}});
     EXPECT_EQ(values({"--size=small"})["size"], "small");
     EXPECT_EQ(parse_train({"--size=small", "--lr=1"}).options.given, (Words{"size", "lr"}));
@@ -98,6 +104,9 @@ TEST(Presets, SizeAndConfigFile) {
     expect_values({"--config=" + file}, {{"hidden-size", 32}, {"num-layers", 6}, {"lr", 0.5}, {"seed", 7}});
     expect_values({"--config=" + file, "--size=tiny"},
                   {{"hidden-size", 160}, {"num-layers", 5}, {"lr", 0.003}, {"seed", 7}});
+    write_text(file, R"({"num-heads": 4, "num-kv-heads": 2, "head-dim": 16, "grad-accum": 3})");
+    expect_values({"--config=" + file, "--size=tiny"},
+                  {{"num-heads", 5}, {"num-kv-heads", 0}, {"head-dim", 0}, {"grad-accum", 1}});
 }
 
 TEST(Presets, WhatIsRefused) {

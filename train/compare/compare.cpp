@@ -141,11 +141,14 @@ void Comparison::lock() {
 
 // A plan may grow by variants, tasks and seeds, but the settings of a run that has begun must not change.
 void Comparison::check_settings() const {
+    const json defaults = default_train_options();
     for (const Run& r : plan_.runs) {
         const std::string file = folder(r) + "/settings.json";
         if (!fs::exists(file)) { continue; }
         const json before = read_json(file);
         for (const auto& [name, value] : r.settings.items()) {
+            // an option that did not exist when the run began
+            if (!before.contains(name) && defaults.contains(name) && value == defaults[name]) { continue; }
             if (before.contains(name) && before[name] == value) { continue; }
             throw Error(folder(r) + " holds a run with other settings: --" + name + " was " +
                         (before.contains(name) ? before[name].dump() : "not set") + ", now it is " +

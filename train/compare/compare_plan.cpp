@@ -170,8 +170,10 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
     run.words = option_words(options);
     try {
         TrainCommand command = parse_train(run.words);
-        if (!command.options.has("seq-len")) {  // the default depends on what the variants change
-            options["seq-len"] = parse_train(option_words(shared)).options.seq_len;
+        // Defaults that depend on what the variants change, and must be the same for all of them.
+        const json of_task = parse_train(option_words(shared)).values;
+        for (const char* name : {"seq-len", "batch-size", "grad-accum"}) {
+            if (!command.options.has(name)) { options[name] = of_task[name]; }
         }
         for (const IdleOption& idle : idle_options(command.options)) {
             // "base" is for all tasks and may hold more than this one needs

@@ -1,5 +1,6 @@
 #include "train/options/presets.h"
 #include <cstdlib>
+#include <map>
 
 namespace moba {
 
@@ -9,20 +10,24 @@ using Values = std::vector<std::pair<std::string, std::string>>;  // option, val
 
 struct Size {
     const char* name;
+    int head_dim;
     Values model;
     Values training;
     int batch_tokens;  // of a micro-batch
 };
 const Size sizes[] = {
     {"tiny",
+     32,
      {{"hidden-size", "160"}, {"num-layers", "5"}, {"num-heads", "5"}, {"intermediate-size", "448"}},
      {{"lr", "0.003"}},
      4096},
     {"small",
+     64,
      {{"hidden-size", "384"}, {"num-layers", "6"}, {"num-heads", "6"}, {"intermediate-size", "1024"}},
      {{"lr", "0.001"}},
      8192},
     {"124m",
+     64,
      {{"hidden-size", "768"}, {"num-layers", "12"}, {"num-heads", "12"}, {"intermediate-size", "2048"}},
      {{"lr", "0.0006"}, {"grad-accum", "8"}},
      8192},
@@ -47,49 +52,44 @@ const Size& find_size(const std::string& name) {
     std::abort();
 }
 
-std::string value_of(const Values& values, const std::string& name) {
-    for (const auto& [option, value] : values) {
-        if (option == name) { return value; }
-    }
-    return "";
-}
-
-class Words {
+// The values that options get if they are not given, by name; a later one replaces an earlier one.
+class Presets {
   public:
-    explicit Words(const TrainOptions& o) : o_(o) {}
-    // A later value of the same option wins.
-    void add(const Values& values) {
-        for (const auto& [name, value] : values) { add(name, value); }
+    explicit Presets(const TrainOptions& o) : o_(o) {}
+    void set(const std::string& name, const std::string& value) { values_[name] = value; }
+    void set(const std::string& name, int value) { set(name, std::to_string(value)); }
+    void set(const Values& values) {
+        for (const auto& [name, value] : values) { set(name, value); }
     }
-    void add(const std::string& name, const std::string& value) {
-        const bool replaced = (name == "steps" && o_.has("epochs")) ||
-                              ((name == "batch-size" || name == "grad-accum") && o_.has("batch-size"));
-        if (!o_.has(name) && !replaced) { words_.push_back("--" + name + "=" + value); }
+    // The value of a whole number: as given, else set here, else the option's own default.
+    int number(const std::string& name, int option) const {
+        const auto at = values_.find(name);
+        return o_.has(name) || at == values_.end() ? option : std::stoi(at->second);
     }
-    const std::vector<std::string>& words() const { return words_; }
+    void drop(const std::string& name) { values_.erase(name); }
+    std::vector<std::string> words() const {
+        std::vector<std::string> out;
+        for (const auto& [name, value] : values_) {
+            if (!o_.has(name)) { out.push_back("--" + name + "=" + value); }
+        }
+        return out;
+    }
 
   private:
     const TrainOptions& o_;
-    std::vector<std::string> words_;
+    std::map<std::string, std::string> values_;
 };
 
-bool has_sizes(const TrainOptions& o) {
-    for (const char* name : {"hidden-size", "num-layers", "num-heads", "head-dim", "intermediate-size"}) {
-        if (o.has(name)) { return true; }
+void set_size(Presets& presets, const Size& size, const TrainOptions& o) {
+    presets.set(size.model);
+    presets.set(size.training);
+    const int T = presets.number("seq-len", o.seq_len);
+    presets.set("batch-size", std::max(1, size.batch_tokens / T));
+    if (o.has("hidden-size")) {  // heads as wide as this size has them, and the usual MLP
+        const int C = o.model.config.hidden_size;
+        presets.set("num-heads", C % size.head_dim == 0 ? C / size.head_dim : 1);
+        presets.drop("intermediate-size");
     }
-    return false;
-}
-
-// Keys that a query attends: block-size x top-k. `defaults`: for what neither options nor model decide.
-int64_t attended(const TrainOptions& o, const Values& defaults, const Config* init) {
-    const bool keeps = init && init->has(AttentionKind::moba);  // it has learnt to choose such blocks
-    const auto pick = [&](const char* name, int option, int Config::*of_model) {
-        const std::string value = value_of(defaults, name);
-        return o.has(name) || (!keeps && value.empty()) ? option : keeps ? init->*of_model : std::stoi(value);
-    };
-    const Config& c = o.model.config;
-    return (int64_t)pick("block-size", c.block_size, &Config::block_size) *
-           pick("top-k", c.top_k, &Config::top_k);
 }
 
 }  // namespace
@@ -101,7 +101,7 @@ std::vector<std::string> size_names() {
 }
 
 std::vector<std::string> size_options(const std::string& size) {
-    std::vector<std::string> names{"batch-size"};
+    std::vector<std::string> names{"batch-size", "grad-accum", "num-kv-heads", "head-dim"};
     for (const Values* values : {&find_size(size).model, &find_size(size).training}) {
         for (const auto& [name, value] : *values) { names.push_back(name); }
     }
@@ -109,25 +109,26 @@ std::vector<std::string> size_options(const std::string& size) {
 }
 
 std::vector<std::string> preset_words(const TrainOptions& o, const Config* init) {
-    Words words(o);
+    Presets presets(o);
     const bool learns_text = !o.data.empty();
-    int T = o.seq_len;
-    if (learns_text) {
-        const Values& defaults = init ? fine_tuning : text;
-        words.add(defaults);
-        if (!o.has("seq-len")) {
-            const int64_t keys = attended(o, defaults, init);
-            T = (int)std::clamp<int64_t>(lengths_of_choice * keys, 1, longest_preset);
-            words.add("seq-len", std::to_string(T));
-        }
+    if (learns_text) { presets.set(init ? fine_tuning : text); }
+    if (init && init->has(AttentionKind::moba)) {  // it has learnt to choose such blocks
+        presets.set("block-size", init->block_size);
+        presets.set("top-k", init->top_k);
     }
-    const bool text_model = learns_text && !init && !has_sizes(o);
-    if (o.size.empty() && !text_model) { return words.words(); }
-    const Size& size = find_size(o.size.empty() ? text_size : o.size);
-    words.add(size.model);
-    words.add(size.training);
-    words.add("batch-size", std::to_string(std::max(1, size.batch_tokens / T)));
-    return words.words();
+    if (learns_text) {
+        const Config& c = o.model.config;
+        const int64_t attended =
+            (int64_t)presets.number("block-size", c.block_size) * presets.number("top-k", c.top_k);
+        presets.set("seq-len", (int)std::clamp<int64_t>(lengths_of_choice * attended, 1, longest_preset));
+    }
+    const std::string size = !o.size.empty() ? o.size : learns_text && !init ? text_size : "";
+    if (!size.empty()) { set_size(presets, find_size(size), o); }
+    // what the user has set in another way
+    if (o.epochs > 0) { presets.drop("steps"); }
+    if (o.has("batch-size")) { presets.drop("grad-accum"); }
+    if (o.has("lr-decay-steps")) { presets.drop("lr-schedule"); }
+    return presets.words();
 }
 
 std::string preset_help() {
@@ -149,14 +150,14 @@ std::string preset_help() {
         }
         out += line + "\n";
     };
-    out = "Other defaults, for what is not given:\n";
-    add("with --data:", text, std::string("--size ") + text_size + " --seq-len 4 x top-k x block-size");
-    add("with --data and --init-from:", fine_tuning, "--seq-len 4 x top-k x block-size");
+    out = "Defaults that differ from those above, where you give no value:\n";
+    add("with --data:", text, std::string("--size ") + text_size + " --seq-len = 4 * top-k * block-size");
+    add("with --data and --init-from:", fine_tuning, "--seq-len = 4 * top-k * block-size");
     for (const Size& s : sizes) {
         Values all = s.model;
         all.insert(all.end(), s.training.begin(), s.training.end());
         add(std::string("--size ") + s.name + ":", all,
-            "--batch-size " + std::to_string(s.batch_tokens) + " / seq-len");
+            "--batch-size = " + std::to_string(s.batch_tokens) + " / seq-len");
     }
     return out;
 }

@@ -1,5 +1,5 @@
-/* Defaults that depend on what is trained: a text, the weights of another model, and --size. Everything that
-   the command line or --config gives comes before them. */
+/* Defaults that depend on what is trained, a text or the weights of another model, and those of --size. What
+   the command line or --config gives is used instead. */
 #pragma once
 #include "train/options/options.h"
 

@@ -13,7 +13,8 @@ static void add_common_options(CLI::App& app, TrainOptions& o) {
               "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
     add(app, "--size", o.size, "NAME",
         "Sets width, depth, learning rate and batch: tiny (1.6M weights without the embedding), small (11M) "
-        "or 124m (85M). Options that are given come before it. Empty: tiny for a text, else the sizes below.")
+        "or 124m (85M). An option that you give is used instead. Empty: tiny for a text; for a task, the "
+        "defaults under Model.")
         ->check(one_of(size_names()));
     add(app, "--attention", o.model.attention, "KIND", "moba or full, in every layer.")
         ->check(one_of({"moba", "full"}));

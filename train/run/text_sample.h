@@ -24,6 +24,7 @@ std::optional<TextSample> text_sample(Model<E>& model, const Data& data, int T, 
     data.add_validation(0, T, window);
     const int given = std::min({bytes ? 32 : 8, window.cu_seqlens[1], T - 1});
     const int longest = std::min(given + (bytes ? 64 : 24), T);
+    if (given < 1) { return {}; }
     std::vector<int> tokens(window.tokens.begin(), window.tokens.begin() + given);
     TextStream stream(*tokenizer);
     TextSample out;
