@@ -52,7 +52,7 @@ TEST(Presets, OfAText) {
 }
 
 TEST(Presets, OfFineTuning) {
-    expect_values({"--data=x", "--init-from=" + llama}, {{"lr", 3e-5},
+    expect_values({"--data=x", "--init-from=" + llama}, {{"lr", 1e-4},
                                                          {"block-size", 64},
                                                          {"top-k", 4},
                                                          {"seq-len", 1024},

@@ -39,7 +39,7 @@ const Values text = {{"top-k", "4"},        {"embedding-std", "0.02"}, {"lr-sche
                      {"warmup", "100"},     {"weight-decay", "0.1"},   {"steps", "1000"},
                      {"eval-samples", "64"}};
 const Values fine_tuning = {{"block-size", "64"}, {"top-k", "4"},   {"batch-size", "1"},
-                            {"grad-accum", "4"},  {"lr", "3e-05"},  {"lr-schedule", "cosine"},
+                            {"grad-accum", "4"},  {"lr", "0.0001"},  {"lr-schedule", "cosine"},
                             {"warmup", "20"},     {"steps", "200"}, {"eval-samples", "16"}};
 // --seq-len of a text: so many times what a query attends (K x S), and at most this
 constexpr int lengths_of_choice = 4, longest_preset = 1 << 16;
