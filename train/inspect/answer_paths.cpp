@@ -38,8 +38,7 @@ Path with_hop(const Path& path, const Hop& hop) {
 }  // namespace
 
 AnswerPaths::AnswerPaths(const Sequences& seqs, int question, int source)
-    : question_(question), source_(source), begin_(question - seqs.position[question]),
-      reach_(question + 1 - begin_) {
+    : source_(source), begin_(question - seqs.position[question]), reach_(question + 1 - begin_) {
     from_[question] = {Path{}};
     sums_ = {std::vector<double>(question + 1 - begin_)};
     sums_[0].back() = 1;

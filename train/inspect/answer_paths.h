@@ -46,7 +46,7 @@ class AnswerPaths {
     static constexpr double least_weight = 1e-6;
 
   private:
-    int question_, source_, begin_;          // begin: the first token of the sequence
+    int source_, begin_;                     // begin: the first token of the sequence
     std::map<int, std::vector<Path>> from_;  // the best paths from this token's state to the question
     // by number of hops and token: the weights of the paths from this token's state to the question, added up
     std::vector<std::vector<double>> sums_;
