@@ -23,8 +23,8 @@ class ChoiceOverlap {
 
   private:
     double choices_ = 0, pairs_of_unions_ = 0;
-    double followed_ = 0,
-           again_ = 0;  // choices of queries that are not the first; those made by the query before
+    // choices of queries with a query before them, and those of them that this query had made too
+    double followed_ = 0, again_ = 0;
 };
 
 }  // namespace moba

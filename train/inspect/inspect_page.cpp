@@ -278,11 +278,10 @@ std::string InspectPage::html() const {
     body += html_section(
         "Heads",
         "<p class=\"note\">Weight covered: the share of full attention's weight that is on the "
-        "keys that the layer reads, mean over the queries looked at. Pairs in the union of 64 queries: how "
-        "many times "
-        "as "
-        "many a kernel would compute that walks over all blocks that neighbouring queries chose, and masks "
-        "the rest.</p>\n" +
+        "keys that the layer reads, mean over the queries looked at. Pairs in the union of 64 queries: a "
+        "kernel that walks over all blocks that neighbouring queries chose, and masks the rest, would "
+        "compute "
+        "so many times as many pairs.</p>\n" +
             html_table(table));
     body += html_section("The way of the answer", way_of_the_answer());
     body += html_section("Prompt", prompt());

@@ -25,7 +25,7 @@ class PlainFormatter : public CLI::Formatter {
         } else if (o->get_type_size() != 0 && !value.empty() && !says_what_zero_is(text, value)) {
             text += " Default: " + value + ".";
         }
-        return columns(left, text);
+        return help_columns(left, text);
     }
 
     std::string make_group(std::string title, bool is_positional,
@@ -40,28 +40,29 @@ class PlainFormatter : public CLI::Formatter {
     static bool says_what_zero_is(const std::string& text, const std::string& value) {
         return value == "0" && text.find(" 0: ") != std::string::npos;
     }
-    static std::string columns(std::string left, const std::string& text) {
-        std::string out;
-        if (left.size() + 1 > name_width) {
-            out = left + "\n";
-            left.clear();
-        }
-        std::istringstream words(text);
-        std::string line = left + std::string(name_width - left.size(), ' ');
-        bool empty = true;
-        for (std::string word; words >> word; empty = false) {
-            if (!empty && line.size() + 1 + word.size() > help_width) {
-                out += line + "\n";
-                line = std::string(name_width, ' ');
-                empty = true;
-            }
-            line += (empty ? "" : " ") + word;
-        }
-        return out + line + "\n";
-    }
 };
 
 }  // namespace
+
+std::string help_columns(std::string left, const std::string& text) {
+    std::string out;
+    if (left.size() + 1 > name_width) {
+        out = left + "\n";
+        left.clear();
+    }
+    std::istringstream words(text);
+    std::string line = left + std::string(name_width - left.size(), ' ');
+    bool empty = true;
+    for (std::string word; words >> word; empty = false) {
+        if (!empty && line.size() + 1 + word.size() > help_width) {
+            out += line + "\n";
+            line = std::string(name_width, ' ');
+            empty = true;
+        }
+        line += (empty ? "" : " ") + word;
+    }
+    return out + line + "\n";
+}
 
 void start_options(CLI::App& app) {
     app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);

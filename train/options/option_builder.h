@@ -18,6 +18,8 @@ CLI::Validator real_number();
 
 /* For every command, before its options. An option that is given twice has the last value. */
 void start_options(CLI::App&);
+/* Two columns of the help: `left`, and `text` beside it, wrapped. */
+std::string help_columns(std::string left, const std::string& text);
 /* Options that follow stand under this title in the help. */
 void group(CLI::App&, const char* title);
 

@@ -32,14 +32,13 @@ const Size sizes[] = {
      {{"lr", "0.0006"}, {"grad-accum", "8"}},
      8192},
 };
-constexpr size_t help_width = 80;
 const char* const text_size = "tiny";  // of a model that learns a text
 
 const Values text = {{"top-k", "4"},        {"embedding-std", "0.02"}, {"lr-schedule", "cosine"},
                      {"warmup", "100"},     {"weight-decay", "0.1"},   {"steps", "1000"},
                      {"eval-samples", "64"}};
 const Values fine_tuning = {{"block-size", "64"}, {"top-k", "4"},   {"batch-size", "1"},
-                            {"grad-accum", "4"},  {"lr", "0.0001"},  {"lr-schedule", "cosine"},
+                            {"grad-accum", "4"},  {"lr", "0.0001"}, {"lr-schedule", "cosine"},
                             {"warmup", "20"},     {"steps", "200"}, {"eval-samples", "16"}};
 // --seq-len of a text: so many times what a query attends (K x S), and at most this
 constexpr int lengths_of_choice = 4, longest_preset = 1 << 16;
@@ -112,7 +111,7 @@ std::vector<std::string> preset_words(const TrainOptions& o, const Config* init)
     Presets presets(o);
     const bool learns_text = !o.data.empty();
     if (learns_text) { presets.set(init ? fine_tuning : text); }
-    if (init && init->has(AttentionKind::moba)) {  // it has learnt to choose such blocks
+    if (init && init->has(AttentionKind::moba)) {  // a model trained with MoBA keeps its S and K
         presets.set("block-size", init->block_size);
         presets.set("top-k", init->top_k);
     }
@@ -131,33 +130,21 @@ std::vector<std::string> preset_words(const TrainOptions& o, const Config* init)
     return presets.words();
 }
 
-std::string preset_help() {
-    std::string out;
-    const auto add = [&](const std::string& title, const Values& values, const std::string& more) {
-        std::string line = title;
-        const auto put = [&](const std::string& word) {
-            if (line.size() + 1 + word.size() > help_width) {
-                out += line + "\n";
-                line = "    " + word;
-            } else {
-                line += " " + word;
-            }
-        };
-        for (const auto& [name, value] : values) { put("--" + name + " " + value); }
-        for (size_t i = 0, end; i < more.size(); i = end + 1) {
-            end = std::min(more.find(' ', i), more.size());
-            put(more.substr(i, end - i));
-        }
-        out += line + "\n";
+std::vector<PresetHelp> preset_help() {
+    const auto text_of = [](const Values& values) {
+        std::string out;
+        for (const auto& [name, value] : values) { out += "--" + name + " " + value + " "; }
+        return out;
     };
-    out = "Defaults that differ from those above, where you give no value:\n";
-    add("with --data:", text, std::string("--size ") + text_size + " --seq-len = 4 * top-k * block-size");
-    add("with --data and --init-from:", fine_tuning, "--seq-len = 4 * top-k * block-size");
+    const std::string length = "--seq-len = 4 * top-k * block-size";
+    std::vector<PresetHelp> out = {
+        {"--data", text_of(text) + "--size " + text_size + " " + length},
+        {"--data and --init-from", text_of(fine_tuning) + length},
+    };
     for (const Size& s : sizes) {
-        Values all = s.model;
-        all.insert(all.end(), s.training.begin(), s.training.end());
-        add(std::string("--size ") + s.name + ":", all,
-            "--batch-size = " + std::to_string(s.batch_tokens) + " / seq-len");
+        out.push_back({std::string("--size ") + s.name,
+                       text_of(s.model) + text_of(s.training) +
+                           "--batch-size = " + std::to_string(s.batch_tokens) + " / seq-len"});
     }
     return out;
 }

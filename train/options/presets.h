@@ -11,7 +11,10 @@ std::vector<std::string> size_options(const std::string& size);  // the options 
 /* Words for the options that were not given. init: the model of --init-from, nullptr without it. */
 std::vector<std::string> preset_words(const TrainOptions&, const Config* init);
 
-/* What they are, for the end of the help: lines of at most 80 columns. */
-std::string preset_help();
+/* What they are, for the help. */
+struct PresetHelp {
+    std::string with, values;  // "--data"; "--top-k 4 --steps 1000 ..."
+};
+std::vector<PresetHelp> preset_help();
 
 }  // namespace moba

@@ -180,7 +180,9 @@ void add_train_options(CLI::App& app, TrainOptions& o) {
     add_batch_options(app, o);
     add_optimizer_options(app, o);
     add_run_options(app, o);
-    app.footer(preset_help());
+    std::string footer = "Defaults that differ from those above, where you give no value:\n";
+    for (const PresetHelp& p : preset_help()) { footer += help_columns("  with " + p.with, p.values); }
+    app.footer(footer);
 }
 
 }  // namespace moba

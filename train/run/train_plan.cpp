@@ -25,9 +25,7 @@ Config config_from_model(const TrainOptions& o, const Data& data, const ModelFol
     Config& c = own.model.config;
     const Config options = c;
     c = loaded;
-    const bool keeps = loaded.has(AttentionKind::moba);  // it has learnt to choose blocks of its own size
-    if (o.has("block-size") || !keeps) { c.block_size = options.block_size; }
-    if (o.has("top-k") || !keeps) { c.top_k = options.top_k; }
+    c.block_size = options.block_size, c.top_k = options.top_k;  // by default the model's, see presets.h
     if (o.has("num-blocks")) { c.num_block_sizes = options.num_block_sizes; }
     own.model.num_kv_heads = loaded.num_kv_heads;
     own.model.head_dim = loaded.head_dim;
