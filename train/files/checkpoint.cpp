@@ -123,6 +123,14 @@ void load_weights(const ModelFolder& folder, Model<E>& model) {
 RunState read_state(const ModelFolder& folder) {
     const std::string file = folder.path + "/state.json";
     const json j = read_json(file);
+    const json fields = RunState();
+    // The conversion of a large fraction to a whole number would be undefined.
+    const auto whole = [&] {
+        for (const auto& [key, value] : fields.items()) {
+            if (value.is_number_integer() && !j.at(key).is_number_integer()) { return false; }
+        }
+        return true;
+    };
     const auto usable = [&](const RunState& s) {
         // Negative numbers, fractions and numbers that are too large for their field come back different.
         const json again = s;
@@ -133,8 +141,10 @@ RunState read_state(const ModelFolder& folder) {
                s.tokens <= 1e15 && s.options.is_object();
     };
     try {
-        RunState s = j.get<RunState>();
-        if (usable(s)) { return s; }
+        if (whole()) {
+            RunState s = j.get<RunState>();
+            if (usable(s)) { return s; }
+        }
     } catch (const json::exception&) {}  // a field is missing, or is of another type
     throw Error(file + ": is damaged, or is not the state of a training run");
 }
