@@ -120,7 +120,7 @@ __global__ void gate_choose_kernel1(int* chosen, const E* q, const E* mean, Gate
 // Bytes of the means of all heads of one launch, with padded rows.
 template <class E>
 static size_t means_bytes(int num_blocks, BlockSizes sizes, const GateShape& s) {
-    return (size_t)(sizes.levels == 1 ? s.G : 1) * num_blocks * round_up(s.D, mean_pad) * sizeof(E);
+    return (size_t)(sizes.levels == 1 ? s.G : 1) * num_blocks * gate_width(s.D) * sizeof(E);
 }
 template <class E>
 size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
@@ -130,7 +130,7 @@ size_t gate_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, 
 template <class E>
 int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
     const int K = s.K << (seqs.sizes.levels - 1);
-    const bool tensor = std::is_same_v<E, bf16> && s.rule == Gate::topk && has_wgmma_head_dim(s.D) &&
+    const bool tensor = std::is_same_v<E, bf16> && s.rule == Gate::topk && s.D <= max_tiled_head_dim &&
                         K <= max_tensor_top_k && packable<E>(s.D, {q}) &&
                         gate_tensor_bytes(s.D, K) <= max_shared_memory();
     return tensor ? (has_wgmma() ? 4 : 3) : s.D <= max_tiled_head_dim ? 2 : 1;
@@ -146,7 +146,7 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         const BlockTable& blocks = seqs.level[s.level(seqs, h)];
         REQUIRE(means_bytes<E>(blocks.num_blocks, seqs.sizes, s) <= ctx.workspace_bytes,
                 "workspace of %zu bytes", ctx.workspace_bytes);
-        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), round_up(s.D, mean_pad), s.rule};
+        const GateHeads a{blocks, M, s.H, s.G, s.D, h, s.slots(seqs, h), gate_width(s.D), s.rule};
         int* chosen = r.chosen + s.first_slot(seqs, h);
         if (s.rule == Gate::topk) {
             launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>,

@@ -6,6 +6,7 @@
 namespace moba {
 
 constexpr int mean_pad = 32;  // the width of a row of means is a multiple of this
+constexpr int gate_width(int D) { return round_up(D, mean_pad); }
 
 // A range of query heads with the same block table and the same K: one launch computes it. Grid y -> a head.
 struct GateHeads {
@@ -32,9 +33,9 @@ __device__ inline int* choices_of_head(int* chosen, const GateHeads& s) {
 template <class E>
 void gate_choose_tiles(const Ctx&, int* chosen, const E* q, const E* mean, const GateHeads&, int heads);
 
-/* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D = 64 or 128, K <= 17, rows of `q` 16-byte
-   aligned. `mean` has rows of D channels, in the exchanged order of tensor.cuh. Defined in gate_tensor.cu. */
-constexpr int max_tensor_top_k = 17;
+/* Versions 3 (mma.sync) and 4 (wgmma) of the choice: bf16, D <= 128, rows of `q` 16-byte aligned. `mean` has
+   its channels in the exchanged order of tensor.cuh. Defined in gate_tensor.cu. */
+constexpr int max_tensor_top_k = 33;  // K - 1 of 32 classes give the bound
 void gate_choose_tensor(const Ctx&, int version, int* chosen, const bf16* q, const bf16* mean,
                         const GateHeads&, int heads);
 // Bytes of shared memory that they need.

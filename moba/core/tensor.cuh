@@ -253,15 +253,20 @@ HOST_DEVICE constexpr int exchanged(int channel) {
     const int word = channel % 32 / 2;
     return channel / 32 * 32 + (word % 4 * 4 + word / 4) * 2 + channel % 2;
 }
-/* Loads the A fragments of 16 rows with exchanged channels. row_g, row_g8: this lane's rows g and g + 8. */
+/* Loads the A fragments of 16 rows with exchanged channels. row_g, row_g8: this lane's rows g and g + 8. They
+   have `channels` channels, a multiple of 8; the others of D are 0. */
 template <int D>
 __device__ __forceinline__ void load_exchanged_rows(uint32_t (&a)[D / 16][4], const bf16* row_g,
-                                                    const bf16* row_g8) {
+                                                    const bf16* row_g8, int channels = D) {
     const int c = threadIdx.x % 4;
 #pragma unroll
     for (int group = 0; group < D / 32; group++) {
-        const Pack<uint32_t, 4> x = load_pack<uint32_t, 4>((const uint32_t*)(row_g + 32 * group + 8 * c)),
-                                y = load_pack<uint32_t, 4>((const uint32_t*)(row_g8 + 32 * group + 8 * c));
+        const int d = 32 * group + 8 * c;
+        Pack<uint32_t, 4> x = {}, y = {};
+        if (d < channels) {
+            x = load_pack<uint32_t, 4>((const uint32_t*)(row_g + d));
+            y = load_pack<uint32_t, 4>((const uint32_t*)(row_g8 + d));
+        }
 #pragma unroll
         for (int h = 0; h < 2; h++) {
             a[2 * group + h][0] = x.at[2 * h], a[2 * group + h][2] = x.at[2 * h + 1];

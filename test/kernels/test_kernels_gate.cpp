@@ -109,13 +109,15 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
     });
 }
 
-// Versions 3 and 4, or those of them that fit the card: one tile of means and more, some of which are
-// examined first; more tied scores than there can be candidates; groups of heads; sequences that share a
-// tile; mixed block sizes.
+// Versions 3 and 4, or those of them that fit the card: one tile of means and more, so many that the first
+// pass skips some; more tied scores than there can be candidates; groups of heads; sequences that share a
+// tile; mixed block sizes; heads that fill no whole row of means.
 TEST(Kernels, GateTensorCores) {
     const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
-                       {{650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
-                       {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4}};
+                       {{1, 650}, 1, 1, 2, 1, 64, 8},   {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
+                       {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4},
+                       {{200}, 1, 1, 1, 1, 32, 33},     {{5, 140}, 2, 1, 2, 1, 80, 6},
+                       {{90}, 1, 1, 1, 1, 96, 3},       {{1100}, 1, 1, 1, 1, 16, 8}};
     const PackedBatch batch({100}, {16});
     const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
     ASSERT_GE(last, 3);
@@ -139,20 +141,23 @@ TEST(Kernels, GateTensorCores) {
 // After the last channel of a query, up to a whole tile, come the channels of the next head. They must not be
 // read, or the NaN of that head would change the result.
 TEST(Kernels, GateHeadsAreSeparate) {
-    for_versions([](auto choose) {
-        const auto expect_same = [&](auto e) {
-            using E = decltype(e);
-            const Case c{{150}, 16, 1, 2, 1, 80, 3};
-            auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, 1);
-            const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, 1);
-            for (size_t i = 0; i < q.size(); i++) {
-                if (i / c.D % 2) { q[i] = E(NAN); }
-            }
-            EXPECT_EQ(choose(c, Gate::topk, q, k), brute_force(c, Gate::topk, q, k)) << type_name<E>();
-        };
-        expect_same(float{});
-        expect_same(bf16{});
-    });
+    const auto expect_same = [&](auto e) {
+        using E = decltype(e);
+        const Case c{{150}, 16, 1, 2, 1, 80, 3};
+        auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, 1);
+        const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, 1);
+        for (size_t i = 0; i < q.size(); i++) {
+            if (i / c.D % 2) { q[i] = E(NAN); }
+        }
+        const std::vector<int> want = brute_force(c, Gate::topk, q, k);
+        const PackedBatch batch(c.lengths, c.sizes());
+        const int last = gate_versions_gpu<E>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, Gate::topk});
+        for (int version = 1; version <= last; version++) {
+            EXPECT_EQ(choice_of(version, c, Gate::topk, q, k), want) << type_name<E>() << version;
+        }
+    };
+    expect_same(float{});
+    expect_same(bf16{});
 }
 
 // The lists equal those of the CPU entry by entry: random choices, unused slots, a block that every query

@@ -133,9 +133,11 @@ void expect_special_scores(F choose, int D = 2) {
         want.push_back(8);
         EXPECT_EQ(std::vector<int>(got.end() - K, got.end()), want) << K;
     }
-    const std::vector<E> nan(9 * D, E(NAN));  // all scores of a NaN query tie: the lowest blocks win
-    const std::vector<int> got = choose(Case{{9}, 1, 1, 1, 1, D, 4}, Gate::topk, nan, k);
-    EXPECT_EQ(std::vector<int>(got.end() - 4, got.end()), (std::vector<int>{0, 1, 2, 8}));
+    // All scores of a NaN query tie, and the lowest blocks win; there are more than one tile of scores has.
+    const int T = 200;
+    const std::vector<E> nan(T * D, E(NAN)), zeros(T * D, E(0.f));
+    const std::vector<int> got = choose(Case{{T}, 1, 1, 1, 1, D, 4}, Gate::topk, nan, zeros);
+    EXPECT_EQ(std::vector<int>(got.end() - 4, got.end()), (std::vector<int>{0, 1, 2, T - 1}));
 }
 
 /* With random numbers: no chosen past block may score below the (K-1)-th best past block by more than the
