@@ -11,6 +11,7 @@ bench() { # NAME LIMIT WORD OPTIONS...
 # includes the gate of the same version, or of the gate's last version, and the lists.
 attention_ms() { # KIND FILE...
     awk -v kind="$1" '
+        { sub(/^best:[0-9]+$/, "best", $2) }  # which version is the best may differ between operations
         $1 == "gate_forward" { gate[$2] = $3; last = $3 }
         $1 == "gate_lists" { lists = $3 }
         $1 == "attention_forward_" kind { forward[$2] = $3; order[++n] = $2 }

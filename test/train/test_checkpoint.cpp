@@ -237,6 +237,10 @@ TEST(Checkpoint, DamagedOnesAreRefusedInOneLine) {
             "num_layers");
     damaged("config.json", replaced("\"top_k\": 2", "\"top_k\": 0"), eval, "top_k = 0");
     damaged("state.json", "{}", resume, "not the state of a training run");
+    damaged(
+        "state.json",
+        R"({"step": 1, "samples": 1, "tokens": 6e120, "stage": 0, "stage_steps": 0, "accuracy": 0, "options": {}})",
+        resume, "not the state of a training run");
     damaged("state.json", "<missing>", resume, "state.json");
     damaged("state.safetensors", "<missing>", resume, "state.safetensors");
 }

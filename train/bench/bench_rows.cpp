@@ -95,7 +95,20 @@ bool wanted(const BenchRun& r, const OpBench& b) {
 struct Version {
     int number;
     double ms;
+    bool best = false;  // chosen by the operation, not asked for
 };
+
+// The version that the operation chooses by itself: the highest one that does not refuse these sizes.
+int best_version(const BenchRun& r, const OpBench& b, Ctx ctx, int most) {
+    if (r.device == Device::cpu) { return most; }
+    for (ctx.kernel_version = most; ctx.kernel_version > 1; ctx.kernel_version--) {
+        try {
+            b.run(ctx);
+            break;
+        } catch (const Error&) {}  // of choose_version, before anything is launched
+    }
+    return ctx.kernel_version;
+}
 
 // Times the versions that --kernel-version asks for and that fit. On the GPU, all versions of linear if --op
 // names it.
@@ -106,6 +119,9 @@ std::vector<Version> time_versions(const BenchRun& r, const OpBench& b, Ctx ctx)
     const bool all = asked == "all" || linear;
     const int most = r.device == Device::cpu ? (b.versions == Versions::both ? 2 : 1)
                                              : (b.versions == Versions::none ? 1 : max_kernel_version);
+    if (asked == "0" && !all) {
+        return {{best_version(r, b, ctx, most), call_ms(r.device_ops, ctx, r.o.repeats, b.run), true}};
+    }
     const int first = all ? 1 : std::stoi(asked), last = all ? most : first;
     std::vector<Version> out;
     for (ctx.kernel_version = first; ctx.kernel_version <= std::min(last, most); ctx.kernel_version++) {
@@ -128,10 +144,9 @@ std::string number(const char* format, double x) {
 json print_row(const BenchRun& r, const OpBench& b, const Version& v, double best_ms) {
     const double gbs = b.bytes / v.ms / 1e6, gflops = b.flop / v.ms / 1e6, of_copy = gbs / r.copy_gbs,
                  of_peak = gflops / r.peak_gflops, of_best = best_ms / v.ms;
-    const std::string version = v.number == 0 ? "best"
-                                : v.number == 4 && b.name.find("linear") != std::string::npos
+    const std::string version = v.number == 4 && b.name.find("linear") != std::string::npos
                                     ? "cuBLASLt"
-                                    : std::to_string(v.number);
+                                    : (v.best ? "best:" : "") + std::to_string(v.number);
     json row{{"name", b.name},      {"device", r.device_ops->name()},
              {"version", v.number}, {"ms", v.ms},
              {"gbs", gbs},          {"share_of_copy", of_copy},
