@@ -147,10 +147,15 @@ json print_row(const BenchRun& r, const OpBench& b, const Version& v, double bes
     const std::string version = v.number == 4 && b.name.find("linear") != std::string::npos
                                     ? "cuBLASLt"
                                     : (v.best ? "best:" : "") + std::to_string(v.number);
-    json row{{"name", b.name},      {"device", r.device_ops->name()},
-             {"version", v.number}, {"ms", v.ms},
-             {"gbs", gbs},          {"share_of_copy", of_copy},
-             {"gflops", gflops},    {"share_of_peak", of_peak}};
+    json row{{"name", b.name},
+             {"device", r.device_ops->name()},
+             {"version", v.number},
+             {"best", v.best},
+             {"ms", v.ms},
+             {"gbs", gbs},
+             {"share_of_copy", of_copy},
+             {"gflops", gflops},
+             {"share_of_peak", of_peak}};
     if (best_ms > 0) { row["share_of_best"] = of_best; }
     std::printf("%-26s %8s %10.4f %9.1f %7.1f%% %9s %8s %8s\n", b.name.c_str(), version.c_str(), v.ms, gbs,
                 100 * of_copy, b.flop > 0 ? number("%.1f", gflops).c_str() : "-",
