@@ -1,6 +1,7 @@
 # Short commands for CMakeLists.txt, which is the only build definition.
 #   make               the program: build/moba
 #   make simt          the program with a simulated GPU: build/simt/moba (kernels run on the CPU; for gdb)
+#   make lab           the program with a simulated GPU that counts memory accesses: build/lab/moba lab OP
 #   make test          builds and runs every test
 #   make test-long     tests with larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
 #   make asan          the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
@@ -30,6 +31,10 @@ all:
 simt:
 	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target moba_simt
+
+lab:
+	$(CONFIGURE) -B build
+	cmake --build build -j $(JOBS) --target moba_lab
 
 test:
 	$(CONFIGURE) -B build
@@ -80,4 +85,4 @@ format:
 clean:
 	rm -rf build
 
-.PHONY: all simt test test-long asan tsan fuzz bench deps-bundle gpu-bundle format clean
+.PHONY: all simt lab test test-long asan tsan fuzz bench deps-bundle gpu-bundle format clean

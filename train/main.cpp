@@ -6,6 +6,7 @@
 #include "train/core/version.h"
 #include "train/eval/evaluate.h"
 #include "train/inspect/inspect.h"
+#include "train/lab/lab.h"
 #include "train/options/options.h"
 #include "train/options/suggest.h"
 #include "train/plot/plot.h"
@@ -65,6 +66,8 @@ const Command commands[] = {
      parse_and_run<PlotOptions, add_plot_options, run_plot>},
     {"bench", "time attention, a training step, decoding, or every operation",
      parse_and_run<BenchOptions, add_bench_options, run_bench>},
+    {"lab", "what a GPU profiler counts, per line of a kernel, without a GPU",
+     parse_and_run<LabOptions, add_lab_options, run_lab>},
     {"info", "what a model folder contains", parse_and_run<InfoOptions, add_info_options, run_info>},
 };
 

@@ -102,6 +102,10 @@ uint32_t shared_address(const void* p) { return offset_of(p, 0); }
 void cp_async(void* to, const void* from, uint32_t bytes, bool there, Site site) {
     const uint32_t o = offset_of(to, bytes);
     if (o % bytes || (there && (uintptr_t)from % bytes)) { fail("cp.async: not aligned", site); }
+    if (watcher) {
+        if (there) { watcher->access(from, bytes, false, __builtin_return_address(0)); }
+        watcher->access(to, bytes, true, __builtin_return_address(0));
+    }
     std::memset(to, 0xFF, bytes);
     Unseen unseen;
     hide(o, bytes);

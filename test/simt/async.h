@@ -70,15 +70,18 @@ void wgmma_wait_for(int newest, Site);
 
 // ---- what a kernel sees: the wrappers of tensor.cuh ----
 
+// Part of the function that calls it, so that its accesses are counted there.
+#define SIMT_WRAPPER inline __attribute__((always_inline))
+
 namespace moba {
 
 using simt::cp_async_arrive, simt::cp_async_commit, simt::fence_proxy_async, simt::mbarrier_arrive,
     simt::mbarrier_init, simt::mbarrier_try_wait, simt::shared_address;
 
-inline void cp_async_16(void* to, const void* from, bool there = true, SIMT_SITE) {
+SIMT_WRAPPER void cp_async_16(void* to, const void* from, bool there = true, SIMT_SITE) {
     simt::cp_async(to, from, 16, there, SIMT_HERE);
 }
-inline void cp_async_4(void* to, const void* from, SIMT_SITE) {
+SIMT_WRAPPER void cp_async_4(void* to, const void* from, SIMT_SITE) {
     simt::cp_async(to, from, 4, true, SIMT_HERE);
 }
 template <int newest>
@@ -96,7 +99,7 @@ inline void barrier_arrive(unsigned id, unsigned threads, SIMT_SITE) {
     simt::named_barrier(id, threads, false, SIMT_HERE);
 }
 template <class T>
-void store_operand(T* p, const T& x) {
+SIMT_WRAPPER void store_operand(T* p, const T& x) {
     *p = x;
     simt::note_operand(p, sizeof(T));
 }
@@ -104,11 +107,11 @@ inline void mma_bf16(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_
     simt::mma_16x8x16(c, a, b0, b1, SIMT_HERE);
 }
 template <bool transposed>
-void ldmatrix_x4(uint32_t (&r)[4], const void* row, SIMT_SITE) {
+SIMT_WRAPPER void ldmatrix_x4(uint32_t (&r)[4], const void* row, SIMT_SITE) {
     simt::load_matrices(r, row, transposed, SIMT_HERE);
 }
 template <bool transposed>
-void stmatrix_x4(void* row, const uint32_t (&r)[4], SIMT_SITE) {
+SIMT_WRAPPER void stmatrix_x4(void* row, const uint32_t (&r)[4], SIMT_SITE) {
     simt::store_matrices(row, r, transposed, SIMT_HERE);
 }
 template <int N, bool a_transposed, bool b_transposed>

@@ -95,6 +95,7 @@ cudaError_t cudaMalloc(void** p, size_t bytes) {
     *p = std::aligned_alloc(256, (bytes + 255) / 256 * 256);
     if (!*p) { return cudaErrorMemoryAllocation; }
     std::memset(*p, 0xFF, bytes);
+    if (simt::watcher) { simt::watcher->allocated(*p, bytes); }
     return cudaSuccess;
 }
 cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
@@ -104,6 +105,7 @@ cudaError_t cudaMemGetInfo(size_t* free, size_t* total) {
 }
 cudaError_t cudaFree(void* p) {
     copy_late();
+    if (simt::watcher) { simt::watcher->freed(p); }
     std::free(p);
     return cudaSuccess;
 }

@@ -25,6 +25,7 @@ alignas(1024) thread_local unsigned char shared_memory[simt::max_shared_bytes];
 namespace simt {
 
 __thread Context context;
+Watcher* watcher;
 __thread void (*thread_ends)(), (*round_ends)();
 
 namespace {
@@ -247,6 +248,7 @@ void open_barrier() {
     }
     context.num_at_barrier = 0;
     context.barriers++;
+    if (watcher) { watcher->barrier(first); }
 }
 
 /* The order in which the threads of block `index` run. Greedy orders keep the threads of a warp together. */
@@ -303,6 +305,7 @@ void run_block(unsigned index, const Launch& launch) {
         f.state = State::ready;
         f.stack_pointer = fresh_stack(pool.stacks[i], i);
     }
+    if (watcher) { watcher->block_begins(index); }
     arrive(&block_begin);
     order_threads(index);
     unsigned idle_rounds = 0;  // rounds in which threads only polled
@@ -341,6 +344,7 @@ void run_block(unsigned index, const Launch& launch) {
         }
     }
     leave(&block_end);
+    if (watcher) { watcher->block_ends(); }
 }
 
 /* The threads that run blocks. They and their fibers stay for the next launch: making them anew took a third
@@ -394,7 +398,7 @@ class Cores {
     std::mutex launches, mutex;
     std::condition_variable started, ended;
     Launch* current = nullptr;  // while it has blocks to begin
-    unsigned others = 0, most = settings().cores - 1;
+    unsigned others = 0, most = watcher ? 0 : settings().cores - 1;
 };
 
 }  // namespace

@@ -44,7 +44,11 @@
 
 // For functions of the simulator: ThreadSanitizer must not report what they do as a race of the kernel's
 // threads.
+#if defined(SIMT_LAB)
+#define SIMT_UNSEEN __attribute__((no_sanitize("thread"), no_sanitize_coverage))
+#else
 #define SIMT_UNSEEN __attribute__((no_sanitize("thread")))
+#endif
 
 namespace simt {
 
@@ -103,6 +107,23 @@ extern __thread Context context;
 // Set by async.cpp: called before a thread ends, and after every round of the scheduler.
 extern __thread void (*thread_ends)(), (*round_ends)();
 
+/* If there is one, it is told what kernels do, and they run on one core: lab.cpp. */
+struct Watcher {
+    virtual ~Watcher() = default;
+    virtual void launch(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes) = 0;
+    virtual void launch_ends() = 0;
+    virtual void block_begins(unsigned index) = 0;
+    virtual void block_ends() = 0;
+    virtual void barrier(Site) = 0;
+    virtual void warp_operation(unsigned warp, uint32_t lanes, Site) = 0;
+    virtual void tensor_flop(double) = 0;
+    // An instruction at `pc` accesses these bytes; of plain loads and stores the compiler tells.
+    virtual void access(const void*, unsigned bytes, bool write, void* pc) = 0;
+    virtual void allocated(void*, size_t bytes) = 0;
+    virtual void freed(void*) = 0;
+};
+extern Watcher* watcher;
+
 // Continues with the next thread of the block.
 void yield();
 // The same for a thread that tests a condition in every round. If all threads only do this for many rounds,
@@ -159,6 +180,7 @@ SIMT_UNSEEN void collective(uint32_t mask, Operand& mine, WarpOp operation, Site
             fail("lanes of one warp wait at different warp operations", site);
         }
     }
+    if (watcher) { watcher->warp_operation(me->warp, needed, site); }
     f((Operand**)warp.operand, needed);
     warp.waiting &= ~needed;
     warp.meetings++;
@@ -207,7 +229,11 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
     check_shared((const void*)kernel, shared_bytes);
     record((const void*)kernel, block, shared_bytes);
-    enqueue([=] { run(grid, block, shared_bytes, [&] { std::apply(kernel, values); }); });
+    enqueue([=] {
+        if (watcher) { watcher->launch((const void*)kernel, grid, block, shared_bytes); }
+        run(grid, block, shared_bytes, [&] { std::apply(kernel, values); });
+        if (watcher) { watcher->launch_ends(); }
+    });
 }
 
 }  // namespace simt

@@ -188,6 +188,7 @@ void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site sit
     } mine{c, a, {b0, b1}};
     collective(~0u, mine, WarpOp::mma, site, [](Operand** lane, uint32_t needed) {
         if (needed != ~0u) { fail_here("mma.sync: lanes are missing"); }
+        if (watcher) { watcher->tensor_flop(2. * 16 * 8 * 16); }
         float A[16][16], B[16][8], C[16][8];
         for (int l = 0; l < 32; l++) {
             const int g = l / 4, c = l % 4;
@@ -213,6 +214,7 @@ void mma_16x8x16(float* c, const uint32_t* a, uint32_t b0, uint32_t b1, Site sit
 void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("ldmatrix: a row that is not 16-byte aligned", site); }
+    if (watcher) { watcher->access(row, 16, false, __builtin_return_address(0)); }
     MatrixOperand mine{(uint16_t*)row, r, offset_of(row, 16), transposed};
     collective(~0u, mine, transposed ? WarpOp::ldmatrix_transposed : WarpOp::ldmatrix, site,
                [](MatrixOperand** lane, uint32_t needed) {
@@ -224,6 +226,7 @@ void load_matrices(uint32_t* r, const void* row, bool transposed, Site site) {
 void store_matrices(void* row, const uint32_t* r, bool transposed, Site site) {
     Unseen unseen;
     if ((uintptr_t)row % 16) { fail("stmatrix: a row that is not 16-byte aligned", site); }
+    if (watcher) { watcher->access(row, 16, true, __builtin_return_address(0)); }
     MatrixOperand mine{(uint16_t*)row, (uint32_t*)r, offset_of(row, 16), transposed};
     collective(~0u, mine, transposed ? WarpOp::stmatrix_transposed : WarpOp::stmatrix, site,
                [](MatrixOperand** lane, uint32_t needed) {
@@ -238,6 +241,7 @@ void wgmma_issue(const Product& p, Site site) {
     Product mine = p;
     collective(~0u, mine, WarpOp::wgmma, site, [](Product** lane, uint32_t needed) {
         if (needed != ~0u || context.num_threads % 128) { fail_here("wgmma: not a whole warpgroup"); }
+        if (watcher) { watcher->tensor_flop(2. * 16 * lane[0]->N * 16); }
         issue(lane);
     });
 }

@@ -252,45 +252,51 @@ struct OpSets {
 }  // namespace
 
 template <class E>
-void bench_ops(const BenchOptions& o, json& result) {
+OpSetList op_sets(const BenchOptions& o) {
     const Device device = parse_device(o.device);
     const OpSets<E> sets{*find_ops<E>(device), *find_workspaces<E>(device), sizes_of(o)};
-    const Sizes& s = sets.s;
     const auto attention = [&](AttentionKind kind) {
-        return [&o, kind](Operands& t) { return attention_benches<E>(t, o, kind); };
+        return [o, kind](Operands& t) { return attention_benches<E>(t, o, kind); };
     };
-    std::vector<std::pair<std::string, MakeBenches>> all{
-        {"embedding", [&](Operands& t) { return sets.embedding(t); }},
-        {"norm", [&](Operands& t) { return sets.norm(t); }},
-        {"linear", [&](Operands& t) { return sets.linear(t); }},
-        {"rope", [&](Operands& t) { return sets.rope(t); }},
-        {"key_conv", [&](Operands& t) { return sets.key_conv(t); }},
+    OpSetList all{
+        {"embedding", [=](Operands& t) { return sets.embedding(t); }},
+        {"norm", [=](Operands& t) { return sets.norm(t); }},
+        {"linear", [=](Operands& t) { return sets.linear(t); }},
+        {"rope", [=](Operands& t) { return sets.rope(t); }},
+        {"key_conv", [=](Operands& t) { return sets.key_conv(t); }},
         {"attention, moba", attention(AttentionKind::moba)},
         {"attention, full", attention(AttentionKind::full)},
         {"attention, window", attention(AttentionKind::window)},
-        {"decoding", [&](Operands& t) { return decode_benches<E>(t, o); }},
-        {"swiglu", [&](Operands& t) { return sets.swiglu(t); }},
-        {"qkv", [&](Operands& t) { return sets.qkv(t); }},
-        {"residual", [&](Operands& t) { return sets.residual(t); }},
-        {"rows", [&](Operands& t) { return sets.rows(t); }},
-        {"loss", [&](Operands& t) { return sets.loss(t); }},
-        {"optimizer", [&](Operands& t) { return sets.optimizer(t); }},
+        {"decoding", [=](Operands& t) { return decode_benches<E>(t, o); }},
+        {"swiglu", [=](Operands& t) { return sets.swiglu(t); }},
+        {"qkv", [=](Operands& t) { return sets.qkv(t); }},
+        {"residual", [=](Operands& t) { return sets.residual(t); }},
+        {"rows", [=](Operands& t) { return sets.rows(t); }},
+        {"loss", [=](Operands& t) { return sets.loss(t); }},
+        {"optimizer", [=](Operands& t) { return sets.optimizer(t); }},
     };
     if (!o.window) {
         std::erase_if(all, [](const auto& set) { return set.first == "attention, window"; });
     }
+    return all;
+}
+
+template <class E>
+void bench_ops(const BenchOptions& o, json& result) {
+    const Sizes s = sizes_of(o);
     std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d repeats\n",
                 o.precision.c_str(), o.batch, o.seq_len, s.C, s.F, s.H, s.G, s.D, s.V, o.block_size, o.top_k,
                 o.repeats);
     const BenchRun run = start_rows<E>(o, result);
     json& rows = result["rows"];
-    for (const auto& [name, make] : all) { bench_rows(run, name, make, rows); }
+    for (const auto& [name, make] : op_sets<E>(o)) { bench_rows(run, name, make, rows); }
     if (rows.empty()) {
         throw Error("--op " + o.op + ", --kernel-version " + o.kernel_version +
                     ": there is no such operation or version; `moba bench op` lists all operations");
     }
 }
 
+INSTANTIATE(op_sets)
 INSTANTIATE(bench_ops)
 
 }  // namespace moba

@@ -1,9 +1,13 @@
 /* moba bench op: times every operation at the sizes of one training step. */
 #pragma once
-#include "train/bench/bench_options.h"
-#include <nlohmann/json_fwd.hpp>
+#include "train/bench/bench_rows.h"
 
 namespace moba {
+
+/* Every operation, in sets that share tensors: the name of a set, and what makes its operations. */
+using OpSetList = std::vector<std::pair<std::string, MakeBenches>>;
+template <class E>
+OpSetList op_sets(const BenchOptions&);
 
 template <class E>
 void bench_ops(const BenchOptions&, nlohmann::json& result);
