@@ -21,11 +21,11 @@ train/options
 train/data
 train/run
 train/eval train/bench train/inspect train/plot
-train/compare
+train/compare train/lab
 train
 test/simt
 test/support
-test/core test/ops test/attention test/model test/train test/kernels test/fuzz'
+test/core test/ops test/attention test/model test/train test/kernels test/lab test/fuzz'
 
 # report REASON: prints the lines of standard input, each with the reason, and adds them to $problems
 report() { sed "s|\$|    <- $1|" | tee -a "$problems"; }
@@ -81,9 +81,9 @@ awk '
     }' "${cpp[@]}" "${cu[@]}" | sort | awk '$1 == last { print first; print } { last = $1; first = $0 }' | sort -u |
     report "a type of the same name in two files"
 
-# clang-format wraps code and leaves comments alone. The four files hold CSS and JavaScript.
+# clang-format wraps code and leaves comments alone. These files hold CSS and JavaScript.
 LC_ALL=C.UTF-8 grep -HnE '^.{111,}$' "${cpp[@]}" "${cu[@]}" |
-    grep -vE '"|^train/(display/html|display/svg_style|inspect/inspect_page)\.cpp|^train/inspect/inspect_script\.h' |
+    grep -vE '"|^train/(display/html|display/svg_style|inspect/inspect_page)\.cpp|^train/(inspect/inspect|lab/lab)_script\.h' |
     report "a line of more than 110 columns"
 
 if [ -s "$problems" ]; then

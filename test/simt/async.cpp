@@ -103,8 +103,10 @@ void cp_async(void* to, const void* from, uint32_t bytes, bool there, Site site)
     const uint32_t o = offset_of(to, bytes);
     if (o % bytes || (there && (uintptr_t)from % bytes)) { fail("cp.async: not aligned", site); }
     if (watcher) {
-        if (there) { watcher->access(from, bytes, false, __builtin_return_address(0)); }
-        watcher->access(to, bytes, true, __builtin_return_address(0));
+        // Two accesses of one call: with addresses of their own, both within the instruction that calls.
+        char* const pc = (char*)__builtin_return_address(0);
+        if (there) { watcher->access(from, bytes, false, pc - 1); }
+        watcher->access(to, bytes, true, pc);
     }
     std::memset(to, 0xFF, bytes);
     Unseen unseen;

@@ -53,7 +53,8 @@ TEST(Program, ARunBeginsWithWhatDiffersFromTheDefaults) {
                             (dir / "run");
     const Outcome few = moba(run), all = moba(run + " --overwrite --verbose");
     ASSERT_EQ(few.status, 0) << few.out;
-    for (const char* part : {"lr=0.002", "seq-len=64", "Optimizer         beta1=0.8", "schedule --warmup 50"}) {
+    for (const char* part :
+         {"lr=0.002", "seq-len=64", "Optimizer         beta1=0.8", "schedule --warmup 50"}) {
         EXPECT_NE(few.out.find(part), std::string::npos) << part << "\n" << few.out;
     }
     EXPECT_EQ(few.out.find("beta2="), std::string::npos) << few.out;
@@ -374,6 +375,13 @@ TEST(Program, BenchRows) {
     expect_refused("bench op --op norm --hidden-size 65536 --seq-len 1000000 --device cpu", 1,
                    "could not be allocated");
     expect_refused("bench op --batch-size 65536 --seq-len 16385", 1, "2^30");
+}
+
+// Only the program of `make lab` counts accesses; test/lab/ tests it.
+TEST(Program, LabNeedsItsOwnProgram) {
+    expect_refused("lab norm", 1, "`make lab` builds the one that can");
+    expect_refused("lab norm --card gtx", 2, "h100");
+    EXPECT_NE(moba("lab --help").out.find("--card"), std::string::npos);
 }
 
 TEST(Program, BenchProfile) {

@@ -9,7 +9,7 @@ static const char* page_rules = R"(
 body{margin:0 auto;max-width:1180px;padding:16px 20px 48px;background:var(--paper);color:var(--ink);
 font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",sans-serif;overflow-wrap:anywhere}
 h1{font-size:1.6rem;line-height:1.25;margin:.4em 0}h2{font-size:1.25rem;margin:2em 0 .4em;border-top:1px solid var(--rule);padding-top:.8em}
-h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0;max-width:78ch}
+a{color:var(--c0)}h3{font-size:1rem;margin:1.4em 0 .4em}p{margin:.5em 0;max-width:78ch}
 .note{color:var(--soft);font-size:.9rem}.warning{background:var(--warn);border-radius:4px;padding:.4em .7em}
 .cards{display:grid;gap:12px;margin-bottom:12px;grid-template-columns:repeat(auto-fill,minmax(min(100%,340px),1fr));align-items:start}
 figure{margin:0;padding:8px;background:var(--card);border-radius:6px;break-inside:avoid;min-width:0}

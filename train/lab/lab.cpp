@@ -22,8 +22,8 @@ RecordPlan plan_of(const LabOptions& o, const LabCard& card) {
     return plan;
 }
 
-/* Arithmetic of an operation is known only as a whole. Its kernels share it in proportion to their accesses; an
-   operation that uses tensor cores has none in fp32. */
+/* Arithmetic of an operation is known only as a whole. Its kernels share it in proportion to their accesses;
+   an operation that uses tensor cores has none in fp32. */
 void add_kernels(LabReport& report, std::vector<KernelCounts> counts, int version, double flop) {
     double cost = 0, tensor = 0;
     const auto cost_of = [&](const KernelCounts& k) {

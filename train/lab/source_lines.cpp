@@ -34,7 +34,8 @@ std::map<uint32_t, SourceChain> source_chains(const std::set<uint32_t>& addresse
         } else if (function.empty()) {
             function = line;
         } else {
-            if (chain && colon) {
+            const bool simulator = std::strstr(line, "/test/simt/");  // a wrapper, in the kernel's line
+            if (chain && colon && !simulator) {
                 chain->push_back({function, std::string(line, colon), std::atoi(colon + 1)});
             }
             function.clear();

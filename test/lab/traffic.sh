@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# traffic.sh PROGRAM COMPILER: compares what every kernel does to memory, at small sizes, with test/lab/traffic.txt. So
+# a commit shows in its diff what it changes. PROGRAM: build/lab/moba. COMPILER: "GNU 12.2.0"; another compiler may
+# order code differently. Exit status 77: SKIPPED.
+set -euo pipefail
+export LC_ALL=C
+table=$(dirname "$0")/traffic.txt program=$1 compiler=${2%%.*}
+new=$(mktemp)
+for precision in bf16 fp32; do
+    "$program" lab all --kernel-version all --table --precision $precision --seq-len 112 --batch-size 2 --num-heads 2 --num-kv-heads 1 \
+        --head-dim 64 --block-size 16 --top-k 3 --window 40 --hidden-size 64 --intermediate-size 96 --vocab-size 300
+done > "$new"
+if [ "$(head -n 1 "$table")" != "$compiler" ]; then
+    echo "SKIPPED: the table is of $(head -n 1 "$table"), this is $compiler"
+    exit 77
+fi
+if ! diff -u <(tail -n +2 "$table") "$new"; then
+    echo "The kernels access memory differently than test/lab/traffic.txt says. If that is meant: (echo $compiler; cat $new) > $table"
+    exit 1
+fi
+rm "$new"
