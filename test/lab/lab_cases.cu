@@ -85,7 +85,7 @@ __global__ void alias_kernel(float* y, const float* x) {
     y[threadIdx.x] = x[threadIdx.x] + 1;
     y[threadIdx.x + 32] = x[threadIdx.x] + 2;
 }
-// in a loop, every second trip only odd lanes load, else only even ones: 8 requests of 16 lanes, never 4 of 32
+// in a loop, only odd lanes or only even ones load, in turn: 8 requests of 16 lanes, never 4 of 32
 __global__ void divergent_kernel(float* y, const float* x) {
     float sum = 0;
     for (int i = 0; i < 8; i++) {
@@ -208,7 +208,7 @@ const std::vector<LabCase>& lab_cases() {
          {32, 128, 128, 32},
          {32, 32, 0},
          {32, 32, 0}},
-        // one warp, 32 rows, 16 bytes each: 4 phases of 8 lanes. Rows of 132 floats: the 8 rows of a phase lie in 8 groups of 4 banks
+        // 32 rows, 16 bytes each: 4 phases of 8 lanes, in 8 groups of 4 banks if rows have 132 floats
         {"16 bytes, rows of 132",
          [] { run(rows_kernel<132>, 1, 32, 32 * 132 * 4, y, 32); },
          {0, 0, 0, 0},
@@ -304,7 +304,7 @@ const std::vector<LabCase>& lab_cases() {
          all,
          {1, 1, 0},
          no},
-        // rows of 256 bytes, two for each warp: 8 sectors and 2 lines a row. The index: 2 ints of one sector for 32 lanes
+        // rows of 256 bytes, two for a warp: 8 sectors and 2 lines a row; their indices are in one sector
         {"gather of rows",
          [] {
              run(gather_kernel, 2, threads, 0, (Pack<float, 4>*)a, (const Pack<float, 4>*)b, (const int*)row);
@@ -322,7 +322,7 @@ const std::vector<LabCase>& lab_cases() {
          {1, 4, 4, 1},
          no,
          no},
-        // trip i: lanes i..31, so 32 - i of them: sectors i / 8 .. 3: 8 (4 + 3 + 2 + 1) = 80; ideal: ceil((32 - i) / 8): the same
+        // trip i: lanes i to 31, so sectors i / 8 to 3: 8 (4 + 3 + 2 + 1) = 80; no fewer would do
         {"triangle", [] { run(triangle_kernel, 1, 32, 0, y, x); }, {32, 80, 80, 32}, {1, 4, 4, 1}, no, no},
         // 32 x 16 bytes: 16 sectors of 4 lines; into shared memory 4 phases of 8 lanes, 128 bytes each
         {"cp.async",
@@ -331,7 +331,7 @@ const std::vector<LabCase>& lab_cases() {
          {1, 4, 4, 1},
          {1, 1, 0},
          {1, 4, 0}},
-        // a phase reads 8 rows of one matrix. Rows of 128 bytes all begin in bank 0: 8 turns; the swizzle spreads them
+        // a phase reads 8 rows of a matrix. Rows of 128 bytes begin in bank 0: 8 turns, without the swizzle
         {"ldmatrix, not swizzled",
          [] { run(matrix_kernel<false>, 1, 32, 4096, (uint32_t*)a); },
          none,

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# traffic.sh PROGRAM COMPILER: compares what every kernel does to memory, at small sizes, with test/lab/traffic.txt. So
+# traffic.sh PROGRAM COMPILER PROCESSOR: compares what every kernel does to memory, at small sizes, with test/lab/traffic.txt. So
 # a commit shows in its diff what it changes. PROGRAM: build/lab/moba. COMPILER: "GNU 12.2.0"; another compiler may
 # order code differently. Exit status 77: SKIPPED.
 set -euo pipefail
 export LC_ALL=C
-table=$(dirname "$0")/traffic.txt program=$1 compiler=${2%%.*}
+table=$(dirname "$0")/traffic.txt program=$1 compiler="${2%%.*} $3"
 new=$(mktemp)
 for precision in bf16 fp32; do
     "$program" lab all --kernel-version all --table --precision $precision --seq-len 112 --batch-size 2 --num-heads 2 --num-kv-heads 1 \

@@ -2,7 +2,8 @@
    `recorder` (test/simt/lab.cpp, in build/lab/moba); in all other programs it is null.
 
    Exact    requests, lanes, bytes, sectors, 128-byte lines, wavefronts and conflicts of shared memory,
-            barriers, warp operations: of the accesses in the source, which are nvcc's if it keeps their widths
+            barriers, warp operations: of the accesses in the source, which nvcc makes too if it keeps their
+            widths
    Models   what L1 and L2 hold, and so the traffic of L2 and DRAM: caches that start empty, thread blocks one
             after another
    Missing  spilled registers, instructions that access no memory, latency */
