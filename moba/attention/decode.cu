@@ -180,19 +180,21 @@ struct Keys {
 
 /* Dynamic shared memory of the kernel for pieces. */
 struct PieceMemory {
-    float* q;       // (D)
     float* weight;  // (most_keys) scores, later e^(score - top)
     float* sums;    // (teams, D) weighted sums of values
     size_t bytes;
 
     HOST_DEVICE PieceMemory(void* base, int D, int teams) {
         SharedLayout layout(base);
-        q = layout.take<float>(D);
         weight = layout.take<float>(most_keys);
         sums = layout.take<float>((size_t)teams * D);
         bytes = layout.bytes();
     }
 };
+
+// Packs of N channels that a thread has of a query: a warp's 32 threads have all of at most 256 channels.
+template <int N>
+constexpr int query_packs = ceil_div(max_head_dim_gpu, warp_size* N);
 
 // The maximum, or the sum, of x over the thread block; every thread gets it. `of_warp` is scratch: put a
 // barrier between two uses of it.
@@ -215,10 +217,11 @@ __device__ float block_reduce(float x, float* of_warp) {
    weighted by e^(score - top)
    Maps     grid x -> a piece; grid y -> a query head; a team of `team` neighbouring threads -> a key, later
             its value; thread -> every team-th pack of N channels of it
-   Memory   keys and values are read once, in packs, coalesced; scores, q and the sums of the teams in shared
-            memory
-   Sync     four barriers: after loading q; after the scores and after the exponentials, both in block_reduce;
-            after the sums of the teams, which are then added in order */
+   Memory   keys and values are read once, in packs, coalesced; a thread's channels of q are in registers:
+            from shared memory they would take longer than the keys from device memory. Scores and the sums of
+            the teams in shared memory
+   Sync     three barriers: after the scores and after the exponentials, both in block_reduce; after the sums
+            of the teams, which are then added in order */
 template <class E, int N>
 __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team, Decode s) {
     SHARED_MEMORY;
@@ -232,19 +235,29 @@ __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team
     }
     const int count = keys.end - keys.begin;
     const PieceMemory memory(shared_memory, s.D, teams);
-    float *row = memory.q, *weight = memory.weight, *sums = memory.sums;
+    float *weight = memory.weight, *sums = memory.sums;
     const size_t first = ((size_t)keys.begin * s.G + h / (s.H / s.G)) * s.D, step = (size_t)s.G * s.D;
-    for (int d = t; d < s.D; d += threads) { row[d] = (float)q[(size_t)h * s.D + d]; }
-    __syncthreads();
+    float of_lane[query_packs<N>][N];  // q
+#pragma unroll
+    for (int p = 0; p < query_packs<N>; p++) {
+        const int d = (p * team + lane) * N;
+        const Pack<E, N> x = d < s.D ? load_pack<E, N>(q + (size_t)h * s.D + d) : Pack<E, N>{};
+#pragma unroll
+        for (int i = 0; i < N; i++) { of_lane[p][i] = (float)x.at[i]; }
+    }
 
     const float scale = 1 / sqrtf((float)s.D);
     float top = -INFINITY;
     for (int j0 = 0; j0 < count; j0 += teams) {  // all threads must take part in the shuffles
         const int j = j0 + mine;
         float score = 0;
-        for (int d = lane * N; j < count && d < s.D; d += team * N) {
+#pragma unroll
+        for (int p = 0; p < query_packs<N>; p++) {
+            const int d = (p * team + lane) * N;
+            if (j >= count || d >= s.D) { break; }
             const Pack<E, N> key = load_pack<E, N>(k + first + j * step + d);
-            for (int i = 0; i < N; i++) { score += row[d + i] * (float)key.at[i]; }
+#pragma unroll
+            for (int i = 0; i < N; i++) { score += of_lane[p][i] * (float)key.at[i]; }
         }
         for (int bits = team / 2; bits > 0; bits /= 2) { score += __shfl_xor_sync(all_lanes, score, bits); }
         if (j < count) {
@@ -269,8 +282,14 @@ __global__ void decode_piece_kernel(const E* q, const E* k, const E* v, int team
 #pragma unroll
             for (int i = 0; i < N; i++) { of_team[i] += weight[j] * (float)value.at[i]; }
         }
+        constexpr int width = N < pack_elements<float> ? N : pack_elements<float>;
 #pragma unroll
-        for (int i = 0; i < N; i++) { sums[mine * s.D + d + i] = of_team[i]; }
+        for (int i = 0; i < N; i += width) {
+            Pack<float, width> x;
+#pragma unroll
+            for (int e = 0; e < width; e++) { x.at[e] = of_team[i + e]; }
+            store_pack(sums + mine * s.D + d + i, x);
+        }
     }
     __syncthreads();
     for (int d = t; d < s.D; d += threads) {

@@ -69,7 +69,8 @@ __global__ void __launch_bounds__(threads2) product_kernel2(Product<E, Out> p) {
    Differs  from 2: each thread has a tile of C in registers */
 template <class E, class Out>
 __global__ void __launch_bounds__(threads3) product_kernel3(Product<E, Out> p) {
-    constexpr int T = tile3, depth = 16, R = 4, across = T / R, stride = T + 1;  // R x R elements per thread
+    constexpr int T = tile3, depth = 16, R = 4, across = T / R;  // R x R elements per thread
+    constexpr int stride = T + 2;  // a warp stores 16 values of k of two rows: 2 k + row, a bank for each
     static_assert(across * across == threads3);
     // (depth, stride): values of k, then rows of A and columns of B
     __shared__ float a[depth * stride], b[depth * stride];
