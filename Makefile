@@ -2,6 +2,7 @@
 #   make               the program: build/moba
 #   make simt          the program with a simulated GPU: build/simt/moba (kernels run on the CPU; for gdb)
 #   make lab           the program with a simulated GPU that counts memory accesses: build/lab/moba lab OP
+#   make judge OP=norm is your kernel in docs/course/norm.cu right? What does it cost? (docs/course.md)
 #   make test          builds and runs every test
 #   make test-long     tests with larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
 #   make asan          the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
@@ -35,6 +36,11 @@ simt:
 lab:
 	$(CONFIGURE) -B build
 	cmake --build build -j $(JOBS) --target moba_lab
+
+judge:
+	$(CONFIGURE) -B build
+	cmake --build build -j $(JOBS) --target judge
+	bash test/judge/judge.sh build/lab/judge "$(OP)"
 
 test:
 	$(CONFIGURE) -B build
@@ -85,4 +91,4 @@ format:
 clean:
 	rm -rf build
 
-.PHONY: all simt lab test test-long asan tsan fuzz bench deps-bundle gpu-bundle format clean
+.PHONY: all simt lab judge test test-long asan tsan fuzz bench deps-bundle gpu-bundle format clean

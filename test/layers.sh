@@ -24,8 +24,9 @@ train/eval train/bench train/inspect train/plot
 train/compare train/lab
 train
 test/simt
+docs/course
 test/support
-test/core test/ops test/attention test/model test/train test/kernels test/lab test/fuzz'
+test/core test/ops test/attention test/model test/train test/kernels test/lab test/judge test/judge/planted test/fuzz'
 
 # report REASON: prints the lines of standard input, each with the reason, and adds them to $problems
 report() { sed "s|\$|    <- $1|" | tee -a "$problems"; }
