@@ -228,9 +228,9 @@ TEST(RunFolder, SignalsEndAValidation) {
 // With many micro-batches a step takes long. It is given up, and done again from its beginning.
 TEST(RunFolder, SignalsEndALongStep) {
     const TempDir dir;
-    const std::string run = dir / "run", same = "--steps 2 --grad-accum 600 --eval-every 0 --save-every 1";
+    const std::string run = dir / "run", same = "--steps 2 --grad-accum 1500 --eval-every 0 --save-every 1";
     ASSERT_EQ(moba(train(same, dir / "whole")).status, 0);
-    const Outcome r = while_training(MOBA_PROGRAM " " + train(same, run), run, "sleep 0.3; kill -TERM $p");
+    const Outcome r = while_training(MOBA_PROGRAM " " + train(same, run), run, "sleep 0.1; kill -TERM $p");
     EXPECT_EQ(r.status, 0) << r.out;
     EXPECT_EQ(step_of(run), 1) << r.out;
     ASSERT_EQ(moba("train --resume --out " + run).status, 0);
