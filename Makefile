@@ -38,9 +38,8 @@ lab:
 	cmake --build build -j $(JOBS) --target moba_lab
 
 judge:
-	$(CONFIGURE) -B build
-	cmake --build build -j $(JOBS) --target judge
-	bash test/judge/judge.sh build/lab/judge "$(OP)"
+	@mkdir -p build; { $(CONFIGURE) -B build && cmake --build build -j $(JOBS) --target judge; } > build/judge.log 2>&1 || { grep -A 5 error build/judge.log || tail build/judge.log; exit 1; }
+	@bash test/judge/judge.sh build/lab/judge "$(OP)"
 
 test:
 	$(CONFIGURE) -B build

@@ -413,7 +413,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     const int num_pieces =
         pieces_of(c, s, s.kind == AttentionKind::window ? std::min(longest, s.window) : longest);
     constexpr int N = pack_elements<E>;
-    packable<E>(s.D, {k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
+    packable<E>(s.D, {q, k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
                                          : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
     launch(decode_merge_kernel<E>, s.H, std::min(round_up(s.D, warp_size), threads), 0, ctx.stream, out,
            num_pieces, d);

@@ -63,7 +63,7 @@ char* allocate(size_t bytes) {
 std::string cuda_version(int v) { return std::to_string(v / 1000) + "." + std::to_string(v % 1000 / 10); }
 
 #ifdef SIMT_CPU
-#define MOBA_ARCHS "90a"  // the architecture that the simulator runs
+#define MOBA_ARCHS "80,90a"  // the architectures that the simulator can be
 #endif
 /* If none of the compiled architectures fits this GPU, its driver compiles the kernels at the first start
    without any message; this function prints one. Code for sm_80 runs on 8.0 and all later 8.x; code for an

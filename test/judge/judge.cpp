@@ -4,6 +4,7 @@
 #include "docs/course/exercises.h"
 #include "moba/attention/attention.h"
 #include "test/support/kernel_case.h"
+#include "train/display/numbers.h"
 #include "train/lab/lab_report.h"
 #include <cstring>
 
@@ -17,6 +18,9 @@ using namespace kernel_case;
 struct Swiglu {
     static constexpr int versions = 2;
     std::vector<SwigluShape> sizes{{1, 1, 1}, {3, 17, 17}, {5, 40, 44}, {64, 256, 256}};
+    static std::string text(SwigluShape s) {
+        return formatted("M = %d, F = %d, stride %zu", s.M, s.F, (size_t)s.stride);
+    }
     void call(auto& on, SwigluShape s, bool mine) const {
         using E = element<decltype(on)>;
         const size_t n = (size_t)s.M * s.stride;
@@ -32,6 +36,7 @@ struct Swiglu {
 struct Norm {
     static constexpr int versions = 3;
     std::vector<NormShape> sizes{{1, 1, 1e-5f}, {3, 33, 1e-5f}, {70, 48, 1e-2f}, {256, 256, 1e-5f}};
+    static std::string text(NormShape s) { return formatted("M = %d, C = %d", s.M, s.C); }
     void call(auto& on, NormShape s, bool mine) const {
         using E = element<decltype(on)>;
         using A = acc_t<E>;
@@ -48,6 +53,7 @@ struct Norm {
 struct Linear {
     static constexpr int versions = 3;
     std::vector<LinearShape> sizes{{1, 1, 1}, {17, 5, 33}, {40, 70, 50}, {64, 64, 128}};
+    static std::string text(LinearShape s) { return formatted("M = %d, I = %d, O = %d", s.M, s.I, s.O); }
     void call(auto& on, LinearShape s, bool mine) const {
         using E = element<decltype(on)>;
         const E *x = on.input((size_t)s.M * s.I, 1), *w = on.input((size_t)s.O * s.I, 2);
@@ -66,6 +72,7 @@ struct Size {
 struct Attention {
     static constexpr int versions = 4;
     std::vector<Size> sizes{{1, 1, 16}, {70, 2, 64}, {33, 1, 40}, {128, 2, 64}};
+    static std::string text(Size s) { return formatted("T = %d, H = %d, D = %d", s.T, s.H, s.D); }
     void call(auto& on, Size s, bool mine) const {
         using E = element<decltype(on)>;
         using A = acc_t<E>;
@@ -96,8 +103,9 @@ bool right(const X& exercise) {
                          allowed = 2 * relative_error(cpu[i].values, want[i].values) +
                                    (std::is_same_v<In, bf16> ? 1e-3 : 1e-6);
             if (error <= allowed) { continue; }  // not if it is NaN
-            std::printf("WRONG: %s, %s: %s\n", want[i].name.c_str(), type_name<In>(),
-                        wrong_elements(got[i], want[i], allowed).c_str());
+            std::printf("WRONG: %s, %s, %s: %s; error %.2g, allowed %.2g\n", X::text(size).c_str(),
+                        type_name<In>(), want[i].name.c_str(),
+                        wrong_elements(got[i], want[i], allowed).c_str(), error, allowed);
             return false;
         }
     }

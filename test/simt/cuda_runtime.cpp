@@ -152,8 +152,10 @@ cudaError_t cudaDriverGetVersion(int* version) {
     return cudaSuccess;
 }
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr which, int) {
-    *value = which == cudaDevAttrComputeCapabilityMajor   ? 9
-             : which == cudaDevAttrComputeCapabilityMinor ? 0
+    const char* text = std::getenv("SIMT_CAPABILITY");
+    const int capability = text ? std::atoi(text) : 90;
+    *value = which == cudaDevAttrComputeCapabilityMajor   ? capability / 10
+             : which == cudaDevAttrComputeCapabilityMinor ? capability % 10
                                                           : (int)simt::device_shared_bytes();
     return cudaSuccess;
 }

@@ -181,7 +181,7 @@ class Lab final : public Watcher, public moba::Recorder {
         kernel_->meetings[{site.file ? site.file : "?", site.line}].warp_operations++;
     }
     void tensor_flop(double flop) override {
-        if (counting) { kernel_->tensor_flop += flop; }
+        if (kernel_) { kernel_->tensor_flop += flop; }
     }
     // Of a wrapper of an instruction, which the compiler does not announce.
     void access(const void* p, unsigned bytes, bool write, void* pc) override {

@@ -42,7 +42,7 @@ static uint64_t distinct_bytes(const Request& r) {
 // Keeps the addresses of the most expensive request.
 static void keep_worst(moba::MemoryCounts& c, const Request& r, uint64_t cost) {
     if (cost <= c.worst.cost) { return; }
-    c.worst = {0, {}, cost};
+    c.worst = {r.size, 0, {}, cost};
     const uintptr_t least = *std::min_element(r.address.begin(), r.address.begin() + r.lanes) & ~127ull;
     for (unsigned i = 0; i < r.lanes; i++) {
         c.worst.lanes |= 1u << r.lane[i];

@@ -428,6 +428,13 @@ void fail(const char* what, Site s) {
     std::abort();
 }
 
+void fail_shuffle(int lane, int source, Site site) {
+    char text[128];
+    std::snprintf(text, sizeof text,
+                  "a shuffle: lane %d reads lane %d, which has ended or is not in the mask", lane, source);
+    fail(text, site);
+}
+
 #if defined(SIMT_TSAN)
 void arrive(char* place) { __tsan_release(place); }
 void leave(char* place) { __tsan_acquire(place); }

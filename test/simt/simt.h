@@ -19,6 +19,7 @@
             SIMT_MEMORY = bytes of memory that the GPU reports
             SIMT_SHARED_MEMORY = bytes that a block may have (232448, of sm_90; sm_80: 166912; sm_86 and
             sm_89: 101376)
+            SIMT_CAPABILITY = compute capability of the GPU (90; 80: no wgmma)
             SIMT_RECORD = file for the largest launch of each kernel (test/kernels/resources.sh)
    Not      static __shared__ arrays keep the values of the block that ran before on the same core: they are
             thread_local variables, and no list of them exists; streams are synchronous; no cooperative
@@ -132,6 +133,7 @@ void poll(Site);
 // In greedy orders: the thread goes on when all other warps have run.
 void pause(Site);
 [[noreturn]] void fail(const char* what, Site);
+[[noreturn]] void fail_shuffle(int lane, int source, Site);
 // A wide access needs an address that is a multiple of its size.
 inline void check_aligned(const void* p, size_t bytes, Site site) {
     if ((uintptr_t)p % bytes) { fail("a wide access that is not aligned", site); }
@@ -200,7 +202,7 @@ SIMT_UNSEEN T shuffle(unsigned mask, T value, WarpOp operation, Site site, Sourc
         for (uint32_t m = needed; m; m &= m - 1) {
             Operand& to = *lane[__builtin_ctz(m)];
             if (to.source < 0) { continue; }
-            if (!(needed >> to.source & 1)) { fail("a shuffle reads a lane that does not take part", site); }
+            if (!(needed >> to.source & 1)) { fail_shuffle(__builtin_ctz(m), to.source, site); }
             to.out = lane[to.source]->in;
         }
     });

@@ -9,19 +9,19 @@ namespace moba {
 
 static const std::vector<LabCard>& cards() {
     // H100 and H200: fp32 at the boost clock would be 67 TFLOP/s; here everything is at one clock.
-    static const std::vector<LabCard> all{{"h100", "H100 SXM", "sm_90a", 3.35e12, 5.5e12, 1.755e9, 59.3e12,
+    static const std::vector<LabCard> all{{"h100", "H100 SXM", "sm_90a", "90", 3.35e12, 5.5e12, 1.755e9,
+                                           59.3e12, 949e12, 132, 50 << 20, 256 << 10, 228 << 10, 227 << 10},
+                                          {"h200", "H200", "sm_90a", "90", 4.8e12, 5.5e12, 1.755e9, 59.3e12,
                                            949e12, 132, 50 << 20, 256 << 10, 228 << 10, 227 << 10},
-                                          {"h200", "H200", "sm_90a", 4.8e12, 5.5e12, 1.755e9, 59.3e12, 949e12,
-                                           132, 50 << 20, 256 << 10, 228 << 10, 227 << 10},
-                                          {"a100", "A100 SXM 80GB", "sm_80", 2.04e12, 4.5e12, 1.41e9, 19.5e12,
-                                           312e12, 108, 40 << 20, 192 << 10, 164 << 10, 163 << 10}};
+                                          {"a100", "A100 SXM 80GB", "sm_80", "80", 2.04e12, 4.5e12, 1.41e9,
+                                           19.5e12, 312e12, 108, 40 << 20, 192 << 10, 164 << 10, 163 << 10}};
     return all;
 }
-const LabCard& lab_card(const std::string& id) {
+const LabCard& lab_card(std::string_view id) {
     for (const LabCard& c : cards()) {
         if (id == c.id) { return c; }
     }
-    throw Error("--card " + id + ": must be " + lab_card_names());
+    throw Error("--card " + std::string(id) + ": must be " + lab_card_names());
 }
 std::vector<std::string> lab_card_ids() {
     std::vector<std::string> ids;
@@ -85,7 +85,7 @@ KernelSums sum_kernel(const LabCard& card, const KernelCounts& k, double flop) {
     s.sm = scale * (s.global.lines + s.shared.wavefronts) / busy / card.clock;
     s.longest_block = k.launches * (double)k.longest_block / card.clock;
     s.fp32 = flop / (card.fp32 * busy / card.sms);
-    s.tensor = scale * k.tensor_flop / (card.tensor * busy / card.sms);
+    s.tensor = k.tensor_flop / (card.tensor * busy / card.sms);
     const std::pair<double, const char*> times[] = {
         {s.dram, "DRAM"},
         {s.l2, "L2"},

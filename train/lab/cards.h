@@ -6,10 +6,11 @@ namespace moba {
 
 struct LabCard {
     const char *id, *name;
-    const char* arch;     // in test/kernels/resources.txt
-    double dram, l2;      // bytes/s; l2: measured by others
-    double clock;         // Hz, of the SMs
-    double fp32, tensor;  // flop/s at that clock: 128 multiply-adds of an SM and clock; bf16, dense
+    const char* arch;        // in test/kernels/resources.txt
+    const char* capability;  // compute capability
+    double dram, l2;         // bytes/s; l2: measured by others
+    double clock;            // Hz, of the SMs
+    double fp32, tensor;     // flop/s at that clock: 128 multiply-adds of an SM and clock; bf16, dense
     int sms;
     size_t l2_bytes;
     size_t l1_bytes, shared_bytes,
@@ -17,7 +18,7 @@ struct LabCard {
     int warps = 64, blocks = 32, registers = 65536;  // of an SM
     size_t reserved_shared = 1 << 10;                // of each thread block
 };
-const LabCard& lab_card(const std::string& id);
+const LabCard& lab_card(std::string_view id);
 std::vector<std::string> lab_card_ids();
 std::string lab_card_names();  // "h100, h200 or a100"
 

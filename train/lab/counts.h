@@ -20,6 +20,7 @@ namespace moba {
 
 /* A request: one access of one warp. Its addresses are what a picture of it shows. */
 struct AccessPicture {
+    unsigned size = 0;            // bytes of a lane
     uint32_t lanes = 0;           // bit l: lane l takes part
     std::vector<uint32_t> bytes;  // of each lane that takes part, its first byte, counted from `origin`
     uint64_t cost = 0;            // wavefronts, or sectors
@@ -62,11 +63,11 @@ struct KernelCounts {
     std::map<uint32_t, MemoryCounts>
         at;  // by the address of the instruction, from the beginning of the program
     std::map<std::pair<std::string, int>, MeetingCounts> meetings;  // by file and line
-    double tensor_flop = 0;
-    uint64_t dram_read = 0, dram_written = 0;        // bytes, model
-    uint64_t sectors_read = 0, sectors_written = 0;  // distinct ones
-    uint64_t longest_block = 0;                      // wavefronts of L1 and shared memory
-    uint64_t trips = 0, trip_lanes = 0;              // of loops: by a warp, and by its lanes
+    double tensor_flop = 0;                                         // of all thread blocks
+    uint64_t dram_read = 0, dram_written = 0;                       // bytes, model
+    uint64_t sectors_read = 0, sectors_written = 0;                 // distinct ones
+    uint64_t longest_block = 0;                                     // wavefronts of L1 and shared memory
+    uint64_t trips = 0, trip_lanes = 0;                             // of loops: by a warp, and by its lanes
 
     unsigned threads() const { return block[0] * block[1] * block[2]; }
     double scale() const { return counted ? (double)blocks / counted : 0; }  // from counted blocks to all

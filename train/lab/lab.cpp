@@ -41,7 +41,7 @@ void add_kernels(LabReport& report, std::vector<KernelCounts> counts, int versio
 void run_op(const LabOptions& o, const OpBench& b, Ctx ctx, LabReport& report) {
     const std::string& asked = o.bench.kernel_version;
     const int most = b.versions == Versions::none ? 1 : max_kernel_version;
-    const bool best = asked == "0", all = asked == "all";
+    const bool all = asked == "all", best = !all && std::stoi(asked) == 0;
     const auto recorded = [&](int version) {
         ctx.kernel_version = version;
         recorder->start(b.name, plan_of(o, report.card));
@@ -94,6 +94,10 @@ int run_lab(const LabOptions& o) {
     }
     check_writable(o.html);
     check_writable(o.json);
+    source_chains({1});  // fails here if there is no addr2line
+    // The simulated GPU has what this card has.
+    setenv("SIMT_CAPABILITY", lab_card(o.card).capability, 1);
+    setenv("SIMT_SHARED_MEMORY", std::to_string(lab_card(o.card).block_shared).c_str(), 1);
     const BenchOptions& b = o.bench;
     if (b.heads % kv_heads(b)) {
         throw Error("--num-heads " + std::to_string(b.heads) + ": must be a multiple of --num-kv-heads " +

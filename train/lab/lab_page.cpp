@@ -29,7 +29,8 @@ std::string overview(const LabReport& report) {
         t.rows.push_back(
             {formatted("<a href=\"#k%zu\">", i) + html_escape(k.counts.operation) +
                  formatted(", version %d</a><br><small>", k.version) + html_escape(k.name) + "</small>",
-             readable_number(g.requests + m.requests),
+             readable_number(g.requests) +
+                 (m.requests ? "<small>shared: " + readable_number(m.requests) + "</small>" : ""),
              g.requests
                  ? two(ratio(g.sectors, g.requests)) + " (" + two(ratio(g.ideal_sectors, g.requests)) + ")"
                  : "-",
@@ -40,7 +41,7 @@ std::string overview(const LabReport& report) {
              m.requests ? bad(percent(ratio(m.conflicts, m.wavefronts)), m.conflicts * 10 > m.wavefronts)
                         : "-",
              formatted("%.1f", ratio(g.lanes + m.lanes, g.requests + m.requests)),
-             readable_number(k.counts.scale() * (k.counts.dram_read + k.counts.dram_written)) + "B",
+             readable_number(k.counts.dram_read + k.counts.dram_written) + "B",
              formatted("%.4g us", 1e6 * k.sums.floor), html_escape(k.sums.bound)});
     }
     return html_table(t);
@@ -52,7 +53,8 @@ std::string add_pictures(json& pictures, const LabLine& line) {
     for (const MemoryCounts* c : {&line.read, &line.written, &line.shared_read, &line.shared_written}) {
         if (!c->requests) { continue; }
         which += (which.empty() ? "" : " ") + std::to_string(pictures.size());
-        pictures.push_back({c->shared, c->write, c->size, c->worst.lanes, c->worst.bytes, c->worst.cost});
+        pictures.push_back(
+            {c->shared, c->write, c->worst.size, c->worst.lanes, c->worst.bytes, c->worst.cost});
     }
     return which;
 }
@@ -145,16 +147,18 @@ std::string lab_page(const LabReport& report) {
                    source_of(report, k, pictures);
     }
     if (!report.kernels.empty()) { sources += "</div></div>\n"; }
-    const std::string body = "<h1>Memory accesses, line by line</h1>\n<p>" + html_escape(report.sizes) +
-                             "; estimates for " + report.card.name +
-                             ".</p>\n<p class=note>Counted on a simulated GPU. A request is one access of "
-                             "one warp. Device memory moves sectors of 32 "
-                             "bytes; &ldquo;would do&rdquo; is the fewest that could hold the bytes. Shared "
-                             "memory serves a wavefront at once: 32 banks of 4 "
-                             "bytes. These counts are exact; DRAM and times are estimates of a model without "
-                             "latency. Point at a line of source, or tap "
-                             "it, to see one of its requests.</p>\n" +
-                             overview(report) + sources + "<div id=picture hidden></div>\n";
+    const std::string body =
+        "<h1>Memory accesses, line by line</h1>\n<p>" + html_escape(report.sizes) + "; estimates for " +
+        report.card.name +
+        ".</p>\n<p class=note>Counted on a simulated GPU. A request is one access of "
+        "one warp. Device memory moves sectors of 32 "
+        "bytes; &ldquo;would do&rdquo; is the fewest that could hold the bytes. Shared "
+        "memory serves a wavefront at once: 32 banks of 4 "
+        "bytes. These counts are exact; DRAM and times are estimates of a model without "
+        "latency. Point at a line of source, or tap "
+        "it, to see one of its requests; Escape closes the picture. A line has the share "
+        "of all that it calls, so shares add up to more than 100%.</p>\n" +
+        overview(report) + sources + "<div id=picture hidden></div>\n";
     return html_page("moba lab", body, "const requests = " + pictures.dump() + ";\n" + lab_script, lab_style);
 }
 

@@ -25,11 +25,13 @@ constexpr const char* lab_script = R"js(
 const picture = document.getElementById('picture');
 const cell = 22, head = 16;
 
-// The cells [column, row, lane, repeated] of a request: 4-byte words in their banks, or in their lines.
-function cells(shared, size, lanes, bytes) {
-    const out = [], turns = {}, seen = new Set();
+// The cells [column, row, lane, repeated, others] of a request: 4-byte words in their banks, or in their lines.
+function cells(shared, write, size, lanes, bytes) {
+    const out = [], turns = {}, seen = new Map();
     let rows = 0, first = 0, phase = -1;
-    const together = shared ? size <= 4 ? 32 : size == 8 ? 16 : 8 : 32;
+    const pairs = bit => lanes.every((l, i) => !lanes.includes(l ^ bit) || bytes[lanes.indexOf(l ^ bit)] === bytes[i]);
+    const twice = size > 4 && !write && (pairs(1) || pairs(2)) ? 2 : 1;  // as in lab_memory.cpp
+    const together = !shared || size <= 4 ? 32 : twice * (size == 8 ? 16 : 8);
     const lines = [...new Set(bytes.flatMap(b => [b >> 7, (b + size - 1) >> 7]))].sort((a, b) => a - b);
     lanes.forEach((lane, i) => {
         if (shared && Math.floor(lane / together) !== phase) {  // the next lanes that are served together
@@ -39,12 +41,15 @@ function cells(shared, size, lanes, bytes) {
             seen.clear();
         }
         for (let w = bytes[i] >> 2; w <= (bytes[i] + size - 1) >> 2; w++) {
-            if (seen.has(w)) { continue; }
-            seen.add(w);
+            if (seen.has(w)) {
+                seen.get(w)[4] = '+';  // other lanes, too
+                continue;
+            }
             const column = w % 32;
             const turn = turns[column] = (turns[column] ?? -1) + 1;
             const row = shared ? first + turn : lines.indexOf(w >> 5);
-            out.push([column, row, lane, shared && turn > 0]);
+            seen.set(w, [column, row, lane, shared && turn > 0, '']);
+            out.push(seen.get(w));
             rows = Math.max(rows, row + 1);
         }
     });
@@ -54,7 +59,7 @@ function cells(shared, size, lanes, bytes) {
 function draw(request) {
     const [shared, write, size, mask, bytes, cost] = request;
     const lanes = [...Array(32).keys()].filter(l => mask >>> l & 1);
-    const [all, rows] = cells(shared, size, lanes, bytes), most = Math.min(rows, 32);
+    const [all, rows] = cells(shared, write, size, lanes, bytes), most = Math.min(rows, 32);
     const taken = new Set(all.map(([c, r]) => r + ' ' + c));
     let svg = `<svg viewBox="0 0 ${32 * cell + 2} ${most * cell + head + 2}" role="img" aria-label="one request">`;
     for (let c = 0; c < 32; c++) {
@@ -68,15 +73,15 @@ function draw(request) {
             svg += `<rect class="${sector ? 'unused' : 'free'}" x="${c * cell + 1}" y="${r * cell + head}" width="${cell - 1}" height="${cell - 1}"/>`;
         }
     }
-    for (const [c, r, lane, late] of all) {
+    for (const [c, r, lane, late, others] of all) {
         if (r >= most) { continue; }
         svg += `<rect class="${late ? 'late' : 'used'}" x="${c * cell + 1}" y="${r * cell + head}" width="${cell - 1}" height="${cell - 1}"/>` +
-            `<text class=lane x="${c * cell + cell / 2}" y="${r * cell + head + 15}">${lane}</text>`;
+            `<text class=lane x="${c * cell + cell / 2}" y="${r * cell + head + 15}">${lane}${others}</text>`;
     }
     const kind = `${write ? 'Write' : 'Read'} of ${size} bytes by each of ${lanes.length} lanes`;
-    const what = shared ? `${kind}: ${cost} wavefronts. Columns are the 32 banks of shared memory, numbers are lanes; a row is served at once` +
+    const what = shared ? `${kind}: ${cost} wavefronts. Columns are the 32 banks of shared memory, numbers are lanes (+: others want the same word); a row is served at once` +
                               (all.some(x => x[3]) ? ', and orange lanes wait for their bank.' : '.')
-                        : `${kind}: ${cost} sectors. A row is a line of 128 bytes, four sectors of 32; numbers are lanes. Grey bytes are moved and not used.`;
+                        : `${kind}: ${cost} sectors. A row is a line of 128 bytes, four sectors of 32; numbers are lanes (+: others, too). Grey bytes are moved and not used.`;
     return `<p>${what}${rows > most ? ` ${rows - most} more rows are not shown.` : ''}</p>${svg}</svg>`;
 }
 
