@@ -117,6 +117,50 @@ swiglu_backward swiglu_backward
 loss_kernel loss_forward"
 }
 
+# ncu's counters of one launch against those of `moba lab`, which needs no GPU: requests and sectors of device memory,
+# wavefronts of shared memory. They must be equal. test/lab/traffic.txt; only kernels with one launch in an operation, and
+# without cp.async.
+unit_lab() {
+    local ncu kernel op version metrics='' m got want
+    ncu=$(PATH=$PATH:/usr/local/cuda/bin:$(echo /opt/nvidia/nsight-compute/* | tr ' ' ':') command -v ncu)
+    if [ "$ncu" = '' ] || simulated; then
+        row "lab: ncu's counters" - "no ncu here" SKIPPED
+        return
+    fi
+    for m in t_requests_pipe_lsu_mem_global t_sectors_pipe_lsu_mem_global data_pipe_lsu_wavefronts_mem_shared; do
+        metrics+=,l1tex__${m}_op_ld.sum,l1tex__${m}_op_st.sum
+    done
+    while read -r kernel op version; do
+        # shellcheck disable=SC2046 # words
+        part "lab $kernel" 45 "$ncu" --csv --clock-control none -k "regex:^$kernel\$" -c 1 --metrics "${metrics#,}" \
+            "$moba" bench op --device gpu --precision bf16 --op "$op" --kernel-version "$version" --repeats 1 $(cat test/lab/sizes.txt)
+        if [ "$status" = skipped ]; then row "lab: $kernel" - "no time left" SKIPPED && continue; fi
+        got=$(awk -F '","' '
+            NF < 15 { next }
+            { gsub(/"$/, "", $NF); v = $NF; gsub(",", "", v); m = $(NF - 2); n++ }
+            m ~ /requests/ { requests += v } m ~ /sectors/ { sectors += v } m ~ /wavefronts/ { waves += v }
+            END { if (n == 6) print requests, sectors, waves }' "$said")
+        want=$(awk -v op="$op" -v version="$version" -v kernel="$kernel" '
+            /^fp32/ { exit }
+            $1 == op && $2 == version && index($12, kernel "<") == 1 { print $3, $4, $7 }' test/lab/traffic.txt)
+        if [ "$got" = '' ]; then
+            row "lab: $kernel" - "ncu cannot" SKIPPED
+            note "$(grep -m 1 '^==ERROR==\|^==WARNING==' "$said")"
+        else
+            row "lab: $kernel" "$got" "$want" "$([ "$got" = "$want" ] && echo ok || echo FAIL)"
+        fi
+    done <<< "norm_forward_kernel1 norm_forward 1
+norm_forward_kernel2 norm_forward 3
+product_kernel1 linear_forward 1
+product_kernel2 linear_forward 2
+product_kernel3 linear_forward 3
+swiglu_forward_kernel swiglu_forward 2
+rope_kernel rope_forward 2
+gate_choose_kernel2 gate_forward 2
+attention_forward_kernel2 attention_forward_full 2
+decode_piece_kernel decode_attention_full 1"
+}
+
 # A test stopped by the time limit is no failure here. memcheck runs every test, the other tools only short
 # ones.
 unit_sanitizers() {

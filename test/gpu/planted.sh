@@ -62,3 +62,29 @@ expect 2 '\| =========     at loss_kernel1'
 expect 0 'Suite.Hang, '
 grep -q '^=== kernel tests: Suite.Last' "$root/out/tier1.log.txt" || wrong "no Suite.Last in the log"
 echo "ok: a crash, a failure and a test without an end cost a row each"
+
+# ncu's counters are compared with those of the lab: one kernel has the same, one has others, of the rest ncu says nothing.
+mkdir -p "$root/test/lab"
+cp test/lab/*.txt "$root/test/lab"
+write tools/ncu << 'E'
+line() { printf '"0","1","moba","h","%s","1","7","(1)","(1)","0","9.0","Command","%s","","%s"\n' "$1" "$2" "$3"; }
+counters() { # KERNEL REQUESTS SECTORS WAVEFRONTS
+    line "$1" l1tex__t_requests_pipe_lsu_mem_global_op_ld.sum "$2" && line "$1" l1tex__t_requests_pipe_lsu_mem_global_op_st.sum 0
+    line "$1" l1tex__t_sectors_pipe_lsu_mem_global_op_ld.sum "$3" && line "$1" l1tex__t_sectors_pipe_lsu_mem_global_op_st.sum 0
+    line "$1" l1tex__data_pipe_lsu_wavefronts_mem_shared_op_ld.sum "$4" && line "$1" l1tex__data_pipe_lsu_wavefronts_mem_shared_op_st.sum 0
+}
+case $* in
+    *norm_forward_kernel1*) counters norm_forward_kernel1 REQUESTS SECTORS 0 ;;
+    *product_kernel3*) counters product_kernel3 1 2 3 ;;
+    *) echo "==ERROR== nothing" && exit 1 ;;
+esac
+E
+read -r requests sectors < <(awk '$1 == "norm_forward" && $2 == 1 { print $3, $4; exit }' test/lab/traffic.txt)
+sed -i "s/REQUESTS SECTORS/$requests $sectors/" "$root/tools/ncu"
+PATH=$root/tools:$PATH OUT=$root/out MOBA_GPU_SECONDS='100000 100000 100000' "$root/test/gpu.sh" --tier 3 --only lab > "$root/printed" 2>&1 || true
+in_table() { # PATTERN
+    grep -qE "$1" "$root/out/tier3.table.txt" || { echo "planted.sh: not in the table: $1" && cat "$root/printed" && exit 1; }
+}
+in_table "^lab: norm_forward_kernel1 +$requests $sectors 0 +$requests $sectors 0 +ok\$"
+in_table '^lab: product_kernel3 +1 2 3 .*FAIL$'
+in_table '^lab: rope_kernel .*ncu cannot +SKIPPED$'

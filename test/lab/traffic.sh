@@ -6,9 +6,9 @@ set -euo pipefail
 export LC_ALL=C
 table=$(dirname "$0")/traffic.txt program=$1 compiler="${2%%.*} $3"
 new=$(mktemp)
+read -ra sizes < "$(dirname "$0")/sizes.txt"
 for precision in bf16 fp32; do
-    "$program" lab all --kernel-version all --table --precision $precision --seq-len 112 --batch-size 2 --num-heads 2 --num-kv-heads 1 \
-        --head-dim 64 --block-size 16 --top-k 3 --window 40 --hidden-size 64 --intermediate-size 96 --vocab-size 300
+    "$program" lab all --kernel-version all --table --precision $precision "${sizes[@]}"
 done > "$new"
 if [ "$(head -n 1 "$table")" != "$compiler" ]; then
     echo "SKIPPED: the table is of $(head -n 1 "$table"), this is $compiler"

@@ -5,8 +5,7 @@ difference. No GPU is needed. Kernels that use cp.async, ldmatrix or tensor core
 the wrappers name. Exit status 77: SKIPPED, no nvcc."""
 import collections, concurrent.futures, glob, json, os, re, shutil, subprocess, sys, tempfile
 
-SIZES = "--seq-len 112 --batch-size 2 --num-heads 2 --num-kv-heads 1 --head-dim 64 --block-size 16 --top-k 3 --window 40 " \
-        "--hidden-size 64 --intermediate-size 96 --vocab-size 300".split()
+SIZES = open(os.path.join(os.path.dirname(os.path.abspath(__file__)), '../lab/sizes.txt')).read().split()
 BYTES = dict(b8=1, u8=1, s8=1, b16=2, u16=2, s16=2, f16=2, b32=4, u32=4, s32=4, f32=4, b64=8, u64=8, s64=8, f64=8, b128=16)
 # nvcc splits the pair of a score and a block in two, and loads a step and a micro-batch, side by side, at once.
 KNOWN = {('decode_choose_kernel', 'shared', 8), ('residual_kernel', 'global', 4)}
