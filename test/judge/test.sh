@@ -4,7 +4,9 @@ set -uo pipefail
 here=$(dirname "$0") failed=0
 for op in swiglu norm linear attention; do
     said=$(bash "$here/judge.sh" "$1" $op 2>&1) || { echo "$op as given: $said"; failed=1; }
-    grep -q "$op, yours" <<< "$said" && grep -q "$op, ours" <<< "$said" || { echo "$op: no costs: $said"; failed=1; }
+    for whose in yours ours; do
+        grep -q "$op, $whose" <<< "$said" || { echo "$op: no costs: $said"; failed=1; }
+    done
     said=$(bash "$here/judge.sh" "$2" $op 2>&1) && { echo "$op: the planted mistake was not found: $said"; failed=1; }
     grep -q "is WRONG" <<< "$said" || { echo "$op: nothing says WRONG: $said"; failed=1; }
 done

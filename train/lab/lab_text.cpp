@@ -101,9 +101,10 @@ std::string lab_text(const LabReport& report, const LabKernel& kernel, int lines
                                           : "");
     if (g.requests) {
         out += formatted("  memory       %s requests, %s sectors of 32 bytes: %.2f per request, %.2f would "
-                         "do: %.0f%% used\n",
+                         "do: %.0f%% used; %s lines of 128\n",
                          si(g.requests).c_str(), si(g.sectors).c_str(), ratio(g.sectors, g.requests),
-                         ratio(g.ideal_sectors, g.requests), 100 * ratio(g.ideal_sectors, g.sectors));
+                         ratio(g.ideal_sectors, g.requests), 100 * ratio(g.ideal_sectors, g.sectors),
+                         si(g.lines).c_str());
         out += formatted("  distinct     %sB read, %sB written\n", si(32. * k.sectors_read).c_str(),
                          si(32. * k.sectors_written).c_str());
         out +=
