@@ -208,10 +208,7 @@ class Lab final : public Watcher, public moba::Recorder {
     }
 
     void count(const Request& r) {
-        if (r.size == 0) {
-            kernel_->trips++, kernel_->trip_lanes += r.lanes;
-            return;
-        }
+        if (r.size == 0) { return; }                                // the end of a trip through a loop
         if (!r.shared && !memory_.holds(r.address[0])) { return; }  // the arguments of the launch
         if (counts_at_.size() <= r.pc) { counts_at_.resize(r.pc + 4096); }
         moba::MemoryCounts*& c = counts_at_[r.pc];

@@ -108,7 +108,8 @@ extern __thread Context context;
 // Set by async.cpp: called before a thread ends, and after every round of the scheduler.
 extern __thread void (*thread_ends)(), (*round_ends)();
 
-/* If there is one, it is told what kernels do, and they run on one core: lab.cpp. */
+/* An observer of kernels. If `watcher` is set, the simulator calls these functions, and runs kernels on one core.
+   Used by lab.cpp. */
 struct Watcher {
     virtual ~Watcher() = default;
     virtual void launch(const void* kernel, dim3 grid, dim3 block, size_t shared_bytes) = 0;

@@ -239,10 +239,7 @@ void check(const BenchOptions& o) {
         throw Error("--attention " + o.attention + " times this kind alone; without it, " +
                     (o.window ? "--window" : "--attention-impl naive") + " adds another one");
     }
-    if (o.heads % kv_heads(o)) {
-        throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +
-                    std::to_string(kv_heads(o)));
-    }
+    check_heads(o);
     if (o.what == "op" && o.head_dim % 2) {
         throw Error("--head-dim " + std::to_string(o.head_dim) +
                     ": must be even, because bench op times RoPE, too");

@@ -2,6 +2,7 @@
 #include "moba/op_table.h"
 #include "train/bench/bench_attention.h"
 #include "train/core/device_choice.h"
+#include "train/display/numbers.h"
 #include <algorithm>
 
 namespace moba {
@@ -281,11 +282,15 @@ OpSetList op_sets(const BenchOptions& o) {
     return all;
 }
 
+std::string op_sizes(const BenchOptions& o) {
+    const Sizes s = sizes_of(o);
+    return formatted("B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d", o.batch, o.seq_len, s.C, s.F, s.H,
+                     s.G, s.D, s.V, o.block_size, o.top_k);
+}
+
 template <class E>
 void bench_ops(const BenchOptions& o, json& result) {
-    const Sizes s = sizes_of(o);
-    std::printf("operations, %s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d, median of %d repeats\n",
-                o.precision.c_str(), o.batch, o.seq_len, s.C, s.F, s.H, s.G, s.D, s.V, o.block_size, o.top_k,
+    std::printf("operations, %s: %s, median of %d repeats\n", o.precision.c_str(), op_sizes(o).c_str(),
                 o.repeats);
     const BenchRun run = start_rows<E>(o, result);
     json& rows = result["rows"];

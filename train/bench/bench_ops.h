@@ -4,6 +4,9 @@
 
 namespace moba {
 
+/* "B=1 T=1024 C=256 ..." */
+std::string op_sizes(const BenchOptions&);
+
 /* Every operation, in sets that share tensors: the name of a set, and what makes its operations. */
 using OpSetList = std::vector<std::pair<std::string, MakeBenches>>;
 template <class E>

@@ -50,4 +50,11 @@ void add_bench_options(CLI::App& app, BenchOptions& o) {
     add_device(app, o.device, o.precision);
 }
 
+void check_heads(const BenchOptions& o) {
+    if (o.heads % kv_heads(o)) {
+        throw Error("--num-heads " + std::to_string(o.heads) + ": must be a multiple of --num-kv-heads " +
+                    std::to_string(kv_heads(o)));
+    }
+}
+
 }  // namespace moba

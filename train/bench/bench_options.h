@@ -31,4 +31,7 @@ inline int intermediate_size(const BenchOptions& o) {
 
 void add_bench_options(CLI::App&, BenchOptions&);
 
+/* Throws Error unless the query heads share the key/value heads evenly. */
+void check_heads(const BenchOptions&);
+
 }  // namespace moba

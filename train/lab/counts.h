@@ -67,7 +67,6 @@ struct KernelCounts {
     uint64_t dram_read = 0, dram_written = 0;                       // bytes, model
     uint64_t sectors_read = 0, sectors_written = 0;                 // distinct ones
     uint64_t longest_block = 0;                                     // wavefronts of L1 and shared memory
-    uint64_t trips = 0, trip_lanes = 0;                             // of loops: by a warp, and by its lanes
 
     unsigned threads() const { return block[0] * block[1] * block[2]; }
     double scale() const { return counted ? (double)blocks / counted : 0; }  // from counted blocks to all

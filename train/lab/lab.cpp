@@ -99,17 +99,9 @@ int run_lab(const LabOptions& o) {
     setenv("SIMT_CAPABILITY", lab_card(o.card).capability, 1);
     setenv("SIMT_SHARED_MEMORY", std::to_string(lab_card(o.card).block_shared).c_str(), 1);
     const BenchOptions& b = o.bench;
-    if (b.heads % kv_heads(b)) {
-        throw Error("--num-heads " + std::to_string(b.heads) + ": must be a multiple of --num-kv-heads " +
-                    std::to_string(kv_heads(b)));
-    }
-    LabReport report{.card = lab_card(o.card),
-                     .sizes =
-                         formatted("%s: B=%d T=%d C=%d F=%d H=%d G=%d D=%d V=%d S=%d K=%d",
-                                   b.precision.c_str(), b.batch, b.seq_len, b.hidden, intermediate_size(b),
-                                   b.heads, kv_heads(b), b.head_dim, b.vocab, b.block_size, b.top_k),
-                     .kernels = {},
-                     .chains = {}};
+    check_heads(b);
+    LabReport report{
+        .card = lab_card(o.card), .sizes = b.precision + ": " + op_sizes(b), .kernels = {}, .chains = {}};
     with_precision(b.precision, [&](auto e) { run_ops<decltype(e)>(o, report); });
     std::set<uint32_t> addresses;
     for (const LabKernel& k : report.kernels) {

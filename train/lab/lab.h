@@ -10,7 +10,6 @@ struct LabOptions {
     std::string card = "h100", html, json;
     int blocks = 0, lines = 8;
     bool table = false;
-    std::vector<std::string> given;
 };
 void add_lab_options(CLI::App&, LabOptions&);
 

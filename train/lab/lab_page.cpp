@@ -11,7 +11,6 @@ using nlohmann::json;
 
 namespace {
 
-double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 std::string two(double x) { return formatted("%.2f", x); }
 std::string bad(const std::string& text, bool is) {
     return is ? "<span class=bad>" + text + "</span>" : text;

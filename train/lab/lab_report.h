@@ -33,6 +33,7 @@ struct LabLine {
 using LabLines = std::map<std::pair<std::string, int>, LabLine>;  // by file and line
 LabLines lines_of(const LabReport&, const KernelCounts&);
 
+double ratio(double a, double b);  // 0 if b is 0
 std::string lab_text(const LabReport&, const LabKernel&, int lines);
 /* One line for each kernel with the exact counts: operation, version, kernel, and the columns of
    lab_table_header. */

@@ -1,7 +1,6 @@
 #include "train/display/numbers.h"
 #include "train/lab/lab_report.h"
 #include <algorithm>
-#include <cmath>
 
 namespace moba {
 
@@ -25,18 +24,10 @@ LabLines lines_of(const LabReport& report, const KernelCounts& k) {
     return lines;
 }
 
-namespace {
-
 double ratio(double a, double b) { return b > 0 ? a / b : 0; }
 
-// 1234567 as 1.235 M
-std::string si(double x) {
-    const char* unit[] = {"", " K", " M", " G", " T"};
-    int u = 0;
-    while (x >= 9999.5 && u < 4) { x /= 1000, u++; }
-    return x == std::floor(x) && x < 10000 ? formatted("%.0f%s", x, unit[u])
-                                           : formatted("%.4g%s", x, unit[u]);
-}
+namespace {
+
 std::string micro(double seconds) { return formatted("%.4g us", 1e6 * seconds); }
 
 std::string place(const SourceFrame& f) {
@@ -90,39 +81,41 @@ std::string lab_text(const LabReport& report, const LabKernel& kernel, int lines
     out += formatted(
         "  launch       %s x (%u, %u, %u) thread blocks of %u threads; %zu + %u bytes of shared memory, "
         "%s registers\n",
-        si(k.launches).c_str(), k.grid[0], k.grid[1], k.grid[2], k.threads(), k.shared_bytes,
+        readable_number(k.launches).c_str(), k.grid[0], k.grid[1], k.grid[2], k.threads(), k.shared_bytes,
         k.resources.static_shared, registers.c_str());
     out += formatted("  occupancy    %u thread blocks = %u warps on an SM (%.0f%%); %.2f waves on %d SMs%s\n",
                      k.resources.resident, k.resources.resident * warps,
                      100.0 * k.resources.resident * warps / card.warps, s.waves, card.sms,
-                     k.counted < k.blocks ? formatted("; %s of %s thread blocks counted",
-                                                      si(k.counted).c_str(), si(k.blocks).c_str())
-                                                .c_str()
-                                          : "");
+                     k.counted < k.blocks
+                         ? formatted("; %s of %s thread blocks counted", readable_number(k.counted).c_str(),
+                                     readable_number(k.blocks).c_str())
+                               .c_str()
+                         : "");
     if (g.requests) {
         out += formatted("  memory       %s requests, %s sectors of 32 bytes: %.2f per request, %.2f would "
                          "do: %.0f%% used; %s lines of 128\n",
-                         si(g.requests).c_str(), si(g.sectors).c_str(), ratio(g.sectors, g.requests),
-                         ratio(g.ideal_sectors, g.requests), 100 * ratio(g.ideal_sectors, g.sectors),
-                         si(g.lines).c_str());
-        out += formatted("  distinct     %sB read, %sB written\n", si(32. * k.sectors_read).c_str(),
-                         si(32. * k.sectors_written).c_str());
+                         readable_number(g.requests).c_str(), readable_number(g.sectors).c_str(),
+                         ratio(g.sectors, g.requests), ratio(g.ideal_sectors, g.requests),
+                         100 * ratio(g.ideal_sectors, g.sectors), readable_number(g.lines).c_str());
+        out +=
+            formatted("  distinct     %sB read, %sB written\n", readable_number(32. * k.sectors_read).c_str(),
+                      readable_number(32. * k.sectors_written).c_str());
         out +=
             formatted("  estimated    L1 holds %.0f%% of the sectors; L2 %sB; DRAM %sB read, %sB written\n",
-                      100 - 100 * ratio(g.l2_sectors, g.sectors), si(32. * g.l2_sectors).c_str(),
-                      si(k.dram_read).c_str(), si(k.dram_written).c_str());
+                      100 - 100 * ratio(g.l2_sectors, g.sectors), readable_number(32. * g.l2_sectors).c_str(),
+                      readable_number(k.dram_read).c_str(), readable_number(k.dram_written).c_str());
     }
     if (m.requests) {
         out += formatted("  shared       %s requests, %s wavefronts: %.2f per request, %.2f would do; bank "
                          "conflicts: %s (%.0f%%)\n",
-                         si(m.requests).c_str(), si(m.wavefronts).c_str(), ratio(m.wavefronts, m.requests),
-                         ratio(m.ideal_wavefronts, m.requests), si(m.conflicts).c_str(),
-                         100 * ratio(m.conflicts, m.wavefronts));
+                         readable_number(m.requests).c_str(), readable_number(m.wavefronts).c_str(),
+                         ratio(m.wavefronts, m.requests), ratio(m.ideal_wavefronts, m.requests),
+                         readable_number(m.conflicts).c_str(), 100 * ratio(m.conflicts, m.wavefronts));
     }
     out += formatted("  threads      %.1f lanes per request; %s barriers, %s warp operations",
-                     ratio(g.lanes + m.lanes, g.requests + m.requests), si(s.barriers).c_str(),
-                     si(s.warp_operations).c_str());
-    if (k.tensor_flop) { out += ", " + si(k.tensor_flop) + "flop on tensor cores"; }
+                     ratio(g.lanes + m.lanes, g.requests + m.requests), readable_number(s.barriers).c_str(),
+                     readable_number(s.warp_operations).c_str());
+    if (k.tensor_flop) { out += ", " + readable_number(k.tensor_flop) + "flop on tensor cores"; }
     out += "\n  at least     " + micro(s.floor) + " (estimated), " + card.name + ": " + s.bound + ". DRAM " +
            micro(s.dram) + ", L2 " + micro(s.l2) + ", L1 and shared " + micro(s.sm) +
            ", longest thread block " + micro(s.longest_block);
@@ -139,9 +132,9 @@ std::string lab_text(const LabReport& report, const LabKernel& kernel, int lines
                      ideal = c.shared ? c.ideal_wavefronts : c.ideal_sectors;
         out += formatted("  %4.0f%%  %-6s %-6s %6u %10s  %6.2f %-4s %9.2f %6.1f %10s  ",
                          100 * ratio(rows[i].cost(), all), c.shared ? "shared" : "memory",
-                         c.write ? "write" : "read", c.size, si(c.requests).c_str(), ratio(got, c.requests),
-                         c.shared ? "wave" : "sect", ratio(ideal, c.requests), ratio(c.lanes, c.requests),
-                         c.shared ? si(c.conflicts).c_str() : "");
+                         c.write ? "write" : "read", c.size, readable_number(c.requests).c_str(),
+                         ratio(got, c.requests), c.shared ? "wave" : "sect", ratio(ideal, c.requests),
+                         ratio(c.lanes, c.requests), c.shared ? readable_number(c.conflicts).c_str() : "");
         out += rows[i].where + "   " + rows[i].text + "\n";
     }
     if (lines < (int)rows.size()) {
