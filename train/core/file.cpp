@@ -204,6 +204,10 @@ void fsync_folder(const std::string& path) {
 // its stack.
 static const int deepest_json = 32;
 
+std::string json_text(const nlohmann::json& j) {
+    return j.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
+}
+
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where) {
     const auto check = [&](int depth, nlohmann::json::parse_event_t, nlohmann::json&) {
         if (depth > deepest_json) {

@@ -61,6 +61,8 @@ void fsync_folder(const std::string& path);
 [[noreturn]] void throw_errno(const std::string& what);  // "<what>: No space left on device"
 nlohmann::json read_json(const std::string& path);
 nlohmann::json read_json_of_user(const std::string& path);  // may also be a pipe, or "-" for standard input
+/* On one line. Bytes that are not UTF-8 become U+FFFD. */
+std::string json_text(const nlohmann::json&);
 nlohmann::json parse_json(const char* text, size_t bytes, const std::string& where);
 
 }  // namespace moba

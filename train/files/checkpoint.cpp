@@ -1,4 +1,5 @@
 #include "train/files/checkpoint.h"
+#include "train/files/gguf_model.h"
 #include "train/files/run_folder.h"
 #include "train/files/safetensors.h"
 #include "train/files/weights.h"
@@ -16,95 +17,22 @@ static const char* weights_file = "/model.safetensors";
 static const char* moments_file = "/state.safetensors";
 static const char* tokenizer_file = "/tokenizer.json";
 
-ModelFolder open_model(const std::string& path) {
-    ModelFolder out;
-    out.path = path;
-    if (!is_there(path)) { throw Error(path + ": there is no such folder"); }
-    std::error_code ignore;
-    if (!fs::is_directory(path, ignore)) {
-        throw Error(path + ": is a file; name the folder that holds config.json and model.safetensors");
-    }
-    if (!is_there(path + "/config.json")) {
-        out.path = latest_checkpoint(path);
-        if (out.path.empty()) {
-            throw no_model(path, "holds no model: it has neither config.json nor a checkpoint of a run");
-        }
-    }
-    const std::string file = out.path + "/config.json";
-    out.config_json = read_json(file);
-    const json& j = out.config_json;
-    out.config = config_from_json(j, file);
-    if (const auto m = j.find("moba"); m != j.end()) {
-        if (m->contains("task")) { out.task = (*m)["task"]; }
-        if (m->contains("origin")) { out.origin = (*m)["origin"]; }
-        if (m->contains("data")) { out.data = (*m)["data"]; }
-        if (m->contains("tokenizer") && (*m)["tokenizer"] == "bytes") { out.tokenizer = "bytes"; }
-    }
-    if (out.tokenizer.empty() && is_there(out.path + tokenizer_file)) {
-        out.tokenizer = out.path + tokenizer_file;
-    }
-    // Settings for generation; of a chat model it also has the token that ends a turn.
-    const std::string generation_file = out.path + "/generation_config.json";
-    const json generation = is_there(generation_file) ? read_json(generation_file) : json::object();
-    const auto ids = [&](const char* key) {  // one id, a list of them, or null; of both files
-        std::vector<int> found;
-        for (const json* from : {&j, &generation}) {
-            const json value = from->is_object() ? from->value(key, json()) : json();
-            for (const json& id : value.is_array() ? value : json::array({value})) {
-                const double x = id.is_number() ? id.get<double>() : id.is_null() ? -1 : NAN;
-                need(x == std::floor(x), (from == &j ? file : generation_file) + ": '" + key +
-                                             "' must be a token id or a list of them, not " +
-                                             value.dump().substr(0, 60));
-                // others, such as -1, stand for no token
-                if (x >= 0 && x < out.config.vocab_size) { found.push_back((int)x); }
-            }
-        }
-        return found;
-    };
-    // The tokens of a task are not those of the text that the model was trained on before.
-    if (out.task.is_null()) { out.end_tokens = ids("eos_token_id"); }
-    const std::vector<int> begin = ids("bos_token_id");
-    out.begin_token = !begin.empty() ? begin[0] : !out.end_tokens.empty() ? out.end_tokens[0] : -1;
-    const json length = out.origin.is_object() ? out.origin.value("seq_len", json()) : json();
-    out.trained_length =
-        length.is_number_unsigned() && length > 0 && length <= out.config.max_position_embeddings
-            ? length.get<int>()
-            : out.config.max_position_embeddings;
-    return out;
-}
-
-KeptFiles read_kept_files(const ModelFolder& folder) {
-    KeptFiles kept;
-    kept.config = folder.config_json;
-    for (const std::string name :
-         {"tokenizer.json", "tokenizer_config.json", "tokenizer.model", "special_tokens_map.json",
-          "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"}) {
-        const std::string path = folder.path + "/" + name;
-        std::error_code e;
-        if (!is_there(path)) { continue; }
-        // merges.txt may be empty
-        kept.files[name] = fs::file_size(path, e) == 0 && !e ? "" : read_file(path);
-    }
-    return kept;
-}
-
-// Loads one tensor of a file into the model. Its shape must be the model's, and its values finite.
+// Loads one tensor into the model. Its shape must be the model's, and its values finite.
 template <class E>
-static void load_tensor(const Safetensors& file, const std::string& name, Model<E>& model, const ParamInfo& p,
+static void load_tensor(const StoredTensor& t, Model<E>& model, const ParamInfo& p,
                         typename Model<E>::Kind kind) {
-    const TensorView& t = file.at(name);
     if (!std::equal(t.shape.begin(), t.shape.end(), p.shape.begin(), p.shape.end(),
                     [](size_t a, int b) { return a == (size_t)b; })) {
         std::string has, needs;
         for (size_t d : t.shape) { has += (has.empty() ? "" : " x ") + std::to_string(d); }
         for (int d : p.shape) { needs += (needs.empty() ? "" : " x ") + std::to_string(d); }
-        throw Error(file.path() + ": tensor '" + name + "' has the shape " + has + ", but the model needs " +
+        throw Error(t.file + ": tensor '" + t.name + "' has the shape " + has + ", but the model needs " +
                     needs);
     }
-    const std::vector<float> values = file.floats(name);
+    const std::vector<float> values = t.values();
     for (float x : values) {
         if (!std::isfinite(x)) {
-            throw Error(file.path() + ": tensor '" + name +
+            throw Error(t.file + ": tensor '" + t.name +
                         "' holds a value that is not finite (NaN or infinity)");
         }
     }
@@ -115,8 +43,7 @@ template <class E>
 void load_weights(const ModelFolder& folder, Model<E>& model) {
     const Weights weights(folder.path, model.params(), model.config().tie_word_embeddings);
     for (const ParamInfo& p : model.params()) {
-        const auto [file, name] = weights.find(p.name);
-        load_tensor(*file, name, model, p, Model<E>::Kind::weight);
+        load_tensor(weights.find(p.name), model, p, Model<E>::Kind::weight);
     }
 }
 
@@ -154,8 +81,8 @@ void load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     load_weights(folder, model);
     const Safetensors file(folder.path + moments_file);
     for (const ParamInfo& p : model.params()) {
-        load_tensor(file, "moment1." + p.name, model, p, Model<E>::Kind::moment1);
-        load_tensor(file, "moment2." + p.name, model, p, Model<E>::Kind::moment2);
+        load_tensor(stored_tensor(file, "moment1." + p.name), model, p, Model<E>::Kind::moment1);
+        load_tensor(stored_tensor(file, "moment2." + p.name), model, p, Model<E>::Kind::moment2);
     }
 }
 

@@ -1,4 +1,5 @@
 #include "train/files/safetensors.h"
+#include "train/files/number_formats.h"
 #include <algorithm>
 #include <nlohmann/json.hpp>
 
@@ -94,14 +95,6 @@ const std::string& Safetensors::setting(const std::string& name) const {
     const auto it = metadata_.find(name);
     need(it != metadata_.end(), path() + ": '" + name + "' is missing in '__metadata__'");
     return it->second;
-}
-
-static float half_to_float(uint16_t h) {
-    const int exponent = h >> 10 & 31, mantissa = h & 1023;
-    const float sign = h >> 15 ? -1.f : 1.f;
-    if (exponent == 31) { return mantissa ? NAN : sign * INFINITY; }
-    return sign *
-           (exponent ? std::ldexp(1024.f + mantissa, exponent - 25) : std::ldexp((float)mantissa, -24));
 }
 
 std::vector<float> Safetensors::floats(const std::string& name) const {

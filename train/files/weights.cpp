@@ -1,4 +1,5 @@
 #include "train/files/weights.h"
+#include "train/files/gguf_model.h"
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -99,7 +100,25 @@ void Weights::open(const std::string& folder) {
     if (files_.empty()) { throw Error(index + ": 'weight_map' is empty"); }
 }
 
+void Weights::open_gguf(const std::string& path, const std::vector<ParamInfo>& params) {
+    gguf_.emplace(path);
+    std::set<std::string> known{"rope_freqs.weight"};  // gguf_config() has read it
+    for (const ParamInfo& p : params) { known.insert(gguf_name(p.name)); }
+    for (const auto& entry : gguf_->tensors()) {
+        need(known.count(entry.first),
+             path + ": tensor '" + entry.first.substr(0, 80) + "' does not belong to this model");
+    }
+}
+
+StoredTensor stored_tensor(const Safetensors& file, const std::string& name) {
+    return {file.path(), name, file.at(name).shape, [&file, name] { return file.floats(name); }};
+}
+
 Weights::Weights(const std::string& folder, const std::vector<ParamInfo>& params, bool tied) {
+    if (is_gguf(folder)) {
+        open_gguf(folder, params);
+        return;
+    }
     open(folder);
     std::set<std::string> weights;
     for (const ParamInfo& p : params) { weights.insert(p.name); }
@@ -131,7 +150,14 @@ Weights::Weights(const std::string& folder, const std::vector<ParamInfo>& params
     }
 }
 
-Weights::Place Weights::find(const std::string& weight) const {
+StoredTensor Weights::find(const std::string& weight) const {
+    if (gguf_) {
+        const std::string name = gguf_name(weight);
+        const auto it = gguf_->tensors().find(name);
+        need(it != gguf_->tensors().end(), gguf_->path() + ": tensor '" + name + "' is missing");
+        return {gguf_->path(), name, it->second.shape,
+                [this, weight] { return gguf_weight(*gguf_, weight); }};
+    }
     const auto it = places_.find(weight);
     // the shard that should have it is not known
     if (it == places_.end()) {
@@ -139,7 +165,7 @@ Weights::Place Weights::find(const std::string& weight) const {
             files_[0].path() + ": tensor '" + weight + "' is missing" +
             (weight == head ? ": a LlamaModel has none unless config.json ties it to the embedding" : ""));
     }
-    return it->second;
+    return stored_tensor(*it->second.file, it->second.name);
 }
 
 }  // namespace moba
