@@ -17,7 +17,7 @@ moba/ops moba/attention
 moba
 train/core
 train/tasks train/files train/display
-train/options
+train/options train/tokenizer
 train/data
 train/run
 train/eval train/bench train/inspect train/plot

@@ -12,6 +12,7 @@
 #include "train/plot/plot.h"
 #include "train/run/info.h"
 #include "train/run/sample.h"
+#include "train/run/tokens.h"
 #include "train/run/train_command.h"
 #include "train/run/trainer.h"
 #include <CLI/App.hpp>
@@ -68,6 +69,8 @@ const Command commands[] = {
      parse_and_run<BenchOptions, add_bench_options, run_bench>},
     {"lab", "what a GPU profiler counts, per line of a kernel, without a GPU",
      parse_and_run<LabOptions, add_lab_options, run_lab>},
+    {"tokens", "the token ids of a text, or the text of token ids",
+     parse_and_run<TokensOptions, add_tokens_options, run_tokens>},
     {"info", "what a model folder contains", parse_and_run<InfoOptions, add_info_options, run_info>},
 };
 

@@ -1,6 +1,6 @@
 // tokenizer.json, and the text of every token id.
 #include "test/fuzz/fuzz.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 
 using namespace moba;
 

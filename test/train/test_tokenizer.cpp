@@ -1,7 +1,7 @@
 /* tokenizer.json: the text of token ids in its three forms, and refused files. */
 #include "test/support/check.h"
 #include "test/support/program.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {

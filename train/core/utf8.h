@@ -7,6 +7,11 @@ namespace moba {
 /* The text, with each byte that is not part of valid UTF-8 written as \xNN. */
 std::string valid_utf8(const std::string& text);
 
+/* The text, with U+FFFD in place of bytes that are not UTF-8: one for each longest beginning of a character,
+   as Unicode recommends and Python does. */
+std::string replace_invalid_utf8(const std::string& text);
+size_t count_invalid_utf8(const std::string& text);  // how many U+FFFD that are
+
 /* valid_utf8() with control characters made visible: a new line is \n, any other one \xNN. */
 std::string visible_text(const std::string& text);
 

@@ -1,6 +1,6 @@
 #include "train/data/data.h"
 #include "train/data/fingerprint.h"
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -83,7 +83,7 @@ class TextData : public Data {
         const std::string& t = vocabulary().tokenizer;
         if (!t.empty()) {
             readable_ = std::make_unique<Tokenizer>(t);  // throws now, not at the first checkpoint
-            if (t != "bytes") { tokenizer_ = read_file(t); }
+            if (t != "bytes") { tokenizer_ = tokenizer_json(t); }
         }
         origin_ = {{"data", {{"files", o.data}, {"val_files", o.val_data}, {"val_share", o.val_share}}},
                    {"end_token", vocabulary().end_token},

@@ -3,8 +3,8 @@
 #pragma once
 #include "train/data/batch.h"
 #include "train/data/token_files.h"
-#include "train/data/tokenizer.h"
 #include "train/options/options.h"
+#include "train/tokenizer/tokenizer.h"
 
 namespace moba {
 

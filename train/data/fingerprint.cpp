@@ -1,5 +1,6 @@
 #include "train/data/fingerprint.h"
 #include "train/data/hash.h"
+#include "train/tokenizer/tokenizer.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -19,7 +20,7 @@ json fingerprint_of(const TokenFiles& files) {
     const Vocabulary& v = files.vocabulary();
     std::string tokenizer = v.tokenizer;
     if (is_file(tokenizer)) {
-        const std::string text = read_file(tokenizer);
+        const std::string text = tokenizer_json(tokenizer);
         tokenizer = hash_text(hash_bytes(text.data(), text.size()));
     }
     return {{"content", hash_text(files.content_hash())},
@@ -50,10 +51,7 @@ void check_tokenizer(const std::string& model, const Vocabulary& data, const std
     if (!is_file(model)) {
         throw Error(what + ": has tokens of " + data.tokenizer + ", but the model's tokens are bytes");
     }
-    const std::string a = read_file(model), b = read_file(data.tokenizer);
-    if (a == b || parse_json(a.data(), a.size(), model) == parse_json(b.data(), b.size(), data.tokenizer)) {
-        return;
-    }
+    if (Tokenizer(model).has_vocabulary_of(Tokenizer(data.tokenizer))) { return; }
     throw Error(what + ": has tokens of " + data.tokenizer + ", but the model has another tokenizer, " +
                 model);
 }

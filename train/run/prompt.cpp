@@ -37,7 +37,7 @@ TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
 }
 
 std::vector<int> TokenText::parse(const std::string& text) const {
-    if (tokenizer_ && tokenizer_->can_encode()) { return tokenizer_->encode(text); }
+    if (tokenizer_ && tokenizer_->is_bytes()) { return tokenizer_->encode(text); }
     if (tokenizer_) {
         throw Error(
             "--prompt: this program cannot encode text with a tokenizer.json; use --prompt-ids with the ids "

@@ -1,9 +1,9 @@
 /* Prompts for a model, and its tokens as text: shared by `moba sample` and `moba inspect`. */
 #pragma once
-#include "train/data/tokenizer.h"
 #include "train/files/checkpoint.h"
 #include "train/options/prompt_options.h"
 #include "train/tasks/task.h"
+#include "train/tokenizer/tokenizer.h"
 #include <optional>
 
 namespace moba {

@@ -19,7 +19,7 @@ template <class E>
 std::optional<TextSample> text_sample(Model<E>& model, const Data& data, int T, Rng rng) {
     const Tokenizer* tokenizer = data.text_tokenizer();
     if (!tokenizer) { return {}; }
-    const bool bytes = tokenizer->can_encode();
+    const bool bytes = tokenizer->is_bytes();
     Batch window;
     data.add_validation(0, T, window);
     const int given = std::min({bytes ? 32 : 8, window.cu_seqlens[1], T - 1});

@@ -115,7 +115,8 @@ void Trainer<E>::print_settings() const {
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
     std::printf("\n%s\n%s",
-                o_.verbose ? "settings" : "settings that differ from the defaults for a task (all: --verbose)",
+                o_.verbose ? "settings"
+                           : "settings that differ from the defaults for a task (all: --verbose)",
                 settings_text(state_.options, o_.verbose ? Shown::all : Shown::changed).c_str());
     std::printf("layers   %s\n", layer_summary(config_).c_str());
     std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),

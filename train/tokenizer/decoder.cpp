@@ -1,7 +1,7 @@
-#include "train/data/decoder.h"
+#include "train/tokenizer/decoder.h"
 #include "moba/core/base.h"
+#include "train/tokenizer/byte_letters.h"
 #include <algorithm>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -10,42 +10,6 @@ namespace moba {
 using nlohmann::json;
 
 namespace {
-
-std::string utf8(int code) {
-    if (code < 0x80) { return {(char)code}; }
-    if (code < 0x800) { return {(char)(0xC0 | code >> 6), (char)(0x80 | (code & 63))}; }
-    return {(char)(0xE0 | code >> 12), (char)(0x80 | (code >> 6 & 63)), (char)(0x80 | (code & 63))};
-}
-
-/* GPT-2 writes every byte as a visible character: the character of the same code where that is visible, else
-   the next code from 256 on. */
-std::map<std::string, char> byte_letters() {
-    std::map<std::string, char> out;
-    int next = 256;
-    for (int b = 0; b < 256; b++) {
-        const bool seen = (b >= 33 && b <= 126) || (b >= 161 && b <= 172) || b >= 174;
-        out[utf8(seen ? b : next++)] = (char)b;
-    }
-    return out;
-}
-
-size_t letter_bytes(unsigned char first) {
-    return first < 0x80 ? 1 : first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
-}
-
-// A token with a character that stands for no byte, such as an added one, is text already.
-std::string from_byte_level(const std::string& token) {
-    static const std::map<std::string, char> letters = byte_letters();
-    std::string out;
-    for (size_t i = 0; i < token.size();) {
-        const std::string letter = token.substr(i, letter_bytes((unsigned char)token[i]));
-        const auto it = letters.find(letter);
-        if (it == letters.end()) { return token; }
-        out += it->second;
-        i += letter.size();
-    }
-    return out;
-}
 
 // "<0x0A>" -> the byte
 std::string from_byte_fallback(const std::string& token) {
@@ -123,7 +87,7 @@ void Decoder::add(const json& j, const std::string& path) {
     } else if (fused_) {
         fail(type + " after Fuse is not supported");
     } else if (type == "ByteLevel") {
-        steps_.push_back([](std::string& t, Place, std::string&) { t = from_byte_level(t); });
+        steps_.push_back([](std::string& t, Place, std::string&) { t = from_byte_letters(t); });
     } else if (type == "ByteFallback") {
         steps_.push_back([](std::string& t, Place, std::string&) { t = from_byte_fallback(t); });
     } else if (type == "Replace") {

@@ -1,5 +1,9 @@
-#include "train/data/tokenizer.h"
+#include "train/tokenizer/tokenizer.h"
 #include "train/core/file.h"
+#include "train/core/utf8.h"
+#include "train/files/gguf_model.h"
+#include "train/tokenizer/encoder.h"
+#include <filesystem>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -7,19 +11,58 @@ namespace moba {
 
 using nlohmann::json;
 
-Tokenizer::Tokenizer(const std::string& what) : bytes_(what == "bytes") {
+static std::string file_of(const std::string& path) {
+    std::error_code none;
+    return std::filesystem::is_directory(path, none) ? path + "/tokenizer.json" : path;
+}
+
+static json read_tokenizer(const std::string& file) {
+    return is_gguf(file) ? gguf_tokenizer(Gguf(file)) : read_json(file);
+}
+
+std::string tokenizer_json(const std::string& path) {
+    const std::string file = file_of(path);
+    return is_gguf(file) ? json_text(read_tokenizer(file)) : read_file(file);
+}
+
+Tokenizer::Tokenizer(const std::string& what) : path_(file_of(what)), bytes_(what == "bytes") {
     if (bytes_) {
         for (int b = 0; b < 256; b++) { pieces_[b] = std::string(1, (char)b); }
     } else {
-        read(what);
+        read(path_);
     }
 }
+Tokenizer::~Tokenizer() = default;
 
-std::vector<int> Tokenizer::encode(const std::string& text) const {
-    REQUIRE(can_encode(), "a tokenizer of bytes");
+Encoder& Tokenizer::encoder() const {
+    if (!encoder_) { encoder_ = std::make_unique<Encoder>(*json_, path_); }
+    return *encoder_;
+}
+
+std::vector<int> Tokenizer::encode(const std::string& text, SpecialNames special) const {
+    if (!bytes_) { return encoder().encode(replace_invalid_utf8(text), special); }
     std::vector<int> ids;
     for (unsigned char c : text) { ids.push_back(c); }
     return ids;
+}
+
+std::vector<int> Tokenizer::begin_tokens() const {
+    if (bytes_ || encoder().before() == std::vector{end_token()}) { return {}; }  // GPT-2's end begins, too
+    return encoder().before();
+}
+
+int Tokenizer::id_of(const std::string& name) const {
+    const auto it = ids_.find(name);
+    return it == ids_.end() ? -1 : it->second;
+}
+
+int Tokenizer::end_token() const {
+    if (bytes_) { return 256; }
+    if (!encoder().after().empty()) { return encoder().after()[0]; }
+    for (const char* name : {"<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[SEP]"}) {
+        if (const int id = id_of(name); id >= 0) { return id; }
+    }
+    return -1;
 }
 
 std::string Tokenizer::text(int id) const {
@@ -40,14 +83,18 @@ std::string TextStream::add(int id) {
 }
 
 void Tokenizer::read(const std::string& path) {
-    const json j = read_json(path);
+    json_ = std::make_shared<json>(read_tokenizer(path));
+    const json& j = *json_;
     const auto need = [&](bool ok, const std::string& what) {
         if (!ok) { throw Error(path + ": is not a tokenizer.json of Hugging Face's tokenizers: " + what); }
     };
+    vocab_size_ = 0;
     const auto put = [&](const json& id, const std::string& piece) {
         need(id.is_number_unsigned() && id.get<uint64_t>() < 1 << 24,
              "token '" + piece.substr(0, 40) + "' has no id from 0 to 2^24 - 1");
         pieces_[id.get<int>()] = piece;
+        ids_[piece] = id.get<int>();
+        vocab_size_ = std::max(vocab_size_, id.get<int>() + 1);
     };
     need(j.is_object() && j.contains("model") && j["model"].is_object(), "'model' is missing");
     const json& model = j["model"];

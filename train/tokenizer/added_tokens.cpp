@@ -1,0 +1,101 @@
+#include "train/tokenizer/added_tokens.h"
+#include "train/tokenizer/fields.h"
+#include "train/tokenizer/normalizer.h"
+#include "train/tokenizer/regex.h"
+#include <algorithm>
+
+namespace moba {
+
+using nlohmann::json;
+
+AddedTokens::AddedTokens(const json& list, const Normalizer& normalizer, const std::string& path) {
+    for (const json& entry : list) {
+        const Fields f(entry, path + ": an entry of 'added_tokens'");
+        Name name{f.text("content"),        f.at("id").get<int>(),
+                  f.flag("special", false), f.flag("single_word", false),
+                  f.flag("lstrip", false),  f.flag("rstrip", false)};
+        const bool normalized = f.flag("normalized", !name.special);
+        if (normalized && !normalizer.is_empty()) { name.text = normalizer.apply(name.text); }
+        if (name.text.empty()) { continue; }
+        Names& names = names_[normalized ? 1 : 0];
+        names.empty = false;
+        names.by_first_byte[(unsigned char)name.text[0]].push_back(std::move(name));
+    }
+    for (Names& names : names_) {
+        for (std::vector<Name>& same : names.by_first_byte) {
+            std::stable_sort(same.begin(), same.end(),
+                             [](const Name& a, const Name& b) { return a.text.size() > b.text.size(); });
+        }
+    }
+}
+
+const AddedTokens::Name* AddedTokens::Names::at(std::string_view text) const {
+    for (const Name& name : by_first_byte[(unsigned char)text[0]]) {
+        if (text.starts_with(name.text)) { return &name; }
+    }
+    return nullptr;
+}
+
+// A name of a single word has no letter, mark or digit beside it.
+static bool stands_alone(std::string_view text, size_t begin, size_t end) {
+    static const Regex before(std::string("[") + word_characters + "]\\z", "added_tokens"),
+        after(std::string("\\A[") + word_characters + "]", "added_tokens");
+    size_t a, b;
+    constexpr size_t most = 4;  // bytes of a character
+    const std::string_view rest = text.substr(end, most);
+    size_t from = begin - std::min(begin, most);
+    while (from < begin && ((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
+    if (before.find(text.substr(from, begin - from), 0, a, b)) { return false; }
+    size_t whole = rest.size();  // of the next characters that are whole
+    while (whole > 0 && end + whole < text.size() && ((unsigned char)text[end + whole] & 0xC0) == 0x80) {
+        whole--;
+    }
+    return !after.find(rest.substr(0, whole), 0, a, b);
+}
+
+static size_t blanks_before(std::string_view text, size_t end) {
+    static const Regex blanks("\\s+\\z", "added_tokens");
+    // the beginning of the white space: usually there is little of it
+    size_t from = end;
+    for (size_t step = 16;; step *= 2) {
+        from = end - std::min(end, step);
+        while (from < end && ((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
+        size_t a, b;
+        if (!blanks.find(text.substr(from, end - from), 0, a, b)) { return end; }
+        if (a > 0 || from == 0) { return from + a; }
+    }
+}
+
+static size_t blanks_after(std::string_view text, size_t begin) {
+    static const Regex blanks("\\A\\s+", "added_tokens");
+    size_t a, b;
+    return blanks.find(text.substr(begin), 0, a, b) ? begin + b : begin;
+}
+
+void AddedTokens::split(std::string_view text, Stage stage, SpecialNames special,
+                        const std::function<void(size_t, size_t)>& between,
+                        const std::function<void(int)>& token) const {
+    const Names& names = names_[stage == Stage::after_normalizer];
+    if (names.empty) { return between(0, text.size()); }
+    size_t done = 0;
+    for (size_t at = 0; at < text.size();) {
+        const Name* name = names.at(text.substr(at));
+        if (!name) {
+            at++;
+            continue;
+        }
+        size_t begin = at, end = at + name->text.size();
+        at = end;
+        if (name->special && special == SpecialNames::text) { continue; }
+        if (name->single_word && !stands_alone(text, begin, end)) { continue; }
+        if (name->lstrip) { begin = std::max(blanks_before(text, begin), done); }
+        if (name->rstrip) { end = blanks_after(text, end); }
+        begin = std::max(begin, done);
+        if (begin > done) { between(done, begin); }
+        token(name->id);
+        done = std::max(end, done);
+    }
+    if (done < text.size()) { between(done, text.size()); }
+}
+
+}  // namespace moba

@@ -1,0 +1,95 @@
+#include "train/tokenizer/normalizer.h"
+#include "train/tokenizer/byte_letters.h"
+#include "train/tokenizer/fields.h"
+#include "train/tokenizer/regex.h"
+#include "train/tokenizer/unicode.h"
+
+namespace moba {
+
+using nlohmann::json;
+using Step = std::function<std::string(std::string_view)>;
+
+// All matches of the pattern become `content`.
+static Step replace(const Fields& f) {
+    const Fields pattern(f.at("pattern"), f.where() + ": Replace: 'pattern'");
+    const std::string content = f.text("content");
+    if (pattern.has("String")) {
+        return [from = pattern.text("String"), content](std::string_view text) {
+            std::string out;
+            size_t at = 0;
+            for (size_t next; !from.empty() && (next = text.find(from, at)) != text.npos;
+                 at = next + from.size()) {
+                out.append(text, at, next - at).append(content);
+            }
+            return out.append(text, at, text.npos);
+        };
+    }
+    return [regex = Regex(pattern.text("Regex"), f.where()), content](std::string_view text) {
+        std::string out;
+        size_t at = 0;
+        for (size_t begin, end, from = 0; from <= text.size() && regex.find(text, from, begin, end);) {
+            out.append(text, at, begin - at).append(content);
+            at = end;
+            from = end;
+            if (begin == end) {
+                do { from++; } while (from < text.size() && ((unsigned char)text[from] & 0xC0) == 0x80);
+            }
+        }
+        return out.append(text, at, text.npos);
+    };
+}
+
+// Without white space at its left, or right end.
+static Step strip(const Fields& f) {
+    const bool left = f.flag("strip_left", true), right = f.flag("strip_right", true);
+    return
+        [=, head = Regex("\\A\\s+", f.where()), tail = Regex("\\s+\\z", f.where())](std::string_view text) {
+            size_t begin = 0, end = 0;
+            if (right && tail.find(text, 0, begin, end)) { text = text.substr(0, begin); }
+            if (left && head.find(text, 0, begin, end)) { text = text.substr(end); }
+            return std::string(text);
+        };
+}
+
+static Step step_of(const Fields& f) {
+    const std::string type = f.text("type");
+    for (const auto& [name, form] : {std::pair{"NFC", NormalForm::nfc},
+                                     {"NFD", NormalForm::nfd},
+                                     {"NFKC", NormalForm::nfkc},
+                                     {"NFKD", NormalForm::nfkd}}) {
+        if (type == name) {
+            return [form = form](std::string_view text) { return normal_form(text, form); };
+        }
+    }
+    if (type == "Lowercase") { return lower_case; }
+    if (type == "StripAccents") { return without_accents; }
+    if (type == "Strip") { return strip(f); }
+    if (type == "Replace") { return replace(f); }
+    if (type == "Prepend") {
+        return [head = f.text("prepend")](std::string_view text) {
+            return text.empty() ? "" : head + std::string(text);
+        };
+    }
+    if (type == "ByteLevel") {
+        return [](std::string_view text) {
+            std::string out;
+            append_byte_letters(text, out);
+            return out;
+        };
+    }
+    f.fail(type.substr(0, 40) + " is not supported");
+}
+
+Normalizer::Normalizer(const json& j, const std::string& path) {
+    if (j.is_null()) { return; }
+    each_part(j, "normalizers", path + ": its normalizer",
+              [&](const Fields& f) { steps_.push_back(step_of(f)); });
+}
+
+std::string Normalizer::apply(std::string_view text) const {
+    std::string out(text);
+    for (const Step& step : steps_) { out = step(out); }
+    return out;
+}
+
+}  // namespace moba

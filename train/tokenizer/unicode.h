@@ -1,0 +1,15 @@
+/* What Unicode says about whole texts, by utf8proc (https://juliastrings.github.io/utf8proc). All texts are
+   valid UTF-8. Throws Error if the program was built without it. */
+#pragma once
+#include <string>
+#include <string_view>
+
+namespace moba {
+
+enum class NormalForm { nfc, nfd, nfkc, nfkd };
+std::string normal_form(std::string_view text, NormalForm);
+std::string lower_case(std::string_view text);
+/* Without marks (category M), such as accents after normal_form(nfd). */
+std::string without_accents(std::string_view text);
+
+}  // namespace moba
