@@ -16,13 +16,16 @@ static std::string file_of(const std::string& path) {
     return std::filesystem::is_directory(path, none) ? path + "/tokenizer.json" : path;
 }
 
-static json read_tokenizer(const std::string& file) {
-    return is_gguf(file) ? gguf_tokenizer(Gguf(file)) : read_json(file);
-}
-
 std::string tokenizer_json(const std::string& path) {
     const std::string file = file_of(path);
-    return is_gguf(file) ? json_text(read_tokenizer(file)) : read_file(file);
+    return is_gguf(file) ? json_text(gguf_tokenizer(Gguf(file))) : read_file(file);
+}
+
+// That of a .gguf file is read like the tokenizer.json that can be made of it: valid UTF-8, unsigned numbers.
+static json read_tokenizer(const std::string& file) {
+    if (!is_gguf(file)) { return read_json(file); }
+    const std::string text = tokenizer_json(file);
+    return parse_json(text.data(), text.size(), file);
 }
 
 Tokenizer::Tokenizer(const std::string& what) : path_(file_of(what)), bytes_(what == "bytes") {
