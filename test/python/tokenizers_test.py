@@ -82,7 +82,7 @@ def small_tokenizers(size=1500):
         # trained in words, because whole documents would have whole sentences as tokens
         t.pre_tokenizer = pre_tokenizers.Metaspace(replacement=BLANK)
         t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, special_tokens=["<unk>", "<s>", "</s>", *bytes_],
-                                                            limit_alphabet=300, show_progress=False))
+                                                            limit_alphabet=min(300, size // 5), show_progress=False))
         data = json.loads(t.to_str())
         data["added_tokens"] = [a for a in data["added_tokens"] if not a["content"].startswith("<0x")]
         t = Tokenizer.from_str(json.dumps(data))
@@ -102,13 +102,13 @@ def small_tokenizers(size=1500):
     t = Tokenizer(models.BPE(unk_token="[?]", continuing_subword_prefix="##", end_of_word_suffix="</w>"))
     t.normalizer = normalizers.Replace(Regex(r"\d+"), "0")
     t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Punctuation("contiguous")])
-    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, special_tokens=["[?]"], limit_alphabet=100, show_progress=False,
+    t.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=size, special_tokens=["[?]"], limit_alphabet=min(100, size // 5), show_progress=False,
                                                         continuing_subword_prefix="##", end_of_word_suffix="</w>"))
     yield "prefix and suffix", finish(t)
     for behavior in ["removed", "isolated", "merged_with_previous", "merged_with_next", "contiguous"]:
         t = Tokenizer(models.WordLevel(unk_token="?"))
         t.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Split("-", behavior)])
-        t.train_from_iterator(corpus() + ["a-b--c ---d e- -f -"] * 50, trainers.WordLevelTrainer(vocab_size=400, special_tokens=["?"],
+        t.train_from_iterator(corpus() + ["a-b--c ---d e- -f -"] * 50, trainers.WordLevelTrainer(vocab_size=min(400, size), special_tokens=["?"],
                                                                                                show_progress=False))
         yield f"words, {behavior}", finish(t)
 
@@ -193,7 +193,38 @@ def compare(program, name, file, t, unknown=None):
     check(f"{name}: {count} texts", wrong == 0, f"{wrong} differ, first {shown}" if wrong else refused)
 
 
+def write_fixtures(path):
+    """Small vocabularies and short texts, so that the file is small. Only characters that every Unicode table has, of this system's
+    libraries or of another's."""
+    unknown = unknown_to_old_tables()
+    draw = random.Random(1)
+    lines = [line for text in corpus() for line in text.split("\n") if 40 < len(line) < 100]
+    texts = [text for text in hard_texts()[:40] if 0 < len(text.encode()) <= 120][:23] + draw.sample(lines, 16) + [corpus()[-1][:90]]
+    pool = [chr(c) for c in range(0x30000) if unicodedata.ucd_3_2_0.category(chr(c)) not in ("Cn", "Cs", "Co")]
+    pool += list(" \n\t'.,-<>|_0123456789abcdefghijklmnopqrstuvwxyzABC") * 1500
+    texts += ["".join(draw.choice(pool) for _ in range(40)) for _ in range(10)]
+    texts = ["".join(c for c in text if c not in unknown) for text in texts]
+    cases = []
+    for name, t in small_tokenizers(400):
+        ids = []
+        for names_are_text in [True, False]:
+            t.encode_special_tokens = names_are_text
+            ids.append([t.encode(text, add_special_tokens=False).ids for text in texts])
+        # most texts have the same ids both ways
+        names = [[i, b] for i, (a, b) in enumerate(zip(*ids)) if a != b]
+        around = t.encode("a", add_special_tokens=True).ids
+        at = around.index(t.encode("a", add_special_tokens=False).ids[0])
+        around = [around[:at], around[at + len(t.encode("a", add_special_tokens=False).ids):]]
+        cases.append({"name": name, "tokenizer": json.loads(t.to_str()), "around": around, "ids": ids[0], "ids with names": names})
+    with open(path, "w", encoding="utf-8") as f:
+        json.dump({"texts": texts, "cases": cases}, f, ensure_ascii=False, separators=(",", ":"))
+        f.write("\n")
+
+
 def main():
+    if sys.argv[1] == "--fixtures":
+        write_fixtures(sys.argv[2])
+        sys.exit(0)
     program = os.path.abspath(sys.argv[1])
     unknown = unknown_to_old_tables()
     with tempfile.TemporaryDirectory() as tmp:
