@@ -41,7 +41,8 @@ class Cursor {
     }
     std::string text() {
         const auto bytes = number<uint64_t>();
-        need(bytes <= left(), file_.path() + ": a text of its header is longer than the file");
+        need(bytes <= left(),
+             file_.path() + ": a text of its header is longer than the file, which may be truncated");
         std::string out(bytes, ' ');
         read(out.data(), bytes);
         return out;
@@ -88,7 +89,7 @@ json read_value(Cursor& in, uint32_t type, const std::string& where) {
     const auto of = in.number<uint32_t>();
     const auto count = in.number<uint64_t>();
     need(of != type_list, where + ": lists of lists are not supported");
-    need(count <= in.left(), where + ": its list is longer than the file");
+    need(count <= in.left(), where + ": its list is longer than the file, which may be truncated");
     json out = json::array();
     for (uint64_t i = 0; i < count; i++) { out.push_back(read_value(in, of, where)); }
     return out;

@@ -36,26 +36,31 @@ json gguf_config(const Gguf& file) {
     const std::string path = file.path(), architecture = file.text("general.architecture");
     need(architecture == "llama",
          path + ": architecture '" + architecture.substr(0, 60) + "' is not supported, only llama");
-    const auto optional = [&](const char* key, double otherwise) {
-        return file.has(key) ? file.number(key) : otherwise;
+    const auto optional = [&](const char* key, int otherwise) {
+        return file.has(key) ? file.whole(key) : otherwise;
     };
     need(optional("llama.expert_count", 0) == 0,
          path + ": llama.expert_count: a mixture of experts is not supported");
     const int hidden = file.whole("llama.embedding_length"), heads = file.whole("llama.attention.head_count");
     need(heads > 0, path + ": llama.attention.head_count must be at least 1");
-    const int head_dim = (int)optional("llama.attention.key_length", (double)hidden / heads);
+    const int head_dim = optional("llama.attention.key_length", hidden / heads);
     need(optional("llama.attention.value_length", head_dim) == head_dim,
          path + ": llama.attention.value_length differs from the key's: not supported");
     need(optional("llama.rope.dimension_count", head_dim) == head_dim,
          path + ": llama.rope.dimension_count: RoPE on a part of a head is not supported");
-    const double theta = optional("llama.rope.freq_base", 10000);
+    const double theta = file.has("llama.rope.freq_base") ? file.number("llama.rope.freq_base") : 10000;
     json rope = {{"rope_type", "default"}};
-    const std::string scaling =
-        file.has("llama.rope.scaling.type") ? file.text("llama.rope.scaling.type") : "none";
+    const char* kind = "llama.rope.scaling.type";
+    // older files have only a number, under one of two names
+    const char* factor =
+        file.has("llama.rope.scale_linear") ? "llama.rope.scale_linear" : "llama.rope.scaling.factor";
+    const std::string scaling = file.has(kind) ? file.text(kind) : file.has(factor) ? "linear" : "none";
     if (file.tensors().count("rope_freqs.weight")) {
+        need(scaling == "none" || (scaling == "linear" && file.has(factor) && file.number(factor) == 1),
+             path + ": " + kind + " beside 'rope_freqs.weight' is not supported");
         rope = llama3_scaling(file, theta, head_dim);
     } else if (scaling != "none") {
-        rope = {{"rope_type", scaling}, {"factor", file.number("llama.rope.scaling.factor")}};
+        rope = {{"rope_type", scaling}, {"factor", file.number(factor)}};
         const char* original = "llama.rope.scaling.original_context_length";
         if (file.has(original)) { rope["original_max_position_embeddings"] = file.whole(original); }
     }
@@ -68,7 +73,7 @@ json gguf_config(const Gguf& file) {
                 {"hidden_size", hidden},
                 {"num_hidden_layers", file.whole("llama.block_count")},
                 {"num_attention_heads", heads},
-                {"num_key_value_heads", (int)optional("llama.attention.head_count_kv", heads)},
+                {"num_key_value_heads", optional("llama.attention.head_count_kv", heads)},
                 {"head_dim", head_dim},
                 {"intermediate_size", file.whole("llama.feed_forward_length")},
                 {"max_position_embeddings", file.whole("llama.context_length")},

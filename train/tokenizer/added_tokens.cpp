@@ -53,19 +53,6 @@ static bool stands_alone(std::string_view text, size_t begin, size_t end) {
     return !after.find(rest.substr(0, whole), 0, a, b);
 }
 
-static size_t blanks_before(std::string_view text, size_t end) {
-    static const Regex blanks("\\s+\\z", "added_tokens");
-    // the beginning of the white space: usually there is little of it
-    size_t from = end;
-    for (size_t step = 16;; step *= 2) {
-        from = end - std::min(end, step);
-        while (from < end && ((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
-        size_t a, b;
-        if (!blanks.find(text.substr(from, end - from), 0, a, b)) { return end; }
-        if (a > 0 || from == 0) { return from + a; }
-    }
-}
-
 static size_t blanks_after(std::string_view text, size_t begin) {
     static const Regex blanks("\\A\\s+", "added_tokens");
     size_t a, b;
@@ -88,7 +75,7 @@ void AddedTokens::split(std::string_view text, Stage stage, SpecialNames special
         at = end;
         if (name->special && special == SpecialNames::text) { continue; }
         if (name->single_word && !stands_alone(text, begin, end)) { continue; }
-        if (name->lstrip) { begin = std::max(blanks_before(text, begin), done); }
+        if (name->lstrip) { begin = std::max(Regex::blanks_before(text, begin), done); }
         if (name->rstrip) { end = blanks_after(text, end); }
         begin = std::max(begin, done);
         if (begin > done) { between(done, begin); }

@@ -42,13 +42,12 @@ static Step replace(const Fields& f) {
 // Without white space at its left, or right end.
 static Step strip(const Fields& f) {
     const bool left = f.flag("strip_left", true), right = f.flag("strip_right", true);
-    return
-        [=, head = Regex("\\A\\s+", f.where()), tail = Regex("\\s+\\z", f.where())](std::string_view text) {
-            size_t begin = 0, end = 0;
-            if (right && tail.find(text, 0, begin, end)) { text = text.substr(0, begin); }
-            if (left && head.find(text, 0, begin, end)) { text = text.substr(end); }
-            return std::string(text);
-        };
+    return [=, head = Regex("\\A\\s+", f.where())](std::string_view text) {
+        size_t begin = 0, end = 0;
+        if (right) { text = text.substr(0, Regex::blanks_before(text, text.size())); }
+        if (left && head.find(text, 0, begin, end)) { text = text.substr(end); }
+        return std::string(text);
+    };
 }
 
 static Step step_of(const Fields& f) {

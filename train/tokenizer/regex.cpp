@@ -27,6 +27,17 @@ std::string Regex::quoted(const std::string& text) {
     return out;
 }
 
+size_t Regex::blanks_before(std::string_view text, size_t end) {
+    static const Regex blank("\\A\\s\\z", "white space");
+    while (end > 0) {
+        size_t from = end - 1, a, b;
+        while (from > 0 && ((unsigned char)text[from] & 0xC0) == 0x80) { from--; }
+        if (!blank.find(text.substr(from, end - from), 0, a, b)) { break; }
+        end = from;
+    }
+    return end;
+}
+
 std::string Regex::to_pcre2(const std::string& pattern, const std::string& where) {
     const auto fail = [&](const std::string& what) {
         throw Error(where + ": the regular expression has " + what + ", which is not supported");
@@ -65,6 +76,8 @@ std::string Regex::to_pcre2(const std::string& pattern, const std::string& where
 }
 
 #ifdef MOBA_UNICODE
+
+bool regex_available() { return true; }
 
 static std::string pcre2_message(int code) {
     char text[200];
@@ -115,6 +128,7 @@ bool Regex::find(std::string_view text, size_t from, size_t& begin, size_t& end)
 
 #else
 
+bool regex_available() { return false; }
 Regex::Regex(const std::string&, const std::string& where) {
     throw Error(where +
                 ": this program was built without PCRE2 and utf8proc, so it cannot encode text with a "

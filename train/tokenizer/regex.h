@@ -13,6 +13,8 @@
 
 namespace moba {
 
+bool regex_available();  // whether the program was built with PCRE2 and utf8proc
+
 class Regex {
   public:
     /* where: the file and the place, for messages. */
@@ -25,6 +27,9 @@ class Regex {
     static std::string to_pcre2(const std::string& pattern, const std::string& where);
     /* A pattern that matches this text and nothing else. */
     static std::string quoted(const std::string& text);
+    /* Where the white space begins that ends at `end`; `end` if there is none. A search for \s+\z would try
+       every blank of the text. */
+    static size_t blanks_before(std::string_view text, size_t end);
 
   private:
     std::shared_ptr<void> code_, match_, context_, stack_;

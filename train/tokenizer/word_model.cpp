@@ -25,6 +25,7 @@ namespace {
 class WordLevel : public WordModel {
   public:
     explicit WordLevel(const Fields& f) {
+        if (!f.at("vocab").is_object()) { f.fail("'vocab' is not an object"); }
         for (const auto& [piece, id] : f.at("vocab").items()) { ids_[piece] = id.get<int>(); }
         const auto unknown = ids_.find(f.text("unk_token"));
         if (unknown != ids_.end()) { unknown_ = unknown->second; }
