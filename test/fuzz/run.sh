@@ -22,4 +22,4 @@ fuzz() {
 }
 export -f fuzz
 export folder seconds
-printf '%s\n' safetensors index model tokens tokenizer state options plan prompt | xargs -P "${JOBS:-$(nproc)}" -I{} bash -c 'fuzz {}'
+printf '%s\n' safetensors index gguf model tokens tokenizer encode state options plan prompt | xargs -P "${JOBS:-$(nproc)}" -I{} bash -c 'fuzz {}'

@@ -1,6 +1,7 @@
 /* tokenizer.json: the text of token ids in its three forms, and refused files. */
 #include "test/support/check.h"
 #include "test/support/program.h"
+#include "train/tokenizer/regex.h"
 #include "train/tokenizer/tokenizer.h"
 #include <nlohmann/json.hpp>
 
@@ -55,6 +56,32 @@ TEST(Tokenizer, DecodesLikeHuggingFace) {
             EXPECT_EQ(got, text[1].get<std::string>())
                 << c["tokenizer"]["decoder"] << " " << c["tokenizer"]["model"]["type"] << " " << text[0];
         }
+    }
+}
+
+// test/python/tokenizers_test.py wrote the file.
+TEST(Tokenizer, EncodesLikeHuggingFace) {
+    if (!regex_available()) { GTEST_SKIP() << "built without PCRE2"; }
+    const auto all = nlohmann::json::parse(read_text(MOBA_SOURCE_DIR "/test/huggingface/encoders.json"));
+    const auto texts = all["texts"].get<std::vector<std::string>>();
+    EXPECT_GE(texts.size(), 50u);
+    EXPECT_GE(all["cases"].size(), 16u);
+    const TempDir dir;
+    for (const auto& c : all["cases"]) {
+        write_text(dir / "t", c["tokenizer"].dump());
+        const Tokenizer t(dir / "t");
+        auto wanted = c["ids"].get<std::vector<std::vector<int>>>();
+        ASSERT_EQ(wanted.size(), texts.size());
+        for (const SpecialNames names : {SpecialNames::text, SpecialNames::tokens}) {
+            for (size_t i = 0; i < texts.size(); i++) {
+                EXPECT_EQ(t.encode(texts[i], names), wanted[i]) << c["name"] << ": " << texts[i];
+            }
+            for (const auto& other : c["ids with names"]) {
+                wanted[other[0].get<size_t>()] = other[1].get<std::vector<int>>();
+            }
+        }
+        EXPECT_EQ(t.begin_tokens(), c["around"][0].get<std::vector<int>>()) << c["name"];
+        if (!c["around"][1].empty()) { EXPECT_EQ(t.end_token(), c["around"][1][0]) << c["name"]; }
     }
 }
 

@@ -79,15 +79,19 @@ static Step step_of(const Fields& f) {
     f.fail(type.substr(0, 40) + " is not supported");
 }
 
-Normalizer::Normalizer(const json& j, const std::string& path) {
+Normalizer::Normalizer(const json& j, const std::string& path) : where_(path + ": its normalizer") {
     if (j.is_null()) { return; }
-    each_part(j, "normalizers", path + ": its normalizer",
-              [&](const Fields& f) { steps_.push_back(step_of(f)); });
+    each_part(j, "normalizers", where_, [&](const Fields& f) { steps_.push_back(step_of(f)); });
 }
 
 std::string Normalizer::apply(std::string_view text) const {
     std::string out(text);
-    for (const Step& step : steps_) { out = step(out); }
+    const size_t most = 100 * text.size() + (1 << 20);
+    for (const Step& step : steps_) {
+        out = step(out);
+        // a file can make every letter a hundred, again and again
+        need(out.size() <= most, where_ + ": makes the text more than a hundred times as long");
+    }
     return out;
 }
 

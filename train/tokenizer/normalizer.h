@@ -20,6 +20,7 @@ class Normalizer {
     std::string apply(std::string_view text) const;  // valid UTF-8
 
   private:
+    std::string where_;
     std::vector<std::function<std::string(std::string_view)>> steps_;
 };
 

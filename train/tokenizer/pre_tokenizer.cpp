@@ -2,6 +2,7 @@
 #include "train/tokenizer/byte_letters.h"
 #include "train/tokenizer/fields.h"
 #include "train/tokenizer/regex.h"
+#include "train/tokenizer/word_model.h"
 
 namespace moba {
 
@@ -126,6 +127,9 @@ Step byte_level(const Fields& f) {
 
 Step metaspace(const Fields& f) {
     const std::string blank = f.text("replacement", "\xE2\x96\x81");
+    if (blank.empty() || character_bytes(blank[0]) != blank.size()) {
+        f.fail("the replacement '" + blank.substr(0, 40) + "' is not one character");
+    }
     const bool without = !f.flag("add_prefix_space", true);  // older files
     const std::string scheme = f.text("prepend_scheme", without ? "never" : "always");
     if (scheme != "always" && scheme != "first" && scheme != "never") {
@@ -172,8 +176,12 @@ Step step_of(const Fields& f) {
 
 PreTokenizer::PreTokenizer(const json& j, const std::string& path) {
     if (j.is_null()) { return; }
-    each_part(j, "pretokenizers", path + ": its pre_tokenizer",
-              [&](const Fields& f) { steps_.push_back(step_of(f)); });
+    int byte_levels = 0;  // each one doubles the text
+    each_part(j, "pretokenizers", path + ": its pre_tokenizer", [&](const Fields& f) {
+        byte_levels += f.text("type") == "ByteLevel";
+        if (byte_levels > 1) { f.fail("ByteLevel after ByteLevel is not supported"); }
+        steps_.push_back(step_of(f));
+    });
 }
 
 void PreTokenizer::run(size_t step, Piece piece, const PieceSink& words) const {

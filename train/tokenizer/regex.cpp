@@ -42,11 +42,28 @@ std::string Regex::to_pcre2(const std::string& pattern, const std::string& where
     const auto fail = [&](const std::string& what) {
         throw Error(where + ": the regular expression has " + what + ", which is not supported");
     };
+    const auto next = [&](size_t i) { return i < pattern.size() ? pattern[i] : '\0'; };
     std::string out;
     int depth = 0;  // of brackets
     for (size_t i = 0; i < pattern.size(); i++) {
         const char c = pattern[i];
         if (c != '\\') {
+            if (depth == 0) {
+                if (c == '{' && next(i + 1) == ',') { fail("'{,'"); }
+                // possessive in PCRE2, one or more times in Oniguruma
+                if (c == '}' && next(i + 1) == '+') { fail("'}+'"); }
+                if (c == '[' && next(i + 1 + (next(i + 1) == '^')) == ']') { fail("']' first in brackets"); }
+                if (c == '(' && next(i + 1) == '*') { fail("'(*'"); }
+                if (c == '(' && next(i + 1) == '?') {
+                    size_t end = i + 2;  // of options: m means s there, and some reach further there
+                    while (std::isalpha((unsigned char)next(end)) || next(end) == '-') { end++; }
+                    const std::string options = pattern.substr(i + 2, end - i - 2);
+                    if (options.find_first_not_of("ix-") != options.npos) { fail("'(?" + options + "'"); }
+                    if (!options.empty() && next(end) == ')' && i > 0) {
+                        fail("options after its beginning");
+                    }
+                }
+            }
             if (c == '[' && depth > 0 && i + 1 < pattern.size() && pattern[i + 1] != ':') {
                 fail("brackets inside brackets");
             }
@@ -70,6 +87,9 @@ std::string Regex::to_pcre2(const std::string& pattern, const std::string& where
             fail(escape);
         } else {
             out += escape;
+            if (std::string_view("pPx").find(e) != std::string_view::npos && next(i + 1) == '{') {
+                for (char b = '\0'; b != '}' && i + 1 < pattern.size();) { out += b = pattern[++i]; }
+            }
         }
     }
     return out;
