@@ -1,5 +1,5 @@
-// A tokenizer.json up to the first NUL, then a text that it encodes. The ids must be tokens, and the same when
-// the text is encoded again. A plain byte-level tokenizer loses no byte: its ids decode to the text.
+// A tokenizer.json up to the first NUL, then a text that it encodes. The ids must be tokens, and the same
+// when the text is encoded again. A plain byte-level tokenizer loses no byte: its ids decode to the text.
 #include "test/fuzz/fuzz.h"
 #include "train/core/file.h"
 #include "train/core/utf8.h"

@@ -1,4 +1,5 @@
-// GGUF files: settings and tensors, all of them as floats; the Llama in them with its weights; their tokenizer.
+// GGUF files: settings and tensors, all of them as floats; the Llama in them with its weights; their
+// tokenizer.
 #include "moba/model.h"
 #include "test/fuzz/fuzz.h"
 #include "train/files/checkpoint.h"
