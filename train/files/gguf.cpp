@@ -1,4 +1,5 @@
 #include "train/files/gguf.h"
+#include "train/core/utf8.h"
 #include <algorithm>
 #include <cmath>
 #include <cstring>
@@ -182,7 +183,7 @@ const json& Gguf::at(const std::string& key) const {
 }
 std::string Gguf::text(const std::string& key) const {
     need(at(key).is_string(), path() + ": '" + key + "' is not a text");
-    return at(key).get<std::string>();
+    return replace_invalid_utf8(at(key).get<std::string>());
 }
 double Gguf::number(const std::string& key) const {
     need(at(key).is_number(), path() + ": '" + key + "' is not a number");

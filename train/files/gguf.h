@@ -30,7 +30,8 @@ class Gguf {
     const std::map<std::string, GgufTensor>& tensors() const { return tensors_; }
     std::vector<float> floats(const std::string& name) const;
 
-    /* A setting, such as llama.block_count. Throws Error when it is missing or of another type. */
+    /* A setting, such as llama.block_count. Throws Error when it is missing or of another type.
+       Bytes of a text that are not UTF-8 become U+FFFD. */
     bool has(const std::string& key) const { return settings_.count(key) > 0; }
     std::string text(const std::string& key) const;
     double number(const std::string& key) const;
