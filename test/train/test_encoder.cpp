@@ -112,6 +112,11 @@ TEST_F(Encodes, NormalizersInTheirOrder) {
     EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "NFKC"}}), "\xEF\xAC\x81"), Ids{4});
     EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "NFC"}}), "\xEF\xAC\x81"), Ids{0});
     EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "NFKD"}}), "\xC3\xA9"), Ids{1});
+    EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "NFKD"}}), "\xEF\xAC\x81"), Ids{4});
+    EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "NFD"}}), "\xEF\xAC\x81"), Ids{0});
+    const json lower = with(words({"?", "i\xCC\x87", "\xC3\xA9"}), "normalizer", {{"type", "Lowercase"}});
+    EXPECT_EQ(ids(lower, "\xC4\xB0"), Ids{1}) << "the only letter that becomes two";
+    EXPECT_EQ(ids(lower, "\xC3\x89"), Ids{2});
     EXPECT_EQ(ids(with(accents, "normalizer", {{"type", "StripAccents"}}), "e\xCC\x81"), Ids{3});
 }
 
@@ -173,6 +178,11 @@ TEST_F(Encodes, WordsByBehavior) {
     EXPECT_EQ(cut("MergedWithNext"), (Ids{1, 2, 5}));
     EXPECT_EQ(cut("Contiguous"), (Ids{1, 6, 3}));
     EXPECT_EQ(cut("Removed", true), (Ids{2, 2}));
+    const json next_to_each_other = words({"?", "a", "b", "ab", "--a", "--"});
+    EXPECT_EQ(ids(with(next_to_each_other, "pre_tokenizer", split("[ab]", "MergedWithNext", true)), "ab--a"),
+              (Ids{1, 2, 4}));
+    EXPECT_EQ(ids(with(next_to_each_other, "pre_tokenizer", split("[ab]", "Contiguous", true)), "ab--a"),
+              (Ids{3, 5, 1}));
     EXPECT_EQ(ids(j, "a--b"), Ids{7}) << "no pre-tokenizer: one word";
     const json steps = {split("-", "Removed"), {{"type", "CharDelimiterSplit"}, {"delimiter", "x"}}};
     EXPECT_EQ(ids(with(j, "pre_tokenizer", sequence("pretokenizers", steps)), "axb-b-xx"), (Ids{1, 3, 3}))
@@ -190,6 +200,11 @@ TEST_F(Encodes, BlanksInFront) {
     EXPECT_EQ(cut("always", true, "a b|b"), (Ids{2, 5, 7, 5}));
     EXPECT_EQ(cut("first", true, "a b|b"), (Ids{2, 5, 7, 6})) << "only where the whole text begins";
     EXPECT_EQ(cut("first", true, "|b"), (Ids{7, 6}));
+    const json first = {{"type", "Metaspace"}, {"prepend_scheme", "first"}};
+    const json steps = {{{"type", "WhitespaceSplit"}}, first};
+    EXPECT_EQ(ids(with(j, "pre_tokenizer", sequence("pretokenizers", steps)), "a b"), (Ids{2, 6}))
+        << "of its words, too";
+    EXPECT_EQ(ids(with(j, "pre_tokenizer", sequence("pretokenizers", steps)), " a b"), (Ids{1, 6}));
     EXPECT_EQ(cut("never", true, "a b"), (Ids{1, 5}));
     EXPECT_EQ(cut("always", true, " a"), Ids{2}) << "there is one already";
     EXPECT_EQ(cut("never", false, "  a"), Ids{4});
@@ -257,7 +272,11 @@ TEST(RegexDialect, Translations) {
     EXPECT_FALSE(matches("\\s", "\xE1\xA0\x8E") || matches("\\s", "\xE2\x80\x8B")) << "not since Unicode 6.3";
     EXPECT_TRUE(matches("\\S", "\xE1\xA0\x8E"));
     EXPECT_TRUE(matches("\\w", "\xCC\x81") && matches("\\w", "_") && matches("\\w", "\xC2\xB2"));
-    EXPECT_TRUE(matches("\\W", "-"));
+    EXPECT_TRUE(matches("\\W", "-") && matches("\\W", " ") && matches("\\S", "a"));
+    EXPECT_FALSE(matches("\\W", "a") || matches("\\W", "\xC3\xA9") || matches("\\S", " "));
+    size_t begin = 0, end = 0;
+    EXPECT_TRUE(Regex("^b$", "x").find("a\nb\nc", 0, begin, end)) << "at every line";
+    EXPECT_EQ(begin, 2u);
     EXPECT_TRUE(matches("\\d", "\xD9\xA3")) << "digits of all scripts";
     EXPECT_FALSE(matches("a.b", "a\nb"));
     for (const std::string& text : {std::string("a.b*[c]{2}^$|\\#x - "), std::string("\xE2\x96\x81")}) {
@@ -394,7 +413,9 @@ TEST_F(Encodes, Unigram) {
     EXPECT_EQ(id(R"([["?", 0], ["<0x78>", -1], ["a", -1]])", "axay", true), (Ids{2, 1, 2, 0}));
     EXPECT_EQ(id(R"([["?", 0], ["a", -1], ["b", -1], ["ab", -2]])", "ab"), Ids{3})
         << "the longer of equal ones";
-    // an unknown character costs 10 more than the worst piece
+    // an unknown character costs 10 more than the worst piece: -16 or -19, then -24 or -23
+    EXPECT_EQ(id(R"([["?", 0], ["xa", -8], ["b", -8], ["ab", -1]])", "xab"), (Ids{1, 2}));
+    EXPECT_EQ(id(R"([["?", 0], ["xa", -12], ["b", -12], ["ab", -1]])", "xab"), (Ids{0, 3}));
     EXPECT_EQ(id(R"([["?", 0], ["a", -1], ["xa", -11.5]])", "xa"), Ids{2});
     EXPECT_EQ(id(R"([["?", 0], ["a", -1], ["xa", -23]])", "xa"), Ids{2}) << "-23, but unknown and a: -34";
 }
@@ -472,6 +493,9 @@ TEST_F(Encodes, NamesOfAddedTokens) {
     EXPECT_EQ(text("ab a"), (Ids{'a', 'b', ' ', 257}));
     EXPECT_EQ(tokens("ab a"), (Ids{256, ' ', 257}));
     EXPECT_EQ(tokenizer(j).id_of("ab"), 256);
+    j["added_tokens"] = {added(256, "ab", {{"special", true}}), added(257, "b"), added(258, "cc")};
+    EXPECT_EQ(text("abb"), (Ids{'a', 'b', 257})) << "also those inside it";
+    EXPECT_EQ(text("ccc"), (Ids{258, 'c'}));
     EXPECT_EQ(tokenizer(j).id_of("abc"), -1);
 }
 
@@ -582,6 +606,8 @@ TEST_F(Encodes, LongTextsInLinearTime) {
     json names = level;
     names["added_tokens"] = {added(5000, "<n>", {{"lstrip", true}, {"rstrip", true}, {"single_word", true}}),
                              added(5001, "<")};
+    json blanks = level;
+    blanks["added_tokens"] = {added(5000, " ", {{"lstrip", true}, {"rstrip", true}})};
     const json unigram = {
         {"model",
          {{"type", "Unigram"},
@@ -603,6 +629,7 @@ TEST_F(Encodes, LongTextsInLinearTime) {
         {"blanks before a name", names,
          [&](size_t n) { return repeated(std::string(1000, ' ') + "<n>", n); }},
         {"beginnings of names", names, [&](size_t n) { return repeated("<", n); }},
+        {"names that are blanks", blanks, [&](size_t n) { return std::string(n, ' ') + "x"; }},
         {"names in words", names, [&](size_t n) { return repeated("<n>x", n); }},
         {"one letter, unigram", unigram, [&](size_t n) { return std::string(n, 'a'); }},
         {"unknown letters, unigram", unigram, [&](size_t n) { return std::string(n, 'x'); }},

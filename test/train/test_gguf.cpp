@@ -190,6 +190,20 @@ TEST_F(GgufTest, SettingsOfEveryType) {
     fails("tensor 'absent' is missing", [&] { file.floats("absent"); });
 }
 
+// The header is read through a buffer of 1 MB.
+TEST_F(GgufTest, LongHeaders) {
+    TestGguf g = smallest_llama();
+    std::vector<std::string> texts;
+    for (int i = 0; i < 200000; i++) { texts.push_back("text " + std::to_string(i)); }
+    texts.push_back(std::string(3 << 20, 'x'));
+    g.set("texts", texts);
+    g.set("after", 7);
+    const Gguf file(write(g));
+    EXPECT_EQ(file.list("texts"), json(texts));
+    EXPECT_EQ(file.whole("after"), 7);
+    EXPECT_EQ(file.tensors().size(), g.tensors.size());
+}
+
 TEST_F(GgufTest, Versions2And3AndAlignment) {
     const std::vector<float> want = logits_of(write(smallest_llama()), {0, 3, 1});
     for (const uint32_t version : {2u, 3u}) {
@@ -514,6 +528,10 @@ TEST_F(GgufTest, Rope) {
               plain);
     refused("'llama.rope.scaling.factor' is missing",
             [](TestGguf& g) { g.set("llama.rope.scaling.type", "linear"); });
+    refused("linear\xEF\xBF\xBD", [](TestGguf& g) {
+        g.set("llama.rope.scaling.type", "linear\xFF");
+        g.set("llama.rope.scaling.factor", 4.f);
+    });
     refused("yarn", [](TestGguf& g) {
         g.set("llama.rope.scaling.type", "yarn");
         g.set("llama.rope.scaling.factor", 4.f);

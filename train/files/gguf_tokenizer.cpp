@@ -1,6 +1,6 @@
 #include "train/files/gguf_model.h"
 #include <algorithm>
-#include <unordered_map>
+#include <unordered_set>
 
 namespace moba {
 
@@ -62,23 +62,16 @@ json merges_of(const std::vector<std::string>& tokens, const std::vector<double>
         double score;
         size_t left_size, right_size;
     };
-    std::unordered_map<std::string, int> ids;
-    for (size_t i = 0; i < tokens.size(); i++) { ids[tokens[i]] = (int)i; }
+    const std::unordered_set<std::string> known(tokens.begin(), tokens.end());
     std::vector<Merge> merges;
     for (size_t i = 0; i < tokens.size(); i++) {
         const std::string& t = tokens[i];
-        std::vector<std::pair<std::pair<int, int>, Merge>> own;
         for (size_t cut = 1; cut < t.size(); cut++) {
             if (((unsigned char)t[cut] & 0xC0) == 0x80) { continue; }
-            const auto left = ids.find(t.substr(0, cut)), right = ids.find(t.substr(cut));
-            if (left == ids.end() || right == ids.end()) { continue; }
-            own.push_back(
-                {{left->second, right->second},
-                 {left->first, right->first, scores[i], characters(left->first), characters(right->first)}});
+            const std::string left = t.substr(0, cut), right = t.substr(cut);
+            if (!known.count(left) || !known.count(right)) { continue; }
+            merges.push_back({left, right, scores[i], characters(left), characters(right)});
         }
-        std::stable_sort(own.begin(), own.end(),
-                         [](const auto& a, const auto& b) { return a.first < b.first; });
-        for (auto& [order, merge] : own) { merges.push_back(std::move(merge)); }
     }
     std::stable_sort(merges.begin(), merges.end(), [](const Merge& a, const Merge& b) {
         return std::tie(a.score, a.left_size, a.right_size) > std::tie(b.score, b.left_size, b.right_size);

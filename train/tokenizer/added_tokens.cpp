@@ -75,9 +75,11 @@ void AddedTokens::split(std::string_view text, Stage stage, SpecialNames special
         at = end;
         if (name->special && special == SpecialNames::text) { continue; }
         if (name->single_word && !stands_alone(text, begin, end)) { continue; }
-        if (name->lstrip) { begin = std::max(Regex::blanks_before(text, begin), done); }
-        if (name->rstrip) { end = blanks_after(text, end); }
-        begin = std::max(begin, done);
+        // never white space that was looked at before: a name may be a blank itself
+        if (name->lstrip && begin > done) {
+            begin = done + Regex::blanks_before(text.substr(done), begin - done);
+        }
+        if (name->rstrip) { end = blanks_after(text, std::max(end, done)); }
         if (begin > done) { between(done, begin); }
         token(name->id);
         done = std::max(end, done);
