@@ -39,7 +39,10 @@ std::vector<float> logits_of(const std::string& path, const std::vector<int>& id
 // Reads all that a file has.
 void use(const std::string& path) {
     const ModelFolder folder = open_model(path);
-    if (!folder.tokenizer.empty()) { Tokenizer(folder.tokenizer).encode("a"); }
+    if (!folder.tokenizer.empty()) {
+        const Tokenizer t(folder.tokenizer);
+        if (regex_available()) { t.encode("a"); }
+    }
     logits_of(path, {0});
 }
 
