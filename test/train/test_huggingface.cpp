@@ -299,7 +299,7 @@ TEST(HuggingFace, OtherFormatsAreNamed) {
     });
     refused("there is no model.safetensors\n", instead("state.safetensors", "a run's moments"));
     expect_refused("info --model " + root + name + "/config.json", 1,
-                   "is a file; name the folder that holds");
+                   "is a file; name a .gguf file, or the folder that holds");
     for (const char* file : {"/config.json", "/model.safetensors", "/tokenizer.json"}) {
         refused(std::string(file) + ": is a link to something that does not exist",
                 [&](const std::string& m) {
