@@ -105,17 +105,19 @@ void weigh_piece(Piece<acc_t<E>>& p, acc_t<E>* partial, acc_t<E>* scores, const 
     using A = acc_t<E>;
     const int n = p.end - p.begin;
     const A scale = A(1) / std::sqrt(A(D));
-    for (int j = 0; j < n; j++) {
-        const E* key = k + (p.begin + j) * row;
-        A sum = 0;
-#pragma omp simd reduction(+ : sum)
-        for (int d = 0; d < D; d++) { sum += A(q[d]) * A(key[d]); }
-        scores[j] = sum * scale;
+    for (int j = 0; j < n; j += 4) {
+        four_dots<E>(scores + j, q, k + (p.begin + j) * row, row, D, std::min(4, n - j));
     }
+    for (int j = 0; j < n; j++) { scores[j] *= scale; }
     RunningSoftmax<E> softmax;
     softmax.update(scores, n);
     p.top = softmax.top;
     p.sum = softmax.sum;
+    if constexpr (std::is_same_v<E, A>) {
+        if (D % lanes<A> == 0) {
+            return tile_matmul<A>(partial, D, scores, n, 1, v + p.begin * row, row, 1, D, n);
+        }
+    }
     std::fill_n(partial, D, A(0));
     for (int j = 0; j < n; j++) {
         const E* value = v + (p.begin + j) * row;
@@ -152,12 +154,15 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         for (; t < length; t += full_piece) { pieces[count++] = {t, std::min(length, t + full_piece), 0, 0}; }
         w.num_pieces[h] = count;
     });
-    parallel_for((size_t)s.H * w.max_pieces, [&](size_t i, int) {
-        const size_t h = i / w.max_pieces, piece = i % w.max_pieces;
-        if ((int)piece >= w.num_pieces[h]) { return; }
-        const size_t head = h / group * D;
-        weigh_piece<E>(w.pieces[i], w.partial + i * D, w.scores + h * w.head_scores + piece * w.width,
-                       q + h * D, k_cache + head, v_cache + head, row, D);
+    // One item is a piece of all query heads that share their keys: these come from memory only once.
+    parallel_for((size_t)s.G * w.max_pieces, [&](size_t item, int) {
+        const size_t g = item / w.max_pieces, piece = item % w.max_pieces;
+        for (size_t h = g * group; h < (g + 1) * group; h++) {
+            if ((int)piece >= w.num_pieces[h]) { continue; }
+            const size_t i = h * w.max_pieces + piece;
+            weigh_piece<E>(w.pieces[i], w.partial + i * D, w.scores + h * w.head_scores + piece * w.width,
+                           q + h * D, k_cache + g * D, v_cache + g * D, row, D);
+        }
     });
     for (int h = 0; h < s.H; h++) {
         const Piece<A>* pieces = w.pieces + (size_t)h * w.max_pieces;

@@ -45,6 +45,48 @@ struct Vector<double> {
 #define UNROLL _Pragma("GCC unroll 16")
 #endif
 
+template <class A>
+inline typename Vector<A>::type load_vector(const A* p) {
+    return *(const typename Vector<A>::type*)p;
+}
+// A bf16 is the upper half of a float.
+inline Vector<float>::type load_vector(const bf16* p) {
+    typedef uint16_t Halves __attribute__((vector_size(vector_bytes / 2), aligned(2), may_alias));
+    typedef uint32_t Words __attribute__((vector_size(vector_bytes)));
+    return (Vector<float>::type)(__builtin_convertvector(*(const Halves*)p, Words) << 16);
+}
+
+/* out[r] = x · row r of w, for `count` <= 4 rows of I elements, `stride` apart: one pass over memory, for a
+   single row x. Each lane is summed in the order of I, then the lanes are added by halves. */
+template <class E>
+inline void four_dots(acc_t<E>* out, const E* x, const E* w, size_t stride, int I, int count) {
+    using A = acc_t<E>;
+    using V = typename Vector<A>::type;
+    constexpr int W = lanes<A>;
+    const E* rows[4];
+    UNROLL for (int r = 0; r < 4; r++) { rows[r] = w + (size_t)(r < count ? r : count - 1) * stride; }
+    V even[4] = {}, odd[4] = {};  // two sums, because one would wait for its own last addition
+    int i = 0;
+    for (; i + 2 * W <= I; i += 2 * W) {
+        const V x0 = load_vector(x + i), x1 = load_vector(x + i + W);
+        UNROLL for (int r = 0; r < 4; r++) {
+            even[r] += x0 * load_vector(rows[r] + i);
+            odd[r] += x1 * load_vector(rows[r] + i + W);
+        }
+    }
+    A sums[4][W];
+    UNROLL for (int r = 0; r < 4; r++) { *(V*)sums[r] = even[r] + odd[r]; }
+    for (int half = W / 2; half > 0; half /= 2) {
+        for (int r = 0; r < 4; r++) {
+            for (int l = 0; l < half; l++) { sums[r][l] += sums[r][l + half]; }
+        }
+    }
+    for (int r = 0; r < count; r++) {
+        for (int rest = i; rest < I; rest++) { sums[r][0] += A(x[rest]) * A(rows[r][rest]); }
+        out[r] = sums[r][0];
+    }
+}
+
 // Computes one block of C: MR rows, NV vectors wide.
 template <class A, int MR, int NV>
 inline void tile_block(A* c, size_t ldc, const A* a, size_t ar, size_t ac, const A* b, size_t ldb, int k,

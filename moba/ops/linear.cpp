@@ -33,8 +33,29 @@ size_t linear_workspace_bytes_cpu(LinearShape s) {
     return (max_threads() * matmul_scratch + partials) * sizeof(acc_t<E>);
 }
 
+/* Up to four results of a single row: dot products of x (I) with rows of w. A tile of matmul.h would copy the
+   weights before it uses each of them once. */
+template <class E, class Out>
+static void some_dots(Out* y, const E* x, const E* w, int I, int count) {
+    acc_t<E> sums[4];
+    four_dots<E>(sums, x, w, I, I, count);
+    for (int r = 0; r < count; r++) { y[r] = Out(sums[r]); }
+}
+
+template <class E, class Out>
+static void single_row(Out* y, const E* x, const E* w, LinearShape s) {
+    constexpr int bytes_of_item = 128 << 10;  // enough work to be worth a thread's while
+    const int grain = round_up(std::max(1, bytes_of_item / (s.I * (int)sizeof(E))), 4);
+    parallel_ranges((size_t)s.O, (size_t)grain, [&](size_t begin, size_t end) {
+        for (size_t o = begin; o < end; o += 4) {
+            some_dots<E, Out>(y + o, x, w + o * (size_t)s.I, s.I, (int)std::min<size_t>(4, end - o));
+        }
+    });
+}
+
 template <class E, class Out>
 void linear_forward_cpu(const Ctx& ctx, Out* y, const E* x, const E* w, LinearShape s) {
+    if (s.M == 1) { return single_row<E, Out>(y, x, w, s); }
     for_tiles(s.M, s.O, [&](int m, int rows, int o, int cols, int thread) {
         matmul_tile<E, Out>(y + (size_t)m * s.O + o, s.O, x + (size_t)m * s.I, s.I, 1, w + (size_t)o * s.I, 1,
                             s.I, rows, cols, s.I, Store::replace, scratch_of<E>(ctx, thread));

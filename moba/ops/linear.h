@@ -12,7 +12,8 @@
    Error    fp32 against fp64: about sqrt(k) * 2^-24 relative to the largest value, for sums of length k
             (measured 6e-7)
    Cost     2*M*I*O flop each; compute bound if I and O are about 64 or more
-   Order    fixed by the shapes. On the CPU dw: up to 32 partial sums of at least 512 rows, added in order. */
+   Order    fixed by the shapes. On the CPU dw: up to 32 partial sums of at least 512 rows, added in order;
+            y of a single row (M = 1): dot products, four_dots in tile.h, also in a build with a BLAS */
 #pragma once
 #include "moba/core/base.h"
 
