@@ -39,6 +39,7 @@ TEST(Options, EveryValueComesBack) {
     given.update({{"task", "mqar"},
                   {"data", "a b,c.bin"},
                   {"val-data", "12"},
+                  {"tokenizer", "a/tokenizer.json"},
                   {"curriculum", "32:8:128:300,64:4:64:150"},
                   {"attention", "full"},
                   {"layers", "window:64:rope,moba:none"},

@@ -1,11 +1,14 @@
 #include "train/data/data.h"
+#include "train/data/encoded_text.h"
 #include "train/data/fingerprint.h"
 #include "train/tokenizer/tokenizer.h"
+#include <filesystem>
 #include <nlohmann/json.hpp>
 
 namespace moba {
 
 using nlohmann::json;
+namespace fs = std::filesystem;
 
 namespace {
 
@@ -66,9 +69,11 @@ class TaskData : public Data {
 
 class TextData : public Data {
   public:
-    explicit TextData(const TrainOptions& o)
-        : seed_(o.seed), validations_(o.eval_samples), files_(o.data),
-          val_files_(o.val_data.empty() ? nullptr : std::make_unique<TokenFiles>(o.val_data)),
+    TextData(const TrainOptions& o, const std::string& tokenizer)
+        : seed_(o.seed), validations_(o.eval_samples), files_(token_files(o.data, tokenizer, beside(o.out))),
+          val_files_(o.val_data.empty()
+                         ? nullptr
+                         : std::make_unique<TokenFiles>(token_files(o.val_data, tokenizer, beside(o.out)))),
           train_(files_, 0, cut(o)), val_(val_files_ ? Windows(*val_files_, 0, val_files_->size())
                                                      : Windows(files_, cut(o), files_.size())) {
         if (val_files_ && !(val_files_->vocabulary() == vocabulary())) {
@@ -131,6 +136,10 @@ class TextData : public Data {
 
   private:
     const Vocabulary& vocabulary() const { return files_.vocabulary(); }
+    // Where encoded texts are: beside the folder of the run, so that other runs find them, too.
+    static std::string beside(const std::string& out) {
+        return fs::absolute(out + "/").lexically_normal().parent_path().parent_path();
+    }
     size_t cut(const TrainOptions& o) const {
         return o.val_data.empty() ? files_.size() - (size_t)(o.val_share * (double)files_.size())
                                   : files_.size();
@@ -149,7 +158,7 @@ class TextData : public Data {
 
 json Data::fingerprint() const { return json::object(); }
 
-std::unique_ptr<Data> open_data(const TrainOptions& o) {
+std::unique_ptr<Data> open_data(const TrainOptions& o, const std::string& tokenizer) {
     if (!o.data.empty() && !o.task.name.empty()) {
         throw Error("--task and --data cannot be used together: name only one of them");
     }
@@ -165,7 +174,10 @@ std::unique_ptr<Data> open_data(const TrainOptions& o) {
     if (!o.curriculum.empty()) {
         throw Error("--curriculum is only for tasks: it cannot be used with --data");
     }
-    return std::make_unique<TextData>(o);
+    if (!o.tokenizer.empty() && is_token_file(o.data.at(0))) {
+        throw Error("--tokenizer is for texts: " + o.data[0] + " holds tokens already");
+    }
+    return std::make_unique<TextData>(o, tokenizer);
 }
 
 // -----------------------------------------------------------------------------------------------------------

@@ -31,7 +31,8 @@ class Data {
     virtual nlohmann::json fingerprint() const;
 };
 
-std::unique_ptr<Data> open_data(const TrainOptions&);
+/* tokenizer: what texts are encoded with, as token_files() takes it; .bin files need none. */
+std::unique_ptr<Data> open_data(const TrainOptions&, const std::string& tokenizer);
 
 /* A range of a token stream, cut into windows of T tokens. The token after a window is its last target. */
 class Windows {

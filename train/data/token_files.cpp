@@ -46,6 +46,14 @@ Vocabulary read_vocabulary(const std::string& file) {
 
 }  // namespace
 
+bool is_token_file(const std::string& path) {
+    const InputFile file(path);
+    int32_t magic = 0;
+    file.read(0, &magic, std::min(file.bytes(), sizeof magic));
+    return fs::path(path).extension() == ".bin" || magic == bin_formats[0].magic ||
+           magic == bin_formats[1].magic;
+}
+
 void TokenFiles::add(const std::string& path) {
     File f{InputFile(path), 0, 0};
     const size_t bytes = f.file.bytes();

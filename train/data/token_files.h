@@ -24,6 +24,9 @@ struct Vocabulary {
     bool operator==(const Vocabulary&) const = default;
 };
 
+/* Whether a file is a .bin file of tokens, by its name or its first bytes. */
+bool is_token_file(const std::string& path);
+
 class TokenFiles {
   public:
     explicit TokenFiles(const std::vector<std::string>& paths);

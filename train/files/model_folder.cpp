@@ -67,7 +67,7 @@ std::string read_chat_template(const std::string& folder) {
 ModelFolder open_model(const std::string& path) {
     ModelFolder out;
     out.path = path;
-    if (!is_there(path)) { throw Error(path + ": there is no such file or folder"); }
+    if (!is_there(path)) { throw Error(path + ": there is no such " + (is_gguf(path) ? "file" : "folder")); }
     std::string file = path, generation_file;
     json generation = json::object();  // settings for generation; of a chat model also the end of a turn
     if (is_gguf(path)) {

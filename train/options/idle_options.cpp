@@ -32,6 +32,7 @@ std::vector<IdleOption> idle_options(const TrainOptions& o) {
         add(text && n != 0, name, "is a setting of tasks: it cannot be used with --data");
     }
     add(!text, "val-share", "needs --data");
+    add(!text, "tokenizer", "needs --data");
     add(text && !o.val_data.empty(), "val-share",
         "cannot be used with --val-data, which is all that validates");
     add(o.epochs > 0, "steps", "cannot be used with --epochs");

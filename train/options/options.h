@@ -29,6 +29,7 @@ struct ModelOptions {
 struct TrainOptions {
     TaskSettings task{.name = ""};  // "": needle, or none with data
     std::vector<std::string> data, val_data;
+    std::string tokenizer;
     double val_share = 0.1, epochs = 0;
     ModelOptions model;
     std::string size;  // a name of presets.h, or ""
@@ -107,5 +108,7 @@ Config switched(Config, const Switch&);
 bool is_switched(const Config&, const Switch&);  // also where there is nothing to switch
 /* --attention full|moba on a trained model: swaps its moba and full layers. Empty: as it is. */
 void swap_attention(Config&, const std::string& attention, int block_size, int top_k);
+/* --rope-scaling on a trained model. Empty: as it is. */
+void rescale(Config&, const std::string& rope_scaling);
 
 }  // namespace moba

@@ -10,7 +10,7 @@ static void add_common_options(CLI::App& app, TrainOptions& o) {
         "What to learn: needle, mqar, induction, copying or tracking. Empty: needle, or the text of --data.")
         ->check(task_or_empty());
     add_files(app, "--data", o.data,
-              "Learn from text instead: plain files, read as bytes, or .bin shards (data/README.md).");
+              "Learn from text instead: plain files, .jsonl files, or .bin shards (data/README.md).");
     add(app, "--size", o.size, "NAME",
         "Sets width, depth, learning rate and batch: tiny (1.6M weights without the embedding), small (11M) "
         "or 124m (85M). An option that you give is used instead. Empty: tiny for a text; for a task, the "
@@ -35,6 +35,9 @@ static void add_common_options(CLI::App& app, TrainOptions& o) {
 
 static void add_task_options(CLI::App& app, TrainOptions& o) {
     group(app, "Task or text");
+    add(app, "--tokenizer", o.tokenizer, "DIR",
+        "Encode --data with this tokenizer: a model folder, a tokenizer.json or a .gguf file. Empty: that of "
+        "--init-from; else the bytes of the text are its tokens.");
     add_files(app, "--val-data", o.val_data, "Text to validate with. Empty: the end of --data.");
     add(app, "--val-share", o.val_share, "SHARE", "Share of --data used for validation, taken from its end.")
         ->check(between(0.0, 0.9));
@@ -113,7 +116,8 @@ static void add_model_options(CLI::App& app, TrainOptions& o) {
         "Width F of the MLP. 0: 2 x hidden-size.");
     add(app, "--rope-theta", c.rope_theta, "BASE", "Base of the RoPE frequencies.");
     add(app, "--rope-scaling", m.rope_scaling, "SCALING",
-        "linear:F (positions are divided by F) or llama3:F:LOW:HIGH:ORIGINAL. Empty: none.");
+        "linear:F (positions are divided by F), yarn:F:ORIGINAL (ORIGINAL: the length it was trained for) or "
+        "llama3:F:LOW:HIGH:ORIGINAL. Empty: none, or that of --init-from.");
     add_flag(app, "--tie-word-embeddings", c.tie_word_embeddings,
              "The output layer uses the embedding's weights.");
     add(app, "--embedding-std", c.embedding_std, "STD",

@@ -38,13 +38,21 @@ std::optional<ModelFolder> open_init(const TrainCommand& c) {
     return open_model(c.options.init_from);
 }
 
+// What texts are encoded with: the tokenizer of the run that continues, else the one that was named, else
+// that of the model to start from.
+std::string tokenizer_of(const TrainCommand& c, const std::optional<ModelFolder>& init) {
+    if (c.resumed) { return c.resumed->folder.tokenizer; }
+    return !c.options.tokenizer.empty() ? c.options.tokenizer : init ? init->tokenizer : "";
+}
+
 }  // namespace
 
 template <class E>
 Trainer<E>::Trainer(const TrainCommand& c)
-    : o_(c.options), init_(open_init(c)), data_(open_data(o_)), stages_(training_stages(o_, *data_)),
-      config_(training_config(c, *data_, init_)), sizes_(training_sizes(o_, *data_, stages_)),
-      progress_(o_.log_every), switch_(parse_switch(o_.switch_to)) {
+    : o_(c.options), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
+      stages_(training_stages(o_, *data_)), config_(training_config(c, *data_, init_)),
+      sizes_(training_sizes(o_, *data_, stages_)), progress_(o_.log_every),
+      switch_(parse_switch(o_.switch_to)) {
     o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
     int steps = 0;
     for (const Stage& s : stages_) { steps += s.steps; }
