@@ -14,17 +14,34 @@ std::vector<double> Config::rope_frequencies() const {
     std::vector<double> f;
     for (int i = 0; i < head_dim / 2; i++) { f.push_back(std::pow(rope_theta, -2.0 * i / head_dim)); }
     const RopeScaling& r = rope_scaling;
-    const double low = r.low_freq_factor, high = r.high_freq_factor;
-    for (double& x : f) {
+    const double original = r.original_max_position_embeddings;
+    const auto index_of =
+        [&](double turns) {  // of the frequency that turns so often within the original length
+            return head_dim * std::log(original / (turns * 2 * M_PI)) / (2 * std::log(rope_theta));
+        };
+    double first = 0, last = 0;  // yarn: where the kept frequencies end, and where the divided ones begin
+    if (r.type == RopeType::yarn) {
+        first = std::max(0.0, std::floor(index_of(32)));
+        last = std::min(head_dim - 1.0, std::ceil(index_of(1)));
+        if (last == first) { last += 0.001; }
+    }
+    for (int i = 0; i < head_dim / 2; i++) {
         double keep = r.type == RopeType::none;  // share of the frequency that is not divided
         if (r.type == RopeType::llama3) {
-            // within the original length
-            const double waves = r.original_max_position_embeddings * x / (2 * M_PI);
-            keep = std::clamp((waves - low) / (high - low), 0.0, 1.0);
+            const double waves = original * f[i] / (2 * M_PI);  // within the original length
+            keep =
+                std::clamp((waves - r.low_freq_factor) / (r.high_freq_factor - r.low_freq_factor), 0.0, 1.0);
+        } else if (r.type == RopeType::yarn) {
+            keep = 1 - std::clamp((i - first) / (last - first), 0.0, 1.0);
         }
-        x = keep * x + (1 - keep) * x / r.factor;
+        f[i] = keep * f[i] + (1 - keep) * f[i] / r.factor;
     }
     return f;
+}
+
+double Config::rope_length() const {
+    const bool longer = rope_scaling.type == RopeType::yarn && rope_scaling.factor > 1;
+    return longer ? 0.1 * std::log(rope_scaling.factor) + 1 : 1;
 }
 
 double Config::sparsity(const LayerKind& k, int T) const {
@@ -185,21 +202,34 @@ RopeScaling parse_rope_scaling(const std::string& text) {
     RopeScaling r;
     if (text.empty()) { return r; }
     const std::vector<std::string> part = split(text, ':');
-    bool good = (part[0] == "linear" && part.size() == 2) || (part[0] == "llama3" && part.size() == 5);
-    double* const numbers[] = {&r.factor, &r.low_freq_factor, &r.high_freq_factor};
-    for (size_t i = 1; good && i < std::min<size_t>(part.size(), 4); i++) {
-        const std::optional<double> x = parse_decimal(part[i]);
-        good = x.has_value();
-        *numbers[i - 1] = x.value_or(0);
-    }
-    if (good && part.size() == 5) {
-        const std::optional<int> n = parse_whole<int>(part[4]);
-        good = n.has_value();
-        r.original_max_position_embeddings = n.value_or(0);
+    const struct {
+        const char* name;
+        RopeType type;
+        std::vector<double*> numbers;
+        bool original;  // the original length comes last
+    } kinds[] = {{"linear", RopeType::linear, {&r.factor}, false},
+                 {"yarn", RopeType::yarn, {&r.factor}, true},
+                 {"llama3", RopeType::llama3, {&r.factor, &r.low_freq_factor, &r.high_freq_factor}, true}};
+    bool good = false;
+    for (const auto& kind : kinds) {
+        if (part[0] != kind.name || part.size() != 1 + kind.numbers.size() + kind.original) { continue; }
+        good = true;
+        r.type = kind.type;
+        for (size_t i = 0; i < kind.numbers.size(); i++) {
+            const std::optional<double> x = parse_decimal(part[1 + i]);
+            good &= x.has_value();
+            *kind.numbers[i] = x.value_or(0);
+        }
+        if (kind.original) {
+            const std::optional<int> n = parse_whole<int>(part.back());
+            good &= n.has_value();
+            r.original_max_position_embeddings = n.value_or(0);
+        }
     }
     need(good, "rope-scaling = '" + text +
-                   "': must be linear:F or llama3:F:LOW:HIGH:ORIGINAL, e.g. linear:4 or llama3:8:1:4:8192");
-    r.type = part[0] == "linear" ? RopeType::linear : RopeType::llama3;
+                   "': must be linear:F, yarn:F:ORIGINAL or llama3:F:LOW:HIGH:ORIGINAL, e.g. linear:4, "
+                   "yarn:4:2048 or "
+                   "llama3:8:1:4:8192");
     return r;
 }
 
@@ -207,6 +237,8 @@ std::string rope_scaling_name(const RopeScaling& r) {
     char text[100] = "";
     if (r.type == RopeType::linear) {
         std::snprintf(text, sizeof text, "linear:%g", r.factor);
+    } else if (r.type == RopeType::yarn) {
+        std::snprintf(text, sizeof text, "yarn:%g:%d", r.factor, r.original_max_position_embeddings);
     } else if (r.type == RopeType::llama3) {
         std::snprintf(text, sizeof text, "llama3:%g:%g:%g:%d", r.factor, r.low_freq_factor,
                       r.high_freq_factor, r.original_max_position_embeddings);

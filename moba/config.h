@@ -30,8 +30,11 @@ struct LayerKind {
 
 /* How RoPE is scaled for positions beyond the original length, in Hugging Face's terms. linear: divides all
    frequencies by factor. llama3 (Llama 3.1): divides those of waves longer than original / low_freq_factor,
-   keeps those of waves shorter than original / high_freq_factor, and interpolates between. */
-enum class RopeType { none, linear, llama3 };
+   keeps those of waves shorter than original / high_freq_factor, and interpolates between. yarn (Peng et al.
+   2023, arXiv:2309.00071): divides those that turn less than once within the original length, keeps those
+   that turn more than 32 times, interpolates between by their index, and multiplies q and k by
+   0.1 ln(factor) + 1. */
+enum class RopeType { none, linear, llama3, yarn };
 struct RopeScaling {
     RopeType type = RopeType::none;
     double factor = 1, low_freq_factor = 1, high_freq_factor = 4;
@@ -73,6 +76,7 @@ struct Config {
     BlockSizes block_sizes() const { return {block_size, num_block_sizes}; }
     AttentionShape attention_shape(int layer) const;
     std::vector<double> rope_frequencies() const;  // D/2 numbers
+    double rope_length() const;                    // what RoPE multiplies the length of q and k by
     // Share of the causal query-key pairs that a layer of this kind leaves out at length T; and the mean over
     // all layers.
     double sparsity(const LayerKind&, int T) const;
@@ -92,7 +96,7 @@ std::string layer_name(const LayerKind&);
 std::vector<std::string> layer_names(const Config&);
 std::string layer_names(const Config&, const std::string& separator);
 std::string layer_summary(const Config&);  // "window:32:rope, 5 x moba:none"
-/* "", "linear:F" or "llama3:F:LOW:HIGH:ORIGINAL"; Throws Error. */
+/* "", "linear:F", "yarn:F:ORIGINAL" or "llama3:F:LOW:HIGH:ORIGINAL". Throws Error. */
 RopeScaling parse_rope_scaling(const std::string&);
 std::string rope_scaling_name(const RopeScaling&);
 Gate parse_gate(const std::string&);

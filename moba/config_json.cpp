@@ -7,7 +7,7 @@ namespace moba {
 
 using nlohmann::json;
 
-static const char* rope_names[] = {"default", "linear", "llama3"};
+static const char* rope_names[] = {"default", "linear", "llama3", "yarn"};
 
 json config_to_json(const Config& c) {
     const bool llama = c.is_plain_llama();
@@ -17,6 +17,8 @@ json config_to_json(const Config& c) {
     if (r.type == RopeType::llama3) {
         scaling["low_freq_factor"] = r.low_freq_factor;
         scaling["high_freq_factor"] = r.high_freq_factor;
+    }
+    if (r.type == RopeType::llama3 || r.type == RopeType::yarn) {
         scaling["original_max_position_embeddings"] = r.original_max_position_embeddings;
     }
     // The same twice: transformers 5 reads rope_parameters, older versions rope_theta and rope_scaling.
@@ -121,8 +123,9 @@ static void read_rope(Config& c, const json& j, const std::string& where) {
     const std::string type =
         value_or(rope, "rope_type", where, value_or(rope, "type", where, std::string("default")));
     const auto known = std::find(std::begin(rope_names), std::end(rope_names), type);
-    need(known != std::end(rope_names), where + ": " + key + ": type '" + type +
-                                            "' is not supported (known are default, linear and llama3)");
+    need(known != std::end(rope_names),
+         where + ": " + key + ": type '" + type +
+             "' is not supported (known are default, linear, llama3 and yarn)");
     RopeScaling& r = c.rope_scaling;
     r.type = (RopeType)(known - std::begin(rope_names));
     if (r.type != RopeType::none) { r.factor = value<double>(rope, "factor", where); }
@@ -130,6 +133,19 @@ static void read_rope(Config& c, const json& j, const std::string& where) {
         r.low_freq_factor = value<double>(rope, "low_freq_factor", where);
         r.high_freq_factor = value<double>(rope, "high_freq_factor", where);
         r.original_max_position_embeddings = value<int>(rope, "original_max_position_embeddings", where);
+    }
+    if (r.type == RopeType::yarn) {
+        r.original_max_position_embeddings =
+            value_or(rope, "original_max_position_embeddings", where, c.max_position_embeddings);
+        for (const auto& [name, usual] :
+             {std::pair{"beta_fast", 32.0}, {"beta_slow", 1.0}, {"attention_factor", c.rope_length()}}) {
+            need(std::abs(value_or(rope, name, where, usual) - usual) < 1e-6,
+                 where + ": " + key + "." + name + ": only the usual value of yarn is supported");
+        }
+        for (const char* name : {"mscale", "mscale_all_dim", "truncate"}) {
+            const json other = rope.value(name, json());
+            need(other.is_null() || other == true, where + ": " + key + "." + name + " is not supported");
+        }
     }
 }
 

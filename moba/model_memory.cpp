@@ -269,7 +269,7 @@ void Model<E>::allocate() {
     for (const Arena* a : arenas()) { const_cast<Arena*>(a)->allocate(); }
     plan();
     std::vector<A> rope(rope_table_size(sizes_.max_position, config_.head_dim));
-    rope_fill_table(rope.data(), config_.rope_frequencies(), sizes_.max_position);
+    rope_fill_table(rope.data(), config_.rope_frequencies(), sizes_.max_position, config_.rope_length());
     device_->to_device(ctx_, rope_table_, rope.data(), rope.size() * sizeof(A));
     set_optimizer({});
 }

@@ -10,13 +10,14 @@ size_t rope_table_size(int max_positions, int D) {
 }
 
 template <class A>
-void rope_fill_table(A* table, const std::vector<double>& f, int max_positions) {
+void rope_fill_table(A* table, const std::vector<double>& f, int max_positions, double length) {
     const int rows = rope_split + ceil_div(max_positions, rope_split);
     for (int r = 0; r < rows; r++) {
         const double t = r < rope_split ? r : (double)(r - rope_split) * rope_split;
+        const double factor = r < rope_split ? 1 : length;  // an angle is the product of one row of each kind
         for (double freq : f) {
-            *table++ = (A)std::cos(t * freq);
-            *table++ = (A)std::sin(t * freq);
+            *table++ = (A)(factor * std::cos(t * freq));
+            *table++ = (A)(factor * std::sin(t * freq));
         }
     }
 }

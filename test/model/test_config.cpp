@@ -143,6 +143,26 @@ TEST(Config, Llama3Frequencies) {
     EXPECT_THROW(parse_rope_scaling("llama3:8"), Error);
 }
 
+// As transformers 5 computes them (D = 16, theta 10000, factor 4, 64 original positions).
+TEST(Config, YarnFrequencies) {
+    Config c = small();
+    c.head_dim = 16, c.rope_theta = 10000, c.rope_scaling = parse_rope_scaling("yarn:4:64");
+    const double there[] = {1,      0.23717081546783447,   0.04999999701976776,   0.007905694656074047,
+                            0.0025, 0.0007905694656074047, 0.0002500000118743628, 7.905694656074047e-05};
+    const std::vector<double> f = c.rope_frequencies();
+    for (int i = 0; i < 8; i++) { EXPECT_NEAR(f[i], there[i], 1e-7 * there[i]) << i; }
+    EXPECT_NEAR(c.rope_length(), 1.138629436111989, 1e-15);
+    EXPECT_EQ(rope_scaling_name(c.rope_scaling), "yarn:4:64");
+    json j = config_to_json(c);
+    EXPECT_EQ(config_from_json(j, "x").rope_scaling, c.rope_scaling);
+    j["rope_scaling"]["attention_factor"] = c.rope_length();
+    EXPECT_EQ(config_from_json(j, "x").rope_scaling, c.rope_scaling);
+    j["rope_scaling"]["beta_fast"] = 16;
+    EXPECT_NE(error_of([&] { config_from_json(j, "x"); }).find("rope_scaling.beta_fast"), std::string::npos);
+    EXPECT_THROW(parse_rope_scaling("yarn:4"), Error);
+    EXPECT_THROW(parse_rope_scaling("yarn:4:x"), Error);
+}
+
 // A Llama from elsewhere: it has no key `moba`, and several keys are missing.
 TEST(Config, ReadsLlama) {
     const json j = {{"vocab_size", 100},       {"hidden_size", 64},

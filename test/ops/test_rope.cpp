@@ -128,6 +128,20 @@ TEST(Rope, ConfigFrequencies) {
     EXPECT_EQ(c.rope_frequencies(), frequencies(80, 2.5));
 }
 
+// yarn: the same rotation, and longer, forward and backward.
+TEST(Rope, ATableWithALength) {
+    const RopeShape s{(int)positions.size(), 2, 8};
+    std::vector<double> table(rope_table_size(longest, s.D)), x(s.M * s.H * s.D);
+    rope_fill_table(table.data(), frequencies(s.D), longest, 1.5);
+    for (size_t i = 0; i < x.size(); i++) { x[i] = std::sin((double)i); }
+    for (const bool backward : {false, true}) {
+        std::vector<double> y(x.size()), want = rotated<double>(x, s, backward);
+        (backward ? rope_backward_cpu<double> : rope_forward_cpu<double>)({}, y.data(), x.data(),
+                                                                          positions.data(), table.data(), s);
+        for (size_t i = 0; i < y.size(); i++) { EXPECT_NEAR(y[i], 1.5 * want[i], 1e-12); }
+    }
+}
+
 }  // namespace
 
 }  // namespace moba

@@ -73,6 +73,9 @@ LLAMAS = {
     "head_dim of its own, theta 500000": (ours({"head_dim": 24, "rope_theta": 500000.0, "rms_norm_eps": 1e-5}),
                                           torch.float32, "5GB"),
     "linear scaling, bf16": (ours({"rope_scaling": {"rope_type": "linear", "factor": 4.0}}), torch.bfloat16, "5GB"),
+    "yarn": (ours({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}}), torch.float32, "5GB"),
+    "yarn, theta 500000, heads of 64": (ours({"head_dim": 64, "rope_theta": 500000.0, "rope_scaling": {
+        "rope_type": "yarn", "factor": 8.0, "original_max_position_embeddings": 1024}}), torch.float32, "5GB"),
     "llama3 scaling, f16, in shards": (ours({"rope_theta": 10000.0, "rope_scaling": {
         "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
         "original_max_position_embeddings": 64}}), torch.float16, "60KB"),
@@ -111,6 +114,7 @@ def our_models_there(tmp):
     forms = {"trained here, full": ["--attention", "full"],
              "trained here, MoBA, tied": ["--attention", "moba", "--tie-word-embeddings"],
              "trained here, linear scaling": ["--attention", "full", "--rope-scaling", "linear:4"],
+             "trained here, yarn": ["--attention", "full", "--rope-scaling", "yarn:4:32"],
              "trained here, llama3 scaling": ["--attention", "full", "--rope-scaling", "llama3:8:1:4:32"]}
     for number, (name, options) in enumerate(forms.items()):
         folder = f"{tmp}/ours{number}"

@@ -81,4 +81,10 @@ void swap_attention(Config& c, const std::string& attention, int block_size, int
     validate(c);
 }
 
+void rescale(Config& c, const std::string& rope_scaling) {
+    if (rope_scaling.empty()) { return; }
+    c.rope_scaling = parse_rope_scaling(rope_scaling);
+    validate(c);
+}
+
 }  // namespace moba

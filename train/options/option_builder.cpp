@@ -196,4 +196,10 @@ void add_attention_swap(CLI::App& app, std::string& attention, int& block_size, 
         ->check(whole(0, max_top_k));
 }
 
+void add_rope_scaling(CLI::App& app, std::string& scaling) {
+    add(app, "--rope-scaling", scaling, "SCALING",
+        "Scale RoPE for texts longer than those of the training: linear:F (positions are divided by F) or "
+        "yarn:F:ORIGINAL (ORIGINAL: the trained length). Empty: as trained.");
+}
+
 }  // namespace moba

@@ -61,5 +61,6 @@ void add_no_graph(CLI::App&, bool&);
 void add_attention_impl(CLI::App&, std::string&);
 void add_model_path(CLI::App&, std::string&);
 void add_attention_swap(CLI::App&, std::string& attention, int& block_size, int& top_k);
+void add_rope_scaling(CLI::App&, std::string&);  // of a trained model; rescale() uses it
 
 }  // namespace moba
