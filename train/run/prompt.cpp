@@ -36,12 +36,18 @@ TokenText::TokenText(const ModelFolder& folder, const std::string& task_name) {
     }
 }
 
+std::vector<int> TokenText::parse_chat(const std::string& text) const {
+    if (!tokenizer_) { throw Error("--chat: the model has no tokenizer to read text with"); }
+    return tokenizer_->encode(text, SpecialNames::tokens);
+}
+
+int TokenText::id_of(const std::string& name) const { return tokenizer_ ? tokenizer_->id_of(name) : -1; }
+
 std::vector<int> TokenText::parse(const std::string& text) const {
-    if (tokenizer_ && tokenizer_->is_bytes()) { return tokenizer_->encode(text); }
     if (tokenizer_) {
-        throw Error(
-            "--prompt: this program cannot encode text with a tokenizer.json; use --prompt-ids with the ids "
-            "that data/prepare_text.py --encode prints");
+        std::vector<int> ids = tokenizer_->begin_tokens();
+        for (int id : parse_chat(text)) { ids.push_back(id); }
+        return ids;
     }
     if (!task) {
         throw Error(

@@ -16,7 +16,11 @@ std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name);
 class TokenText {
   public:
     explicit TokenText(const ModelFolder&, const std::string& task_name = "");
-    std::vector<int> parse(const std::string& text) const;  // throws Error
+    /* The tokens of a prompt. With a tokenizer: names of special tokens become these tokens, and what it puts
+       before a text, such as a begin token, comes first. Throws Error. */
+    std::vector<int> parse(const std::string& text) const;
+    std::vector<int> parse_chat(const std::string& text) const;  // nothing is put before it
+    int id_of(const std::string& name) const;                    // of a special token; -1 if there is none
     std::string write(const std::vector<int>& ids) const;
     /* One token by itself, always valid UTF-8 without control characters: "k7", "e", "\n", "\xc3",
        "#128000". */

@@ -3,6 +3,7 @@
 #include "train/core/device_choice.h"
 #include "train/files/safetensors.h"
 #include "train/options/options.h"
+#include "train/run/chat.h"
 #include "train/run/prompt.h"
 #include "train/run/scorer.h"
 #include <algorithm>
@@ -73,11 +74,22 @@ void check(const SampleOptions& o) {
     }
 }
 
+// A long text is printed from one of its last lines on.
+std::string end_of_text(const std::string& text) {
+    constexpr size_t most = 4096, kept = 400;
+    if (text.size() <= most) { return text; }
+    const size_t line = text.find('\n', text.size() - kept);
+    size_t from = line == text.npos ? text.size() - kept : line + 1;
+    while (((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
+    return "(" + std::to_string(from) + " bytes before this)\n" + text.substr(from);
+}
+
 template <class E>
 int sample(const SampleOptions& o) {
     check(o);
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
+    rescale(config, o.rope_scaling);
     if (o.decode_attention == "moba") {  // checks S and K, which prompt and decoding share
         swap_attention(config, "moba", o.block_size, o.top_k);
         config.layers = folder.config.layers;
@@ -96,11 +108,21 @@ int sample(const SampleOptions& o) {
     const bool new_document =
         source.text.empty() && source.ids.empty() && !text.task && folder.begin_token >= 0;
     if (new_document) { source.ids = {folder.begin_token}; }
+    std::vector<int> end_tokens = folder.end_tokens;
+    if (o.chat) {
+        if (text.task || source.text.empty()) {
+            throw Error("--chat: needs --prompt or --prompt-file, and a model of text");
+        }
+        const Chat chat(o.chat_template, folder.chat_template, folder.path);
+        source.ids = text.parse_chat(chat.prompt(o.system, source.text));
+        end_tokens.push_back(text.id_of(chat.end()));
+    }
     Prompt prompt = make_prompt(source, folder, text);
     std::vector<int>& tokens = prompt.tokens;
     const int given = (int)tokens.size();
     const int count = o.max_new_tokens         ? o.max_new_tokens
                       : !prompt.answer.empty() ? (int)prompt.answer.size()
+                      : o.chat                 ? 256
                                                : 32;
     const int longest = given + count;
     Model<E> model(config,
@@ -116,11 +138,10 @@ int sample(const SampleOptions& o) {
     }
     TokenStream words(text);
     const bool folded = prompt.source >= 0 && !o.whole_prompt;
-    std::printf(
-        "%s%s",
-        (folded ? folded_test(prompt, text) : words.write({tokens.begin() + new_document, tokens.end()}))
-            .c_str(),
-        text.task ? "\n-> " : "");
+    std::string shown =
+        folded ? folded_test(prompt, text) : words.write({tokens.begin() + new_document, tokens.end()});
+    if (!folded && !o.whole_prompt) { shown = end_of_text(shown); }
+    if (!o.chat) { std::printf("%s%s", shown.c_str(), text.task ? "\n-> " : ""); }
     if (text.task) { words = TokenStream(text); }
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
@@ -147,7 +168,7 @@ int sample(const SampleOptions& o) {
             begin = now_ms();
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
-        if (std::count(folder.end_tokens.begin(), folder.end_tokens.end(), tokens.back())) { break; }
+        if (std::count(end_tokens.begin(), end_tokens.end(), tokens.back())) { break; }
         std::printf("%s", words.write(tokens.back()).c_str());
         std::fflush(stdout);
     }
@@ -161,6 +182,11 @@ int sample(const SampleOptions& o) {
     }
     std::printf("\n");
     std::fflush(stdout);
+    std::fprintf(stderr, "memory: %s", readable_bytes(model.bytes()).c_str());
+    for (const auto& l : model.lists()) {
+        std::fprintf(stderr, ", %s %s", l.name.c_str(), readable_bytes(l.bytes).c_str());
+    }
+    std::fprintf(stderr, "\n");
     print_speed("prompt:", given, prefill);
     print_speed("generated:", (int)tokens.size() - given - 1, ms);
     return 0;

@@ -1,5 +1,6 @@
 #include "train/run/sample_options.h"
 #include "train/options/option_builder.h"
+#include "train/run/chat.h"
 
 namespace moba {
 
@@ -7,8 +8,18 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
     start_options(app);
     add_model_path(app, o.model);
     add_prompt_options(app, o.prompt, "a new document, or a test of the task, drawn by --seed.");
+    auto* chat =
+        add_flag(app, "--chat", o.chat,
+                 "The prompt is a message to an instruction model: it is put into the template that the "
+                 "model was trained with, and only the answer is printed.");
+    add(app, "--system", o.system, "TEXT", "System message of a chat. Empty: that of the template, if any.")
+        ->needs(chat);
+    add(app, "--chat-template", o.chat_template, "KIND",
+        "Template of a chat: chatml, llama2 or llama3. Empty: the model's own.")
+        ->check(one_of(chat_kinds()))
+        ->needs(chat);
     add(app, "--max-new-tokens", o.max_new_tokens, "TOKENS",
-        "Most tokens to generate. 0: as many as the task's answer has, else 32.")
+        "Most tokens to generate. 0: as many as the task's answer has; in a chat 256, else 32.")
         ->check(whole(0, most_tokens));
     add(app, "--temperature", o.temperature, "T",
         "Temperature of the sampling. 0: greedy, always the most likely token.")
@@ -23,6 +34,7 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
         ->check(between(0.01, 100.0));
     add(app, "--seed", o.seed, "NUMBER", "Random seed of the sampling.");
     add_attention_swap(app, o.attention, o.block_size, o.top_k);
+    add_rope_scaling(app, o.rope_scaling);
     app.get_option("--top-k")->description(
         "Blocks per query K for --attention moba, not tokens to sample from: that is --sample-top-k. 0: the "
         "model's own.");
@@ -36,7 +48,9 @@ void add_sample_options(CLI::App& app, SampleOptions& o) {
              "--decode-attention.")
         ->excludes(decode);
     add_flag(app, "--whole-prompt", o.whole_prompt,
-             "Print every token of a test that was drawn, also its noise.");
+             "Print all of the prompt: every token of a test that was drawn, also its noise, and texts of "
+             "more than "
+             "4 KB, of which only the end is printed otherwise.");
     add(app, "--logits", o.logits, "FILE",
         "Write the logits of the prompt, (tokens, vocabulary), to this safetensors file.");
     add_device(app, o.device, o.precision);
