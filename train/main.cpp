@@ -5,6 +5,7 @@
 #include "train/core/shell_text.h"
 #include "train/core/version.h"
 #include "train/eval/evaluate.h"
+#include "train/eval/swap.h"
 #include "train/inspect/inspect.h"
 #include "train/lab/lab.h"
 #include "train/options/options.h"
@@ -57,6 +58,8 @@ const Command commands[] = {
     {"train", "train a model", train},
     {"eval", "accuracy by length and depth, or the loss of a text",
      parse_and_run<EvalOptions, add_eval_options, run_eval>},
+    {"swap", "what a model loses when full attention becomes MoBA",
+     parse_and_run<SwapOptions, add_swap_options, run_swap>},
     {"sample", "generate text or answers after a prompt",
      parse_and_run<SampleOptions, add_sample_options, run_sample>},
     {"compare", "train MoBA and full attention alike, and write a report",

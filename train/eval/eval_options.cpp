@@ -23,6 +23,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add(app, "--seed", o.seed, "NUMBER",
         "Random seed of the samples. They differ from those of the training.");
     add_attention_swap(app, o.attention, o.block_size, o.top_k);
+    add_rope_scaling(app, o.rope_scaling);
     add_flag(
         app, "--router", o.router,
         "Also print router recall by layer and head: how often a question chose the block of its answer, "

@@ -11,7 +11,7 @@ class App;
 namespace moba {
 
 struct EvalOptions {
-    std::string model, task, json, attention, device = "auto", precision = "fp32";
+    std::string model, task, json, attention, rope_scaling, device = "auto", precision = "fp32";
     std::vector<std::string> data;
     std::vector<int> seq_len;
     int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;

@@ -46,6 +46,7 @@ int run_eval(const EvalOptions& o) {
     const ModelFolder folder = open_model(o.model);
     Config config = folder.config;
     swap_attention(config, o.attention, o.block_size, o.top_k);
+    rescale(config, o.rope_scaling);
     const bool text = !o.data.empty() || (o.task.empty() && folder.task.empty() && !folder.data.empty());
     if (text && !o.task.empty()) {
         throw Error("--task and --data cannot be used together: name only one of them");

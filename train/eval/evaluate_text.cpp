@@ -1,5 +1,7 @@
 #include "train/core/device_choice.h"
+#include "train/core/scratch_folder.h"
 #include "train/data/data.h"
+#include "train/data/encoded_text.h"
 #include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
@@ -13,6 +15,7 @@ using nlohmann::json;
 
 // The text to score: all of --data, or the text that the model was validated on.
 struct EvalText {
+    std::unique_ptr<ScratchFolder> encoded;  // of texts that are encoded for this evaluation
     std::unique_ptr<TokenFiles> files;
     size_t begin = 0;
     std::string name;
@@ -36,7 +39,9 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
                         "/config.json: 'moba.data' does not name the text of a run; name one with --data");
         }
     }
-    out.files = std::make_unique<TokenFiles>(paths);
+    out.encoded = std::make_unique<ScratchFolder>();
+    const std::vector<std::string> files = token_files(paths, folder.tokenizer, out.encoded->path());
+    out.files = std::make_unique<TokenFiles>(files);
     if (o.data.empty()) { check_same_data(folder.data, {{option, fingerprint_of(*out.files)}}, folder.path); }
     check_tokenizer(folder.tokenizer, out.files->vocabulary(), "--data " + paths[0]);
     const size_t n = out.files->size();
@@ -45,6 +50,22 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
                (share < 1 ? ", the last " + percent(share) : "");
     return out;
 }
+
+/* How many bytes of text each token adds. Bits per byte compare models with different tokenizers: the loss of
+   all targets, by the bytes that they are. */
+class TextBytes {
+  public:
+    explicit TextBytes(const std::string& tokenizer) {
+        if (tokenizer.empty()) { return; }
+        const Tokenizer t(tokenizer);
+        if (!t.can_decode()) { return; }
+        for (int id = 0; id < t.vocab_size(); id++) { bytes_.push_back(t.text(id).size()); }
+    }
+    size_t of(int id) const { return id >= 0 && (size_t)id < bytes_.size() ? bytes_[(size_t)id] : 0; }
+
+  private:
+    std::vector<size_t> bytes_;
+};
 
 }  // namespace
 
@@ -64,12 +85,14 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
     std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
                 layer_summary(config).c_str());
     json result = head_of_result(o, config);
+    const TextBytes text_bytes(vocabulary.tokenizer);
     for (int T : lengths_of(o, folder)) {
         const int batch = std::max(1, o.batch_tokens / T);
         Scorer<E> scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
         const size_t all = windows.count(T), count = o.windows ? std::min<size_t>(o.windows, all) : all;
         PositionLoss loss;
         long right = 0;
+        size_t bytes = 0;
         for (size_t done = 0; done < count;) {
             show_progress("T=" + std::to_string(T) + " window " + std::to_string(done) + "/" +
                           std::to_string(count));
@@ -85,14 +108,16 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
                 for (int t = starts[i]; t < starts[i + 1]; t++) {
                     loss.add(t - starts[i], scorer.losses[t]);
                     right += scorer.correct[t];
+                    bytes += text_bytes.of(b.targets[t]);
                 }
             }
         }
         show_progress("");
         std::string bits;
-        if (vocabulary.tokenizer == "bytes") {
+        const double per_byte = loss.mean() * (double)loss.tokens() / std::log(2.0) / (double)bytes;
+        if (bytes > 0) {
             char s[40];
-            std::snprintf(s, sizeof s, ", %.4f bits per byte", loss.mean() / std::log(2.0));
+            std::snprintf(s, sizeof s, ", %.4f bits per byte", per_byte);
             bits = s;
         }
         std::printf(
@@ -107,6 +132,7 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
                                      {"loss", loss.mean()},
                                      {"accuracy", (double)right / (double)loss.tokens()},
                                      {"loss_by_position", loss.to_json()}});
+        if (bytes > 0) { result["lengths"].back()["bits_per_byte"] = per_byte; }
     }
     return result;
 }

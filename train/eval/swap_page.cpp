@@ -1,0 +1,126 @@
+#include "train/eval/swap_page.h"
+#include "train/display/html.h"
+#include "train/display/numbers.h"
+#include "train/display/svg.h"
+#include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
+
+namespace moba {
+
+using nlohmann::json;
+
+namespace {
+
+// "64:8:3" -> "S = 64, K = 8, last 3 layers full"
+std::string variant_name(const std::string& text) {
+    if (text == "full") { return "full attention"; }
+    const size_t first = text.find(':'), second = text.find(':', first + 1);
+    std::string out = "S = " + text.substr(0, first) + ", K = " + text.substr(first + 1, second - first - 1);
+    if (second != text.npos) { out += ", last " + text.substr(second + 1) + " layers full"; }
+    return out;
+}
+
+struct Row {
+    std::string name;
+    double left_out, loss, more, bits, right, speed;  // more: than full attention, NaN without it
+};
+
+std::vector<Row> rows_of(const json& results) {
+    double full = NAN;
+    for (const json& r : results["variants"]) {
+        if (r["variant"] == "full") { full = r["loss"]; }
+    }
+    std::vector<Row> rows;
+    for (const json& r : results["variants"]) {
+        const double loss = r["loss"], seconds = r["seconds"];
+        rows.push_back({variant_name(r["variant"]), r["sparsity"], loss, loss - full,
+                        r.value("bits_per_byte", NAN), r["accuracy"], r["tokens"].get<double>() / seconds});
+    }
+    return rows;
+}
+
+// Mean loss in bins of equal width in log2(position).
+std::vector<Point> by_position(const json& losses) {
+    struct Bin {
+        double loss = 0, position = 0, count = 0;
+    };
+    std::map<int, Bin> bins;
+    for (const json& p : losses) {
+        const double position = p["position"].get<double>() + 1, count = p["count"];
+        Bin& b = bins[(int)(2 * std::log2(position))];
+        b.loss += p["loss"].get<double>() * count, b.position += position * count, b.count += count;
+    }
+    std::vector<Point> out;
+    for (const auto& [i, b] : bins) { out.push_back({b.position / b.count, b.loss / b.count}); }
+    return out;
+}
+
+std::string charts(const json& results) {
+    const std::vector<Row> rows = rows_of(results);
+    std::vector<Series> points, curves;
+    for (size_t i = 0; i < rows.size(); i++) {
+        points.push_back({.name = rows[i].name,
+                          .points = {{rows[i].left_out, rows[i].loss}},
+                          .style = (int)i,
+                          .joined = false});
+        // the first positions differ little, and by chance
+        std::vector<Point> curve = by_position(results["variants"][i]["loss_by_position"]);
+        std::erase_if(curve, [](const Point& p) { return p.x < 16; });
+        curves.push_back({.name = rows[i].name, .points = curve, .style = (int)i});
+    }
+    return html_cards({draw_chart({.title = "Loss against the pairs that are left out",
+                                   .x = {.label = "causal query-key pairs left out, mean over the layers",
+                                         .percent = true,
+                                         .low = 0,
+                                         .high = 1},
+                                   .y = {.label = "loss, nats per token"},
+                                   .series = points}),
+                       draw_chart({.title = "Loss by position in the window",
+                                   .x = {.label = "position, tokens", .scale = Scale::log2},
+                                   .y = {.label = "loss, nats per token"},
+                                   .series = curves})});
+}
+
+}  // namespace
+
+std::string swap_table(const json& results) {
+    std::string out = formatted("%-38s %8s %8s %8s %9s %10s %9s\n", "attention", "left out", "loss", "more",
+                                "bits/byte", "next token", "tokens/s");
+    for (const Row& r : rows_of(results)) {
+        out += formatted("%-38s %8s %8.4f %8s %9s %10s %9.0f\n", r.name.c_str(), percent(r.left_out).c_str(),
+                         r.loss, printed("%+.4f", r.more).c_str(), printed("%.4f", r.bits).c_str(),
+                         percent(r.right).c_str(), r.speed);
+    }
+    return out;
+}
+
+std::string swap_page(const json& results) {
+    const json& s = results["settings"];
+    const std::string model = html_escape(s["model"].get<std::string>());
+    HtmlTable table{{"attention", "pairs left out", "loss, nats", "more than full", "bits per byte",
+                     "next token right", "tokens/s"},
+                    {}};
+    for (const Row& r : rows_of(results)) {
+        table.rows.push_back({html_escape(r.name), percent(r.left_out), printed("%.4f", r.loss),
+                              printed("%+.4f", r.more), printed("%.4f", r.bits), percent(r.right),
+                              printed("%.0f", r.speed)});
+    }
+    const json& first = results["variants"][0];
+    const std::string about =
+        "<h1>" + model +
+        ": full attention and MoBA</h1>\n<p>The same weights, trained with full attention, read the same "
+        "text under each kind of "
+        "attention: " +
+        readable_number(first["tokens"].get<double>()) + " tokens in " + first["windows"].dump() +
+        " windows of " + readable_length(s["seq_len"].get<double>()) +
+        " tokens. With MoBA, a query attends K blocks of S tokens: its own one, and "
+        "the K - 1 past blocks whose mean key fits it best. Nothing was trained for that.</p>\n<p "
+        "class=\"note\">Text: " +
+        html_escape(s["text"].dump()) +
+        ". Speed is that of this evaluation on this machine, weights and other layers included.</p>\n";
+    return html_page(s["model"].get<std::string>() + ": full attention and MoBA",
+                     about + html_table(table) + charts(results));
+}
+
+}  // namespace moba
