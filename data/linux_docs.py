@@ -7,7 +7,8 @@
 Without --deb, apt downloads Debian's package linux-doc-6.12, about 40 MB, and
 nothing is installed. Each line is a document, {"text": ..., "name": ...}: the
 .rst and .txt files in English, about 28 MB. Of the documents of 32 KB or more,
-every fourth goes to val.jsonl, all others to train.jsonl. The folder appears
+every fourth goes to val.jsonl, all others to train.jsonl. question.txt holds
+the beginning of one of val.jsonl and a question about it. The folder appears
 only when it is whole.
 """
 import argparse
@@ -23,7 +24,8 @@ import tempfile
 from prepare.messages import fail
 
 PACKAGE = "linux-doc-6.12"
-LONG, EVERY = 32 << 10, 4  # bytes of a long document; one of so many long ones is for validation
+LONG, EVERY = 32 << 10, 4  # characters of a long document; one of so many long ones is for validation
+ABOUT, QUESTION = "filesystems/overlayfs.rst", 12000  # the document of question.txt, and how many of its characters
 
 
 def download(folder):
@@ -68,6 +70,9 @@ def fill(folder, package):
             count = counts["val" if held_out else "train"]
             count[0] += 1
             count[1] += len(text.encode())
+    with open(os.path.join(folder, "question.txt"), "w") as f:
+        text = next((text for name, text in found if name == ABOUT), found[0][1])
+        f.write(f"Here is the beginning of a document.\n\n{text[:QUESTION]}\n\nWhat is this document about? Answer in two sentences.")
     return counts
 
 
