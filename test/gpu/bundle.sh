@@ -16,6 +16,11 @@ if nvcc --help | grep -q -e --compress-mode; then flags+=(-DCMAKE_CUDA_FLAGS=--c
 # the other machine needs no library except glibc
 gomp=$(${CXX:-c++} -print-file-name=libgomp.a)
 if [ -e "$gomp" ]; then flags+=(-DOpenMP_gomp_LIBRARY="$gomp"); fi
+for library in pcre2-8 utf8proc; do
+    archive=$(${CXX:-c++} -print-file-name=lib$library.a)
+    variable=$(echo "${library%-8}" | tr '[:lower:]' '[:upper:]')_LIBRARY
+    if [ -e "$archive" ]; then flags+=("-D$variable=$archive"); else flags+=(-DMOBA_UNICODE=OFF); fi
+done
 # the linker removes functions that a program does not call
 flags+=("-DCMAKE_CXX_FLAGS=-ffunction-sections -fdata-sections")
 cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_TEST_ROOT=. \

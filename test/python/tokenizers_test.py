@@ -50,6 +50,28 @@ def corpus():
     return texts
 
 
+def sentencepiece_rules(few):
+    """The table of the normalization that SentencePiece makes of its rules; of a few rules, where all would be 240 KB."""
+    try:
+        import sentencepiece
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError:
+        return None
+    with tempfile.TemporaryDirectory() as tmp:
+        with open(f"{tmp}/text", "w", encoding="utf-8") as f:
+            f.write("\n".join(corpus()[:20]))
+        rules = {"normalization_rule_name": "nmt_nfkc"}
+        if few:  # ligature, circled one, half-width ka with its mark, e and accent, soft hyphen, no-break space
+            with open(f"{tmp}/rules", "w") as f:
+                f.write("FB01\t66 69\n2460\t31\nFF76 FF9E\t30AC\nFF76\t30AB\n65 301\tE9\nAD\t\nA0\t20\n")
+            rules = {"normalization_rule_tsv": f"{tmp}/rules"}
+        sentencepiece.SentencePieceTrainer.train(input=f"{tmp}/text", model_prefix=f"{tmp}/m", vocab_size=500, minloglevel=2, **rules)
+        model = sentencepiece_model_pb2.ModelProto()
+        with open(f"{tmp}/m.model", "rb") as f:
+            model.ParseFromString(f.read())
+    return model.normalizer_spec.precompiled_charsmap
+
+
 def small_tokenizers(size=1500):
     """One of every kind: how GPT-2, SmolLM2, Llama 3, Qwen, Llama 2, T5 and others are built."""
     end = AddedToken("<|end|>", special=True, normalized=False)
@@ -90,7 +112,11 @@ def small_tokenizers(size=1500):
         t.post_processor = processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
         t.add_tokens([AddedToken("<turn>", normalized=False, lstrip=True, rstrip=True), AddedToken("word", single_word=True)])
         yield name, finish(t)
-    for name, normalizer in [("unigram", normalizers.NFKC()),
+    rules = sentencepiece_rules(size < 1000)
+    if rules is None:
+        print("unigram, Precompiled: SKIPPED: no sentencepiece")
+    for name, normalizer in [("unigram, Precompiled", normalizers.Precompiled(rules))] * (rules is not None) + [
+                             ("unigram", normalizers.NFKC()),
                              ("unigram, lower case", normalizers.Sequence([normalizers.NFD(), normalizers.Lowercase(),
                                                                            normalizers.StripAccents(), normalizers.Strip()]))]:
         t = Tokenizer(models.Unigram())

@@ -125,7 +125,11 @@ TEST_F(Encodes, NormalizersThatAreRefused) {
         refused_by_name(with(words({"a"}), "normalizer", normalizer), says);
     };
     no({{"type", "BertNormalizer"}}, "its normalizer: BertNormalizer is not supported");
-    no({{"type", "Precompiled"}}, "Precompiled is not supported");
+    no({{"type", "Precompiled"}}, "'precompiled_charsmap' is missing");
+    no({{"type", "Precompiled"}, {"precompiled_charsmap", "a?"}}, "is not base64");
+    for (const char* damaged : {"AAAA", "AAAAAA==", "BAAAAA==", "AwAAAAAAAA==", "/////wAAAAA="}) {
+        no({{"type", "Precompiled"}, {"precompiled_charsmap", damaged}}, "'precompiled_charsmap' is damaged");
+    }
     no(json::object(), "its normalizer: 'type' is missing");
     no(7, "its normalizer: is not an object");
     no({{"type", 7}}, "'type' is not a string");

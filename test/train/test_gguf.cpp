@@ -535,8 +535,15 @@ TEST_F(GgufTest, Rope) {
         g.set("llama.rope.scaling.type", "linear\xFF");
         g.set("llama.rope.scaling.factor", 4.f);
     });
-    refused("yarn", [](TestGguf& g) {
+    const json yarn = config([](TestGguf& g) {
         g.set("llama.rope.scaling.type", "yarn");
+        g.set("llama.rope.scaling.factor", 4.f);
+        g.set("llama.rope.scaling.original_context_length", 64);
+    })["rope_parameters"];
+    EXPECT_EQ(yarn["rope_type"], "yarn");
+    EXPECT_EQ(yarn["original_max_position_embeddings"], 64);
+    refused("longrope", [](TestGguf& g) {
+        g.set("llama.rope.scaling.type", "longrope");
         g.set("llama.rope.scaling.factor", 4.f);
     });
     // the factors of Llama 3.1 and 3.2, by llama.cpp's words: none, all, and between

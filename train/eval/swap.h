@@ -15,7 +15,7 @@ class App;
 namespace moba {
 
 struct SwapOptions {
-    std::string model, rope_scaling, out = "swap", device = "auto", precision = "fp32";
+    std::string model, rope_scaling, out = "out/swap", device = "auto", precision = "fp32";
     std::vector<std::string> data;
     std::string variants = "full,16:32,64:8,64:8:3";
     int seq_len = 4096, windows = 16;

@@ -8,8 +8,7 @@ std::vector<std::string> chat_kinds() { return {"chatml", "llama2", "llama3"}; }
 
 static bool holds(const std::string& text, const char* part) { return text.find(part) != text.npos; }
 
-// The kind of a template; "" for another one.
-static std::string kind_of(const std::string& text) {
+std::string chat_kind(const std::string& text) {
     if (holds(text, "<|im_start|>") && holds(text, "<|im_end|>")) { return "chatml"; }
     if (holds(text, "<|start_header_id|>") && holds(text, "<|eot_id|>")) { return "llama3"; }
     if (holds(text, "[INST]") && holds(text, "<<SYS>>")) { return "llama2"; }
@@ -17,7 +16,7 @@ static std::string kind_of(const std::string& text) {
 }
 
 Chat::Chat(const std::string& name, const std::string& chat_template, const std::string& where)
-    : kind_(name.empty() ? kind_of(chat_template) : name), template_(chat_template) {
+    : kind_(name.empty() ? chat_kind(chat_template) : name), template_(chat_template) {
     if (!kind_.empty()) { return; }
     throw Error(where +
                 (chat_template.empty() ? ": has no chat template, so it may be no instruction model"

@@ -12,6 +12,8 @@
 namespace moba {
 
 std::vector<std::string> chat_kinds();
+/* The kind of a template; "" for another one. */
+std::string chat_kind(const std::string& chat_template);
 
 /* name: a kind, or "" for that of the template, which is the model's. where: the model, for messages. */
 class Chat {

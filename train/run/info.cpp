@@ -2,6 +2,7 @@
 #include "train/core/file.h"
 #include "train/files/checkpoint.h"
 #include "train/options/option_builder.h"
+#include "train/run/chat.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
@@ -55,6 +56,10 @@ int run_info(const InfoOptions& o) {
         std::printf("text     %s\n", plain(text).c_str());
     }
     if (!folder.tokenizer.empty()) { std::printf("tokens   %s\n", folder.tokenizer.c_str()); }
+    if (!folder.chat_template.empty()) {
+        const std::string kind = chat_kind(folder.chat_template);
+        std::printf("chat     %s\n", kind.empty() ? "a template that --chat does not support" : kind.c_str());
+    }
     if (!folder.origin.is_null()) { std::printf("origin   %s\n", plain(folder.origin).c_str()); }
     return 0;
 }

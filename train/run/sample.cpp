@@ -55,10 +55,10 @@ void write_logits(const std::string& path, Model<E>& model, int tokens) {
                       [&](size_t, std::vector<float>& out) { model.read_logits(0, tokens, out); });
 }
 
-void print_speed(const char* what, int tokens, double ms) {
+void print_speed(const char* what, int tokens, double ms, const std::string& more = "") {
     if (tokens > 0) {
-        std::fprintf(stderr, "%s %d tokens in %.2f s, %.0f tokens/s\n", what, tokens, ms / 1000,
-                     tokens / ms * 1000);
+        std::fprintf(stderr, "%s %d tokens in %.2f s, %.0f tokens/s%s\n", what, tokens, ms / 1000,
+                     tokens / ms * 1000, more.c_str());
     }
 }
 
@@ -182,12 +182,7 @@ int sample(const SampleOptions& o) {
     }
     std::printf("\n");
     std::fflush(stdout);
-    std::fprintf(stderr, "memory: %s", readable_bytes(model.bytes()).c_str());
-    for (const auto& l : model.lists()) {
-        std::fprintf(stderr, ", %s %s", l.name.c_str(), readable_bytes(l.bytes).c_str());
-    }
-    std::fprintf(stderr, "\n");
-    print_speed("prompt:", given, prefill);
+    print_speed("prompt:", given, prefill, "; memory " + readable_bytes(model.bytes()));
     print_speed("generated:", (int)tokens.size() - given - 1, ms);
     return 0;
 }

@@ -1,6 +1,7 @@
 #include "train/tokenizer/normalizer.h"
 #include "train/tokenizer/byte_letters.h"
 #include "train/tokenizer/fields.h"
+#include "train/tokenizer/precompiled.h"
 #include "train/tokenizer/regex.h"
 #include "train/tokenizer/unicode.h"
 
@@ -74,6 +75,11 @@ static Step step_of(const Fields& f) {
             std::string out;
             append_byte_letters(text, out);
             return out;
+        };
+    }
+    if (type == "Precompiled") {
+        return [table = Precompiled(f.text("precompiled_charsmap"), f.where())](std::string_view text) {
+            return table.apply(text);
         };
     }
     f.fail(type.substr(0, 40) + " is not supported");

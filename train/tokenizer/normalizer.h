@@ -1,7 +1,7 @@
 /* The normalizer of a tokenizer.json: what is changed in a text before it is cut.
 
-   Known    NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, ByteLevel, and Sequence of
-            these
+   Known    NFC, NFD, NFKC, NFKD, Lowercase, StripAccents, Strip, Prepend, Replace, ByteLevel, Precompiled,
+            and Sequence of these
    Errors   throws Error that names the file and the normalizer for any other one */
 #pragma once
 #include <functional>

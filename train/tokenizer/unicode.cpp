@@ -65,6 +65,20 @@ std::string without_accents(std::string_view text) {
     });
 }
 
+size_t grapheme_bytes(std::string_view text) {
+    utf8proc_int32_t before = 0, code = 0, state = 0;
+    size_t at = 0;
+    while (at < text.size()) {
+        const utf8proc_ssize_t n = utf8proc_iterate((const utf8proc_uint8_t*)text.data() + at,
+                                                    (utf8proc_ssize_t)(text.size() - at), &code);
+        REQUIRE(n > 0, "valid UTF-8");
+        if (at > 0 && utf8proc_grapheme_break_stateful(before, code, &state)) { break; }
+        before = code;
+        at += (size_t)n;
+    }
+    return at;
+}
+
 #else
 
 static std::string refused() {
@@ -75,6 +89,7 @@ static std::string refused() {
 std::string normal_form(std::string_view, NormalForm) { return refused(); }
 std::string lower_case(std::string_view) { return refused(); }
 std::string without_accents(std::string_view) { return refused(); }
+size_t grapheme_bytes(std::string_view) { return refused().size(); }
 
 #endif
 

@@ -11,5 +11,7 @@ std::string normal_form(std::string_view text, NormalForm);
 std::string lower_case(std::string_view text);
 /* Without marks (category M), such as accents after normal_form(nfd). */
 std::string without_accents(std::string_view text);
+/* Bytes of the grapheme that the text begins with: what a reader sees as one character. */
+size_t grapheme_bytes(std::string_view text);
 
 }  // namespace moba
