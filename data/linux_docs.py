@@ -6,7 +6,7 @@
 
 Without --deb, apt downloads Debian's package linux-doc-6.12, about 40 MB, and
 nothing is installed. Each line is a document, {"text": ..., "name": ...}: the
-.rst and .txt files in English, about 28 MB. Of the documents of 32 KB or more,
+.rst and .txt files in English, 27 MB. Of the documents of 32 KB or more,
 every fourth goes to val.jsonl, all others to train.jsonl. question.txt holds
 the beginning of one of val.jsonl and a question about it. The folder appears
 only when it is whole.
@@ -53,16 +53,19 @@ def documents(package):
                 data = tar.extractfile(entry).read()
                 data = gzip.decompress(data) if name.endswith(".gz") else data
                 yield name.removesuffix(".gz"), data.decode("utf-8", "replace")
-    if unpack.returncode:
-        fail(f"{package}: is not a whole Debian package")
 
 
 def fill(folder, package):
-    found = sorted(documents(package))
+    try:
+        found = sorted(documents(package))
+    except FileNotFoundError:
+        fail("there is no dpkg-deb here, which unpacks Debian packages")
+    except (tarfile.TarError, EOFError, OSError):
+        fail(f"{package}: is not a whole Debian package")
     if not found:
         fail(f"{package}: holds no documents of the Linux kernel")
     counts, long_ones = {"train": [0, 0], "val": [0, 0]}, 0
-    with open(os.path.join(folder, "train.jsonl"), "w") as train, open(os.path.join(folder, "val.jsonl"), "w") as val:
+    with open(os.path.join(folder, "train.jsonl"), "w", encoding="utf-8") as train, open(os.path.join(folder, "val.jsonl"), "w", encoding="utf-8") as val:
         for name, text in found:
             long_ones += len(text) >= LONG
             held_out = len(text) >= LONG and long_ones % EVERY == 0
@@ -70,7 +73,7 @@ def fill(folder, package):
             count = counts["val" if held_out else "train"]
             count[0] += 1
             count[1] += len(text.encode())
-    with open(os.path.join(folder, "question.txt"), "w") as f:
+    with open(os.path.join(folder, "question.txt"), "w", encoding="utf-8") as f:
         text = next((text for name, text in found if name == ABOUT), found[0][1])
         f.write(f"Here is the beginning of a document.\n\n{text[:QUESTION]}\n\nWhat is this document about? Answer in two sentences.")
     return counts

@@ -57,7 +57,8 @@ inline Vector<float>::type load_vector(const bf16* p) {
 }
 
 /* out[r] = x · row r of w, for `count` <= 4 rows of I elements, `stride` apart: one pass over memory, for a
-   single row x. Each lane is summed in the order of I, then the lanes are added by halves. */
+   single row x. Two sums for each lane, of even and of odd vectors; then the lanes are added by halves, and
+   last come the elements that fill no vector. The order depends on I alone. */
 template <class E>
 inline void four_dots(acc_t<E>* out, const E* x, const E* w, size_t stride, int I, int count) {
     using A = acc_t<E>;

@@ -1,5 +1,6 @@
 #include "train/compare/compare_plan.h"
 #include "train/core/file.h"
+#include "train/core/scratch_folder.h"
 #include "train/display/numbers.h"
 #include "train/options/suggest.h"
 #include "train/run/train_command.h"
@@ -200,6 +201,8 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
         // Every run is evaluated on its validation text, also where it does not validate itself.
         TrainOptions validating = run.options;
         validating.eval_every = std::max(1, validating.eval_every);
+        const ScratchFolder encoded;  // texts that must be encoded; --dry-run leaves no files
+        validating.out = encoded.path() + "/run";
         run.plan = plan_training(validating);
         if (lr > 0 && variant.contains("lr")) {
             throw Error("the variant sets 'lr', but the plan has a list 'lr' for all variants; remove one");

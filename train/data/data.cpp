@@ -136,9 +136,11 @@ class TextData : public Data {
 
   private:
     const Vocabulary& vocabulary() const { return files_.vocabulary(); }
-    // Where encoded texts are: beside the folder of the run, so that other runs find them, too.
+    // Where encoded texts are: beside the folder of the run, so that other runs find them, too; in that
+    // folder if it is named alone, because the folder above it is then the user's.
     static std::string beside(const std::string& out) {
-        return fs::absolute(out + "/").lexically_normal().parent_path().parent_path();
+        const std::string above = fs::path(out + "/").lexically_normal().parent_path().parent_path();
+        return above.empty() ? out : above;
     }
     size_t cut(const TrainOptions& o) const {
         return o.val_data.empty() ? files_.size() - (size_t)(o.val_share * (double)files_.size())

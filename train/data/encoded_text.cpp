@@ -1,11 +1,14 @@
 #include "train/data/encoded_text.h"
 #include "moba/core/clock.h"
+#include "moba/core/decimal.h"
 #include "moba/core/device_ops.h"
 #include "train/core/progress.h"
 #include "train/core/utf8.h"
 #include "train/data/hash.h"
 #include "train/data/token_files.h"
 #include "train/tokenizer/tokenizer.h"
+#include <algorithm>
+#include <csignal>
 #include <filesystem>
 #include <nlohmann/json.hpp>
 #include <unistd.h>
@@ -26,15 +29,23 @@ bool holds_json_lines(const std::string& path) {
 class ShardWriter {
   public:
     ShardWriter(std::string folder, const Tokenizer& tokenizer)
-        : folder_(std::move(folder)), tokenizer_(tokenizer), wide_(tokenizer.vocab_size() > 1 << 16) {}
-    void add_document(const std::string& text) {
-        const std::vector<int> ids = tokenizer_.encode(text);
+        : folder_(std::move(folder)), tokenizer_(tokenizer), begin_(tokenizer.begin_tokens()),
+          wide_(tokenizer.vocab_size() > 1 << 16) {
+        if (begin_ == std::vector{tokenizer.end_token()}) { begin_.clear(); }  // it stands there already
+    }
+    const std::vector<int>& begin_tokens() const { return begin_; }
+    // where: the file and the line, for messages.
+    void add_document(const std::string& text, const std::string& where) {
+        std::vector<int> ids;
+        try {
+            ids = tokenizer_.encode(text);
+        } catch (const Error& e) { throw Error(where + ": " + e.what()); }
         bytes_ += text.size();
         if (!tokenizer_.is_bytes()) { invalid_ += count_invalid_utf8(text); }
         if (ids.empty()) { return; }
         documents_++;
         put(tokenizer_.end_token());
-        for (int id : tokenizer_.begin_tokens()) { put(id); }
+        for (int id : begin_) { put(id); }
         for (int id : ids) { put(id); }
     }
     void finish() {
@@ -71,6 +82,7 @@ class ShardWriter {
     }
     std::string folder_;
     const Tokenizer& tokenizer_;
+    std::vector<int> begin_;
     bool wide_;
     std::vector<uint32_t> ids_;
     int shards_ = 0;
@@ -86,7 +98,7 @@ void add_json_lines(const std::string& path, const std::string& text, ShardWrite
             const json j = parse_json(text.data() + at, end - at, where);
             need(j.is_object() && j.contains("text") && j["text"].is_string(),
                  where + ": is not an object with a document under \"text\"");
-            out.add_document(j["text"].get<std::string>());
+            out.add_document(j["text"].get<std::string>(), where);
         }
         at = end + 1;
     }
@@ -100,7 +112,7 @@ void add_file(const std::string& path, ShardWriter& out) {
     if (holds_json_lines(path)) {
         add_json_lines(path, text, out);
     } else {
-        out.add_document(text);
+        out.add_document(text, path);
     }
 }
 
@@ -119,7 +131,7 @@ void encode(const std::vector<std::string>& paths, const std::string& tokenizer_
     write_file(folder + "/tokens.json",
                json({{"vocab_size", tokenizer.vocab_size()},
                      {"end_token", tokenizer.end_token()},
-                     {"begin_tokens", tokenizer.begin_tokens()},
+                     {"begin_tokens", out.begin_tokens()},
                      {"tokenizer", tokenizer_text.empty() ? "bytes" : "tokenizer.json"},
                      {"documents", out.documents()}})
                        .dump(2) +
@@ -131,29 +143,61 @@ void encode(const std::vector<std::string>& paths, const std::string& tokenizer_
     }
 }
 
+// A hash of texts and tokenizer. Every byte of a text counts, and so does the version of this program's
+// encoder: raise it whenever the same text gets other tokens.
+uint64_t hash_of(const std::vector<std::string>& paths, const std::string& tokenizer_text) {
+    constexpr uint64_t version = 1;
+    uint64_t hash = hash_bytes(tokenizer_text.data(), tokenizer_text.size(), version);
+    std::vector<char> piece(1 << 20);
+    for (const std::string& path : paths) {
+        const InputFile file(path);
+        hash = hash * 31 + holds_json_lines(path);
+        for (size_t at = 0; at < file.bytes(); at += piece.size()) {
+            const size_t n = std::min(piece.size(), file.bytes() - at);
+            file.read(at, piece.data(), n);
+            hash = hash_bytes(piece.data(), n, hash);
+        }
+    }
+    return hash;
+}
+
+// Removes what a process left that was ended while it encoded.
+void remove_unfinished(const std::string& folder) {
+    std::error_code none;
+    const std::string begin = fs::path(folder).filename().string() + ".tmp";
+    for (const auto& entry : fs::directory_iterator(fs::path(folder).parent_path(), none)) {
+        const std::string name = entry.path().filename();
+        if (!name.starts_with(begin)) { continue; }
+        const std::optional<int> process = parse_whole<int>(name.substr(begin.size()));
+        if (process && kill(*process, 0) != 0 && errno == ESRCH) { fs::remove_all(entry.path(), none); }
+    }
+}
+
 }  // namespace
+
+bool must_be_encoded(const std::vector<std::string>& paths, const std::string& tokenizer) {
+    const bool bytes = tokenizer.empty() || tokenizer == "bytes";
+    return std::any_of(paths.begin(), paths.end(), [&](const std::string& path) {
+        return !is_token_file(path) && (!bytes || holds_json_lines(path));
+    });
+}
 
 std::vector<std::string> token_files(const std::vector<std::string>& paths, const std::string& tokenizer,
                                      const std::string& parent) {
-    const bool bytes = tokenizer.empty() || tokenizer == "bytes";
-    size_t ready = 0;
-    for (const std::string& path : paths) {
-        ready += is_token_file(path) || (bytes && !holds_json_lines(path));
-    }
-    if (ready == paths.size()) { return paths; }
+    if (!must_be_encoded(paths, tokenizer)) { return paths; }
     for (const std::string& path : paths) {
         if (is_token_file(path)) {
             throw Error(path +
                         ": is a .bin file among texts that must be encoded; name only one kind of files");
         }
+        TokenFiles({path});  // refuses what is no text
     }
+    const bool bytes = tokenizer.empty() || tokenizer == "bytes";
     const std::string tokenizer_text = bytes ? "" : tokenizer_json(tokenizer);
-    uint64_t hash =
-        hash_bytes(tokenizer_text.data(), tokenizer_text.size(), TokenFiles(paths).content_hash());
-    for (const std::string& path : paths) { hash = hash * 31 + holds_json_lines(path); }
     char name[40];
-    std::snprintf(name, sizeof name, "tokens-%016llx", (unsigned long long)hash);
+    std::snprintf(name, sizeof name, "tokens-%016llx", (unsigned long long)hash_of(paths, tokenizer_text));
     const std::string folder = (fs::path(parent.empty() ? "." : parent) / name).string();
+    remove_unfinished(folder);
     if (!is_there(folder + "/tokens.json")) {
         const std::string tmp = folder + ".tmp" + std::to_string(getpid());
         std::error_code error;

@@ -20,4 +20,7 @@ namespace moba {
 std::vector<std::string> token_files(const std::vector<std::string>& paths, const std::string& tokenizer,
                                      const std::string& parent);
 
+/* Whether token_files() would write a folder, or look for one. */
+bool must_be_encoded(const std::vector<std::string>& paths, const std::string& tokenizer);
+
 }  // namespace moba

@@ -46,7 +46,7 @@ void check_tokenizer(const std::string& model, const Vocabulary& data, const std
     if (model.empty() || data.tokenizer.empty() || model == data.tokenizer) { return; }
     if (!is_file(data.tokenizer)) {
         throw Error(what + ": is plain text, whose tokens are bytes, but the model has the tokenizer " +
-                    model + "; make tokens of it with data/prepare_text.py --tokenizer");
+                    model + "; encode it with --tokenizer");
     }
     if (!is_file(model)) {
         throw Error(what + ": has tokens of " + data.tokenizer + ", but the model's tokens are bytes");

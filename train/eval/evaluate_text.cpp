@@ -39,14 +39,17 @@ EvalText open_text(const EvalOptions& o, const ModelFolder& folder) {
                         "/config.json: 'moba.data' does not name the text of a run; name one with --data");
         }
     }
-    out.encoded = std::make_unique<ScratchFolder>();
-    const std::vector<std::string> files = token_files(paths, folder.tokenizer, out.encoded->path());
-    out.files = std::make_unique<TokenFiles>(files);
+    const std::vector<std::string> named = paths;
+    if (must_be_encoded(paths, folder.tokenizer)) {
+        out.encoded = std::make_unique<ScratchFolder>();
+        paths = token_files(paths, folder.tokenizer, out.encoded->path());
+    }
+    out.files = std::make_unique<TokenFiles>(paths);
     if (o.data.empty()) { check_same_data(folder.data, {{option, fingerprint_of(*out.files)}}, folder.path); }
-    check_tokenizer(folder.tokenizer, out.files->vocabulary(), "--data " + paths[0]);
+    check_tokenizer(folder.tokenizer, out.files->vocabulary(), "--data " + named[0]);
     const size_t n = out.files->size();
     out.begin = share >= 1 ? 0 : n - (size_t)(std::max(0.0, share) * (double)n);
-    out.name = paths[0] + (paths.size() > 1 ? " and " + std::to_string(paths.size() - 1) + " more" : "") +
+    out.name = named[0] + (named.size() > 1 ? " and " + std::to_string(named.size() - 1) + " more" : "") +
                (share < 1 ? ", the last " + percent(share) : "");
     return out;
 }

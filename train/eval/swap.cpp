@@ -3,11 +3,12 @@
 #include "moba/core/decimal.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
-#include "train/core/scratch_folder.h"
 #include "train/data/encoded_text.h"
 #include "train/data/fingerprint.h"
+#include "train/data/hash.h"
 #include "train/eval/evaluate_impl.h"
 #include "train/eval/swap_page.h"
+#include "train/files/gguf.h"
 #include "train/options/option_builder.h"
 #include <filesystem>
 #include <sstream>
@@ -59,7 +60,9 @@ Config with_variant(Config c, const Variant& v) {
         swap_attention(c, "full", 0, 0);
         return c;
     }
-    swap_attention(c, "moba", v.block_size, v.top_k);
+    try {
+        swap_attention(c, "moba", v.block_size, v.top_k);
+    } catch (const Error& e) { throw Error("--variants " + v.name + ": " + e.what()); }
     if (v.full_layers > c.num_layers) {
         throw Error("--variants " + v.name + ": the model has only " + std::to_string(c.num_layers) +
                     " layers");
@@ -70,16 +73,49 @@ Config with_variant(Config c, const Variant& v) {
     return c;
 }
 
-// What was measured before with the same settings; else an empty result.
-json results_so_far(const std::string& file, const json& settings) {
-    if (is_there(file)) {
-        const json before = read_json(file);
-        const bool whole = before.is_object() && before.contains("variants") && before["variants"].is_array();
-        if (whole && before.value("settings", json()) == settings) { return before; }
-        throw Error(file +
-                    ": is of another model, text or length; name another folder with --out, or delete it");
+// What was measured before with the same settings; else an empty result. `about` is only shown: files may
+// move.
+json results_so_far(const std::string& file, const json& settings, const json& about) {
+    if (!is_there(file)) { return {{"settings", settings}, {"about", about}, {"variants", json::array()}}; }
+    const json before = read_json(file);
+    const bool whole = before.is_object() && before.contains("variants") && before["variants"].is_array() &&
+                       before.contains("about") && before.value("settings", json()).is_object();
+    if (!whole) { throw Error(file + ": is not a result of moba swap"); }
+    for (const auto& [key, value] : settings.items()) {
+        if (before["settings"].value(key, json()) != value) {
+            throw Error(file + ": was measured with another " + key +
+                        "; name another folder with --out, or delete it");
+        }
     }
-    return {{"settings", settings}, {"variants", json::array()}};
+    return before;
+}
+
+// A hash of the weights: pieces spread over each file. Training changes every weight.
+std::string hash_of_weights(const std::string& path) {
+    std::vector<std::string> files;
+    if (is_gguf(path)) {
+        files.push_back(path);
+    } else {
+        for (const auto& entry : std::filesystem::directory_iterator(path)) {
+            if (entry.path().extension() == ".safetensors" &&
+                !entry.path().filename().string().starts_with("state.")) {
+                files.push_back(entry.path().string());
+            }
+        }
+    }
+    std::sort(files.begin(), files.end());
+    constexpr size_t pieces = 64;
+    std::vector<char> piece(1 << 16);
+    uint64_t hash = 0;
+    for (const std::string& name : files) {
+        const InputFile file(name);
+        for (size_t i = 0; i < pieces; i++) {
+            const size_t n = std::min(piece.size(), file.bytes());
+            file.read((file.bytes() - n) / (pieces - 1) * i, piece.data(), n);
+            hash = hash_bytes(piece.data(), n, hash);
+        }
+    }
+    return std::to_string(hash);
 }
 
 }  // namespace
@@ -89,28 +125,35 @@ int run_swap(const SwapOptions& o) {
     rescale(folder.config, o.rope_scaling);
     std::vector<Variant> variants;
     std::stringstream list(o.variants);
-    for (std::string text; std::getline(list, text, ',');) { variants.push_back(parse_variant(text)); }
+    for (std::string text; std::getline(list, text, ',');) {
+        std::erase(text, ' ');
+        variants.push_back(parse_variant(text));
+    }
     if (variants.empty()) { throw Error("--variants: the list is empty"); }
     for (const Variant& v : variants) { with_variant(folder.config, v); }  // wrong ones fail now
 
-    const ScratchFolder encoded;
-    EvalOptions eval;
-    eval.model = o.model, eval.precision = o.precision, eval.device = o.device;
-    eval.data = token_files(o.data, folder.tokenizer, encoded.path());
-    eval.seq_len = {o.seq_len};
-    eval.windows = o.windows;
-    const json settings = {{"model", std::filesystem::path(o.model).filename().string()},
-                           {"text", o.data},
-                           {"content", fingerprint_of(TokenFiles(eval.data))["content"]},
-                           {"seq_len", o.seq_len},
-                           {"windows", o.windows},
-                           {"rope_scaling", o.rope_scaling},
-                           {"precision", o.precision}};
     std::error_code error;
     std::filesystem::create_directories(o.out, error);
     if (error) { throw Error("--out " + o.out + ": " + error.message()); }
+    EvalOptions eval;
+    eval.model = o.model, eval.precision = o.precision, eval.device = o.device;
+    eval.data = token_files(o.data, folder.tokenizer, o.out);
+    eval.seq_len = {o.seq_len};
+    eval.windows = o.windows;
+    const TokenFiles text(eval.data);
+    if (text.size() <= (size_t)o.seq_len) {
+        throw Error("--data has " + std::to_string(text.size()) +
+                    " tokens, fewer than one window of --seq-len " + std::to_string(o.seq_len));
+    }
+    const json settings = {{"weights", hash_of_weights(folder.path)},
+                           {"text", fingerprint_of(text)["content"]},
+                           {"seq-len", o.seq_len},
+                           {"windows", o.windows},
+                           {"rope-scaling", o.rope_scaling},
+                           {"precision", o.precision}};
+    const json about = {{"model", o.model}, {"text", o.data}, {"trained", layer_summary(folder.config)}};
     const std::string file = o.out + "/results.json";
-    json results = results_so_far(file, settings);
+    json results = results_so_far(file, settings, about);
     for (const Variant& v : variants) {
         const auto same = [&](const json& r) { return r["variant"] == v.name; };
         json& done = results["variants"];

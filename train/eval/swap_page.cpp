@@ -96,8 +96,8 @@ std::string swap_table(const json& results) {
 }
 
 std::string swap_page(const json& results) {
-    const json& s = results["settings"];
-    const std::string model = html_escape(s["model"].get<std::string>());
+    const json &s = results["settings"], &about = results["about"];
+    const std::string model = about["model"], name = model.substr(model.find_last_of('/') + 1);
     HtmlTable table{{"attention", "pairs left out", "loss, nats", "more than full", "bits per byte",
                      "next token right", "tokens/s"},
                     {}};
@@ -107,20 +107,19 @@ std::string swap_page(const json& results) {
                               printed("%.0f", r.speed)});
     }
     const json& first = results["variants"][0];
-    const std::string about =
-        "<h1>" + model +
-        ": full attention and MoBA</h1>\n<p>The same weights, trained with full attention, read the same "
-        "text under each kind of "
+    const std::string text =
+        "<h1>" + html_escape(name) +
+        ": full attention and MoBA</h1>\n<p>The same weights read the same text under each kind of "
         "attention: " +
         readable_number(first["tokens"].get<double>()) + " tokens in " + first["windows"].dump() +
-        " windows of " + readable_length(s["seq_len"].get<double>()) +
+        " windows of " + readable_length(s["seq-len"].get<double>()) +
         " tokens. With MoBA, a query attends K blocks of S tokens: its own one, and "
-        "the K - 1 past blocks whose mean key fits it best. Nothing was trained for that.</p>\n<p "
-        "class=\"note\">Text: " +
-        html_escape(s["text"].dump()) +
-        ". Speed is that of this evaluation on this machine, weights and other layers included.</p>\n";
-    return html_page(s["model"].get<std::string>() + ": full attention and MoBA",
-                     about + html_table(table) + charts(results));
+        "the K - 1 past blocks whose mean key fits it best.</p>\n<p class=\"note\">Model: " +
+        html_escape(model) + ". Its layers as trained: " + html_escape(about["trained"].get<std::string>()) +
+        "; no variant was trained further. Text: " + html_escape(about["text"].dump()) +
+        ". Speed is that of this evaluation on this machine, other layers and the reading of the weights "
+        "included.</p>\n";
+    return html_page(name + ": full attention and MoBA", text + html_table(table) + charts(results));
 }
 
 }  // namespace moba

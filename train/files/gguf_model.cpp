@@ -48,6 +48,20 @@ json gguf_config(const Gguf& file) {
          path + ": llama.attention.value_length differs from the key's: not supported");
     need(optional("llama.rope.dimension_count", head_dim) == head_dim,
          path + ": llama.rope.dimension_count: RoPE on a part of a head is not supported");
+    for (const auto& [key, usual] : {std::pair{"llama.rope.scaling.attn_factor", 1.0},
+                                     {"llama.rope.scaling.yarn_attn_factor", 1.0},
+                                     {"llama.rope.scaling.yarn_ext_factor", 1.0},
+                                     {"llama.rope.scaling.yarn_beta_fast", 32.0},
+                                     {"llama.rope.scaling.yarn_beta_slow", 1.0},
+                                     {"llama.rope.scaling.yarn_log_multiplier", 0.0},
+                                     {"llama.logit_scale", 1.0},
+                                     {"llama.attention.scale", 0.0},
+                                     {"llama.attention.sliding_window", 0.0},
+                                     {"llama.residual_scale", 1.0},
+                                     {"llama.embedding_scale", 1.0}}) {
+        need(!file.has(key) || file.number(key) == usual,
+             path + ": " + key + ": only the usual value is supported");
+    }
     const double theta = file.has("llama.rope.freq_base") ? file.number("llama.rope.freq_base") : 10000;
     json rope = {{"rope_type", "default"}};
     const char* kind = "llama.rope.scaling.type";

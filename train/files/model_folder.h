@@ -8,7 +8,7 @@
 
 namespace moba {
 
-/* An opened model folder. The weights stay in their file until load_weights. */
+/* An opened model: a folder, or a .gguf file. The weights stay in their file until load_weights. */
 struct ModelFolder {
     std::string path;  // of the checkpoint, even if the folder of a run was opened; or of a .gguf file
     Config config;

@@ -182,7 +182,9 @@ void add_attention_impl(CLI::App& app, std::string& value) {
 
 void add_model_path(CLI::App& app, std::string& path) {
     add(app, "--model", path, "DIR",
-        "A run's folder (its latest checkpoint), a checkpoint, or a Llama folder in Hugging Face's format.")
+        "A run's folder (its latest checkpoint), a checkpoint, a Llama folder in Hugging Face's format, or a "
+        "Llama in "
+        "a .gguf file.")
         ->required();
 }
 

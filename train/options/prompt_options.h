@@ -1,4 +1,4 @@
-/* The options for a prompt, of `moba sample` and `moba inspect`. Only one of them can be given. */
+/* The options for a prompt, of `moba sample`, `moba inspect` and `moba tokens`. Only one can be given. */
 #pragma once
 #include <string>
 #include <vector>

@@ -126,7 +126,9 @@ static void add_model_options(CLI::App& app, TrainOptions& o) {
         "Dropout probability on the embedding and on each residual branch.")
         ->check(between(0.0, 0.99));
     add(app, "--init-from", o.init_from, "DIR",
-        "Start from the weights of this model. The model's own sizes are used; size options are refused.");
+        "Start from the weights of this model: a folder, or a .gguf file. The model's own sizes are used; "
+        "size "
+        "options are refused.");
 }
 
 static void add_optimizer_options(CLI::App& app, TrainOptions& o) {

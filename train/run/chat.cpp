@@ -31,9 +31,12 @@ std::string Chat::end() const {
 // The system message that a ChatML template has as plain text; "" if there is none.
 static std::string own_system_message(const std::string& chat_template) {
     const std::string head = "<|im_start|>system", tail = "<|im_end|>";
+    constexpr size_t most = 4096;
+    if (chat_template.find(tail) == chat_template.npos) { return ""; }
     for (size_t at = 0; (at = chat_template.find(head, at)) != chat_template.npos; at += head.size()) {
-        std::string text = chat_template.substr(at + head.size());
-        text = text.substr(0, text.find(tail));
+        const size_t begin = at + head.size();
+        const std::string text =
+            chat_template.substr(begin, std::min(chat_template.find(tail, begin) - begin, most));
         for (const char* line_end : {"\n", "\\n"}) {
             const bool plain = text.find_first_of("'\"{}+") == text.npos;
             if (plain && text.starts_with(line_end)) { return text.substr(std::string(line_end).size()); }

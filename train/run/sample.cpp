@@ -74,6 +74,9 @@ void check(const SampleOptions& o) {
     }
 }
 
+// A text may hold bytes of 0.
+void print(const std::string& text) { std::fwrite(text.data(), 1, text.size(), stdout); }
+
 // A long text is printed from one of its last lines on.
 std::string end_of_text(const std::string& text) {
     constexpr size_t most = 4096, kept = 400;
@@ -110,11 +113,15 @@ int sample(const SampleOptions& o) {
     if (new_document) { source.ids = {folder.begin_token}; }
     std::vector<int> end_tokens = folder.end_tokens;
     if (o.chat) {
-        if (text.task || source.text.empty()) {
-            throw Error("--chat: needs --prompt or --prompt-file, and a model of text");
+        if (text.task) { throw Error("--chat: the model was trained on a task, not on text"); }
+        if (source.text.empty()) {
+            throw Error("--chat: there is no message: use --prompt or --prompt-file");
         }
         const Chat chat(o.chat_template, folder.chat_template, folder.path);
         source.ids = text.parse_chat(chat.prompt(o.system, source.text));
+        if (text.id_of(chat.end()) < 0) {
+            throw Error("--chat: the model has no token " + chat.end() + ", so this is not its template");
+        }
         end_tokens.push_back(text.id_of(chat.end()));
     }
     Prompt prompt = make_prompt(source, folder, text);
@@ -141,7 +148,7 @@ int sample(const SampleOptions& o) {
     std::string shown =
         folded ? folded_test(prompt, text) : words.write({tokens.begin() + new_document, tokens.end()});
     if (!folded && !o.whole_prompt) { shown = end_of_text(shown); }
-    if (!o.chat) { std::printf("%s%s", shown.c_str(), text.task ? "\n-> " : ""); }
+    if (!o.chat) { print(shown + (text.task ? "\n-> " : "")); }
     if (text.task) { words = TokenStream(text); }
     std::fflush(stdout);
     Rng rng(o.seed, Purpose::sampling, 0);
@@ -169,7 +176,7 @@ int sample(const SampleOptions& o) {
         }
         tokens.push_back(choose_token(logits, tokens, how, rng));
         if (std::count(end_tokens.begin(), end_tokens.end(), tokens.back())) { break; }
-        std::printf("%s", words.write(tokens.back()).c_str());
+        print(words.write(tokens.back()));
         std::fflush(stdout);
     }
     const double ms = now_ms() - begin;

@@ -12,8 +12,8 @@ class App;
 namespace moba {
 
 struct SampleOptions {
-    std::string model, system, chat_template, rope_scaling, attention, decode_attention, logits, device = "auto",
-                                                                                   precision = "fp32";
+    std::string model, system, chat_template, rope_scaling, attention, decode_attention, logits,
+        device = "auto", precision = "fp32";
     bool no_cache = false, whole_prompt = false, chat = false;
     PromptOptions prompt;
     int max_new_tokens = 0, sample_top_k = 0, block_size = 0, top_k = 0;

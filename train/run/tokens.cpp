@@ -10,7 +10,8 @@ namespace moba {
 
 void add_tokens_options(CLI::App& app, TokensOptions& o) {
     start_options(app);
-    add(app, "--tokenizer", o.tokenizer, "DIR", "A model folder, a tokenizer.json, a .gguf file, or bytes.")
+    add(app, "--tokenizer", o.tokenizer, "DIR",
+        "A model folder, a tokenizer.json, a .gguf file, or the word bytes.")
         ->required();
     add_prompt_options(app, o.prompt, "an error.");
     add_flag(
@@ -31,6 +32,12 @@ int run_tokens(const TokensOptions& o) {
         write_file(o.save_tokenizer, tokenizer_json(o.tokenizer));
         if (ids.empty() && prompt.text.empty()) { return 0; }
     }
+    for (int id : ids) {
+        if (id < 0 || id >= tokenizer.vocab_size()) {
+            throw Error("token id " + std::to_string(id) + ": must be between 0 and " +
+                        std::to_string(tokenizer.vocab_size() - 1));
+        }
+    }
     if (ids.empty()) {
         if (prompt.text.empty()) { throw Error("there is no text: use --prompt or --prompt-file"); }
         tokenizer.encode("a");  // the tables are made at the first use; they are not timed
@@ -44,13 +51,19 @@ int run_tokens(const TokensOptions& o) {
         }
     }
     if (o.pieces) {
-        for (int id : ids) { std::printf("%d\t%s\n", id, visible_text(tokenizer.text(id)).c_str()); }
+        for (int id : ids) {
+            const std::string text = tokenizer.text(id);
+            std::printf("%d\t%s\n", id, visible_text(text.empty() ? tokenizer.name(id) : text).c_str());
+        }
     } else if (prompt.ids.empty()) {
         for (size_t i = 0; i < ids.size(); i++) { std::printf("%s%d", i ? "," : "", ids[i]); }
         std::printf("\n");
     } else {
         TextStream stream(tokenizer);
-        for (int id : ids) { std::printf("%s", stream.add(id).c_str()); }
+        for (int id : ids) {
+            const std::string text = stream.add(id);
+            std::fwrite(text.data(), 1, text.size(), stdout);  // it may hold bytes of 0
+        }
         std::printf("\n");
     }
     return 0;

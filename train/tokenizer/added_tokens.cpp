@@ -11,27 +11,30 @@ using nlohmann::json;
 AddedTokens::AddedTokens(const json& list, const Normalizer& normalizer, const std::string& path) {
     for (const json& entry : list) {
         const Fields f(entry, path + ": an entry of 'added_tokens'");
-        Name name{f.text("content"),        f.at("id").get<int>(),
+        Name name{f.at("id").get<int>(),    0,
                   f.flag("special", false), f.flag("single_word", false),
                   f.flag("lstrip", false),  f.flag("rstrip", false)};
         const bool normalized = f.flag("normalized", !name.special);
-        if (normalized && !normalizer.is_empty()) { name.text = normalizer.apply(name.text); }
-        if (name.text.empty()) { continue; }
+        std::string text = f.text("content");
+        if (normalized && !normalizer.is_empty()) { text = normalizer.apply(text); }
+        if (text.empty()) { continue; }
+        name.bytes = text.size();
         Names& names = names_[normalized ? 1 : 0];
-        names.empty = false;
-        names.by_first_byte[(unsigned char)name.text[0]].push_back(std::move(name));
+        names.lengths[(unsigned char)text[0]].push_back(text.size());
+        names.by_text.try_emplace(text, name);  // of equal names the first
     }
     for (Names& names : names_) {
-        for (std::vector<Name>& same : names.by_first_byte) {
-            std::stable_sort(same.begin(), same.end(),
-                             [](const Name& a, const Name& b) { return a.text.size() > b.text.size(); });
+        for (std::vector<size_t>& same : names.lengths) {
+            std::sort(same.begin(), same.end(), std::greater<>());
+            same.erase(std::unique(same.begin(), same.end()), same.end());
         }
     }
 }
 
 const AddedTokens::Name* AddedTokens::Names::at(std::string_view text) const {
-    for (const Name& name : by_first_byte[(unsigned char)text[0]]) {
-        if (text.starts_with(name.text)) { return &name; }
+    for (const size_t length : lengths[(unsigned char)text[0]]) {
+        const auto it = length <= text.size() ? by_text.find(text.substr(0, length)) : by_text.end();
+        if (it != by_text.end()) { return &it->second; }
     }
     return nullptr;
 }
@@ -63,7 +66,7 @@ void AddedTokens::split(std::string_view text, Stage stage, SpecialNames special
                         const std::function<void(size_t, size_t)>& between,
                         const std::function<void(int)>& token) const {
     const Names& names = names_[stage == Stage::after_normalizer];
-    if (names.empty) { return between(0, text.size()); }
+    if (names.by_text.empty()) { return between(0, text.size()); }
     size_t done = 0;
     for (size_t at = 0; at < text.size();) {
         const Name* name = names.at(text.substr(at));
@@ -71,7 +74,7 @@ void AddedTokens::split(std::string_view text, Stage stage, SpecialNames special
             at++;
             continue;
         }
-        size_t begin = at, end = at + name->text.size();
+        size_t begin = at, end = at + name->bytes;
         at = end;
         if (name->special && special == SpecialNames::text) { continue; }
         if (name->single_word && !stands_alone(text, begin, end)) { continue; }

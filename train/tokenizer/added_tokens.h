@@ -1,6 +1,7 @@
 /* The added tokens of a tokenizer.json: names such as <|endoftext|>, which are found in a text before the
    model sees it. Of several names that begin at one place, the longest one is found. */
 #pragma once
+#include "train/tokenizer/word_model.h"
 #include <array>
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
@@ -24,21 +25,21 @@ class AddedTokens {
     AddedTokens(const nlohmann::json& json, const Normalizer&, const std::string& path);
 
     enum class Stage { before_normalizer, after_normalizer };
-    /* Calls text(begin, end) for the stretches between the names, and token(id) for the names, in their
+    /* Calls between(begin, end) for the stretches between the names, and token(id) for the names, in their
        order. */
     void split(std::string_view text, Stage, SpecialNames, const std::function<void(size_t, size_t)>& between,
                const std::function<void(int)>& token) const;
 
   private:
     struct Name {
-        std::string text;
         int id;
+        size_t bytes;
         bool special, single_word, lstrip, rstrip;
     };
     struct Names {
-        std::array<std::vector<Name>, 256> by_first_byte;  // the longest first
-        bool empty = true;
-        const Name* at(std::string_view text) const;
+        std::unordered_map<std::string, Name, TextHash, std::equal_to<>> by_text;
+        std::array<std::vector<size_t>, 256> lengths;  // of the names with this first byte, the longest first
+        const Name* at(std::string_view text) const;   // the longest name that the text begins with
     };
     Names names_[2];  // by stage
 };

@@ -1,5 +1,6 @@
 #include "train/tokenizer/regex.h"
 #include "moba/core/base.h"
+#include "train/tokenizer/unicode.h"
 #include <algorithm>
 
 #ifdef MOBA_UNICODE
@@ -149,11 +150,7 @@ bool Regex::find(std::string_view text, size_t from, size_t& begin, size_t& end)
 #else
 
 bool regex_available() { return false; }
-Regex::Regex(const std::string&, const std::string& where) {
-    throw Error(where +
-                ": this program was built without PCRE2 and utf8proc, so it cannot encode text with a "
-                "tokenizer.json (Debian: libpcre2-dev, libutf8proc-dev)");
-}
+Regex::Regex(const std::string&, const std::string& where) { throw Error(where + ": " + built_without); }
 bool Regex::find(std::string_view, size_t, size_t&, size_t&) const { return false; }
 
 #endif

@@ -2,6 +2,7 @@
 #include "train/core/file.h"
 #include "train/core/utf8.h"
 #include "train/files/gguf_model.h"
+#include "train/files/run_folder.h"
 #include "train/tokenizer/encoder.h"
 #include <filesystem>
 #include <nlohmann/json.hpp>
@@ -13,7 +14,9 @@ using nlohmann::json;
 
 static std::string file_of(const std::string& path) {
     std::error_code none;
-    return std::filesystem::is_directory(path, none) ? path + "/tokenizer.json" : path;
+    if (!std::filesystem::is_directory(path, none)) { return path; }
+    const std::string file = path + "/tokenizer.json", run = is_there(file) ? "" : latest_checkpoint(path);
+    return run.empty() ? file : run + "/tokenizer.json";
 }
 
 std::string tokenizer_json(const std::string& path) {
@@ -49,10 +52,7 @@ std::vector<int> Tokenizer::encode(const std::string& text, SpecialNames special
     return ids;
 }
 
-std::vector<int> Tokenizer::begin_tokens() const {
-    if (bytes_ || encoder().before() == std::vector{end_token()}) { return {}; }  // GPT-2's end begins, too
-    return encoder().before();
-}
+std::vector<int> Tokenizer::begin_tokens() const { return bytes_ ? std::vector<int>{} : encoder().before(); }
 
 int Tokenizer::id_of(const std::string& name) const {
     const auto it = ids_.find(name);
@@ -66,6 +66,11 @@ int Tokenizer::end_token() const {
         if (const int id = id_of(name); id >= 0) { return id; }
     }
     return -1;
+}
+
+std::string Tokenizer::name(int id) const {
+    const auto piece = pieces_.find(id), mark = marks_.find(id);
+    return piece != pieces_.end() ? piece->second : mark != marks_.end() ? mark->second : "";
 }
 
 std::string Tokenizer::text(int id) const {
@@ -125,7 +130,9 @@ void Tokenizer::read(const std::string& path) {
     }
     need(!pieces_.empty(), "it holds no tokens");
     for (const json& t : added) {
-        if (t.value("special", json(false)) == true) { pieces_.erase(t["id"].get<int>()); }
+        if (t.value("special", json(false)) != true) { continue; }
+        pieces_.erase(t["id"].get<int>());
+        marks_[t["id"].get<int>()] = t["content"].get<std::string>();
     }
 }
 

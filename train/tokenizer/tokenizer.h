@@ -34,6 +34,8 @@ class Tokenizer {
        decoder is unknown: the token as stored. */
     std::string text(int id) const;
     bool can_decode() const { return refusal_.empty(); }
+    /* The token as its file has it, also a mark; "" if there is no such id. */
+    std::string name(int id) const;
 
     /* The ids of a text, as the whole of a document, without a begin token. Bytes that are not UTF-8 become
        U+FFFD, except with "bytes". Throws Error if the tokenizer has a part that is not supported. */
@@ -54,9 +56,10 @@ class Tokenizer {
     bool bytes_;
     int vocab_size_ = 257;
     std::unordered_map<int, std::string> pieces_;  // as the file has them; without marks
-    std::unordered_map<std::string, int> ids_;     // the marks, too
+    std::unordered_map<int, std::string> marks_;   // such as the end of a document: no text
+    std::unordered_map<std::string, int> ids_;     // of both
     Decoder decoder_;
-    std::shared_ptr<const nlohmann::json> json_;  // until the encoder is made
+    std::shared_ptr<const nlohmann::json> json_;  // the encoder is made of it, when it is first needed
     mutable std::unique_ptr<Encoder> encoder_;
 };
 

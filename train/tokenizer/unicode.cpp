@@ -81,11 +81,7 @@ size_t grapheme_bytes(std::string_view text) {
 
 #else
 
-static std::string refused() {
-    throw Error(
-        "this program was built without PCRE2 and utf8proc, so it cannot encode text with a tokenizer.json "
-        "(Debian: libpcre2-dev, libutf8proc-dev)");
-}
+static std::string refused() { throw Error(built_without); }
 std::string normal_form(std::string_view, NormalForm) { return refused(); }
 std::string lower_case(std::string_view) { return refused(); }
 std::string without_accents(std::string_view) { return refused(); }

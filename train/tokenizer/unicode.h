@@ -6,6 +6,11 @@
 
 namespace moba {
 
+/* The message where PCRE2 and utf8proc would be needed, and the program was built without them. */
+constexpr const char* built_without = "this program was built without PCRE2 and utf8proc, so it cannot "
+                                      "encode text with a tokenizer.json (Debian: "
+                                      "libpcre2-dev, libutf8proc-dev)";
+
 enum class NormalForm { nfc, nfd, nfkc, nfkd };
 std::string normal_form(std::string_view text, NormalForm);
 std::string lower_case(std::string_view text);

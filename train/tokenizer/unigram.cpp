@@ -40,7 +40,7 @@ class PieceTree {
 
 class Unigram : public WordModel {
   public:
-    explicit Unigram(const Fields& f) : byte_fallback_(f.flag("byte_fallback", false)) {
+    explicit Unigram(const Fields& f) : where_(f.where()), byte_fallback_(f.flag("byte_fallback", false)) {
         double lowest = 0;
         for (const json& entry : f.list("vocab")) {
             if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
@@ -98,7 +98,7 @@ class Unigram : public WordModel {
                 ids.push_back(known->second);
             } else if (!byte_fallback_ || !append_byte_fallback(ids_, text, ids)) {
                 if (unknown_ < 0) {
-                    throw Error("a character has no token, and there is none for unknown ones");
+                    throw Error(where_ + ": a character has no token, and there is none for unknown ones");
                 }
                 ids.push_back(unknown_);
             }
@@ -124,6 +124,7 @@ class Unigram : public WordModel {
     PieceIds ids_;
     std::vector<double> scores_;
     PieceTree tree_;
+    std::string where_;
     bool byte_fallback_;
     int unknown_ = -1;
     double unknown_score_;

@@ -24,7 +24,7 @@ namespace {
 
 class WordLevel : public WordModel {
   public:
-    explicit WordLevel(const Fields& f) {
+    explicit WordLevel(const Fields& f) : where_(f.where()) {
         if (!f.at("vocab").is_object()) { f.fail("'vocab' is not an object"); }
         for (const auto& [piece, id] : f.at("vocab").items()) { ids_[piece] = id.get<int>(); }
         const auto unknown = ids_.find(f.text("unk_token"));
@@ -33,11 +33,14 @@ class WordLevel : public WordModel {
     void encode(std::string_view word, std::vector<int>& ids) override {
         const auto it = ids_.find(word);
         const int id = it == ids_.end() ? unknown_ : it->second;
-        if (id < 0) { throw Error("a word is not in the vocabulary, which has no token for unknown words"); }
+        if (id < 0) {
+            throw Error(where_ + ": a word is not in its vocabulary, nor has it a token for unknown words");
+        }
         ids.push_back(id);
     }
 
   private:
+    std::string where_;
     PieceIds ids_;
     int unknown_ = -1;
 };
