@@ -62,6 +62,16 @@ TEST_F(EncodedText, EveryFileIsADocument) {
         << "names of special tokens are text";
 }
 
+// GPT-2's token that ends a document may also begin one: then it stands there once.
+TEST_F(EncodedText, AnEndThatBegins) {
+    std::string same = words;
+    for (size_t at; (at = same.find("\"<s>\": {\"id\": \"<s>\", \"ids\": [5]")) != same.npos;) {
+        same.replace(same.find("[5]", at), 3, "[4]");
+    }
+    write_text(dir / "tokenizer.json", same);
+    EXPECT_EQ(encode({"a b", "c"}), (std::vector<int>{4, 0, 1, 4, 2, 4}));
+}
+
 TEST_F(EncodedText, EveryLineOfAJsonlFileIsADocument) {
     const std::string lines = "{\"text\": \"a b\"}\n\n \r\n{\"text\": \"c\\nc\", \"name\": 3}";
     EXPECT_EQ(encode({lines}, ".jsonl"), (std::vector<int>{4, 5, 0, 1, 4, 5, 2, 2, 4}));

@@ -125,7 +125,7 @@ TEST(Fingerprint, TokensMustBeOfTheModelsTokenizer) {
     for (const Vocabulary* v : {&unknown, &of_a, &of_again}) { EXPECT_EQ(message(a, *v), ""); }
     EXPECT_EQ(message("bytes", bytes), "");
     EXPECT_EQ(message("", of_a), "") << "unknown fits everything";
-    EXPECT_NE(message(a, bytes).find("prepare_text.py"), std::string::npos);
+    EXPECT_NE(message(a, bytes).find("encode it with --tokenizer"), std::string::npos);
     EXPECT_NE(message(a, of_other).find("another tokenizer"), std::string::npos);
     EXPECT_NE(message("bytes", of_a).find("the model's tokens are bytes"), std::string::npos);
 

@@ -383,7 +383,7 @@ TEST_F(GgufTest, BeginTokens) {
     EXPECT_EQ(begins("llama-bpe", -1, -1), Ids{}) << "there is none";
     EXPECT_EQ(begins("gpt-2", 256, -1), Ids{});
     EXPECT_EQ(begins("gpt-2", 256, 1), Ids{256});
-    EXPECT_EQ(begins("gpt-2", 257, 1), Ids{}) << "the end of a document begins one, too";
+    EXPECT_EQ(begins("gpt-2", 257, 1), Ids{257}) << "the end of a document begins one, too";
 }
 
 // The types of tokens: 1 normal, 2 unknown, 3 control, 4 of the user, 6 a byte
