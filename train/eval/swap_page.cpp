@@ -40,16 +40,24 @@ std::vector<Row> rows_of(const json& results) {
     return rows;
 }
 
-// Mean loss in bins of equal width in log2(position).
-std::vector<Point> by_position(const json& losses) {
+/* Mean loss by position, less that of `from` if it is not null: in two bins for each doubling, from position
+   16 on, because the first positions differ by chance only. */
+std::vector<Point> by_position(const json& losses, const json& from) {
     struct Bin {
         double loss = 0, position = 0, count = 0;
     };
     std::map<int, Bin> bins;
-    for (const json& p : losses) {
-        const double position = p["position"].get<double>() + 1, count = p["count"];
-        Bin& b = bins[(int)(2 * std::log2(position))];
-        b.loss += p["loss"].get<double>() * count, b.position += position * count, b.count += count;
+    for (size_t i = 0; i < losses.size(); i++) {
+        const double position = losses[i]["position"].get<double>() + 1, count = losses[i]["count"];
+        if (position < 16 ||
+            (!from.is_null() && (i >= from.size() || from[i]["position"] != losses[i]["position"]))) {
+            continue;
+        }
+        const double loss =
+            losses[i]["loss"].get<double>() - (from.is_null() ? 0 : from[i]["loss"].get<double>());
+        // the end of the window belongs to the last bin
+        Bin& b = bins[(int)(2 * std::log2(std::min(position, (double)losses.size() - 1)))];
+        b.loss += loss * count, b.position += position * count, b.count += count;
     }
     std::vector<Point> out;
     for (const auto& [i, b] : bins) { out.push_back({b.position / b.count, b.loss / b.count}); }
@@ -58,17 +66,22 @@ std::vector<Point> by_position(const json& losses) {
 
 std::string charts(const json& results) {
     const std::vector<Row> rows = rows_of(results);
+    json full;
+    for (const json& r : results["variants"]) {
+        if (r["variant"] == "full") { full = r["loss_by_position"]; }
+    }
     std::vector<Series> points, curves;
     for (size_t i = 0; i < rows.size(); i++) {
+        const json& losses = results["variants"][i]["loss_by_position"];
         points.push_back({.name = rows[i].name,
                           .points = {{rows[i].left_out, rows[i].loss}},
                           .style = (int)i,
                           .joined = false});
-        // the first positions differ little, and by chance
-        std::vector<Point> curve = by_position(results["variants"][i]["loss_by_position"]);
-        std::erase_if(curve, [](const Point& p) { return p.x < 16; });
-        curves.push_back({.name = rows[i].name, .points = curve, .style = (int)i});
+        if (losses == full) { continue; }
+        curves.push_back({.name = rows[i].name, .points = by_position(losses, full), .style = (int)i});
     }
+    if (curves.empty()) { return ""; }
+    const bool differences = !full.is_null();
     return html_cards({draw_chart({.title = "Loss against the pairs that are left out",
                                    .x = {.label = "causal query-key pairs left out, mean over the layers",
                                          .percent = true,
@@ -76,9 +89,11 @@ std::string charts(const json& results) {
                                          .high = 1},
                                    .y = {.label = "loss, nats per token"},
                                    .series = points}),
-                       draw_chart({.title = "Loss by position in the window",
+                       draw_chart({.title = differences ? "Loss more than with full attention, by position"
+                                                        : "Loss by position",
                                    .x = {.label = "position, tokens", .scale = Scale::log2},
-                                   .y = {.label = "loss, nats per token"},
+                                   .y = {.label = differences ? "difference of the losses, nats per token"
+                                                              : "loss, nats per token"},
                                    .series = curves})});
 }
 
