@@ -17,7 +17,7 @@ usage() {
                    93 MB; or MODEL=FILE.gguf or a folder) and 27 MB of the Linux kernel's documentation
                    (Debian's package linux-doc-6.12, 40 MB), replaces its full attention by MoBA, and
                    shows what that costs: loss, speed, an answer about a long document. Page:
-                   out/llama/swap-MODEL/page.html. About 20 minutes on two cores; a second call goes on.
+                   out/llama/swap-MODEL/page.html. A second call goes on.
 ./run.sh test      Installs what the tests need, builds and runs every test, also under the
                    sanitizers.
 ./run.sh build     Installs what is missing and builds build/moba, no more.

@@ -13,6 +13,9 @@ import sys
 import tempfile
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+from checks import check, report
+
 try:
     import accelerate  # noqa: F401  transformers reads .gguf files with it
     import numpy as np
@@ -32,13 +35,6 @@ FORMATS = ["F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q2_K",
 K_BLOCKS = {"Q2_K": (84, 80, 82, 1.5), "Q3_K": (110, 108, None, 0), "Q4_K": (144, 0, 2, 7.5), "Q5_K": (176, 0, 2, 15.5),
             "Q6_K": (210, 208, None, 0)}
 BLANK = "\u2581"
-failures = 0
-
-
-def check(what, ok, note=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {note}", flush=True)
 
 
 def k_blocks(draw, name, shape, deviation):
@@ -359,5 +355,4 @@ if __name__ == "__main__":
         real_llama(real)
     else:
         print("SKIPPED a real Llama: MOBA_GGUF names no file")
-    print("all the same" if not failures else f"{failures} checks FAILED")
-    sys.exit(1 if failures else 0)
+    report()

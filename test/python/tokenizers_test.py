@@ -15,6 +15,9 @@ import time
 import unicodedata
 
 os.environ["TOKENIZERS_PARALLELISM"] = "false"  # speed is compared on one core
+
+from checks import check, report
+
 try:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 except ImportError as e:
@@ -28,13 +31,6 @@ GPT4O = (r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}
          r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*(?i:'s|'t|'re|'ve|'m|'ll|'d)?"
          r"|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+")
 BLANK = "\u2581"
-failures = 0
-
-
-def check(what, ok, note=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {note}", flush=True)
 
 
 def corpus():
@@ -269,8 +265,7 @@ def main():
             t = finish(Tokenizer.from_file(file))
             compare(program, os.path.basename(path), file, t, unknown)
             speed(program, os.path.basename(path), file, t)
-    print("all the same" if not failures else f"{failures} checks FAILED")
-    sys.exit(1 if failures else 0)
+    report()
 
 
 def speed(program, name, file, t):

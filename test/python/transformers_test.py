@@ -11,6 +11,8 @@ import subprocess
 import sys
 import tempfile
 
+from checks import check, report
+
 try:
     import torch
     from safetensors.torch import load_file, save_file
@@ -21,13 +23,6 @@ except ImportError as e:
 
 MOBA = os.path.abspath(sys.argv[1])
 TOLERANCE = 1e-4
-failures = 0
-
-
-def check(what, ok, note=""):
-    global failures
-    failures += not ok
-    print(f"{'ok    ' if ok else 'FAILED'} {what} {note}", flush=True)
 
 
 def moba(*words, expect=0):
@@ -164,5 +159,4 @@ if sys.argv[1] == "--fixtures":
 with tempfile.TemporaryDirectory() as tmp:
     their_models_here(tmp)
     our_models_there(tmp)
-print("all the same" if not failures else f"{failures} checks FAILED")
-sys.exit(1 if failures else 0)
+report()

@@ -3,6 +3,7 @@
    transformers. */
 #include "moba/model.h"
 #include "test/support/gguf_case.h"
+#include "test/support/logits.h"
 #include "test/support/packed_batch.h"
 #include "test/support/program.h"
 #include "train/files/checkpoint.h"
@@ -22,19 +23,6 @@ namespace fs = std::filesystem;
 
 const std::string root = MOBA_SOURCE_DIR "/test/huggingface/gguf/";
 const char* const llamas[] = {"gpt2_tied_q8_0", "llama_f16"};
-
-std::vector<float> logits_of(const std::string& path, const std::vector<int>& ids) {
-    const ModelFolder folder = open_model(path);
-    const int T = (int)ids.size();
-    Model<float> model(folder.config, {.max_tokens = T, .max_seqs = 1, .max_position = T});
-    model.allocate();
-    load_weights(folder, model);
-    model.set_batch(ids.data(), nullptr, {0, T}, {});
-    model.forward();
-    std::vector<float> logits;
-    model.read_logits(0, T, logits);
-    return logits;
-}
 
 // Reads all that a file has.
 void use(const std::string& path) {

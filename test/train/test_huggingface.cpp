@@ -1,6 +1,7 @@
 /* Llama folders of transformers 5, written by test/python/transformers_test.py together with the logits that
    transformers computes: every form is read, and damaged folders are refused. */
 #include "moba/model.h"
+#include "test/support/logits.h"
 #include "test/support/packed_batch.h"
 #include "test/support/program.h"
 #include "train/files/checkpoint.h"
@@ -20,18 +21,8 @@ const char* names[] = {"llama2_f32", "gqa_tied_bf16", "llama3_f16_shards", "line
 
 // The error of this folder's logits against those computed by transformers.
 double error_of_logits(const std::string& path, const std::string& expected) {
-    const ModelFolder folder = open_model(path);
     const Safetensors want(expected + "/expected.safetensors");
-    const std::vector<int> ids = want.ints("ids");
-    const int T = (int)ids.size();
-    Model<float> model(folder.config, {.max_tokens = T, .max_seqs = 1, .max_position = T});
-    model.allocate();
-    load_weights(folder, model);
-    model.set_batch(ids.data(), nullptr, {0, T}, {});
-    model.forward();
-    std::vector<float> logits;
-    model.read_logits(0, T, logits);
-    return relative_error(logits, want.floats("logits"));
+    return relative_error(logits_of(path, want.ints("ids")), want.floats("logits"));
 }
 
 TEST(HuggingFace, SameLogits) {

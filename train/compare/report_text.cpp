@@ -1,6 +1,7 @@
 #include "train/compare/findings.h"
 #include "train/compare/report.h"
 #include "train/core/terminal.h"
+#include "train/core/utf8.h"
 #include <algorithm>
 #include <cstdio>
 #include <unistd.h>
@@ -11,7 +12,7 @@ namespace {
 
 // Counts UTF-8 characters, not bytes.
 int characters(const std::string& text) {
-    return (int)std::count_if(text.begin(), text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+    return (int)std::count_if(text.begin(), text.end(), [](char c) { return !continues_character(c); });
 }
 
 std::string padded(const std::string& text, int width) {

@@ -21,7 +21,7 @@ std::string one_line(std::string text) {
     }
     if (text.size() > 1000) {
         size_t end = 1000;
-        while (((unsigned char)text[end] & 0xC0) == 0x80 && end > 996) { end--; }  // between two characters
+        while (continues_character(text[end]) && end > 996) { end--; }  // between two characters
         text = text.substr(0, end) + " ...";
     }
     return valid_utf8(text);

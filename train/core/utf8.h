@@ -1,8 +1,17 @@
 /* Text that comes as bytes: tokens, files, messages. */
 #pragma once
+#include <cstddef>
 #include <string>
 
 namespace moba {
+
+/* For valid UTF-8. Whether this byte of a character is not its first one. */
+inline bool continues_character(char byte) { return ((unsigned char)byte & 0xC0) == 0x80; }
+/* For valid UTF-8. How many bytes the character has that begins with this one. */
+inline size_t character_bytes(char first) {
+    const auto byte = (unsigned char)first;
+    return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
+}
 
 /* The text, with each byte that is not part of valid UTF-8 written as \xNN. */
 std::string valid_utf8(const std::string& text);

@@ -194,8 +194,7 @@ std::vector<std::string> token_files(const std::vector<std::string>& paths, cons
     }
     const bool bytes = tokenizer.empty() || tokenizer == "bytes";
     const std::string tokenizer_text = bytes ? "" : tokenizer_json(tokenizer);
-    char name[40];
-    std::snprintf(name, sizeof name, "tokens-%016llx", (unsigned long long)hash_of(paths, tokenizer_text));
+    const std::string name = "tokens-" + hash_text(hash_of(paths, tokenizer_text));
     const std::string folder = (fs::path(parent.empty() ? "." : parent) / name).string();
     remove_unfinished(folder);
     if (!is_there(folder + "/tokens.json")) {

@@ -9,13 +9,6 @@ using nlohmann::json;
 
 static bool is_file(const std::string& tokenizer) { return !tokenizer.empty() && tokenizer != "bytes"; }
 
-// As text: not every JSON reader keeps 64 bits of a number.
-static std::string hash_text(uint64_t hash) {
-    char text[20];
-    std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
-    return text;
-}
-
 json fingerprint_of(const TokenFiles& files) {
     const Vocabulary& v = files.vocabulary();
     std::string tokenizer = v.tokenizer;

@@ -1,7 +1,9 @@
 /* A fast hash of bytes, to notice that they have changed. Not for security. */
 #pragma once
 #include <cstdint>
+#include <cstdio>
 #include <cstring>
+#include <string>
 
 namespace moba {
 
@@ -23,6 +25,13 @@ inline uint64_t hash_bytes(const void* data, size_t bytes, uint64_t seed = 0) {
     std::memcpy(&rest, p, bytes);
     mix(rest);
     return hash ^ hash >> 47;
+}
+
+/* As text: not every JSON reader keeps 64 bits of a number. */
+inline std::string hash_text(uint64_t hash) {
+    char text[20];
+    std::snprintf(text, sizeof text, "%016llx", (unsigned long long)hash);
+    return text;
 }
 
 }  // namespace moba

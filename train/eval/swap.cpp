@@ -115,7 +115,7 @@ std::string hash_of_weights(const std::string& path) {
             hash = hash_bytes(piece.data(), n, hash);
         }
     }
-    return std::to_string(hash);
+    return hash_text(hash);
 }
 
 }  // namespace

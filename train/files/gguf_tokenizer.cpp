@@ -1,3 +1,4 @@
+#include "train/core/utf8.h"
 #include "train/files/gguf_model.h"
 #include <algorithm>
 #include <unordered_set>
@@ -50,8 +51,7 @@ void set_words(json& out, const std::string& name) {
 }
 
 size_t characters(const std::string& text) {
-    return (size_t)std::count_if(text.begin(), text.end(),
-                                 [](char c) { return ((unsigned char)c & 0xC0) != 0x80; });
+    return (size_t)std::count_if(text.begin(), text.end(), [](char c) { return !continues_character(c); });
 }
 
 /* The merges of a vocabulary of SentencePiece, which has scores instead: every way to make a token of two
@@ -67,7 +67,7 @@ json merges_of(const std::vector<std::string>& tokens, const std::vector<double>
     for (size_t i = 0; i < tokens.size(); i++) {
         const std::string& t = tokens[i];
         for (size_t cut = 1; cut < t.size(); cut++) {
-            if (((unsigned char)t[cut] & 0xC0) == 0x80) { continue; }
+            if (continues_character(t[cut])) { continue; }
             const std::string left = t.substr(0, cut), right = t.substr(cut);
             if (!known.count(left) || !known.count(right)) { continue; }
             merges.push_back({left, right, scores[i], characters(left), characters(right)});

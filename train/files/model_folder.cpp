@@ -53,7 +53,7 @@ std::vector<int> token_ids(const json& object, const char* key, const std::strin
     return found;
 }
 
-// The template may stand in a file of its own, or, in older folders, among the settings of the tokenizer.
+// New folders have the template in a file, older ones in the settings of the tokenizer.
 std::string read_chat_template(const std::string& folder) {
     const std::string file = folder + "/chat_template.jinja", settings = folder + "/tokenizer_config.json";
     if (is_there(file)) { return read_file(file); }

@@ -1,6 +1,7 @@
 #include "train/run/sample.h"
 #include "moba/core/clock.h"
 #include "train/core/device_choice.h"
+#include "train/core/utf8.h"
 #include "train/files/safetensors.h"
 #include "train/options/options.h"
 #include "train/run/chat.h"
@@ -83,7 +84,7 @@ std::string end_of_text(const std::string& text) {
     if (text.size() <= most) { return text; }
     const size_t line = text.find('\n', text.size() - kept);
     size_t from = line == text.npos ? text.size() - kept : line + 1;
-    while (((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
+    while (continues_character(text[from])) { from++; }
     return "(" + std::to_string(from) + " bytes before this)\n" + text.substr(from);
 }
 

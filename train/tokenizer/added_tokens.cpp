@@ -1,4 +1,5 @@
 #include "train/tokenizer/added_tokens.h"
+#include "train/core/utf8.h"
 #include "train/tokenizer/fields.h"
 #include "train/tokenizer/normalizer.h"
 #include "train/tokenizer/regex.h"
@@ -47,12 +48,10 @@ static bool stands_alone(std::string_view text, size_t begin, size_t end) {
     constexpr size_t most = 4;  // bytes of a character
     const std::string_view rest = text.substr(end, most);
     size_t from = begin - std::min(begin, most);
-    while (from < begin && ((unsigned char)text[from] & 0xC0) == 0x80) { from++; }
+    while (from < begin && continues_character(text[from])) { from++; }
     if (before.find(text.substr(from, begin - from), 0, a, b)) { return false; }
     size_t whole = rest.size();  // of the next characters that are whole
-    while (whole > 0 && end + whole < text.size() && ((unsigned char)text[end + whole] & 0xC0) == 0x80) {
-        whole--;
-    }
+    while (whole > 0 && end + whole < text.size() && continues_character(text[end + whole])) { whole--; }
     return !after.find(rest.substr(0, whole), 0, a, b);
 }
 

@@ -28,14 +28,10 @@ static Step replace(const Fields& f) {
     return [regex = Regex(pattern.text("Regex"), f.where()), content](std::string_view text) {
         std::string out;
         size_t at = 0;
-        for (size_t begin, end, from = 0; from <= text.size() && regex.find(text, from, begin, end);) {
+        regex.each(text, [&](size_t begin, size_t end) {
             out.append(text, at, begin - at).append(content);
             at = end;
-            from = end;
-            if (begin == end) {
-                do { from++; } while (from < text.size() && ((unsigned char)text[from] & 0xC0) == 0x80);
-            }
-        }
+        });
         return out.append(text, at, text.npos);
     };
 }

@@ -1,4 +1,5 @@
 #include "train/tokenizer/pre_tokenizer.h"
+#include "train/core/utf8.h"
 #include "train/tokenizer/byte_letters.h"
 #include "train/tokenizer/fields.h"
 #include "train/tokenizer/regex.h"
@@ -77,14 +78,11 @@ void split(const Regex& regex, Behavior behavior, bool invert, Piece piece, cons
     Joiner joiner(piece, behavior, out);
     const std::string_view text = piece.text;
     size_t done = 0;
-    for (size_t begin, end, from = 0; from <= text.size() && regex.find(text, from, begin, end);) {
+    regex.each(text, [&](size_t begin, size_t end) {
         if (begin > done) { joiner.add(done, begin, invert); }
         joiner.add(begin, end, !invert);
-        done = from = end;
-        if (begin == end) {  // the next match may begin at the next character
-            do { from++; } while (from < text.size() && ((unsigned char)text[from] & 0xC0) == 0x80);
-        }
-    }
+        done = end;
+    });
     if (done < text.size()) { joiner.add(done, text.size(), invert); }
     joiner.flush();
 }

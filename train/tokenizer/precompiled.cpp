@@ -1,5 +1,6 @@
 #include "train/tokenizer/precompiled.h"
 #include "moba/core/base.h"
+#include "train/core/utf8.h"
 #include "train/tokenizer/unicode.h"
 #include "train/tokenizer/word_model.h"
 

@@ -1,5 +1,6 @@
 #include "train/tokenizer/regex.h"
 #include "moba/core/base.h"
+#include "train/core/utf8.h"
 #include "train/tokenizer/unicode.h"
 #include <algorithm>
 
@@ -32,7 +33,7 @@ size_t Regex::blanks_before(std::string_view text, size_t end) {
     static const Regex blank("\\A\\s\\z", "white space");
     while (end > 0) {
         size_t from = end - 1, a, b;
-        while (from > 0 && ((unsigned char)text[from] & 0xC0) == 0x80) { from--; }
+        while (from > 0 && continues_character(text[from])) { from--; }
         if (!blank.find(text.substr(from, end - from), 0, a, b)) { break; }
         end = from;
     }

@@ -7,6 +7,7 @@
    Errors    throws Error for a pattern that is not valid, or has a sign that is not known to mean the same in
              both; and at the first use if the program was built without PCRE2 */
 #pragma once
+#include "train/core/utf8.h"
 #include <memory>
 #include <string>
 #include <string_view>
@@ -22,6 +23,17 @@ class Regex {
     /* The first match that begins at `from` or later; it may be empty. Returns false if there is none. The
        text must be valid UTF-8, and `from` the beginning of a character. */
     bool find(std::string_view text, size_t from, size_t& begin, size_t& end) const;
+    /* Calls match(begin, end) for all matches, one after another; they do not overlap. */
+    template <class Match>
+    void each(std::string_view text, Match match) const {
+        for (size_t begin, end, from = 0; from <= text.size() && find(text, from, begin, end);) {
+            match(begin, end);
+            from = end;
+            if (begin < end) { continue; }
+            // after an empty match: from the next character on
+            do { from++; } while (from < text.size() && continues_character(text[from]));
+        }
+    }
 
     /* The pattern in PCRE2's dialect. Throws Error. */
     static std::string to_pcre2(const std::string& pattern, const std::string& where);

@@ -1,3 +1,4 @@
+#include "train/core/utf8.h"
 #include "train/tokenizer/fields.h"
 #include "train/tokenizer/word_model.h"
 #include <algorithm>

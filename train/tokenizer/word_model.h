@@ -40,10 +40,4 @@ std::unique_ptr<WordModel> make_unigram(const nlohmann::json& json, const std::s
    missing. */
 bool append_byte_fallback(const PieceIds& vocabulary, std::string_view text, std::vector<int>& ids);
 
-/* Bytes of the character that begins here. */
-inline size_t character_bytes(char first) {
-    const auto byte = (unsigned char)first;
-    return byte < 0x80 ? 1 : byte < 0xE0 ? 2 : byte < 0xF0 ? 3 : 4;
-}
-
 }  // namespace moba
