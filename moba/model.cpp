@@ -23,6 +23,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     REQUIRE(op_ && device_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
+    REQUIRE(!sizes.asked_only || (!sizes.training && sizes.max_seqs == 1),
+            "asked_only with training, %d sequences", sizes.max_seqs);
     REQUIRE(!sizes.recompute || (sizes.training && !sizes.cache_tokens),
             "recompute where there is a backward pass, without a cache of %d", sizes.cache_tokens);
     validate(config_);

@@ -8,6 +8,8 @@
             logits = head · norm(x);  loss = mean over the counted targets of the whole optimizer step
    Decode   with cache_tokens: set_batch(one sequence), forward(), then decode(token) for each further token;
             after either, read_logits()
+   Asked    no layer reads the outputs of the last one, so with asked_only these exist only where a result is
+            wanted: each such query is computed as decode() would, against the keys of all tokens
    Use      Model<float> model(config, sizes);   // plans: lists() tells every byte, nothing is allocated yet
             model.allocate(); model.init_weights(seed);
             a step: zero_gradients(); for each micro-batch: set_batch(...), training_passes(); then
@@ -31,6 +33,9 @@ struct ModelSizes {
     float dropout = 0;
     int attention_kernel_version = 0;  // 0 the fastest, 1 the plain definition
     int cache_tokens = 0;              // capacity of the cache for decode(); 0 = no cache
+    /* Inference of one sequence: the last layer computes keys and values of all tokens, and everything else
+       only for the asked tokens: those with a target; without targets, the last one. */
+    bool asked_only = false;
 };
 
 struct OptimizerSettings {
@@ -93,7 +98,8 @@ class Model {
     // ---- results
     /* One for each token of the batch, 0 for tokens without a target. */
     void read_losses(std::vector<A>& losses, std::vector<int>& correct);
-    /* (count, V), for the tokens from `first` on. */
+    /* (count, V), for the tokens from `first` on; with asked_only, for the asked tokens from number `first`
+       on. */
     void read_logits(int first, int count, std::vector<A>& logits);
 
     const Ctx& ctx() const { return ctx_; }
@@ -157,6 +163,8 @@ class Model {
     void project_qkv(int l);
     void choose_blocks(int l);
     void attend(int l);
+    void attention_out(int l, const E* x);
+    void last_layer_of_asked();
     void convolve_keys(int l);
     void cache_keys_and_values(int l);
     void mlp_forward(int l);
@@ -171,6 +179,7 @@ class Model {
     int width_q() const { return config_.num_heads * config_.head_dim; }      // H*D
     int width_kv() const { return config_.num_kv_heads * config_.head_dim; }  // G*D
     CacheShape cache_shape() const;
+    bool is_short(int l) const { return sizes_.asked_only && l == config_.num_layers - 1; }
     QkvShape qkv_shape(int l) const;
     SwigluShape swiglu_shape() const;
     LinearShape linear(int inputs, int outputs) const { return {seqs_.num_tokens, inputs, outputs}; }
@@ -208,6 +217,7 @@ class Model {
     E* qkv_;              // (M, H+2G, D) of one product: of the current layer, or its gradient
     A* logits_;           // (chunk_tokens_, V)
     A* losses_;           // (M), counted tokens first
+    A* means_ = nullptr;  // of the last layer's keys, as Cache::means; with asked_only, without a cache
 
     // Gradients of activations, of the current layer; in training only
     E* dx_;         // (M, C) of the residual stream
@@ -225,7 +235,7 @@ class Model {
 
     // Tables
     int* tokens_;         // (M)
-    int* counted_rows_;   // (M) indices of the tokens with a target
+    int* counted_rows_;   // (M) indices of the tokens with a target; with asked_only, of the asked tokens
     int* targets_;        // (M) of these
     int* correct_;        // (M) of these: 1 where the largest logit is the target's
     int* seq_table_;      // (seq_capacity_) what build_sequences made
@@ -258,6 +268,9 @@ class Model {
     };
     std::vector<Probe> probes_;
     std::vector<int> host_seq_table_, counted_;  // counted_: the tokens of the batch that have a target
+    int asked_ = 0;                              // number of asked tokens
+    // Of the batch, and of the rows that the current operation computes: in decode() the new token, in the
+    // last layer with asked_only the asked ones.
     Sequences host_seqs_{}, seqs_{};
 };
 

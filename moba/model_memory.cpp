@@ -26,7 +26,8 @@ size_t Model<E>::workspace_needed() const {
     }
     for (int l = 0; l < c.num_layers; l++) {
         const AttentionShape s = c.attention_shape(l);
-        if (s.kind == AttentionKind::moba) {
+        if (is_short(l)) { need(workspaces_->decode(cache_shape(), s)); }
+        if (s.kind == AttentionKind::moba && !is_short(l)) {
             need(workspaces_->gate(M, sizes_.max_seqs, c.block_sizes(), s.gate));
             need(workspaces_->gate_lists(M, sizes_.max_seqs, c.block_sizes(), s.gate));
         }
@@ -35,6 +36,7 @@ size_t Model<E>::workspace_needed() const {
             decoding.kind = kind;
             need(sizes_.cache_tokens ? workspaces_->decode(cache_shape(), decoding) : 0);
         }
+        if (is_short(l)) { continue; }
         need(ctx_.device == Device::cpu && sizes_.attention_kernel_version == 1
                  ? naive_attention_workspace_bytes<E>(M, s)
                  : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s,
@@ -102,6 +104,9 @@ void Model<E>::plan_activations() {
     qkv_ = activations_.template take<E>("q, k and v of one product", M * (width_q() + 2 * width_kv()));
     logits_ = activations_.template take<A>("logits of a chunk", (size_t)chunk_tokens_ * c.vocab_size);
     losses_ = statistic("losses", 1);
+    if (sizes_.asked_only && !sizes_.cache_tokens) {
+        means_ = activations_.template take<A>("block means", cache_shape().first_mean(c.num_kv_heads));
+    }
 }
 
 /* In inference, and with recompute, all layers share one set of tensors. */
@@ -151,7 +156,11 @@ void Model<E>::plan_routing(int l) {
         return;
     }
     r = {};
-    if (!(train ? c.layers[l].attention == AttentionKind::moba : c.has(AttentionKind::moba))) { return; }
+    bool needed = false;
+    for (int i = train ? l : 0; i < (train ? l + 1 : c.num_layers); i++) {
+        needed |= c.layers[i].attention == AttentionKind::moba && !is_short(i);
+    }
+    if (!needed) { return; }
     const std::string layer = train ? "layers." + std::to_string(l) + "." : "";
     const GateShape gate = c.attention_shape(l).gate;
     const size_t slots = routing_slots(sizes_.max_tokens, c.block_sizes(), gate);

@@ -18,7 +18,8 @@ DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
 
 template <class E>
 CacheShape Model<E>::cache_shape() const {
-    return {sizes_.cache_tokens, config_.num_kv_heads, config_.head_dim, config_.block_sizes()};
+    const int capacity = sizes_.cache_tokens ? sizes_.cache_tokens : sizes_.max_tokens;
+    return {capacity, config_.num_kv_heads, config_.head_dim, config_.block_sizes()};
 }
 
 template <class E>
@@ -52,6 +53,7 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
             sizes_.max_seqs);
     REQUIRE(!sizes_.cache_tokens || (num_seqs == 1 && M <= sizes_.cache_tokens),
             "%d tokens in %d sequences for a cache of %d", M, num_seqs, sizes_.cache_tokens);
+    REQUIRE(!sizes_.asked_only || num_seqs == 1, "%d sequences with asked_only", num_seqs);
     host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_sizes());
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
@@ -66,7 +68,9 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
         counted_.push_back(m);
         wanted.push_back(targets[m]);
     }
-    device_->to_device(ctx_, counted_rows_, counted_.data(), counted_.size() * sizeof(int));
+    const std::vector<int> asked = sizes_.asked_only && !targets ? std::vector<int>{M - 1} : counted_;
+    asked_ = (int)asked.size();
+    device_->to_device(ctx_, counted_rows_, asked.data(), asked.size() * sizeof(int));
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     device_->to_device(ctx_, step_, &step, sizeof step);
 }
@@ -114,12 +118,10 @@ void Model<E>::choose_blocks(int l) {
     op_->gate_lists(ctx_, state_[l].routing, seqs_, shape.gate);
 }
 
-// Attention, its output product, and the norm after it.
 template <class E>
 void Model<E>::attend(int l) {
-    const Config& c = config_;
     LayerState& s = state_[l];
-    AttentionShape shape = c.attention_shape(l);
+    AttentionShape shape = config_.attention_shape(l);
     if (decoding_) {
         shape.kind = decode_layers_[l].attention;
         op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, seqs_.position,
@@ -127,10 +129,55 @@ void Model<E>::attend(int l) {
     } else {
         op_->attention_forward(attention_ctx(), s.attn, s.lse, s.q, keys(l), s.v, s.routing, seqs_, shape);
     }
+    attention_out(l, s.x);
+}
+
+// The output product of attention, added to x, and the norm of that.
+template <class E>
+void Model<E>::attention_out(int l, const E* x) {
+    LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
-    op_->linear_forward(ctx_, residual_branch_, s.attn, w.o, linear(width_q(), c.hidden_size));
-    op_->residual_norm_forward(ctx_, s.after_attention, s.norm2, s.rstd2, s.x, residual_branch_, w.norm2,
-                               step_, dropout(l, DropoutSite::attention), norm_shape());
+    op_->linear_forward(ctx_, residual_branch_, s.attn, w.o, linear(width_q(), config_.hidden_size));
+    op_->residual_norm_forward(ctx_, s.after_attention, s.norm2, s.rstd2, x, residual_branch_, w.norm2, step_,
+                               dropout(l, DropoutSite::attention), norm_shape());
+}
+
+/* The last layer up to its MLP with asked_only, from norm1 of all tokens. From here on the rows of every
+   tensor but keys and values are the asked tokens. The gathered rows of norm1 are in final_norm_, those of x
+   in norm1. */
+template <class E>
+void Model<E>::last_layer_of_asked() {
+    const Config& c = config_;
+    const int l = c.num_layers - 1, M = seqs_.num_tokens, C = c.hidden_size;
+    LayerState& s = state_[l];
+    const LayerParams<E>& w = weight_.layers[l];
+    QkvShape keys_and_values = qkv_shape(l);
+    keys_and_values.H = 0;
+    op_->linear_forward(ctx_, qkv_, s.norm1, w.k, linear(C, 2 * width_kv()));
+    op_->qkv_split(ctx_, s.q, s.k_raw, s.v, qkv_, seqs_.position, rope_table_, keys_and_values);
+    if (c.has_key_conv(l)) { convolve_keys(l); }
+    if (!cache_.empty()) {
+        cache_keys_and_values(l);
+    } else {
+        op_->cache_means(ctx_, means_, keys(l), seqs_.position, M, cache_shape());
+    }
+    op_->gather_rows(ctx_, final_norm_, s.norm1, counted_rows_, {asked_, M, C});
+    op_->gather_rows(ctx_, s.norm1, s.x, counted_rows_, {asked_, M, C});
+
+    seqs_ = {};
+    seqs_.num_tokens = asked_;
+    seqs_.position = counted_rows_;  // there is one sequence, so a token's index is its position
+    op_->linear_forward(ctx_, s.q, final_norm_, w.q, linear(C, width_q()));
+    if (c.layers[l].position == Position::rope) {
+        op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {asked_, c.num_heads, c.head_dim});
+    }
+    const A* means = cache_.empty() ? means_ : cache_[l].means;
+    for (int i = 0; i < asked_; i++) {
+        const size_t row = (size_t)i * width_q();
+        op_->decode_attention(ctx_, s.attn + row, s.q + row, keys(l), s.v, means, seqs_.position + i, M,
+                              cache_shape(), c.attention_shape(l));
+    }
+    attention_out(l, s.norm1);
 }
 
 template <class E>
@@ -158,8 +205,9 @@ void Model<E>::forward(Pass pass) {
     dropout_ = pass == Pass::training ? sizes_.dropout : 0;
     cached_ = 0;
     decoding_ = false;
+    seqs_ = rebase(host_seqs_, host_seq_table_.data(), seq_table_);
     layers_forward();
-    cached_ = seqs_.num_tokens;
+    cached_ = host_seqs_.num_tokens;
 }
 
 template <class E>
@@ -219,9 +267,13 @@ void Model<E>::layers_forward() {
         } else {
             mlp_out(l - 1, s.x, s.norm1, s.rstd1, w_norm);
         }
-        project_qkv(l);
-        if (!decoding_) { choose_blocks(l); }
-        attend(l);
+        if (is_short(l) && !decoding_) {
+            last_layer_of_asked();
+        } else {
+            project_qkv(l);
+            if (!decoding_) { choose_blocks(l); }
+            attend(l);
+        }
         mlp_forward(l);
     }
     mlp_out(c.num_layers - 1, final_x_, final_norm_, final_rstd_, weight_.norm);
@@ -382,8 +434,8 @@ void Model<E>::read_losses(std::vector<A>& losses, std::vector<int>& correct) {
     std::vector<int> right(R);
     device_->to_host(ctx_, loss.data(), losses_, R * sizeof(A));
     device_->to_host(ctx_, right.data(), correct_, R * sizeof(int));
-    losses.assign(seqs_.num_tokens, A(0));
-    correct.assign(seqs_.num_tokens, 0);
+    losses.assign(host_seqs_.num_tokens, A(0));
+    correct.assign(host_seqs_.num_tokens, 0);
     for (size_t i = 0; i < R; i++) {
         losses[counted_[i]] = loss[i];
         correct[counted_[i]] = right[i];

@@ -109,6 +109,49 @@ TEST(Decode, ModelGivesTheSameLogits) {
     }
 }
 
+// The last layer computed for few tokens: the losses of these, and the logits of the tokens that follow.
+TEST(Decode, LastLayerOfAskedTokens) {
+    using namespace model_case;
+    for (const auto& [c, dropout] : variety()) {
+        for (const std::vector<int>& asked : {std::vector<int>{69}, {0, 15, 16, 40, 68}}) {
+            Data d = data({70}, c.vocab_size);
+            std::vector<int> targets(70, ignored);
+            for (int t : asked) { targets[t] = d.tokens[t]; }
+            D whole = make<double>(c, {70}, {}), part = make<double>(c, {70}, {.asked_only = true});
+            std::vector<double> want, got, rows;
+            std::vector<int> correct, correct_part;
+            for (D* model : {&whole, &part}) {
+                model->set_batch(d.tokens.data(), targets.data(), d.cu, state);
+                model->forward();
+                model->loss(Pass::inference);
+            }
+            whole.read_losses(want, correct), part.read_losses(got, correct_part);
+            expect_error("losses", relative_error(got, want), 1e-12);
+            EXPECT_EQ(correct, correct_part);
+            for (size_t i = 0; i < asked.size(); i++) {
+                whole.read_logits(asked[i], 1, want), part.read_logits((int)i, 1, got);
+                expect_error("logits", relative_error(got, want), 1e-12);
+            }
+            expect_intact(part);
+        }
+        Data d = data({70}, c.vocab_size);
+        D whole = make<double>(c, {70}, {}),
+          model = make<double>(c, {50}, {.max_position = 70, .cache_tokens = 70, .asked_only = true});
+        const std::vector<double> want = logits(whole, d, false);
+        model.set_batch(d.tokens.data(), nullptr, {0, 50}, {});
+        model.forward();
+        std::vector<double> got;
+        for (int t = 49; t < 70; t++) {
+            if (t >= 50) { model.decode(d.tokens[t]); }
+            model.read_logits(0, 1, got);
+            const auto row = want.begin() + (size_t)t * c.vocab_size;
+            const std::vector<double> expected(row, row + c.vocab_size);
+            expect_error("decoded logits", relative_error(got, expected), 1e-12);
+        }
+        expect_intact(model);
+    }
+}
+
 // MoBA for the prompt and full attention for the tokens after it. Where MoBA selects all blocks, the result
 // is that of a model with full attention.
 TEST(Decode, OtherAttentionForNewTokens) {

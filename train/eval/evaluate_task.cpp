@@ -25,8 +25,7 @@ class TaskEvaluation {
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
                    int T)
         : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
-          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device),
-                  o.router ? Scorer<E>::Layers::kept : Scorer<E>::Layers::overwritten) {}
+          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), layers()) {}
 
     /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
        at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a
@@ -44,6 +43,13 @@ class TaskEvaluation {
     Tally reach;
 
   private:
+    typename Scorer<E>::Layers layers() const {
+        using Layers = typename Scorer<E>::Layers;
+        return o_.router                           ? Layers::kept
+               : batch_ == 1 && task_.one_answer() ? Layers::short_last
+                                                   : Layers::overwritten;
+    }
+
     Tally run_batch(int d, int depths, int first, int count) {
         Batch b;
         Sample sample;

@@ -133,11 +133,13 @@ int sample(const SampleOptions& o) {
                       : o.chat                 ? 256
                                                : 32;
     const int longest = given + count;
+    const bool asked_only = !o.no_cache && o.logits.empty();
     Model<E> model(config,
                    {.max_tokens = o.no_cache ? longest : given,
                     .max_seqs = 1,
                     .max_position = longest,
-                    .cache_tokens = o.no_cache ? 0 : longest},
+                    .cache_tokens = o.no_cache ? 0 : longest,
+                    .asked_only = asked_only},
                    parse_device(o.device));
     model.allocate();
     load_weights(folder, model);
@@ -161,7 +163,7 @@ int sample(const SampleOptions& o) {
             model.set_batch(tokens.data(), nullptr, {0, (int)tokens.size()}, {});
             model.forward();
             if (i == 0 && !o.logits.empty()) { write_logits(o.logits, model, given); }
-            model.read_logits((int)tokens.size() - 1, 1, logits);
+            model.read_logits(asked_only ? 0 : (int)tokens.size() - 1, 1, logits);
         } else {
             model.decode(tokens.back());
             model.read_logits(0, 1, logits);

@@ -18,8 +18,9 @@ std::string not_finite(const std::string& what, const Model<E>& model) {
 template <class E>
 class Scorer {
   public:
-    // kept: the results of each layer stay readable, which takes memory.
-    enum class Layers { overwritten, kept };
+    // kept: the results of each layer stay readable, which takes memory. short_last: the last layer is
+    // computed only where there is a target, one sequence at a time (ModelSizes::asked_only).
+    enum class Layers { overwritten, kept, short_last };
     // For sequences of at most T tokens.
     Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
            Device device, Layers layers = Layers::overwritten)
@@ -27,7 +28,8 @@ class Scorer {
                  {.max_tokens = max_tokens,
                   .max_seqs = max_seqs,
                   .max_position = T,
-                  .training = layers == Layers::kept},
+                  .training = layers == Layers::kept,
+                  .asked_only = layers == Layers::short_last},
                  device) {
         model_.allocate();
         load_weights(folder, model_);
