@@ -5,7 +5,7 @@
 
 namespace moba {
 
-static const int tile_queries = 64, tile_blocks = 256;
+static const int tile_queries = 64;
 
 size_t routing_slots(int max_tokens, BlockSizes sizes, GateShape g) {
     return g.slots_before(sizes, g.H) * max_tokens;
@@ -21,31 +21,31 @@ size_t routing_starts(int max_tokens, int max_seqs, BlockSizes sizes, GateShape 
 
 template <class A>
 static size_t thread_bytes(int D) {
-    return ((size_t)tile_queries * D + (size_t)tile_queries * tile_blocks) * sizeof(A);
+    return (size_t)tile_queries * (D + MeanPanels<A>::width) * sizeof(A);
 }
 
 template <class E>
 size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
     using A = acc_t<E>;
-    const size_t columns = mean_columns(max_blocks(max_tokens, max_seqs, sizes.smallest()));
-    return columns * g.D * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
+    const size_t means = MeanPanels<A>::elements(max_blocks(max_tokens, max_seqs, sizes.smallest()), g.D);
+    return means * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
 }
 
-/* mean_t (D, columns): the means of one key/value head, transposed so that a tile of scores = q · mean_t. */
+// The means of one key/value head.
 template <class E>
-static void block_means(acc_t<E>* mean_t, size_t columns, const E* k, int g, const BlockTable& blocks,
+static void block_means(MeanPanels<acc_t<E>> means, const E* k, int g, const BlockTable& blocks,
                         GateShape s) {
     parallel_ranges(blocks.num_blocks, 16, [&](size_t b, size_t e) {
         for (size_t n = b; n < e; n++) {
             const int t = blocks.start[n];
-            block_mean(mean_t + n, columns, k + ((size_t)t * s.G + g) * s.D, (size_t)s.G * s.D,
+            block_mean(means.mean((int)n), means.width, k + ((size_t)t * s.G + g) * s.D, (size_t)s.G * s.D,
                        blocks.start[n + 1] - t, s.D);
         }
     });
 }
 
 template <class E>
-static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns, int h, int K,
+static void choose_naive(int* chosen, const E* q, MeanPanels<acc_t<E>> means, int h, int K,
                          const BlockTable& blocks, int M, GateShape s) {
     using A = acc_t<E>;
     parallel_for(M, [&](size_t t, int) {
@@ -55,7 +55,7 @@ static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t
         for (int n = first; n < own; n++) {
             A score = 0;
             for (int d = 0; d < s.D; d++) {
-                score += A(q[(t * s.H + h) * s.D + d]) * mean_t[d * columns + n];
+                score += A(q[(t * s.H + h) * s.D + d]) * means.mean(n)[d * means.width];
             }
             best.offer(score, n);
         }
@@ -64,9 +64,10 @@ static void choose_naive(int* chosen, const E* q, const acc_t<E>* mean_t, size_t
 }
 
 template <class E>
-static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>* mean_t, size_t columns,
-                         int h, int K, const BlockTable& blocks, int M, GateShape s, char* scratch) {
+static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, MeanPanels<acc_t<E>> means, int h, int K,
+                         const BlockTable& blocks, int M, GateShape s, char* scratch) {
     using A = acc_t<E>;
+    constexpr int width = MeanPanels<A>::width;
     const size_t bytes = round_up(thread_bytes<A>(s.D), (size_t)64);
     REQUIRE(scratch + max_threads() * bytes <= ctx.workspace + ctx.workspace_bytes, "workspace of %zu bytes",
             ctx.workspace_bytes);
@@ -84,15 +85,12 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, const acc_t<E>
             const int own = blocks.own[t0 + i];
             best[i].limit = std::min(K - 1, own - blocks.first[own]);
         }
-        for (int n0 = begin; n0 < end; n0 += tile_blocks) {
-            const int n1 = std::min(end, n0 + tile_blocks);
-            tile_matmul<A>(scores, tile_blocks, rows, s.D, 1, mean_t + n0, columns, count,
-                           round_up(n1 - n0, lanes<A>), s.D);
+        for (int n0 = begin / width * width; n0 < end; n0 += width) {
+            tile_matmul<A>(scores, width, rows, s.D, 1, means.panel(n0), width, count, width, s.D);
             for (int i = 0; i < count; i++) {
                 const int own = blocks.own[t0 + i];
-                for (int n = std::max(n0, blocks.first[own]); n < std::min(n1, own); n++) {
-                    best[i].offer(scores[i * tile_blocks + n - n0], n);
-                }
+                const int n = std::max(n0, blocks.first[own]), n1 = std::min(n0 + width, own);
+                if (n < n1) { best[i].offer_all(scores + i * width + n - n0, n1 - n, n); }
             }
         }
         for (int i = 0; i < count; i++) {
@@ -107,12 +105,11 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
     REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.sizes.levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
     const int M = seqs.num_tokens, group = s.H / s.G;
-    A* mean_t = (A*)ctx.workspace;
+    const MeanPanels<A> means{(A*)ctx.workspace, s.D};
     for (int g = 0; g < s.G; g++) {
         const BlockTable& blocks = seqs.level[s.level(seqs, g * group)];
-        const size_t columns = mean_columns(blocks.num_blocks);
-        char* scratch = ctx.workspace + columns * s.D * sizeof(A);
-        if (s.rule == Gate::topk) { block_means(mean_t, columns, k, g, blocks, s); }
+        char* scratch = ctx.workspace + means.elements(blocks.num_blocks, s.D) * sizeof(A);
+        if (s.rule == Gate::topk) { block_means(means, k, g, blocks, s); }
         for (int h = g * group; h < (g + 1) * group; h++) {
             const int K = s.slots(seqs, h);
             int* chosen = r.chosen + s.first_slot(seqs, h);
@@ -122,9 +119,9 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
                     choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.rule);
                 }
             } else if (ctx.kernel_version == 1) {
-                choose_naive(chosen, q, mean_t, columns, h, K, blocks, M, s);
+                choose_naive(chosen, q, means, h, K, blocks, M, s);
             } else {
-                choose_tiled(ctx, chosen, q, mean_t, columns, h, K, blocks, M, s, scratch);
+                choose_tiled(ctx, chosen, q, means, h, K, blocks, M, s, scratch);
             }
         }
     }

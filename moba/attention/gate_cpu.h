@@ -3,10 +3,25 @@
 #pragma once
 #include "moba/attention/gate.h"
 #include "moba/core/parallel.h"
+#include "moba/core/tile.h"
 #include <algorithm>
 #include <vector>
 
 namespace moba {
+
+/* The means of one head's blocks for the gate: panels of `width` blocks, each (D, width). A panel is what one
+   tile of scores = q · means reads, and it lies in one piece of memory: rows of one (D, num_blocks) matrix
+   would each be on another page. */
+template <class A>
+struct MeanPanels {
+    static constexpr int width = 2 * lanes<A>;
+    A* data;
+    int D;
+
+    static size_t elements(int num_blocks, int D) { return (size_t)round_up(num_blocks, width) * D; }
+    A* panel(int n) const { return data + (size_t)n / width * width * D; }  // of block n
+    A* mean(int n) const { return panel(n) + n % width; }                   // its channels are `width` apart
+};
 
 // Columns of the transposed means: more than num_blocks, so that a tile may read past the last block.
 inline int mean_columns(int num_blocks) { return round_up(num_blocks, 16) + 16; }
@@ -27,7 +42,7 @@ void block_mean(acc_t<E>* mean, size_t columns, const E* k, size_t stride, int c
 template <class A>
 struct Best {
     int limit = 0, count = 0;
-    A score[max_top_k];
+    A score[max_top_k] = {};
     int block[max_top_k];
 
     void offer(A s, int n) {
@@ -40,6 +55,18 @@ struct Best {
         }
         score[at] = s;
         block[at] = n;
+    }
+    // Offers blocks n, n + 1, ... Most scores are below all of the best, so a whole vector of them is passed
+    // by at once.
+    void offer_all(const A* s, int num, int n) {
+        if (limit == 0) { return; }
+        int i = 0;
+        for (; i + lanes<A> <= num; i += lanes<A>) {
+            int above = count < limit;
+            for (int l = 0; l < lanes<A>; l++) { above |= s[i + l] > score[limit - 1]; }
+            for (int l = 0; above && l < lanes<A>; l++) { offer(s[i + l], n + i + l); }
+        }
+        for (; i < num; i++) { offer(s[i], n + i); }
     }
 };
 
