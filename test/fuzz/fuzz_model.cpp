@@ -15,7 +15,8 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (folder.task.is_null()) { return; }
         const auto task = make_task(task_from_json(folder.task, ""), "");
         const int T = folder.config.max_position_embeddings;
-        if (T < 1 << 12 && T >= task->shortest_test() && task->vocab_size() < 1 << 12) {
+        if (T < 1 << 12 && T >= task->shortest_test() && T <= task->longest() &&
+            task->vocab_size() < 1 << 12) {
             Rng rng(1, Purpose::synthetic, 0);
             Sample sample;
             task->draw_test(rng, T, 0.5, sample);

@@ -12,19 +12,40 @@ namespace {
 const TaskSettings two_tokens{
     .pairs = 5, .questions = 3, .value_tokens = 2, .num_keys = 16, .num_values = 8, .num_noise = 8};
 
-// Looks up the key of every question in the context and answers with the tokens after it. Returns the errors.
-int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
+/* Looks up the keys of every question in the context, and answers with the largest of their values. Returns
+   the errors, and the number of pairs in the context. */
+int oracle_errors(const Sample& s, const Task& task, int* pairs = nullptr) {
+    const TaskSettings& set = task.settings();
+    const int first_synonym = set.num_keys + set.num_values + set.num_noise;
+    size_t first = 0;
+    while (first < s.targets.size() && s.targets[first] == ignored) { first++; }
+    first -= set.needles * set.key_tokens - 1;
+    std::map<std::vector<int>, size_t> value_of;  // key -> place of its value
+    for (size_t t = 0; t < first; t++) {
+        if (s.tokens[t] >= set.num_keys) { continue; }
+        const std::vector<int> key(&s.tokens[t], &s.tokens[t] + set.key_tokens);
+        EXPECT_TRUE(value_of.emplace(key, t + set.key_tokens).second) << "a key stands there once";
+        t += set.key_tokens + set.value_tokens - 1;
+    }
+    if (pairs) { *pairs = (int)value_of.size(); }
     int errors = 0;
-    size_t question = 0;
-    while (question < s.targets.size() && s.targets[question] == ignored) { question++; }
-    for (; question < s.tokens.size(); question += 1 + value_tokens) {
-        const int key = s.tokens[question];
-        EXPECT_LT(key, num_keys);
-        size_t at = 0;
-        while (s.tokens[at] != key) { at++; }
-        for (int i = 0; i < value_tokens; i++) { errors += s.targets[question + i] != s.tokens[at + 1 + i]; }
-        EXPECT_LT(at, question) << "the key is in the context";
-        EXPECT_EQ(s.targets[question + value_tokens], ignored);
+    for (size_t t = first; t < s.tokens.size(); t += set.value_tokens) {
+        size_t answer = 0;
+        for (int n = 0; n < set.needles; n++) {
+            std::vector<int> key;
+            for (int i = 0; i < set.key_tokens; i++) {
+                const int token = s.tokens[t++] - (set.synonyms ? first_synonym : 0);
+                EXPECT_TRUE(token >= 0 && token < set.num_keys);
+                key.push_back(token);
+            }
+            EXPECT_EQ(value_of.count(key), 1u) << "the key is in the context";
+            if (n == 0 || s.tokens[value_of[key]] > s.tokens[answer]) { answer = value_of[key]; }
+        }
+        for (int i = 0; i < set.value_tokens; i++) {
+            errors += s.targets[t - 1 + i] != s.tokens[answer + i];
+            EXPECT_EQ(s.tokens[s.sources[t - 1 + i]], s.targets[t - 1 + i]);
+        }
+        EXPECT_EQ(s.targets[t - 1 + set.value_tokens], ignored);
     }
     return errors;
 }
@@ -32,7 +53,10 @@ int oracle_errors(const Sample& s, int num_keys, int value_tokens) {
 TEST(Needle, OracleIsAlwaysRight) {
     // RULER's S-NIAH is one pair without decoys
     for (const TaskSettings& given :
-         {TaskSettings{}, two_tokens, TaskSettings{.pairs = 1}, TaskSettings{.pairs = 1, .num_keys = 1}}) {
+         {TaskSettings{}, two_tokens, TaskSettings{.pairs = 1}, TaskSettings{.pairs = 1, .num_keys = 1},
+          TaskSettings{.key_tokens = 3, .num_keys = 2}, TaskSettings{.synonyms = 1},
+          TaskSettings{.key_tokens = 2, .synonyms = 1, .num_keys = 5}, TaskSettings{.needles = 3},
+          TaskSettings{.pair_every = 8}}) {
         const auto made = make_task(given, "");
         const Task& task = *made;
         const TaskSettings& settings = task.settings();
@@ -43,13 +67,49 @@ TEST(Needle, OracleIsAlwaysRight) {
             task.draw(rng, T, settings.pairs, s);
             ASSERT_EQ((int)s.tokens.size(), T);
             ASSERT_EQ(s.targets.size(), s.tokens.size());
-            EXPECT_EQ(oracle_errors(s, settings.num_keys, settings.value_tokens), 0);
+            ASSERT_EQ(oracle_errors(s, task), 0);
             const int T_test = task.shortest_test() + rng.below(60);
             task.draw_test(rng, T_test, rng.uniform(), s);
             ASSERT_EQ((int)s.tokens.size(), T_test);
-            EXPECT_EQ(oracle_errors(s, settings.num_keys, settings.value_tokens), 0);
+            ASSERT_EQ(oracle_errors(s, task), 0);
         }
     }
+}
+
+// One pair for every 16 tokens, and not fewer than asked for; keys of two tokens, as there are only 20.
+TEST(Needle, DecoysGrowWithTheLength) {
+    const auto task = make_task({.pair_every = 16, .key_tokens = 2, .num_keys = 20}, "");
+    EXPECT_EQ(task->longest(), 401 * 16 - 1);
+    Sample s;
+    for (int T : {40, 79, 80, 1000, task->longest()}) {
+        Rng rng(7, Purpose::synthetic, T);
+        int pairs = 0;
+        task->draw_test(rng, T, 0.5, s);
+        EXPECT_EQ(oracle_errors(s, *task, &pairs), 0);
+        EXPECT_EQ(pairs, std::max(4, T / 16));
+        task->draw(rng, T, 4, s);
+        EXPECT_EQ(oracle_errors(s, *task, &pairs), 0);
+        EXPECT_EQ(pairs, std::max(4, T / 16));
+    }
+    EXPECT_THROW(check_test_length(*task, task->longest() + 1, "T"), Error);
+    EXPECT_THROW(make_task({.pair_every = 3}, ""), Error) << "pairs would not fit";
+    EXPECT_THROW(make_task({.pairs = 2, .needles = 3}, ""), Error);
+    EXPECT_THROW(make_task({.value_tokens = 2, .needles = 2}, ""), Error);
+    EXPECT_THROW(make_task({.synonyms = 2}, ""), Error);
+}
+
+// The best guess at the largest of three values is the largest value.
+TEST(Needle, ChanceOfTheLargestValue) {
+    const auto task = make_task({.needles = 3, .num_values = 4}, "");
+    EXPECT_DOUBLE_EQ(task->chance(), 1 - 27.0 / 64);
+    Sample s;
+    int right = 0;
+    for (int i = 0; i < 20000; i++) {
+        Rng rng(2, Purpose::synthetic, i);
+        task->draw_test(rng, 64, 0.5, s);
+        right += s.targets[62] == 32 + 3;
+    }
+    EXPECT_NEAR(right / 20000.0, task->chance(), 4 * std::sqrt(task->chance() / 20000));
 }
 
 TEST(Needle, ConstantGuessIsChance) {

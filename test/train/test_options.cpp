@@ -214,8 +214,8 @@ TEST(Options, IdleOptions) {
         } catch (const Error& e) { return e.what(); }
         return "";
     };
-    for (const char* setting :
-         {"pairs", "questions", "value-tokens", "hops", "num-keys", "num-values", "num-noise"}) {
+    for (const char* setting : {"pairs", "pair-every", "questions", "key-tokens", "value-tokens", "needles",
+                                "synonyms", "spread", "hops", "num-keys", "num-values", "num-noise"}) {
         const std::string option = std::string("--") + setting;
         EXPECT_EQ(refused({text, option + "=5"}).rfind(option + " is a setting of tasks", 0), 0u) << option;
         EXPECT_EQ(refused({text, option + "=0"}), "") << "0 sets nothing";

@@ -87,6 +87,33 @@ int mqar_oracle(const Task&, const std::vector<int>& tokens, int t) {
 
 TEST(Mqar, Oracle) { expect_oracle(small_mqar, 8, mqar_oracle); }
 
+// Pairs and questions anywhere: the first place of a key holds its pair.
+TEST(Mqar, Spread) {
+    TaskSettings settings = small_mqar;
+    settings.spread = 1;
+    const Oracle oracle = [](const Task&, const std::vector<int>& tokens, int t) {
+        return tokens[position(tokens, tokens[t]) + 1];
+    };
+    expect_oracle(settings, 8, oracle);
+    settings.pair_every = 20;
+    const auto task = make_task(settings, "");
+    EXPECT_EQ(task->longest(), 41 * 20 - 1);
+    Sample s;
+    double pairs = 0, questions = 0;
+    for (int i = 0; i < 300; i++) {
+        Rng rng(5, Purpose::synthetic, i);
+        task->draw(rng, 400, 8, s);
+        for (int t = 0; t < 400; t++) {
+            if (s.targets[t] == ignored) { continue; }
+            ASSERT_EQ(s.targets[t], oracle(*task, s.tokens, t));
+            questions += t, pairs += s.sources[t];
+        }
+    }
+    // the smaller and the larger of two random places
+    EXPECT_NEAR(pairs / (300 * 20), 400 / 3.0, 4);
+    EXPECT_NEAR(questions / (300 * 20), 800 / 3.0, 4);
+}
+
 TEST(Mqar, Chance) {
     expect_chance(small_mqar, 64, 50 + 7);
     EXPECT_DOUBLE_EQ(make_task(small_mqar, "")->chance(), 1.0 / 40);
@@ -273,6 +300,8 @@ TEST(Tasks, BadSettingsAreRefused) {
                                 {.name = "tracking", .hops = 40},
                                 {.name = "mqar", .questions = 3},
                                 {.name = "needle", .hops = 3},
+                                {.name = "needle", .spread = 1},
+                                {.name = "mqar", .key_tokens = 2},
                                 {.name = "induction", .num_keys = 3}};
     for (const TaskSettings& s : bad) { EXPECT_THROW(make_task(s, ""), Error) << s.name; }
 }

@@ -36,6 +36,7 @@ class TaskData : public Data {
             throw Error("a sample of " + std::to_string(s.T) + " tokens is too short for " + wanted +
                         ": it must have at least " + std::to_string(task_->shortest(pairs)) + " tokens");
         }
+        check_longest(*task_, s.T, "a sample of " + std::to_string(s.T) + " tokens");
     }
     int max_sequences(const Stage& s) const override { return s.batch; }
     void add_sample(uint64_t index, const Stage& s, Batch& b) const override {

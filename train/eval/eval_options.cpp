@@ -8,6 +8,10 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_model_path(app, o.model);
     add(app, "--task", o.task, "NAME", "Task to test. Empty: the task that the model was trained on.")
         ->check(task_or_empty());
+    add(app, "--pairs", o.pairs, "PAIRS", "Pairs in a test. 0: as in training.")->check(whole(0, 1 << 24));
+    add(app, "--pair-every", o.pair_every, "TOKENS",
+        "In a test at least one pair for every so many tokens (needle, mqar). 0: as in training.")
+        ->check(whole(0, 1 << 30));
     add_files(app, "--data", o.data,
               "Compute the loss on this text. Empty: the model's validation text, or its task.");
     add_list(app, "--seq-len", o.seq_len, "TOKENS,...",

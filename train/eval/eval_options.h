@@ -14,6 +14,7 @@ struct EvalOptions {
     std::string model, task, json, attention, rope_scaling, device = "auto", precision = "fp32";
     std::vector<std::string> data;
     std::vector<int> seq_len;
+    int pairs = 0, pair_every = 0;
     int depths = 10, samples = 1000, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
     bool router = false;

@@ -55,7 +55,7 @@ int run_eval(const EvalOptions& o) {
         throw Error("--router needs a task: in a text it is not known which token holds an answer");
     }
     if (text) {
-        refuse_given(o.given, {"depths", "samples", "seed"},
+        refuse_given(o.given, {"pairs", "pair-every", "depths", "samples", "seed"},
                      "is for tasks: a text is scored whole, or in as many places as --windows says");
     } else {
         refuse_given(o.given, {"windows"}, "is for texts: a task has --samples");

@@ -129,13 +129,9 @@ std::string overlap_text(const ChoiceOverlap& o) {
 
 template <class E>
 json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
-    const std::unique_ptr<Task> task = open_task(folder, o.task);
+    const std::unique_ptr<Task> task = open_task(folder, o.task, o.pairs, o.pair_every);
     const std::vector<int> lengths = lengths_of(o, folder);
-    const int shortest = task->shortest_test();
-    if (lengths[0] < shortest) {
-        throw Error("--seq-len " + std::to_string(lengths[0]) + ": a test of the " + task->settings().name +
-                    " task needs at least " + std::to_string(shortest) + " tokens");
-    }
+    for (int T : lengths) { check_test_length(*task, T, "--seq-len " + std::to_string(T)); }
     if (!task->has_depth()) {
         refuse_given(o.given, {"depths"},
                      "cannot be used: a test of the " + task->settings().name + " task has no depth");

@@ -23,8 +23,13 @@ std::vector<IdleOption> idle_options(const TrainOptions& o) {
     const bool text = !o.data.empty();
     const TaskSettings& t = o.task;
     for (const auto& [name, n] : {std::pair{"pairs", t.pairs},
+                                  {"pair-every", t.pair_every},
                                   {"questions", t.questions},
+                                  {"key-tokens", t.key_tokens},
                                   {"value-tokens", t.value_tokens},
+                                  {"needles", t.needles},
+                                  {"synonyms", t.synonyms},
+                                  {"spread", t.spread},
                                   {"hops", t.hops},
                                   {"num-keys", t.num_keys},
                                   {"num-values", t.num_values},

@@ -47,8 +47,19 @@ static void add_task_options(CLI::App& app, TrainOptions& o) {
     add(app, "--questions", o.task.questions, "QUESTIONS",
         "Questions in a training sample of needle and tracking. 0: as many as pairs in needle, one in "
         "tracking.");
+    add(app, "--pair-every", o.task.pair_every, "TOKENS",
+        "At least one pair for every so many tokens of a sample, so that decoys grow with its length "
+        "(needle, "
+        "mqar). 0: do not.");
+    add(app, "--key-tokens", o.task.key_tokens, "TOKENS", "Tokens per key (needle). 0: the task's default.");
     add(app, "--value-tokens", o.task.value_tokens, "TOKENS",
         "Tokens per answer (needle). 0: the task's default.");
+    add(app, "--needles", o.task.needles, "KEYS",
+        "Keys that a question names; the answer is the largest of their values (needle). 0: one key.");
+    add(app, "--synonyms", o.task.synonyms, "0|1",
+        "1: a question names keys by other tokens than the text, whose meaning must be learnt (needle).");
+    add(app, "--spread", o.task.spread, "0|1",
+        "1: pairs and questions anywhere in the sample, not the pairs first (mqar).");
     add(app, "--hops", o.task.hops, "HOPS",
         "Assignments after the first one of a chain (tracking). 0: the task's default.");
     add(app, "--num-keys", o.task.num_keys, "TOKENS", "Number of different keys. 0: the task's default.");

@@ -8,7 +8,8 @@
 
 namespace moba {
 
-std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& name) {
+std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& name, int pairs,
+                                int pair_every) {
     TaskSettings settings;
     if (folder.task.is_null()) {
         settings.name = name;
@@ -19,7 +20,9 @@ std::unique_ptr<Task> open_task(const ModelFolder& folder, const std::string& na
         throw Error("--task " + name + ": the model was trained on the task " + settings.name +
                     "; leave --task out");
     }
-    std::unique_ptr<Task> task = make_task(settings, folder.path + ": ");
+    if (pairs) { settings.pairs = pairs; }
+    if (pair_every) { settings.pair_every = pair_every; }
+    std::unique_ptr<Task> task = make_task(settings, pairs || pair_every ? "" : folder.path + ": ");
     if (task->vocab_size() > folder.config.vocab_size) {
         throw Error(folder.path + ": its vocabulary of " + std::to_string(folder.config.vocab_size) +
                     " tokens is too small for the " + settings.name + " task, which has " +
@@ -119,12 +122,11 @@ PromptSource read_prompt(const PromptOptions& o) {
 
 static Prompt draw_prompt(const PromptSource& from, const ModelFolder& folder, const Task& task) {
     const int trained = std::min(folder.trained_length, 1 << 20);
-    const int T = from.seq_len ? from.seq_len : trained, shortest = task.shortest_test();
-    if (T < shortest) {
-        throw Error((from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
-                    std::to_string(T) + ": a test of the " + task.settings().name + " task needs at least " +
-                    std::to_string(shortest) + " tokens");
-    }
+    const int T = from.seq_len ? from.seq_len : trained;
+    check_test_length(
+        task, T,
+        (from.seq_len ? "--seq-len " : folder.path + "/config.json: max_position_embeddings = ") +
+            std::to_string(T));
     if (from.depth >= 0 && !task.has_depth()) {
         throw Error("--depth: a test of the " + task.settings().name +
                     " task has no depth; leave --depth out");

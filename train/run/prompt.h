@@ -10,7 +10,8 @@ namespace moba {
 
 /* The task that a model was trained on or, if it was trained on none, the task `name` with its default
    settings. Throws Error when `name` contradicts the model's task, or the vocabulary is too small. */
-std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name);
+std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name, int pairs = 0,
+                                int pair_every = 0);
 
 /* Converts between a model's tokens and text: names of its task, text of its tokenizer, or plain ids. */
 class TokenText {

@@ -1,11 +1,20 @@
 /* The needle task: key-value pairs hidden among noise; questions at the end name a key and ask for its value.
 
-   A sample of T tokens: first a context that holds `pairs` pairs (a key, then value_tokens value tokens) at
-   any offset, in random order, all keys different, noise everywhere else; then `questions` times a key and
-   its value. The keys asked for are drawn with replacement: without it, the last questions could be answered
-   by elimination. Only the values after a question are targets. A test has one question, about one pair; the
-   other pairs are decoys. */
+   Source   MK-NIAH of RULER, Hsieh et al. 2024, arXiv:2404.06654, in tokens; synonyms: after NoLiMa,
+            Modarressi et al. 2025, arXiv:2502.05167
+   A sample of T tokens: first a context that holds `pairs` pairs (key_tokens key tokens, then value_tokens
+   value tokens) at any offset, in random order, all keys different, noise everywhere else; then `questions`
+   times a key and its value. The keys asked for are drawn with replacement: without it, the last questions
+   could be answered by elimination. Only the values after a question are targets. A test has one question,
+   about one pair; the other pairs are decoys.
+
+   Harder:  pair_every   a context of T tokens has T / pair_every pairs, if that is more than `pairs`
+            key_tokens   keys of several tokens; decoys then share tokens with the key
+            synonyms     a question names each key token k by another token s, always the same one. No token
+                         of the question is in the context, so its meaning must be learnt
+            needles      a question names several keys; the answer is the largest of their values */
 #include "train/tasks/task.h"
+#include <set>
 
 namespace moba {
 
@@ -13,29 +22,63 @@ namespace {
 
 class Needle : public Task {
   public:
-    explicit Needle(const TaskSettings& s) : Task(s, {}) {}
-    double chance() const override { return std::pow(1.0 / settings().num_values, settings().value_tokens); }
-    int shortest(int pairs) const override { return (pairs + questions(pairs)) * width(); }
-    int shortest_test() const override { return (settings().pairs + 1) * width(); }
-    int most_pairs() const override { return settings().num_keys; }
+    Needle(const TaskSettings& s, std::vector<std::string> synonyms) : Task(s, std::move(synonyms)) {}
+    double chance() const override {
+        const double values = settings().num_values;
+        return settings().needles > 1 ? 1 - std::pow(1 - 1 / values, settings().needles)  // the largest value
+                                      : std::pow(1 / values, settings().value_tokens);
+    }
+    int shortest(int pairs) const override { return shortest_of(pairs, questions(pairs)); }
+    int shortest_test() const override { return shortest_of(settings().pairs, 1); }
+    int longest() const override { return longest_of(most_pairs()); }
+    int most_pairs() const override { return keys_of(settings()); }
     void draw(Rng&, int T, int pairs, Sample&) const override;
     void draw_test(Rng&, int T, double depth, Sample&) const override;
+
+    // The number of different keys, at most 2^24.
+    static int keys_of(const TaskSettings& s) {
+        return (int)std::min(std::pow((double)s.num_keys, s.key_tokens), (double)(1 << 24));
+    }
 
   private:
     struct Pair {
         std::vector<int> tokens;  // key and value
         int place = 0;            // position of the key in the sample
     };
-    int width() const { return 1 + settings().value_tokens; }
+    int width() const { return settings().key_tokens + settings().value_tokens; }
+    int question_width() const {
+        return settings().needles * settings().key_tokens + settings().value_tokens;
+    }
+    // pair_every is at least twice the width, so pairs fill at most half of a sample.
+    int shortest_of(int pairs, int asked) const {
+        const int questions = asked * question_width();
+        return std::max(pairs * width() + questions, settings().pair_every ? 2 * questions : 0);
+    }
+    std::vector<std::vector<int>> draw_keys(Rng&, int count) const;
     std::vector<Pair> draw_pairs(Rng&, int count) const;
     static void add_pair(Sample&, Pair&);
-    void ask(Sample&, const Pair&) const;
+    void ask(Sample&, const std::vector<const Pair*>&) const;
 };
+
+std::vector<std::vector<int>> Needle::draw_keys(Rng& rng, int count) const {
+    std::vector<std::vector<int>> keys;
+    if (settings().key_tokens == 1) {
+        for (int key : draw_distinct(rng, settings().num_keys, count)) { keys.push_back({key}); }
+        return keys;
+    }
+    std::set<std::vector<int>> drawn;
+    while ((int)keys.size() < count) {
+        std::vector<int> key;
+        for (int i = 0; i < settings().key_tokens; i++) { key.push_back(rng.below(settings().num_keys)); }
+        if (drawn.insert(key).second) { keys.push_back(key); }
+    }
+    return keys;
+}
 
 std::vector<Needle::Pair> Needle::draw_pairs(Rng& rng, int count) const {
     std::vector<Pair> pairs;
-    for (int key : draw_distinct(rng, settings().num_keys, count)) {
-        pairs.push_back({{key}});
+    for (std::vector<int>& key : draw_keys(rng, count)) {
+        pairs.push_back({std::move(key)});
         for (int i = 0; i < settings().value_tokens; i++) { pairs.back().tokens.push_back(draw_value(rng)); }
     }
     return pairs;
@@ -46,16 +89,24 @@ void Needle::add_pair(Sample& s, Pair& p) {
     add_tokens(s, p.tokens);
 }
 
-void Needle::ask(Sample& s, const Pair& p) const {
+void Needle::ask(Sample& s, const std::vector<const Pair*>& asked) const {
+    const int key_tokens = settings().key_tokens;
+    const Pair* answer = asked[0];
+    for (const Pair* p : asked) {
+        for (int i = 0; i < key_tokens; i++) {
+            add_tokens(s, {settings().synonyms ? mark(p->tokens[i]) : p->tokens[i]});
+        }
+        if (settings().needles > 1 && p->tokens[key_tokens] > answer->tokens[key_tokens]) { answer = p; }
+    }
     std::vector<int> value;
-    for (int i = 1; i < width(); i++) { value.push_back(p.place + i); }
-    add_tokens(s, {p.tokens[0]});
+    for (int i = key_tokens; i < width(); i++) { value.push_back(answer->place + i); }
     add_answer(s, value);
 }
 
-void Needle::draw(Rng& rng, int T, int num_pairs, Sample& out) const {
+void Needle::draw(Rng& rng, int T, int given, Sample& out) const {
+    const int num_pairs = pairs_at(T, given);
     std::vector<Pair> pairs = draw_pairs(rng, num_pairs);
-    const int context = T - questions(num_pairs) * width();
+    const int context = T - questions(given) * question_width();
     // The context is a sequence of items. An item is a pair or one token of noise; the pairs may be any of
     // the items.
     const int items = context - num_pairs * (width() - 1);
@@ -70,18 +121,26 @@ void Needle::draw(Rng& rng, int T, int num_pairs, Sample& out) const {
             add_pair(out, pairs[p]);
         }
     }
-    for (int q = 0; q < questions(num_pairs); q++) { ask(out, pairs[rng.below(num_pairs)]); }
+    for (int q = 0; q < questions(given); q++) {
+        std::vector<const Pair*> asked;
+        while ((int)asked.size() < std::min(settings().needles, num_pairs)) {
+            const Pair* p = &pairs[rng.below(num_pairs)];
+            if (std::find(asked.begin(), asked.end(), p) == asked.end()) { asked.push_back(p); }
+        }
+        while ((int)asked.size() < settings().needles) { asked.push_back(asked[0]); }
+        ask(out, asked);
+    }
 }
 
 void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
-    const int context = T - width();
-    std::vector<Pair> pairs = draw_pairs(rng, settings().pairs);  // pairs[0] is the target
+    const int context = T - question_width(), num_pairs = pairs_at(T, settings().pairs);
+    std::vector<Pair> pairs = draw_pairs(rng, num_pairs);  // pairs[0] is at the wanted depth
     const int wanted = (int)std::lround(depth * (context - width()));
-    // items of the context, without the target pair
-    const int others = context - width() - (settings().pairs - 1) * (width() - 1);
+    // items of the context, without that pair
+    const int others = context - width() - (num_pairs - 1) * (width() - 1);
     std::vector<int> place(others, 0);
-    const std::vector<int> chosen = draw_distinct(rng, others, settings().pairs - 1);
-    for (int p = 1; p < settings().pairs; p++) { place[chosen[p - 1]] = p; }
+    const std::vector<int> chosen = draw_distinct(rng, others, num_pairs - 1);
+    for (int p = 1; p < num_pairs; p++) { place[chosen[p - 1]] = p; }
     out = {};
     bool placed = false;
     for (int i = 0; i <= others; i++) {
@@ -96,7 +155,9 @@ void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
             add_pair(out, pairs[place[i]]);
         }
     }
-    ask(out, pairs[0]);
+    std::vector<const Pair*> asked;
+    for (int i = 0; i < settings().needles; i++) { asked.push_back(&pairs[i]); }
+    ask(out, asked);
 }
 
 }  // namespace
@@ -105,10 +166,24 @@ std::unique_ptr<Task> make_needle(TaskSettings s, const std::string& where) {
     s.num_keys = checked("num-keys", s.num_keys, 32, 1, 1 << 20, where);
     s.num_values = checked("num-values", s.num_values, 32, 2, 1 << 20, where);
     s.num_noise = checked("num-noise", s.num_noise, 32, 1, 1 << 20, where);
-    s.pairs = checked("pairs", s.pairs, 4, 1, s.num_keys, where);
+    s.key_tokens = checked("key-tokens", s.key_tokens, 1, 1, 8, where);
+    s.pairs = checked("pairs", s.pairs, 4, 1, Needle::keys_of(s), where);
     s.questions = checked("questions", s.questions, 0, 0, 1 << 16, where);
     s.value_tokens = checked("value-tokens", s.value_tokens, 1, 1, 64, where);
-    return std::make_unique<Needle>(s);
+    s.synonyms = checked("synonyms", s.synonyms, 0, 0, 1, where);
+    s.needles = checked("needles", s.needles, 1, 1, std::min(16, s.pairs), where);
+    if (s.needles > 1 && s.value_tokens > 1) {
+        throw Error(where + "needles = " + std::to_string(s.needles) +
+                    ": the largest value must be one token, but " +
+                    "value-tokens = " + std::to_string(s.value_tokens));
+    }
+    if (s.pair_every) {
+        s.pair_every =
+            checked("pair-every", s.pair_every, 0, 2 * (s.key_tokens + s.value_tokens), 1 << 30, where);
+    }
+    std::vector<std::string> synonyms;
+    for (int i = 0; s.synonyms && i < s.num_keys; i++) { synonyms.push_back("s" + std::to_string(i)); }
+    return std::make_unique<Needle>(s, std::move(synonyms));
 }
 
 }  // namespace moba

@@ -11,8 +11,11 @@ static const struct {
     TaskMaker make;
     std::set<std::string> numbers;  // names of the settings that the task has
 } tasks[] = {
-    {"needle", make_needle, {"pairs", "questions", "value-tokens", "num-keys", "num-values", "num-noise"}},
-    {"mqar", make_mqar, {"pairs", "num-keys", "num-values"}},
+    {"needle",
+     make_needle,
+     {"pairs", "pair-every", "questions", "key-tokens", "value-tokens", "needles", "synonyms", "num-keys",
+      "num-values", "num-noise"}},
+    {"mqar", make_mqar, {"pairs", "pair-every", "spread", "num-keys", "num-values"}},
     {"induction", make_induction, {"pairs", "num-noise"}},
     {"copying", make_copying, {"pairs", "num-values", "num-noise"}},
     {"tracking", make_tracking, {"pairs", "questions", "hops", "num-keys", "num-values", "num-noise"}}};
@@ -27,8 +30,13 @@ std::vector<std::string> task_names() {
 template <class Settings, class F>
 static void each_number(Settings& s, F f) {
     f("pairs", s.pairs);
+    f("pair-every", s.pair_every);
     f("questions", s.questions);
+    f("key-tokens", s.key_tokens);
     f("value-tokens", s.value_tokens);
+    f("needles", s.needles);
+    f("synonyms", s.synonyms);
+    f("spread", s.spread);
     f("hops", s.hops);
     f("num-keys", s.num_keys);
     f("num-values", s.num_values);
@@ -95,6 +103,23 @@ int Task::token_id(const std::string& name) const {
     throw Error("'" + name + "' is not a token of the " + s_.name + " task; its " +
                 std::to_string(vocab_size()) + " tokens are " + token_name(0) + ", " + token_name(1) +
                 ", ... " + token_name(vocab_size() - 1));
+}
+
+void check_longest(const Task& task, int T, const std::string& what) {
+    if (T > task.longest()) {
+        throw Error(what + ": with pair-every = " + std::to_string(task.settings().pair_every) + " the " +
+                    task.settings().name + " task has enough different keys for at most " +
+                    std::to_string(task.longest()) + " tokens; use more keys" +
+                    (task.settings().key_tokens ? ", or more tokens per key" : ""));
+    }
+}
+
+void check_test_length(const Task& task, int T, const std::string& what) {
+    if (T < task.shortest_test()) {
+        throw Error(what + ": a test of the " + task.settings().name + " task needs at least " +
+                    std::to_string(task.shortest_test()) + " tokens");
+    }
+    check_longest(task, T, what);
 }
 
 std::string token_text(const Task& task, const int* tokens, size_t count) {

@@ -7,6 +7,7 @@
 #pragma once
 #include "moba/core/philox.h"
 #include "moba/ops/loss.h"
+#include <algorithm>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -24,8 +25,13 @@ struct Sample {
 struct TaskSettings {
     std::string name = "needle";
     int pairs = 0;         // things to remember: pairs, tokens to copy, or chains
+    int pair_every = 0;    // one pair for every so many tokens, if that is more than `pairs` (needle, mqar)
     int questions = 0;     // in a training sample; 0 in needle = as many as pairs
+    int key_tokens = 0;    // of one key (needle)
     int value_tokens = 0;  // of one value (needle)
+    int needles = 0;       // keys that one question names (needle)
+    int synonyms = 0;      // 1: questions name keys by other tokens (needle)
+    int spread = 0;        // 1: pairs and questions anywhere (mqar)
     int hops = 0;          // assignments after the first one of a chain (tracking)
     int num_keys = 0, num_values = 0, num_noise = 0;
 };
@@ -44,6 +50,7 @@ class Task {
     virtual double chance() const = 0;          // probability that one guess at the answer is right
     virtual int shortest(int pairs) const = 0;  // fewest tokens of a training sample with this many pairs
     virtual int shortest_test() const { return shortest(s_.pairs); }
+    virtual int longest() const { return 1 << 30; }   // for which there are enough different keys
     virtual int most_pairs() const = 0;               // that the alphabets allow
     virtual bool has_depth() const { return true; }   // whether a test can place what is asked for
     virtual bool one_answer() const { return true; }  // all targets are one answer; else each is an answer
@@ -57,6 +64,14 @@ class Task {
   protected:
     Task(const TaskSettings& s, std::vector<std::string> marks) : s_(s), marks_(std::move(marks)) {}
     int questions(int pairs) const { return s_.questions ? s_.questions : pairs; }
+    // Of a sample of T tokens, at least `pairs`; and the longest sample that has at most `most`.
+    int pairs_at(int T, int pairs) const {
+        return s_.pair_every ? std::max(pairs, T / s_.pair_every) : pairs;
+    }
+    int longest_of(int most) const {
+        return s_.pair_every ? (int)std::min<int64_t>(((int64_t)most + 1) * s_.pair_every - 1, 1 << 30)
+                             : 1 << 30;
+    }
     int value(int i) const { return s_.num_keys + i; }
     int mark(int i) const { return s_.num_keys + s_.num_values + s_.num_noise + i; }
     int draw_value(Rng& rng) const { return value(rng.below(s_.num_values)); }
@@ -66,6 +81,10 @@ class Task {
     TaskSettings s_;
     std::vector<std::string> marks_;
 };
+
+/* Throw Error if a test, or any sample, of T tokens cannot be drawn; `what` is how the message names T. */
+void check_test_length(const Task&, int T, const std::string& what);
+void check_longest(const Task&, int T, const std::string& what);
 
 /* `where` is the beginning of error messages. Throws Error on an unknown task, and on a setting that the task
    does not have or that is out of range. */
