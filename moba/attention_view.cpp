@@ -4,17 +4,21 @@
 namespace moba {
 
 float AttentionView::score(int t, int h, int block) const {
-    const int D = shape.D;
-    const float *a = query(t, h), *b = means[h / (shape.H / shape.G)].data() + (size_t)block * D;
-    float sum = 0;
-    for (int d = 0; d < D; d++) { sum += a[d] * b[d]; }
-    return sum;
+    const int D = shape.D, group = shape.H / shape.G, g = h / group, parts = parts_of(shape.gate.rule);
+    std::vector<float> a(query(t, h), query(t, h) + D);
+    if (shape.gate.together()) { sum_queries(a.data(), query(t, g * group), group, D); }
+    float sum[4] = {};
+    for (int i = 0; i < parts; i++) {
+        const float* b = means[g].data() + ((size_t)block * parts + i) * D;
+        for (int d = 0; d < D; d++) { sum[i] += a[d] * b[d]; }
+    }
+    return parts == 1 ? sum[0] : lse_score(sum[0], sum[1], sum[2], sum[3], 1 / std::sqrt((float)D));
 }
 
 bool AttentionView::is_chosen(int t, int h, int block) const {
     const int K = shape.gate.slots(seqs, h);
-    const int* row = chosen[h].data() + (size_t)t * K;
-    return std::find(row, row + K, block) != row + K;
+    const int* begin = chosen[h].data() + row(t) * K;
+    return std::find(begin, begin + K, block) != begin + K;
 }
 
 // Eight sums, because a single one does not vectorise.
@@ -57,6 +61,28 @@ static std::vector<X> read(const Ctx& ctx, const X* data, size_t count) {
     return out;
 }
 
+// The choices of the asked tokens, which decoding does not store.
+static void choose_again(AttentionView& v) {
+    const GateShape& gate = v.shape.gate;
+    for (int h = 0; h < v.shape.H; h++) {
+        const BlockTable& blocks = v.blocks(h);
+        const int K = gate.slots(v.seqs, h);
+        std::vector<int>& chosen = v.chosen.emplace_back(v.asked.size() * K);
+        for (size_t i = 0; i < v.asked.size(); i++) {
+            const int t = v.asked[i], own = blocks.own[t], first = blocks.first[own];
+            int* row = chosen.data() + i * K;
+            if (!has_scores(gate.rule)) {
+                choose_by_place(row, K, first, own, gate.rule);
+                continue;
+            }
+            Best<float> best;
+            best.limit = std::min(K - 1, own - first);
+            for (int n = first; n < own; n++) { best.offer(v.score(t, h, n), n); }
+            write_choice(row, K, best.block, best.count, own);
+        }
+    }
+}
+
 template <class E>
 AttentionView view_attention(const Model<E>& model, int layer) {
     AttentionView v;
@@ -64,20 +90,35 @@ AttentionView view_attention(const Model<E>& model, int layer) {
     v.seqs = model.sequences();
     const auto& s = model.layer(layer);
     const AttentionShape& a = v.shape;
-    const size_t M = v.seqs.num_tokens, row = (size_t)a.G * a.D;
-    const std::vector<E> q = read(model.ctx(), s.q, M * a.H * a.D),
+    if (model.asked_only()) {
+        v.asked = model.asked();
+        if (layer + 1 < model.config().num_layers) { return v; }
+    }
+    const size_t M = v.seqs.num_tokens, row = (size_t)a.G * a.D,
+                 queries = v.asked.empty() ? M : v.asked.size();
+    const std::vector<E> q = read(model.ctx(), s.q, queries * a.H * a.D),
                          k = read(model.ctx(), model.keys(layer), M * row);
     v.q.assign(q.begin(), q.end());
     v.k.assign(k.begin(), k.end());
     for (int g = 0; g < a.G; g++) {
         const BlockTable& blocks = v.blocks(g * (a.H / a.G));
-        std::vector<float>& means = v.means.emplace_back((size_t)blocks.num_blocks * a.D);
+        const int parts = parts_of(a.gate.rule);
+        std::vector<float>& means = v.means.emplace_back((size_t)blocks.num_blocks * parts * a.D);
         for (int n = 0; n < blocks.num_blocks; n++) {
-            block_mean<E>(means.data() + (size_t)n * a.D, 1, k.data() + blocks.start[n] * row + g * a.D, row,
-                          blocks.start[n + 1] - blocks.start[n], a.D);
+            const int count = blocks.start[n + 1] - blocks.start[n];
+            for (int i = 0; i < parts; i++) {
+                const int first = count * i / parts, end = count * (i + 1) / parts;
+                pool_keys<E>(means.data() + ((size_t)n * parts + i) * a.D, 1,
+                             k.data() + (blocks.start[n] + first) * row + g * a.D, row, end - first, a.D,
+                             a.gate.rule);
+            }
         }
     }
     if (a.kind != AttentionKind::moba) { return v; }
+    if (!v.asked.empty()) {
+        choose_again(v);
+        return v;
+    }
     for (int h = 0; h < a.H; h++) {
         v.chosen.push_back(
             read(model.ctx(), s.routing.chosen + a.gate.first_slot(v.seqs, h), M * a.gate.slots(v.seqs, h)));

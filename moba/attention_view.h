@@ -1,10 +1,12 @@
 /* What the attention of a layer saw in the last pass, on the host in fp32: for router recall and for
    pictures.
 
-   Shapes   q (M, H, D) · k (M, G, D) as attention uses them · means, one list for each key/value head:
-            (blocks of its size, D), rounded to the model's element type · chosen, one list for each query
-            head: (M, K of that head), global blocks ascending, -1 unused
-   Needs    a model that keeps its layers apart: ModelSizes.training without recompute */
+   Shapes   q (M, H, D) · k (M, G, D) as attention uses them · means, what stands for a block in the gate, one
+            list for each key/value head: (blocks of its size, parts, D), rounded to the model's element type
+            · chosen, one list for each query head: (M, K of that head), global blocks ascending, -1 unused
+   Needs    a model that keeps its layers apart: ModelSizes.training without recompute. With asked_only: of
+            the last layer only the rows of the asked tokens; of those below, which must not be moba, only
+            what they let a query see */
 #pragma once
 #include "moba/model.h"
 
@@ -16,9 +18,13 @@ struct AttentionView {
     std::vector<float> q, k;
     std::vector<std::vector<float>> means;
     std::vector<std::vector<int>> chosen;  // empty where the layer is not moba
+    std::vector<int> asked;                // the tokens that q and chosen have rows of; empty = all
 
     const BlockTable& blocks(int h) const { return seqs.level[shape.gate.level(seqs, h)]; }
-    const float* query(int t, int h) const { return q.data() + ((size_t)t * shape.H + h) * shape.D; }
+    size_t row(int t) const {
+        return asked.empty() ? t : std::lower_bound(asked.begin(), asked.end(), t) - asked.begin();
+    }
+    const float* query(int t, int h) const { return q.data() + (row(t) * shape.H + h) * shape.D; }
     const float* key(int t, int h) const {
         return k.data() + ((size_t)t * shape.G + h / (shape.H / shape.G)) * shape.D;
     }
@@ -37,7 +43,7 @@ struct AttentionView {
         const BlockTable& table = blocks(h);
         const int K = shape.gate.slots(seqs, h);
         for (int i = 0; i < K; i++) {
-            const int n = chosen[h][(size_t)t * K + i];
+            const int n = chosen[h][row(t) * K + i];
             if (n >= 0) { f(table.start[n], std::min(table.start[n + 1], t + 1)); }
         }
     }

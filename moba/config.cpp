@@ -7,7 +7,7 @@ namespace moba {
 AttentionShape Config::attention_shape(int layer) const {
     const LayerKind& kind = layers[layer];
     return {num_heads,      num_kv_heads, head_dim,
-            kind.attention, kind.window,  {num_heads, num_kv_heads, head_dim, top_k, gate}};
+            kind.attention, kind.window,  {num_heads, num_kv_heads, head_dim, top_k, gate, shared_gate}};
 }
 
 std::vector<double> Config::rope_frequencies() const {
@@ -100,17 +100,17 @@ void validate(const Config& c) {
          "rope_scaling: high_freq_factor must be greater than low_freq_factor");
     in_range("embedding_std", c.embedding_std, 1e-6, 100);
     in_range("num_blocks", c.num_block_sizes, 1, max_levels);
-    in_range("block_size", c.block_size, 16, 1 << 16);
+    in_range("block_size", c.block_size, 4, 1 << 16);
     in_range("top_k", c.top_k, 1, max_top_k);
     const auto n = [](int i) { return std::to_string(i); };
     need(c.num_heads % c.num_kv_heads == 0,
          "num_heads = " + n(c.num_heads) + ": must be a multiple of num_kv_heads = " + n(c.num_kv_heads));
     need(c.head_dim % 2 == 0, "head_dim = " + n(c.head_dim) + ": must be even (RoPE turns pairs)");
-    need(c.block_size % 16 == 0, "block_size = " + n(c.block_size) + ": must be a multiple of 16");
+    need(c.block_size % 4 == 0, "block_size = " + n(c.block_size) + ": must be a multiple of 4");
     const int m = c.num_block_sizes - 1;
-    need((c.block_size >> m) >= 16 && (c.block_size >> m) << m == c.block_size,
+    need((c.block_size >> m) % 4 == 0 && (c.block_size >> m) << m == c.block_size,
          "num_blocks = " + n(c.num_block_sizes) + ": block_size = " + n(c.block_size) + " halved " + n(m) +
-             " times must give a whole number of at least 16");
+             " times must be a multiple of 4");
     need((c.top_k << m) <= max_top_k, "num_blocks = " + n(c.num_block_sizes) + ": top_k doubled " + n(m) +
                                           " times must be at most " + n(max_top_k));
     need(c.key_conv == 0 || c.key_conv == 3 || c.key_conv == 5,
@@ -246,13 +246,13 @@ std::string rope_scaling_name(const RopeScaling& r) {
     return text;
 }
 
-static const char* gate_names[] = {"topk", "recent", "sink"};
+static const char* gate_names[] = {"topk", "max", "lse", "recent", "sink"};  // in the order of enum Gate
 
 Gate parse_gate(const std::string& text) {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < 5; i++) {
         if (text == gate_names[i]) { return (Gate)i; }
     }
-    throw Error("gate = '" + text + "': must be topk, recent or sink");
+    throw Error("gate = '" + text + "': must be topk, max, lse, recent or sink");
 }
 std::string gate_name(Gate g) { return gate_names[(int)g]; }
 

@@ -54,6 +54,7 @@ json config_to_json(const Config& c) {
               {"block_size", c.block_size},
               {"top_k", c.top_k},
               {"gate", gate_name(c.gate)},
+              {"shared_gate", c.shared_gate},
               {"key_conv", c.key_conv},
               {"num_blocks", c.num_block_sizes},
               {"embedding_std", c.embedding_std}}}};
@@ -203,6 +204,7 @@ Config config_from_json(const json& j, const std::string& where) {
         try {
             c.gate = parse_gate(value_or(*m, "gate", where, std::string("topk")));
         } catch (const Error& e) { throw Error(where + ": " + e.what()); }
+        c.shared_gate = value_or(*m, "shared_gate", where, false);
         c.key_conv = value_or(*m, "key_conv", where, 0);
         c.num_block_sizes = value_or(*m, "num_blocks", where, 1);
         c.embedding_std = value_or(*m, "embedding_std", where, 0.02);

@@ -140,6 +140,8 @@ class Model {
     const LayerState& layer(int l) const { return state_[l]; }
     const E* keys(int l) const { return config_.has_key_conv(l) ? state_[l].k : state_[l].k_raw; }
     const Sequences& sequences() const { return host_seqs_; }
+    bool asked_only() const { return sizes_.asked_only; }
+    const std::vector<int>& asked() const { return asked_; }
 
   private:
     // ---- model_memory.cpp. Each plan_ function is run twice: arena.h
@@ -268,7 +270,7 @@ class Model {
     };
     std::vector<Probe> probes_;
     std::vector<int> host_seq_table_, counted_;  // counted_: the tokens of the batch that have a target
-    int asked_ = 0;                              // number of asked tokens
+    std::vector<int> asked_;                     // with asked_only, the asked tokens
     // Of the batch, and of the rows that the current operation computes: in decode() the new token, in the
     // last layer with asked_only the asked ones.
     Sequences host_seqs_{}, seqs_{};

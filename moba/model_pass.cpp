@@ -19,7 +19,7 @@ DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
 template <class E>
 CacheShape Model<E>::cache_shape() const {
     const int capacity = sizes_.cache_tokens ? sizes_.cache_tokens : sizes_.max_tokens;
-    return {capacity, config_.num_kv_heads, config_.head_dim, config_.block_sizes()};
+    return {capacity, config_.num_kv_heads, config_.head_dim, config_.block_sizes(), config_.gate};
 }
 
 template <class E>
@@ -68,9 +68,8 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
         counted_.push_back(m);
         wanted.push_back(targets[m]);
     }
-    const std::vector<int> asked = sizes_.asked_only && !targets ? std::vector<int>{M - 1} : counted_;
-    asked_ = (int)asked.size();
-    device_->to_device(ctx_, counted_rows_, asked.data(), asked.size() * sizeof(int));
+    asked_ = sizes_.asked_only && !targets ? std::vector<int>{M - 1} : counted_;
+    device_->to_device(ctx_, counted_rows_, asked_.data(), asked_.size() * sizeof(int));
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     device_->to_device(ctx_, step_, &step, sizeof step);
 }
@@ -148,7 +147,7 @@ void Model<E>::attention_out(int l, const E* x) {
 template <class E>
 void Model<E>::last_layer_of_asked() {
     const Config& c = config_;
-    const int l = c.num_layers - 1, M = seqs_.num_tokens, C = c.hidden_size;
+    const int l = c.num_layers - 1, M = seqs_.num_tokens, C = c.hidden_size, R = (int)asked_.size();
     LayerState& s = state_[l];
     const LayerParams<E>& w = weight_.layers[l];
     QkvShape keys_and_values = qkv_shape(l);
@@ -161,18 +160,18 @@ void Model<E>::last_layer_of_asked() {
     } else {
         op_->cache_means(ctx_, means_, keys(l), seqs_.position, M, cache_shape());
     }
-    op_->gather_rows(ctx_, final_norm_, s.norm1, counted_rows_, {asked_, M, C});
-    op_->gather_rows(ctx_, s.norm1, s.x, counted_rows_, {asked_, M, C});
+    op_->gather_rows(ctx_, final_norm_, s.norm1, counted_rows_, {R, M, C});
+    op_->gather_rows(ctx_, s.norm1, s.x, counted_rows_, {R, M, C});
 
     seqs_ = {};
-    seqs_.num_tokens = asked_;
+    seqs_.num_tokens = R;
     seqs_.position = counted_rows_;  // there is one sequence, so a token's index is its position
     op_->linear_forward(ctx_, s.q, final_norm_, w.q, linear(C, width_q()));
     if (c.layers[l].position == Position::rope) {
-        op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {asked_, c.num_heads, c.head_dim});
+        op_->rope_forward(ctx_, s.q, s.q, seqs_.position, rope_table_, {R, c.num_heads, c.head_dim});
     }
     const A* means = cache_.empty() ? means_ : cache_[l].means;
-    for (int i = 0; i < asked_; i++) {
+    for (int i = 0; i < R; i++) {
         const size_t row = (size_t)i * width_q();
         op_->decode_attention(ctx_, s.attn + row, s.q + row, keys(l), s.v, means, seqs_.position + i, M,
                               cache_shape(), c.attention_shape(l));

@@ -6,7 +6,7 @@ namespace moba {
 
 static const int full_piece = 1024;  // keys of a piece in full and window attention
 
-size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, blocks.of_head(g))); }
+size_t CacheShape::columns(int g) const { return mean_columns(ceil_div(capacity, tokens_of_mean(g))); }
 
 size_t CacheShape::first_mean(int g) const {
     size_t n = 0;
@@ -26,11 +26,11 @@ void cache_means_cpu(const Ctx&, acc_t<E>* means, const E* k_cache, const int* p
     REQUIRE(first + count <= s.capacity, "tokens %d + %d, capacity %d", first, count, s.capacity);
     const size_t row = (size_t)s.G * s.D;
     for (int g = 0; g < s.G; g++) {
-        const int S = s.blocks.of_head(g), begin = first / S, end = (first + count) / S;  // blocks
+        const int S = s.tokens_of_mean(g), begin = first / S, end = (first + count) / S;  // means
         acc_t<E>* mean = means + s.first_mean(g);
         parallel_ranges(end - begin, 16, [&](size_t b, size_t e) {
             for (size_t n = begin + b; n < begin + e; n++) {
-                block_mean(mean + n, s.columns(g), k_cache + n * S * row + g * s.D, row, S, s.D);
+                pool_keys(mean + n, s.columns(g), k_cache + n * S * row + g * s.D, row, S, s.D, s.rule);
             }
         });
     }
@@ -71,25 +71,29 @@ struct Scratch {
     }
 };
 
-// Writes the blocks that one head chooses as pieces; returns how many.
+// Writes the blocks that one head chooses as pieces; returns how many. q: of the head; with a shared choice,
+// of the first head of its group.
 template <class E>
 int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<E>* mean, size_t columns,
                 int length, int S, int K, const AttentionShape& s) {
     using A = acc_t<E>;
     const int own = (length - 1) / S;
     int chosen[max_top_k];
-    if (s.gate.rule != Gate::topk) {
+    if (!has_scores(s.gate.rule)) {
         choose_by_place(chosen, K, 0, own, s.gate.rule);
     } else {
-        std::vector<A> row(s.D);
-        for (int d = 0; d < s.D; d++) { row[d] = A(q[d]); }
+        const int parts = parts_of(s.gate.rule);
+        std::vector<E> sum(s.D);
+        sum_queries(sum.data(), q, s.gate.together() ? s.H / s.G : 1, s.D);
+        const std::vector<A> row(sum.begin(), sum.end());
         if (own > 0) {
-            tile_matmul<A>(scores, columns, row.data(), s.D, 1, mean, columns, 1, round_up(own, lanes<A>),
-                           s.D);
+            tile_matmul<A>(scores, columns, row.data(), s.D, 1, mean, columns, 1,
+                           round_up(own * parts, lanes<A>), s.D);
         }
         Best<A> best;
         best.limit = std::min(K - 1, own);
-        for (int n = 0; n < own; n++) { best.offer(scores[n], n); }
+        if (parts > 1) { best.join_parts(scores, own, parts, 1, 1 / std::sqrt(A(s.D))); }
+        best.offer_all(scores, own, 0);
         write_choice(chosen, K, best.block, best.count, own);
     }
     int count = 0;
@@ -145,9 +149,9 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         const int g = (int)h / group;
         if (s.kind == AttentionKind::moba) {
             const int level = g % c.blocks.levels;
-            w.num_pieces[h] =
-                moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g),
-                               c.columns(g), length, c.blocks.of_head(g), s.gate.K << level, s);
+            w.num_pieces[h] = moba_pieces<E>(
+                pieces, w.scores + h * w.head_scores, q + (s.gate.together() ? g * group : h) * D,
+                means + c.first_mean(g), c.columns(g), length, c.blocks.of_head(g), s.gate.K << level, s);
             return;
         }
         int count = 0, t = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;

@@ -24,6 +24,7 @@ struct Decode {
     int K;
     BlockSizes blocks;
     Gate rule;
+    bool together;               // query heads of a key/value head choose as one
     size_t columns[max_levels];  // columns of the means of a key/value head, by level
     int max_pieces, max_blocks;  // per query head
     int* chosen;                 // (H, max_top_k) blocks, -1 in unused slots
@@ -64,35 +65,50 @@ __global__ void cache_rows_kernel(E* cache, const E* rows, const int* place, int
     store_pack(cache + (*place + t) * width + i, load_pack<E, N>(rows + t * width + i));
 }
 
-/* mean[d,n] = mean over the tokens of block n of k[t,g,d], rounded to E
-   Maps     grid x -> a block that became complete; grid y -> a key/value head; thread -> a channel
+/* mean[d,n] = mean over the tokens of block n, or of part n, of k[t,g,d], rounded to E; with Gate::max the
+   largest value
+   Maps     grid x -> a block, or part, that became complete; grid y -> a key/value head; thread -> a channel
    Memory   reads of keys are coalesced; writes of means are not, because the means are stored transposed for
             the kernel that computes scores */
 template <class E>
 __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s) {
     const DecodeHead head(s, blockIdx.y * (s.H / s.G));
-    const int first = *s.place, n = first / head.S + blockIdx.x;
-    if (n >= (first + count) / head.S) { return; }
+    const int S = head.S / parts_of(s.rule), first = *s.place, n = first / S + blockIdx.x;
+    if (n >= (first + count) / S) { return; }
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0;
-        for (int t = n * head.S; t < (n + 1) * head.S; t++) {
-            sum += (float)k[((size_t)t * s.G + head.g) * s.D + d];
+        for (int t = n * S; t < (n + 1) * S; t++) {
+            const float x = (float)k[((size_t)t * s.G + head.g) * s.D + d];
+            sum = s.rule != Gate::max || t == n * S ? sum + x : x > sum || x != x ? x : sum;
         }
-        means[head.first_mean + d * head.columns + n] = (float)E(sum / head.S);
+        means[head.first_mean + d * head.columns + n] = (float)E(s.rule == Gate::max ? sum : sum / S);
     }
 }
 
-/* scores[h,n] = <q[h], mean[n]>, NaN as -inf
+/* scores[h,n] = the score of past block n (gate.h), NaN as -inf
    Maps     thread -> a past block; grid y -> a query head
-   Memory   neighbouring threads read neighbouring means; all threads read the same q (a broadcast) */
+   Memory   neighbouring threads read neighbouring means, with Gate::lse four each; all threads read the same
+            q (a broadcast) */
 template <class E>
 __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
     const DecodeHead head(s, blockIdx.y);
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= head.own(s.length())) { return; }
-    const float* mean = means + head.first_mean + n;
-    float score = 0;
-    for (int d = 0; d < s.D; d++) { score += (float)q[blockIdx.y * s.D + d] * mean[d * head.columns]; }
+    const int parts = parts_of(s.rule), group = s.together ? s.H / s.G : 1;
+    const E* queries = q + (size_t)(s.together ? head.g * group : blockIdx.y) * s.D;
+    const auto product = [&](int i) {
+        const float* mean = means + head.first_mean + n * parts + i;
+        float sum = 0;
+        for (int d = 0; d < s.D; d++) {
+            float x = 0;
+            for (int h = 0; h < group; h++) { x += (float)queries[h * s.D + d]; }
+            sum += (float)E(x) * mean[d * head.columns];
+        }
+        return sum;
+    };
+    const float score =
+        parts == 1 ? product(0)
+                   : lse_score(product(0), product(1), product(2), product(3), 1 / sqrtf((float)s.D));
     s.scores[(size_t)blockIdx.y * s.max_blocks + n] = score == score ? score : -INFINITY;
 }
 
@@ -122,7 +138,7 @@ __global__ static void decode_choose_kernel(Decode s) {
     const DecodeHead head(s, blockIdx.x);
     const int t = threadIdx.x, own = head.own(s.length()), limit = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
-    if (s.rule == Gate::topk) {
+    if (has_scores(s.rule)) {
         Scored last{INFINITY, -1};  // comes before every block
         for (int i = 0; i < limit; i++) {
             Scored best{-INFINITY, own};  // comes after every block
@@ -333,7 +349,7 @@ static int pieces_of(const CacheShape& c, const AttentionShape& s, int keys) {
 
 static Decode levels_of(const CacheShape& c) {
     Decode s{};
-    s.H = s.G = c.G, s.D = c.D, s.blocks = c.blocks;
+    s.H = s.G = c.G, s.D = c.D, s.blocks = c.blocks, s.rule = c.rule;
     for (int i = 0; i < c.blocks.levels; i++) { s.columns[i] = c.columns(i); }
     return s;
 }
@@ -342,6 +358,7 @@ static Decode levels_of(const CacheShape& c) {
 static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
     d = levels_of(c);
     d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.rule = s.gate.rule;
+    d.together = s.gate.together();
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.blocks.levels - 1) : 0;
     BumpAllocator allocator(base);
@@ -372,8 +389,8 @@ void cache_means_gpu(const Ctx& ctx, acc_t<E>* means, const E* k_cache, const in
     choose_version(ctx, 1);
     Decode d = levels_of(c);
     d.place = place;
-    // at most so many of the smallest blocks become complete
-    const int complete = ceil_div(count, c.blocks.smallest());
+    // at most so many of the smallest blocks, or parts, become complete
+    const int complete = ceil_div(count, c.blocks.smallest() / parts_of(c.rule));
     launch(cache_means_kernel<E>, dim3(complete, c.G), std::min(c.D, threads), 0, ctx.stream, means, k_cache,
            count, d);
     LAUNCHED(ctx);
@@ -402,7 +419,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     d.place = place;
     if (s.kind == AttentionKind::moba) {
         const int past = (longest - 1) / c.blocks.smallest();
-        if (s.gate.rule == Gate::topk && past > 0) {
+        if (has_scores(s.gate.rule) && past > 0) {
             launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H), score_threads, 0,
                    ctx.stream, q, means, d);
             LAUNCHED(ctx);
@@ -414,7 +431,7 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
         pieces_of(c, s, s.kind == AttentionKind::window ? std::min(longest, s.window) : longest);
     constexpr int N = pack_elements<E>;
     packable<E>(s.D, {q, k_cache, v_cache}) ? weigh_pieces<E, N>(ctx, q, k_cache, v_cache, num_pieces, d)
-                                         : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
+                                            : weigh_pieces<E, 1>(ctx, q, k_cache, v_cache, num_pieces, d);
     launch(decode_merge_kernel<E>, s.H, std::min(round_up(s.D, warp_size), threads), 0, ctx.stream, out,
            num_pieces, d);
     LAUNCHED(ctx);

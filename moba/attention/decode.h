@@ -4,12 +4,14 @@
    Source   as gate.h and attention.h; partial softmaxes are merged by their maxima: Milakov & Gimelshein
             2018, arXiv:1805.02867
    Math     the query is at position length-1 of its sequence and attends to the keys that attention.h
-            defines: full, moba (chosen as in gate.h; the query's own block is the last one), window. mean[n]
-            is stored for complete blocks; the query's own block needs no mean.
+            defines: full, moba (chosen as in gate.h; the query's own block is the last one), window. The
+            vectors that stand for blocks in the gate, the means, are stored for complete blocks or parts; the
+            query's own block needs none.
    Place    place[0] is the position of the first new row. It is read on the device, so that a recorded launch
             can be repeated for every later token
-   Shapes   k, v caches (capacity, G, D) E · means acc_t<E>, transposed: (D, columns) for each key/value head
-            · q, out (H, D) E · rows (count, width) E · place (1) int
+   Shapes   k, v caches (capacity, G, D) E · means acc_t<E>, transposed: (D, columns) for each key/value head,
+            part i of block n in column n * parts + i · q, out (H, D) E · rows (count, width) E · place (1)
+            int
    Units    capacity, longest, place, count in tokens
    Needs    place + count <= capacity; place < longest <= capacity: decode_attention launches enough threads
             for `longest` tokens, and attends to the first place + 1 of them; one sequence; D <= 256 on the
@@ -26,8 +28,10 @@ namespace moba {
 struct CacheShape {
     int capacity, G, D;
     BlockSizes blocks;
+    Gate rule = Gate::topk;
 
     size_t columns(int g) const;
+    int tokens_of_mean(int g) const { return blocks.of_head(g) / parts_of(rule); }
     // where head g begins in the means; first_mean(G) is the size of the whole array
     size_t first_mean(int g) const;
 };

@@ -1,4 +1,5 @@
 #include "moba/attention/gate_cpu.h"
+#include "moba/core/arena.h"
 #include "moba/core/parallel.h"
 #include "moba/core/tile.h"
 #include <algorithm>
@@ -19,65 +20,93 @@ size_t routing_starts(int max_tokens, int max_seqs, BlockSizes sizes, GateShape 
     return n;
 }
 
-template <class A>
-static size_t thread_bytes(int D) {
-    return (size_t)tile_queries * (D + MeanPanels<A>::width) * sizeof(A);
-}
+namespace {
+
+// The workspace of one call.
+template <class E>
+struct GateWorkspace {
+    using A = acc_t<E>;
+    A* vectors;    // of one key/value head: GatePanels
+    E* sums;       // (M, D) with a shared choice, of the queries of one key/value head
+    A *q, *score;  // for each thread: (tile_queries, D), (tile_queries, width)
+
+    GateWorkspace(BumpAllocator& c, int M, int num_blocks, const GateShape& s) {
+        vectors = c.take<A>(GatePanels<A>::elements(num_blocks, s.D, parts_of(s.rule)));
+        sums = c.take<E>(s.together() ? (size_t)M * s.D : 0);
+        q = c.take<A>((size_t)max_threads() * tile_queries * s.D);
+        score = c.take<A>((size_t)max_threads() * tile_queries * GatePanels<A>::width);
+    }
+};
+
+}  // namespace
 
 template <class E>
 size_t gate_workspace_bytes_cpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape g) {
-    using A = acc_t<E>;
-    const size_t means = MeanPanels<A>::elements(max_blocks(max_tokens, max_seqs, sizes.smallest()), g.D);
-    return means * sizeof(A) + max_threads() * round_up(thread_bytes<A>(g.D), (size_t)64);
+    return layout_bytes<GateWorkspace<E>>(max_tokens, max_blocks(max_tokens, max_seqs, sizes.smallest()), g);
 }
 
-// The means of one key/value head.
+namespace {
+
+// The vectors of one key/value head. A block's last part ends where the block ends.
 template <class E>
-static void block_means(MeanPanels<acc_t<E>> means, const E* k, int g, const BlockTable& blocks,
-                        GateShape s) {
+void pool_blocks(GatePanels<acc_t<E>> panels, const E* k, int g, const BlockTable& blocks, GateShape s) {
     parallel_ranges(blocks.num_blocks, 16, [&](size_t b, size_t e) {
-        for (size_t n = b; n < e; n++) {
-            const int t = blocks.start[n];
-            block_mean(means.mean((int)n), means.width, k + ((size_t)t * s.G + g) * s.D, (size_t)s.G * s.D,
-                       blocks.start[n + 1] - t, s.D);
+        for (int n = (int)b; n < (int)e; n++) {
+            const int count = blocks.start[n + 1] - blocks.start[n];
+            for (int i = 0; i < panels.parts; i++) {
+                const int first = count * i / panels.parts, end = count * (i + 1) / panels.parts;
+                pool_keys(panels.vector(n, i), panels.width,
+                          k + ((size_t)(blocks.start[n] + first) * s.G + g) * s.D, (size_t)s.G * s.D,
+                          end - first, s.D, s.rule);
+            }
         }
     });
 }
 
+// The queries of one head: row t is at data + t * stride.
 template <class E>
-static void choose_naive(int* chosen, const E* q, MeanPanels<acc_t<E>> means, int h, int K,
-                         const BlockTable& blocks, int M, GateShape s) {
+struct Queries {
+    const E* data;
+    size_t stride;
+};
+
+template <class E>
+void choose_naive(int* chosen, Queries<E> q, GatePanels<acc_t<E>> panels, int K, const BlockTable& blocks,
+                  int M) {
     using A = acc_t<E>;
     parallel_for(M, [&](size_t t, int) {
         const int own = blocks.own[t], first = blocks.first[own];
         Best<A> best;
         best.limit = std::min(K - 1, own - first);
         for (int n = first; n < own; n++) {
-            A score = 0;
-            for (int d = 0; d < s.D; d++) {
-                score += A(q[(t * s.H + h) * s.D + d]) * means.mean(n)[d * means.width];
+            A score[4] = {};
+            for (int i = 0; i < panels.parts; i++) {
+                for (int d = 0; d < panels.D; d++) {
+                    score[i] += A(q.data[t * q.stride + d]) * panels.vector(n, i)[d * panels.width];
+                }
             }
-            best.offer(score, n);
+            best.offer(panels.parts == 1
+                           ? score[0]
+                           : lse_score(score[0], score[1], score[2], score[3], 1 / std::sqrt(A(panels.D))),
+                       n);
         }
         write_choice(chosen + t * K, K, best.block, best.count, own);
     });
 }
 
 template <class E>
-static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, MeanPanels<acc_t<E>> means, int h, int K,
-                         const BlockTable& blocks, int M, GateShape s, char* scratch) {
+void choose_tiled(int* chosen, Queries<E> q, GatePanels<acc_t<E>> panels, int K, const BlockTable& blocks,
+                  int M, const GateWorkspace<E>& w) {
     using A = acc_t<E>;
-    constexpr int width = MeanPanels<A>::width;
-    const size_t bytes = round_up(thread_bytes<A>(s.D), (size_t)64);
-    REQUIRE(scratch + max_threads() * bytes <= ctx.workspace + ctx.workspace_bytes, "workspace of %zu bytes",
-            ctx.workspace_bytes);
+    constexpr int width = GatePanels<A>::width;
+    const int D = panels.D, together = panels.blocks();
+    const A scale = 1 / std::sqrt(A(D));
     parallel_for(ceil_div(M, tile_queries), [&](size_t tile, int thread) {
-        A* rows = (A*)(scratch + thread * bytes);
-        A* scores = rows + (size_t)tile_queries * s.D;
+        A* rows = w.q + (size_t)thread * tile_queries * D;
+        A* scores = w.score + (size_t)thread * tile_queries * width;
         const int t0 = (int)tile * tile_queries, count = std::min(tile_queries, M - t0);
         for (int i = 0; i < count; i++) {
-            const E* from = q + ((size_t)(t0 + i) * s.H + h) * s.D;
-            for (int d = 0; d < s.D; d++) { rows[i * s.D + d] = A(from[d]); }
+            for (int d = 0; d < D; d++) { rows[i * D + d] = A(q.data[(t0 + i) * q.stride + d]); }
         }
         Best<A> best[tile_queries];
         const int begin = blocks.first[blocks.own[t0]], end = blocks.own[t0 + count - 1];
@@ -85,12 +114,14 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, MeanPanels<acc
             const int own = blocks.own[t0 + i];
             best[i].limit = std::min(K - 1, own - blocks.first[own]);
         }
-        for (int n0 = begin / width * width; n0 < end; n0 += width) {
-            tile_matmul<A>(scores, width, rows, s.D, 1, means.panel(n0), width, count, width, s.D);
+        for (int n0 = begin / together * together; n0 < end; n0 += together) {
+            tile_matmul<A>(scores, width, rows, D, 1, panels.panel(n0), width, count, width, D);
             for (int i = 0; i < count; i++) {
+                A* row = scores + i * width;
+                if (panels.parts > 1) { best[i].join_parts(row, together, 1, together, scale); }
                 const int own = blocks.own[t0 + i];
-                const int n = std::max(n0, blocks.first[own]), n1 = std::min(n0 + width, own);
-                if (n < n1) { best[i].offer_all(scores + i * width + n - n0, n1 - n, n); }
+                const int n = std::max(n0, blocks.first[own]), n1 = std::min(n0 + together, own);
+                if (n < n1) { best[i].offer_all(row + n - n0, n1 - n, n); }
             }
         }
         for (int i = 0; i < count; i++) {
@@ -99,30 +130,46 @@ static void choose_tiled(const Ctx& ctx, int* chosen, const E* q, MeanPanels<acc
     });
 }
 
+}  // namespace
+
 template <class E>
 void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const Sequences& seqs, GateShape s) {
     using A = acc_t<E>;
     REQUIRE(s.H % s.G == 0 && s.K >= 1 && (s.K << (seqs.sizes.levels - 1)) <= max_top_k,
             "H = %d, G = %d, K = %d", s.H, s.G, s.K);
+    REQUIRE(seqs.sizes.smallest() % parts_of(s.rule) == 0, "blocks of %d tokens in %d parts",
+            seqs.sizes.smallest(), parts_of(s.rule));
     const int M = seqs.num_tokens, group = s.H / s.G;
-    const MeanPanels<A> means{(A*)ctx.workspace, s.D};
+    int most = 0;
+    for (int i = 0; i < seqs.sizes.levels; i++) { most = std::max(most, seqs.level[i].num_blocks); }
+    const auto w = lay_out_workspace<GateWorkspace<E>>(ctx, M, most, s);
+    const GatePanels<A> panels{w.vectors, s.D, parts_of(s.rule)};
     for (int g = 0; g < s.G; g++) {
-        const BlockTable& blocks = seqs.level[s.level(seqs, g * group)];
-        char* scratch = ctx.workspace + means.elements(blocks.num_blocks, s.D) * sizeof(A);
-        if (s.rule == Gate::topk) { block_means(means, k, g, blocks, s); }
-        for (int h = g * group; h < (g + 1) * group; h++) {
-            const int K = s.slots(seqs, h);
-            int* chosen = r.chosen + s.first_slot(seqs, h);
-            if (s.rule != Gate::topk) {
+        const int first = g * group, K = s.slots(seqs, first);
+        const BlockTable& blocks = seqs.level[s.level(seqs, first)];
+        const auto choices = [&](int h) { return r.chosen + s.first_slot(seqs, h); };
+        if (has_scores(s.rule)) { pool_blocks(panels, k, g, blocks, s); }
+        for (int h = first; h < first + (s.together() ? 1 : group); h++) {
+            Queries<E> queries{q + (size_t)h * s.D, (size_t)s.H * s.D};
+            if (s.together() && has_scores(s.rule)) {
+                parallel_for(M, [&](size_t t, int) {
+                    sum_queries(w.sums + t * s.D, queries.data + t * queries.stride, group, s.D);
+                });
+                queries = {w.sums, (size_t)s.D};
+            }
+            if (!has_scores(s.rule)) {
                 for (int t = 0; t < M; t++) {
                     const int own = blocks.own[t];
-                    choose_by_place(chosen + (size_t)t * K, K, blocks.first[own], own, s.rule);
+                    choose_by_place(choices(h) + (size_t)t * K, K, blocks.first[own], own, s.rule);
                 }
             } else if (ctx.kernel_version == 1) {
-                choose_naive(chosen, q, means, h, K, blocks, M, s);
+                choose_naive(choices(h), queries, panels, K, blocks, M);
             } else {
-                choose_tiled(ctx, chosen, q, means, h, K, blocks, M, s, scratch);
+                choose_tiled(choices(h), queries, panels, K, blocks, M, w);
             }
+        }
+        for (int h = first + 1; s.together() && h < first + group; h++) {
+            std::copy_n(choices(first), (size_t)M * K, choices(h));
         }
     }
 }

@@ -28,6 +28,7 @@ const Case cases[] = {
     {{90, 1, 129, 16, 33}, 6, 2, 80, moba},  // sequences that cross tiles and blocks
     {{130, 77}, 3, 1, 2, moba, 0, 16, 4, 1, Gate::recent},
     {{222}, 2, 2, 96, moba, 0, 16, 3, 1, Gate::sink},
+    {{50, 101}, 2, 1, 16, moba, 0, 4, 5},
     {{300, 50}, 2, 1, 16, moba, 0, 144, 2},  // a block is larger than one tile of keys
     {{600}, 1, 1, 6, moba, 0, 256, 2},
     {{250, 30}, 4, 4, 16, moba, 0, 64, 2, 2},  // mixed block sizes

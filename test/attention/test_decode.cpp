@@ -34,7 +34,7 @@ void expect_like_attention(const Case& c) {
     attention_forward_cpu<double>(naive.ctx, want.data(), lse.data(), dq.data(), dk.data(), dv.data(),
                                   choice.routing(), batch.seqs, s);
 
-    const CacheShape shape{T + 3, c.G, c.D, c.sizes()};
+    const CacheShape shape{T + 3, c.G, c.D, c.sizes(), c.gate};
     const int row = c.G * c.D;
     Guarded<E> k_cache((size_t)shape.capacity * row), v_cache((size_t)shape.capacity * row);
     Guarded<acc_t<E>> means(shape.first_mean(c.G));
@@ -74,6 +74,11 @@ TEST(Decode, LikeAttention) {
                  {{150}, 4, 2, 16, moba, 0, 32, 2, 2},
                  {{150}, 2, 1, 16, moba, 0, 16, 4, 1, Gate::recent},
                  {{150}, 2, 1, 16, moba, 0, 16, 4, 1, Gate::sink},
+                 {{150}, 2, 1, 16, moba, 0, 4, 5, 1, Gate::max},
+                 {{150}, 4, 2, 16, moba, 0, 8, 3, 1, Gate::lse},
+                 {{150}, 4, 2, 16, moba, 0, 32, 2, 2, Gate::lse},
+                 {{150}, 4, 2, 16, moba, 0, 16, 3, 1, Gate::topk, 1, true},
+                 {{150}, 6, 2, 16, moba, 0, 16, 3, 2, Gate::lse, 1, true},
              }) {
             expect_like_attention<E>(c);
         }

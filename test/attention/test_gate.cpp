@@ -16,7 +16,7 @@ struct Choice {
 template <class E>
 Choice choose(const Case& c, Gate gate, int version, const std::vector<E>& q, const std::vector<E>& k) {
     const PackedBatch batch(c.lengths, c.sizes());
-    const GateShape s{c.H, c.G, c.D, c.K, gate};
+    const GateShape s = c.shape(gate);
     const int M = batch.seqs.num_tokens, B = (int)c.lengths.size();
     Workspace work(gate_workspace_bytes_cpu<E>(M, B, c.sizes(), s), version);
     Guarded<int> chosen(routing_slots(M, c.sizes(), s)), list(routing_slots(M, c.sizes(), s));
@@ -65,7 +65,32 @@ TEST(Gate, MeanIsRoundedToTheElementType) {
 }
 
 TEST(Gate, RandomChoicesAreTheBest) {
-    for_all_types([](auto zero) { for_versions([](auto choose) { expect_best<decltype(zero)>(choose); }); });
+    for (Gate gate : {Gate::topk, Gate::max, Gate::lse}) {
+        for_all_types([=](auto zero) {
+            for_versions([=](auto choose) { expect_best<decltype(zero)>(choose, cases, gate); });
+        });
+    }
+}
+
+TEST(Gate, SpecialParts) {
+    for_all_types(
+        [](auto zero) { for_versions([](auto choose) { expect_special_parts<decltype(zero)>(choose); }); });
+}
+
+// The largest value of a channel, also where all are negative; NaN stays.
+TEST(Gate, LargestValues) {
+    const std::vector<float> k{-3, -1, -2, -4, 1, NAN, 7, 0, 0};
+    for (int version : {1, 2}) {
+        const auto chosen = [&](int K) {
+            const Case c{{9}, 2, 1, 1, 1, 1, K};
+            const std::vector<int> all =
+                choose<float>(c, Gate::max, version, std::vector<float>(9, 1), k).chosen;
+            return std::vector<int>(all.end() - K, all.end());
+        };
+        EXPECT_EQ(chosen(2), (std::vector<int>{3, 4}));
+        EXPECT_EQ(chosen(3), (std::vector<int>{0, 3, 4})) << "-1";
+        EXPECT_EQ(chosen(4), (std::vector<int>{0, 1, 3, 4})) << "-2 before NaN";
+    }
 }
 
 // The lists are the inverse of the choice: every entry occurs once, in ascending order, and the queries of

@@ -91,7 +91,8 @@ TEST(KernelsAttention, Moba) {
     for (const Case& c : {Case{{17}, 1, 1, 16, moba, 0, 16, 2},
                           {{60, 37}, 3, 1, 18, moba, 0, 16, 3, 1, Gate::recent},
                           {{70, 10}, 4, 4, 16, moba, 0, 32, 2, 2},  // mixed block sizes
-                          {{40, 30}, 2, 1, 16, moba, 0, 16, 64}}) {
+                          {{40, 30}, 2, 1, 16, moba, 0, 16, 64},
+                          {{50, 9}, 2, 1, 16, moba, 0, 4, 7}}) {
         expect_attention(c);
     }
     for (const Case& c : {Case{{150}, 4, 2, 64, moba, 0, 16, 1},  // only the query's own block
@@ -100,7 +101,9 @@ TEST(KernelsAttention, Moba) {
                           {{201}, 1, 1, 128, moba, 0, 64, 2},
                           {{140}, 1, 1, 128, moba, 0, 128, 2},
                           {{200}, 8, 1, 2, moba, 0, 16, 64},  // most slots for the fewest sums
-                          {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2}}) {
+                          {{150, 30}, 4, 4, 16, moba, 0, 64, 2, 2},
+                          {{150, 30}, 4, 2, 64, moba, 0, 4, 9},
+                          {{150, 30}, 2, 1, 64, moba, 0, 8, 5}}) {
         expect_attention(c, 2, tiles_only);
     }
 }
@@ -114,6 +117,8 @@ TEST(KernelsAttention, TensorCores) {
                           {{300}, 2, 1, 64, moba, 0, 128, 2},
                           {{180}, 2, 1, 128, moba, 0, 16, 5},
                           {{150, 9}, 2, 1, 128, moba, 0, 20, 3},
+                          {{150, 9}, 2, 1, 64, moba, 0, 4, 9},
+                          {{150, 9}, 2, 2, 128, moba, 0, 8, 5},
                           {{260, 140}, 2, 2, 64, moba, 0, 64, 64},  // every past block
                           {{1, 1, 2}, 2, 1, 128, moba, 0, 128, 2},
                           {{150, 30}, 4, 4, 64, moba, 0, 64, 2, 2},  // mixed block sizes

@@ -15,7 +15,7 @@ using namespace kernel_case;
 void expect_decode(const Case& c) {
     const AttentionShape s = shape_of(c);
     const int T = c.lengths[0], row = c.G * c.D, limit = c.S <= 32 ? 2 : 1;
-    const CacheShape shape{T + 3, c.G, c.D, c.sizes()};
+    const CacheShape shape{T + 3, c.G, c.D, c.sizes(), c.gate};
     expect_kernels("decode T=" + std::to_string(T), 1, [&](auto& on) {
         using R = std::decay_t<decltype(on)>;
         using E = typename R::E;
@@ -64,7 +64,7 @@ TEST(Kernels, Decode) {
 }
 
 TEST(Kernels, DecodeMoba) {
-    for (const Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
+    for (const Gate gate : {Gate::topk, Gate::max, Gate::lse, Gate::recent, Gate::sink}) {
         for (const Case& c : {
                  Case{{1}, 2, 1, 16, moba},
                  {{16}, 2, 1, 16, moba},  // the query's own block is complete, and its mean is in the cache
@@ -77,6 +77,7 @@ TEST(Kernels, DecodeMoba) {
                  {{6000}, 2, 1, 16, moba, 0, 16, 64},  // more past blocks than a block has threads
                  {{5000}, 2, 1, 4, moba, 0, 2048, 2},  // a block of keys is two pieces
                  {{128}, 2, 1, 128, moba, 0, 64, 2},
+                 {{150}, 6, 2, 16, moba, 0, 4, 5, 1, Gate::topk, 1, true},
              }) {
             Case now = c;
             now.gate = gate;

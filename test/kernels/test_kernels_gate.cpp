@@ -72,7 +72,7 @@ template <class E>
 std::vector<int> choice_of(int version, const Case& c, Gate gate, const std::vector<E>& q,
                            const std::vector<E>& k) {
     const PackedBatch batch(c.lengths, c.sizes());
-    const GateShape s{c.H, c.G, c.D, c.K, gate};
+    const GateShape s = c.shape(gate);
     const int M = batch.seqs.num_tokens;
     auto run = [&](auto& on) {
         int* chosen = on.int_output("chosen", routing_slots(M, c.sizes(), s));
@@ -102,6 +102,13 @@ TEST(Kernels, GateSpecialScores) {
         expect_special_scores<bf16>(choose);
     });
 }
+TEST(Kernels, GateOfParts) {
+    const auto choose = [](const auto&... of_case) { return choice_of(1, of_case...); };
+    expect_special_parts<float>(choose);
+    expect_special_parts<bf16>(choose);
+    expect_best<float>(choose, cases, Gate::lse);
+    expect_best<bf16>(choose, cases, Gate::lse);
+}
 TEST(Kernels, GateRandomChoicesAreTheBest) {
     for_versions([](auto choose) {
         expect_best<float>(choose);
@@ -113,11 +120,12 @@ TEST(Kernels, GateRandomChoicesAreTheBest) {
 // pass skips some; more tied scores than there can be candidates; groups of heads; sequences that share a
 // tile; mixed block sizes; heads that fill no whole row of means.
 TEST(Kernels, GateTensorCores) {
-    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},      {{40}, 1, 1, 2, 1, 64, 1},
-                       {{1, 650}, 1, 1, 2, 1, 64, 8},   {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
-                       {{300, 40}, 2, 2, 4, 2, 128, 5}, {{140, 1}, 1, 1, 1, 1, 128, 4},
-                       {{200}, 1, 1, 1, 1, 32, 33},     {{5, 140}, 2, 1, 2, 1, 80, 6},
-                       {{90}, 1, 1, 1, 1, 96, 3},       {{1100}, 1, 1, 1, 1, 16, 8}};
+    const Case of[] = {{{17}, 16, 1, 1, 1, 64, 2},         {{40}, 1, 1, 2, 1, 64, 1},
+                       {{1, 650}, 1, 1, 2, 1, 64, 8},      {{3, 300, 5, 200}, 1, 1, 2, 2, 64, 17},
+                       {{300, 40}, 2, 2, 4, 2, 128, 5},    {{140, 1}, 1, 1, 1, 1, 128, 4},
+                       {{200}, 1, 1, 1, 1, 32, 33},        {{5, 140}, 2, 1, 2, 1, 80, 6},
+                       {{90}, 1, 1, 1, 1, 96, 3},          {{1100}, 1, 1, 1, 1, 16, 8},
+                       {{70, 80}, 4, 1, 4, 2, 64, 4, true}};
     const PackedBatch batch({100}, {16});
     const int last = gate_versions_gpu<bf16>(nullptr, batch.seqs, {1, 1, 64, 3, Gate::topk});
     ASSERT_GE(last, 3);
@@ -126,8 +134,8 @@ TEST(Kernels, GateTensorCores) {
                                 const std::vector<bf16>& k) {
             // K > 8 does not fit 99 KB of shared memory
             const PackedBatch batch(c.lengths, c.sizes());
-            const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, {c.H, c.G, c.D, c.K, gate});
-            EXPECT_TRUE(fits >= 3 || gate != Gate::topk || c.K << (c.levels - 1) > 8) << c.K;
+            const int fits = gate_versions_gpu<bf16>(nullptr, batch.seqs, c.shape(gate));
+            EXPECT_TRUE(fits >= 3 || !has_scores(gate) || c.K << (c.levels - 1) > 8) << c.K;
             return choice_of(std::min(version, fits), c, gate, q, k);
         };
         expect_brute_force<bf16>(8, 3, choose, of);

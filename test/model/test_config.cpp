@@ -53,14 +53,14 @@ TEST(Config, RefusesWhatIsOutOfRange) {
         {"rope_theta = inf", [](Config& c) { c.rope_theta = INFINITY; }},
         {"rope_scaling factor = 0", [](Config& c) { c.rope_scaling.factor = 0; }},
         {"embedding_std = 0", [](Config& c) { c.embedding_std = 0; }},
-        {"block_size = 8", [](Config& c) { c.block_size = 8; }},
-        {"block_size = 24: must be a multiple of 16", [](Config& c) { c.block_size = 24; }},
+        {"block_size = 2", [](Config& c) { c.block_size = 2; }},
+        {"block_size = 18: must be a multiple of 4", [](Config& c) { c.block_size = 18; }},
         {"top_k = 0", [](Config& c) { c.top_k = 0; }},
         {"top_k = 65", [](Config& c) { c.top_k = 65; }},
         {"num_blocks = 0", [](Config& c) { c.num_block_sizes = 0; }},
         {"num_blocks = 5", [](Config& c) { c.num_block_sizes = 5; }},
-        {"num_blocks = 2: block_size = 16", [](Config& c) { c.num_block_sizes = 2; }},
-        {"num_blocks = 3: block_size = 48", [](Config& c) { c.num_block_sizes = 3, c.block_size = 48; }},
+        {"num_blocks = 4: block_size = 16", [](Config& c) { c.num_block_sizes = 4; }},
+        {"num_blocks = 3: block_size = 40", [](Config& c) { c.num_block_sizes = 3, c.block_size = 40; }},
         {"num_blocks = 3: top_k", [](Config& c) { c.num_block_sizes = 3, c.block_size = 64, c.top_k = 17; }},
         {"key_conv = 4", [](Config& c) { c.key_conv = 4; }},
         {"layers: 1 kinds for 2 layers", [](Config& c) { c.layers.pop_back(); }},
@@ -100,15 +100,17 @@ TEST(Config, ParsesLayers) {
         // with one layer: kinds after the last layer are checked too
         EXPECT_NE(error_of([&] { parse_layers(bad, 1); }), "") << bad;
     }
-    for (Gate g : {Gate::topk, Gate::recent, Gate::sink}) { EXPECT_EQ(parse_gate(gate_name(g)), g); }
-    EXPECT_EQ(error_of([] { parse_gate("top"); }), "gate = 'top': must be topk, recent or sink");
+    for (Gate g : {Gate::topk, Gate::max, Gate::lse, Gate::recent, Gate::sink}) {
+        EXPECT_EQ(parse_gate(gate_name(g)), g);
+    }
+    EXPECT_EQ(error_of([] { parse_gate("top"); }), "gate = 'top': must be topk, max, lse, recent or sink");
 }
 
 TEST(Config, JsonBothWays) {
     Config c = small();
     c.layers = parse_layers("window:48:none,moba", 2);
     c.block_size = 64, c.top_k = 5, c.gate = Gate::sink, c.key_conv = 5, c.num_block_sizes = 2,
-    c.embedding_std = 0.25;
+    c.shared_gate = true, c.embedding_std = 0.25;
     c.rope_theta = 123456.5, c.rope_scaling = {RopeType::linear, 4}, c.rms_norm_eps = 1e-6,
     c.tie_word_embeddings = true;
     c.head_dim = 24, c.hidden_size = 100, c.intermediate_size = 77, c.max_position_embeddings = 12345;

@@ -17,6 +17,7 @@ struct Case {
     int S = 16, K = 3, levels = 1;
     Gate gate = Gate::topk;
     double scale = 1;  // of q: 300 makes scores of thousands
+    bool shared = false;
 
     BlockSizes sizes() const { return {S, levels}; }
 };
@@ -24,7 +25,7 @@ using enum AttentionKind;
 
 inline int tokens(const Case& c) { return std::accumulate(c.lengths.begin(), c.lengths.end(), 0); }
 inline AttentionShape shape_of(const Case& c) {
-    return {c.H, c.G, c.D, c.kind, c.window, {c.H, c.G, c.D, c.K, c.gate}};
+    return {c.H, c.G, c.D, c.kind, c.window, {c.H, c.G, c.D, c.K, c.gate, c.shared}};
 }
 
 // The choice of blocks for these q and k; empty if the attention kind needs none.

@@ -22,9 +22,9 @@ struct View {
             const BlockTable& b = v.blocks(g * (c.H / c.G));
             v.means.emplace_back((size_t)b.num_blocks * c.D);
             for (int n = 0; n < b.num_blocks; n++) {
-                block_mean<float>(v.means[g].data() + (size_t)n * c.D, 1,
-                                  k.data() + ((size_t)b.start[n] * c.G + g) * c.D, (size_t)c.G * c.D,
-                                  b.start[n + 1] - b.start[n], c.D);
+                pool_keys<float>(v.means[g].data() + (size_t)n * c.D, 1,
+                                 k.data() + ((size_t)b.start[n] * c.G + g) * c.D, (size_t)c.G * c.D,
+                                 b.start[n + 1] - b.start[n], c.D, Gate::topk);
             }
         }
         if (c.kind != moba) { return; }

@@ -15,8 +15,10 @@ namespace gate_case {
 struct Case {
     std::vector<int> lengths;
     int S, levels, H, G, D, K;
+    bool shared = false;
 
     BlockSizes sizes() const { return {S, levels}; }
+    GateShape shape(Gate rule) const { return {H, G, D, K, rule, shared}; }
 };
 
 inline int tokens(const Case& c) { return std::accumulate(c.lengths.begin(), c.lengths.end(), 0); }
@@ -28,31 +30,69 @@ struct Query {
     std::vector<double> score, error;
 };
 
-// Calls f(Query) for all queries, in the order of the (H, M, K) arrays. Means are rounded to E.
+// The vector that stands for the keys j .. j + count - 1 of head g, rounded to E.
+template <class E>
+std::vector<double> pooled(const Case& c, Gate gate, const std::vector<E>& k, int g, int j, int count) {
+    std::vector<double> out;
+    for (int d = 0; d < c.D; d++) {
+        double sum = 0, most = -INFINITY;
+        for (int i = j; i < j + count; i++) {
+            const double x = (double)k[((size_t)i * c.G + g) * c.D + d];
+            sum += x, most = std::isnan(x) || std::isnan(most) ? NAN : std::max(most, x);
+        }
+        out.push_back((double)E((acc_t<E>)(gate == Gate::max ? most : sum / count)));
+    }
+    return out;
+}
+
+// The query of head h or, with a shared choice, the sum of those of its group, rounded to E.
+template <class E>
+std::vector<double> query_of(const Case& c, const std::vector<E>& q, int t, int h) {
+    const int group = c.H / c.G, first = c.shared ? h / group * group : h;
+    std::vector<double> out;
+    for (int d = 0; d < c.D; d++) {
+        double sum = 0;
+        for (int i = first; i < first + (c.shared ? group : 1); i++) {
+            sum += (double)q[((size_t)t * c.H + i) * c.D + d];
+        }
+        out.push_back((double)E((acc_t<E>)sum));
+    }
+    return out;
+}
+
+// Calls f(Query) for all queries, in the order of the (H, M, K) arrays.
 template <class E, class F>
-void for_queries(const Case& c, const std::vector<E>& q, const std::vector<E>& k, F f) {
+void for_queries(const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k, F f) {
     for (int h = 0; h < c.H; h++) {
-        const int g = h / (c.H / c.G), S = c.S >> g % c.levels;
+        const int g = h / (c.H / c.G), S = c.S >> g % c.levels, parts = parts_of(gate);
         int begin = 0, first = 0;  // first token and first block of the sequence
         for (int length : c.lengths) {
-            std::vector<double> mean;  // (complete blocks, D)
+            std::vector<std::vector<double>> mean;  // of the parts of all complete blocks
             for (int j = begin; j + S <= begin + length; j += S) {
-                for (int d = 0; d < c.D; d++) {
-                    double sum = 0;
-                    for (int i = j; i < j + S; i++) { sum += (double)k[((size_t)i * c.G + g) * c.D + d]; }
-                    mean.push_back((double)E((acc_t<E>)(sum / S)));
+                for (int i = 0; i < parts; i++) {
+                    mean.push_back(pooled(c, gate, k, g, j + S * i / parts, S / parts));
                 }
             }
             for (int t = begin; t < begin + length; t++) {
                 Query x{first, (t - begin) / S, c.K << g % c.levels, {}, {}};
+                const std::vector<double> query = query_of(c, q, t, h);
+                const double scale = parts > 1 ? 1 / std::sqrt((double)c.D) : 1;
                 for (int n = 0; n < x.own; n++) {
-                    double score = 0, size = 0;
-                    for (int d = 0; d < c.D; d++) {
-                        const double part = (double)q[((size_t)t * c.H + h) * c.D + d] * mean[n * c.D + d];
-                        score += part, size += std::fabs(part);
+                    double score = 0, error = 0, sum = 0;
+                    for (int i = 0; i < parts; i++) {
+                        double size = 0;
+                        score = 0;
+                        for (int d = 0; d < c.D; d++) {
+                            const double part = query[d] * mean[n * parts + i][d];
+                            score += part, size += std::fabs(part);
+                        }
+                        sum += std::exp(score * scale);
+                        error = std::max(error, 2 * (c.D * 0x1p-24 + (std::is_same_v<E, bf16> ? 0x1p-8 : 0)) *
+                                                    size * scale);
                     }
+                    if (parts > 1) { score = std::log(sum), error += 16 * 0x1p-24 * (1 + std::fabs(score)); }
                     x.score.push_back(score);
-                    x.error.push_back(2 * (c.D * 0x1p-24 + (std::is_same_v<E, bf16> ? 0x1p-8 : 0)) * size);
+                    x.error.push_back(error);
                 }
                 f(x);
             }
@@ -65,11 +105,11 @@ void for_queries(const Case& c, const std::vector<E>& q, const std::vector<E>& k
 template <class E>
 std::vector<int> brute_force(const Case& c, Gate gate, const std::vector<E>& q, const std::vector<E>& k) {
     std::vector<int> all;
-    for_queries(c, q, k, [&](Query x) {
+    for_queries(c, gate, q, k, [&](Query x) {
         std::vector<std::pair<double, int>> rank;  // (-score, block): in ascending order the best is first
         for (int n = 0; n < x.own; n++) {
             double score = std::isnan(x.score[n]) ? -INFINITY : x.score[n];
-            if (gate != Gate::topk) { score = gate == Gate::sink && n == 0 ? INFINITY : n; }
+            if (!has_scores(gate)) { score = gate == Gate::sink && n == 0 ? INFINITY : n; }
             rank.push_back({-score + 0.0, n});  // + 0.0 turns -0 into +0
         }
         std::sort(rank.begin(), rank.end());
@@ -98,6 +138,9 @@ inline const Case cases[] = {
     {{650}, 2, 1, 1, 1, 16, 5},            // more blocks than one tile of scores holds
     {{3, 600, 5, 40}, 1, 1, 2, 1, 2, 64},  // blocks of one token, K = 64
     {{9, 200, 70}, 2, 2, 4, 2, 33, 32},    // the same, in half of the heads: mixed block sizes
+    {{90, 3, 130}, 16, 1, 6, 2, 6, 3, true},
+    {{120}, 16, 2, 4, 2, 16, 2, true},
+    {{200, 7}, 4, 1, 2, 1, 32, 8, true},
 };
 
 using Cases = std::span<const Case>;
@@ -107,7 +150,7 @@ void expect_brute_force(int max_q, int max_k, F choose, Cases of = cases) {
     for (const Case& c : of) {
         const auto q = draw_integers<E>((size_t)tokens(c) * c.H * c.D, 1, max_q);
         const auto k = draw_integers<E>((size_t)tokens(c) * c.G * c.D, 2, max_k);
-        for (Gate gate : {Gate::topk, Gate::recent, Gate::sink}) {
+        for (Gate gate : {Gate::topk, Gate::max, Gate::recent, Gate::sink}) {
             const std::vector<int> want = brute_force(c, gate, q, k), got = choose(c, gate, q, k);
             ASSERT_EQ(got.size(), want.size());
             const auto at = std::mismatch(want.begin(), want.end(), got.begin()).first - want.begin();
@@ -143,13 +186,14 @@ void expect_special_scores(F choose, int D = 2) {
 /* With random numbers: no chosen past block may score below the (K-1)-th best past block by more than the
    rounding error of a score. */
 template <class E, class F>
-void expect_best(F choose, Cases of = cases) {
+void expect_best(F choose, Cases of = cases, Gate gate = Gate::topk) {
     for (const Case& c : of) {
+        if ((c.S >> (c.levels - 1)) % parts_of(gate)) { continue; }
         const auto q = draw<E>((size_t)tokens(c) * c.H * c.D, 1),
                    k = draw<E>((size_t)tokens(c) * c.G * c.D, 2);
-        const std::vector<int> got = choose(c, Gate::topk, q, k);
+        const std::vector<int> got = choose(c, gate, q, k);
         const int* chosen = got.data();
-        for_queries(c, q, k, [&](Query x) {
+        for_queries(c, gate, q, k, [&](Query x) {
             const int num_past = std::min(x.K - 1, x.own);
             std::vector<double> best = x.score;
             std::sort(best.rbegin(), best.rend());
@@ -162,6 +206,28 @@ void expect_best(F choose, Cases of = cases) {
             for (int i = num_past + 1; i < x.K; i++) { ASSERT_EQ(chosen[i], -1); }
             chosen += x.K;
         });
+    }
+}
+
+/* Gate::lse: blocks with the same parts in another order tie, and the lower one wins; NaN ranks last,
+   infinity first. S = 4 and D = 1, so the parts of a score are the keys themselves. */
+template <class E, class F>
+void expect_special_parts(F choose) {
+    const float keys[][4] = {{1, 2, 3, 4},    {4, 3, 1, 2}, {9, NAN, 9, 9},      {2, 4, 3, 1},
+                             {5, -9, -9, -9}, {5, 4, 4, 0}, {1, INFINITY, 0, 0}, {0, 0, 0, 0}};
+    const std::vector<std::vector<int>> best = {
+        {6}, {5, 6}, {4, 5, 6}, {0, 4, 5, 6}, {0, 1, 4, 5, 6}, {0, 1, 3, 4, 5, 6}, {0, 1, 3, 4, 5, 6, 7}};
+    std::vector<E> k;
+    for (const auto& block : keys) {
+        for (float x : block) { k.push_back(E(x)); }
+    }
+    k.push_back(E(0.f));
+    const std::vector<E> q(k.size(), E(1.f));
+    for (int K = 2; K <= 8; K++) {
+        const std::vector<int> got = choose(Case{{33}, 4, 1, 1, 1, 1, K}, Gate::lse, q, k);
+        std::vector<int> want = best[K - 2];
+        want.push_back(8);
+        EXPECT_EQ(std::vector<int>(got.end() - K, got.end()), want) << K;
     }
 }
 

@@ -119,12 +119,12 @@ inline std::vector<std::pair<Config, float>> variety() {
     std::vector<std::pair<Config, float>> out;
     out.push_back({small("moba,full"), 0.f});
     Config window = small("window:7:rope,moba:none", 3);
-    window.key_conv = 5;  // not used in the first layer: it is a window
+    window.gate = Gate::max, window.key_conv = 5;  // not used in the first layer: it is a window
     out.push_back({window, 0.f});
-    // key convolution with GQA; two block sizes
+    // key convolution with GQA, two block sizes, a choice by quarters of blocks and shared by query heads
     Config conv = small("moba,full:none,window:5");
-    conv.key_conv = 3, conv.num_heads = 4, conv.num_kv_heads = 2, conv.num_block_sizes = 2,
-    conv.block_size = 32;
+    conv.gate = Gate::lse, conv.shared_gate = true, conv.key_conv = 3, conv.num_heads = 4,
+    conv.num_kv_heads = 2, conv.num_block_sizes = 2, conv.block_size = 32;
     conv.num_layers = 3, conv.layers = parse_layers("moba,full:none,window:5", 3);
     out.push_back({conv, 0.f});
     Config tied = small("moba");

@@ -185,8 +185,8 @@ TEST(Inspect, OfText) {
     expect_refused("inspect " + model + " --prompt a --attention moba", 1,
                    "--block-size and --top-k must be given");
     expect_refused("inspect " + model +
-                       " --task needle --seq-len 60 --depth 1 --attention moba --block-size 24 --top-k 1",
-                   1, "block_size = 24");
+                       " --task needle --seq-len 60 --depth 1 --attention moba --block-size 26 --top-k 1",
+                   1, "block_size = 26");
     EXPECT_EQ(moba("inspect " + model + " --task needle --seq-len 60 --depth 1").status, 0)
         << "tokens of bytes can play needle";
     expect_refused("inspect " + model + " --task mqar", 1, "vocabulary of");

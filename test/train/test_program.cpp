@@ -72,7 +72,7 @@ TEST(Program, ARunBeginsWithWhatDiffersFromTheDefaults) {
 TEST(Program, WrongSettingsExitWith1) {
     const TempDir dir;
     const std::string out = " --out " + (dir / "run");
-    expect_refused("train --block-size 24" + out, 1, "block_size = 24");
+    expect_refused("train --block-size 26" + out, 1, "block_size = 26");
     expect_refused("train --top-k 0" + out, 1, "top_k = 0");
     expect_refused("train --top-k 65" + out, 1, "top_k = 65");
     expect_refused("train --num-heads 3" + out, 1, "num-heads = 3");

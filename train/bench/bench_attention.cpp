@@ -28,6 +28,48 @@ static double visible_pairs(const BenchOptions& o, AttentionKind kind) {
     return pairs * o.batch * o.heads;
 }
 
+// The sequences of a batch, in the memory of the device.
+static Sequences sequences_of(Operands& t, const BenchOptions& o) {
+    std::vector<int> cu, table;
+    for (int b = 0; b <= o.batch; b++) { cu.push_back(b * o.seq_len); }
+    const Sequences seqs = build_sequences(table, cu, {o.block_size});
+    const int* on_device = t.copy(table);
+    return t.real() ? rebase(seqs, table.data(), on_device) : seqs;
+}
+
+template <class E>
+std::vector<OpBench> gate_benches(Operands& t, const BenchOptions& o) {
+    const Ops<E>& op = *find_ops<E>(t.ctx.device);
+    const WorkspaceBytes<E>& need = *find_workspaces<E>(t.ctx.device);
+    const GateShape topk = shape_of(o, AttentionKind::moba).gate;
+    const int M = o.batch * o.seq_len;
+    const Sequences seqs = sequences_of(t, o);
+    const double nq = (double)M * topk.H * topk.D, nk = (double)M * topk.G * topk.D,
+                 N = ceil_div(o.seq_len, o.block_size);
+    const E *q = t.random<E>((size_t)nq), *k = t.random<E>((size_t)nk);
+    const size_t slots = routing_slots(M, {o.block_size}, topk);
+    const Routing routing{t.zeros<int>(slots), nullptr, nullptr};
+    std::vector<OpBench> all;
+    size_t bytes = 0;
+    const auto add = [&](const char* name, GateShape s) {
+        if (o.block_size % parts_of(s.rule) || (s.shared && !s.together())) { return; }
+        bytes = std::max(bytes, need.gate(M, o.batch, {o.block_size}, s));
+        const double share = s.together() ? (double)s.G / s.H : 1;
+        all.push_back({name, Versions::both, sizeof(E) * (nq + nk) + 4. * (double)slots,
+                       nq * N * parts_of(s.rule) * share,
+                       [=](const Ctx& c) { op.gate_forward(c, routing, q, k, seqs, s); }});
+    };
+    GateShape s = topk;
+    s.rule = Gate::max;
+    add("gate_forward_max", s);
+    s.rule = Gate::lse;
+    add("gate_forward_lse", s);
+    s.rule = Gate::topk, s.shared = true;
+    add("gate_forward_shared", s);
+    t.workspace(bytes);
+    return all;
+}
+
 template <class E>
 std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, AttentionKind kind) {
     using A = acc_t<E>;
@@ -40,11 +82,7 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
                  slots = moba ? routing_slots(M, {S}, s.gate) : 0,
                  starts = moba ? routing_starts(M, B, {S}, s.gate) : 0;
 
-    std::vector<int> cu, table;
-    for (int b = 0; b <= B; b++) { cu.push_back(b * o.seq_len); }
-    Sequences seqs = build_sequences(table, cu, {S});
-    const int* on_device = t.copy(table);
-    if (t.real()) { seqs = rebase(seqs, table.data(), on_device); }
+    const Sequences seqs = sequences_of(t, o);
     const E *q = t.random<E>(nq), *k = t.random<E>(nk), *v = t.random<E>(nk), *dout = t.random<E>(nq);
     E *out = t.zeros<E>(nq), *dq = t.zeros<E>(nq), *dk = t.zeros<E>(nk), *dv = t.zeros<E>(nk);
     A* lse = t.zeros<A>(nlse);
@@ -179,6 +217,7 @@ void bench_attention(const BenchOptions& o, json& result) {
 
 INSTANTIATE(bench_attention)
 INSTANTIATE(attention_benches)
+INSTANTIATE(gate_benches)
 INSTANTIATE(decode_benches)
 
 }  // namespace moba

@@ -268,6 +268,7 @@ OpSetList op_sets(const BenchOptions& o) {
         {"attention, moba", attention(AttentionKind::moba)},
         {"attention, full", attention(AttentionKind::full)},
         {"attention, window", attention(AttentionKind::window)},
+        {"gate", [=](Operands& t) { return gate_benches<E>(t, o); }},
         {"decoding", [=](Operands& t) { return decode_benches<E>(t, o); }},
         {"swiglu", [=](Operands& t) { return sets.swiglu(t); }},
         {"qkv", [=](Operands& t) { return sets.qkv(t); }},

@@ -91,7 +91,7 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
     ModelOptions& m = o.model;
     Config& c = m.config;
     group(app, "Attention");
-    add(app, "--block-size", c.block_size, "TOKENS", "Block size S, a multiple of 16.");
+    add(app, "--block-size", c.block_size, "TOKENS", "Block size S, a multiple of 4.");
     add(app, "--top-k", c.top_k, "BLOCKS", "Blocks K that a query attends, its own block included.");
     add(app, "--layers", m.layers, "PATTERN",
         "Kind of each layer, repeated over the layers: full, moba or window:W, then :rope or :none, e.g. "
@@ -99,8 +99,12 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
     add(app, "--full-layers", m.full_layers, "LAYERS", "The last n layers use full attention.")
         ->check(whole(0, 1024));
     add(app, "--gate", m.gate, "GATE",
-        "How moba layers choose blocks: topk, recent (the last ones) or sink (the first and the last ones).")
-        ->check(one_of({"topk", "recent", "sink"}));
+        "How moba layers choose blocks: topk (by their mean key), max (by the largest value of each "
+        "channel), "
+        "lse (by the means of their quarters), recent (the last ones) or sink (the first and the last ones).")
+        ->check(one_of({"topk", "max", "lse", "recent", "sink"}));
+    add_flag(app, "--shared-gate", c.shared_gate,
+             "Query heads that share keys choose together, by the sum of their queries.");
     add(app, "--key-conv", c.key_conv, "TAPS", "Taps of the key convolution: 0 (none), 3 or 5.")
         ->check(CLI::IsMember({0, 3, 5}));
     add(app, "--num-blocks", c.num_block_sizes, "SIZES",

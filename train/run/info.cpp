@@ -39,8 +39,9 @@ int run_info(const InfoOptions& o) {
                 model.num_parameters() - model.params()[0].count,
                 readable_bytes(4 * model.num_parameters()).c_str());
     std::printf("layers   %s\n", layer_summary(c).c_str());
-    std::printf("moba     block_size %d, top_k %d, gate %s, key_conv %d, num_blocks %d\n", c.block_size,
-                c.top_k, gate_name(c.gate).c_str(), c.key_conv, c.num_block_sizes);
+    std::printf("moba     block_size %d, top_k %d, gate %s%s, key_conv %d, num_blocks %d\n", c.block_size,
+                c.top_k, gate_name(c.gate).c_str(), c.shared_gate ? " shared" : "", c.key_conv,
+                c.num_block_sizes);
     const std::string scaling = rope_scaling_name(c.rope_scaling);
     std::printf("rope     theta %g, scaling %s, trained for %d tokens\n", c.rope_theta,
                 scaling.empty() ? "none" : scaling.c_str(), c.max_position_embeddings);

@@ -30,6 +30,7 @@ Config config_from_model(const TrainOptions& o, const Data& data, const ModelFol
     own.model.num_kv_heads = loaded.num_kv_heads;
     own.model.head_dim = loaded.head_dim;
     own.model.intermediate_size = loaded.intermediate_size;
+    if (o.has("shared-gate")) { c.shared_gate = options.shared_gate; }
     if (!o.has("gate")) { own.model.gate = gate_name(loaded.gate); }
     if (!o.has("attention") && !o.has("layers") && !o.has("full-layers")) {
         own.model.layers = layer_names(loaded, ",");
