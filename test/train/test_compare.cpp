@@ -158,6 +158,20 @@ TEST_F(Compare, EveryRunOnce) {
             EXPECT_EQ(l["eval"]["lengths"][0]["all"]["answers"], 10);
         }
     }
+
+    // one variant at fewer lengths than the other; other numbers of samples for each length
+    plan["tasks"][0]["eval"] = {{"samples", {2, 4}}};
+    plan["variants"][1]["eval"] = {{"lengths", {2}}, {"samples", {7}}};
+    ASSERT_EQ(moba(words(plan, "out")).status, 0);
+    for (const json& l : results(dir / "out")) {
+        if (l["kind"] != "run" || l["task"] != "needle" || l["variant"] == "wide") { continue; }
+        const json& lengths = l["eval"]["lengths"];
+        const bool moba = l["variant"] == "moba";
+        ASSERT_EQ(lengths.size(), moba ? 1u : 2u);
+        EXPECT_EQ(lengths.back()["seq_len"], 96);
+        EXPECT_EQ(lengths.back()["all"]["answers"], moba ? 14 : 8);
+    }
+    EXPECT_NE(read_text(dir / "out/report.html").find("</html>"), std::string::npos);
 }
 
 // SIGKILL only to the comparison while its second run trains. Its child must end too, and the resumed
@@ -261,7 +275,7 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("base", {{"steps", nullptr}}), "'steps' must not be null or an object");
     refused(with("base", {{"seed", 4}}), "'seed' is not allowed in a plan");
     refused(with("base", {{"help", true}}), "'help' is not allowed in a plan");
-    refused(with("base", {{"block-size", 24}}), "variant 'full' of task 'needle': block_size = 24");
+    refused(with("base", {{"block-size", 26}}), "variant 'full' of task 'needle': block_size = 26");
     refused(with("base", {{"config", dir / "nowhere.json"}}), "nowhere.json");
     refused(with("base", {{"switch", "full@2"}}), "--switch full@2");
     refused(with("tasks", json::array()), "'tasks' must be a list");
@@ -279,6 +293,9 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("eval", {{"lengths", json::array()}}), "'lengths' in 'eval' is empty");
     refused(with("eval", {{"lengths", {0.5}}}), "'lengths' must be a list of numbers from 1");
     refused(with("eval", {{"samples", 0}}), "'samples' must be a whole number");
+    refused(with("eval", {{"samples", {1, 2, 3}}}), "'samples' in 'eval' has 3 numbers for 4 lengths");
+    refused(with("variants", {{{"name", "a"}, {"eval", {{"length", {1}}}}}}),
+            "unknown key 'length' in 'eval'");
     refused(with("bench-lengths", {0}), "'bench-lengths' must be a list");
     refused(with("lr", {0.1, 0.1}), "'lr' contains a learning rate twice");
     refused(with("variants", {{{"name", "a"}, {"seq-len", 64}}}),

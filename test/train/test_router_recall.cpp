@@ -1,7 +1,7 @@
 /* Router recall and reach against cases worked out by hand: which queries count, which blocks were chosen,
    the signal-to-noise ratio, the recall it predicts, and information passed on by other tokens. */
 #include "moba/core/philox.h"
-#include "test/support/check.h"
+#include "test/support/model_case.h"
 #include "train/core/statistics.h"
 #include "train/eval/router_reach.h"
 #include "train/eval/router_recall.h"
@@ -124,6 +124,40 @@ TEST(RouterRecall, PredictionHoldsForNormalScores) {
 
 // 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; so it
 // depends on what the tokens of these blocks have read in layer 0.
+// A pass whose last layer is computed only for the asked tokens has the same choices of these.
+TEST(RouterRecall, OfAskedTokens) {
+    using namespace model_case;
+    for (const char* layers : {"window:7:rope,moba:none", "full,moba:rope"}) {
+        Config c = small(layers);
+        c.num_heads = 4, c.num_kv_heads = 2, c.num_block_sizes = 2, c.block_size = 32;
+        const Data d = data({200}, c.vocab_size);
+        std::vector<int> targets(200, ignored), sources(200, -1);
+        for (int t : {60, 120, 199}) { targets[t] = d.tokens[t], sources[t] = t / 3; }
+        json recall[2], reach[2];
+        for (int short_pass : {0, 1}) {
+            Model<float> model = make<float>(
+                c, {200}, short_pass ? ModelSizes{.asked_only = true} : ModelSizes{.training = true});
+            model.set_batch(d.tokens.data(), targets.data(), d.cu, state);
+            model.forward();
+            RouterRecall r;
+            std::vector<AttentionView> views;
+            for (int l = 0; l < 2; l++) {
+                views.push_back(view_attention(model, l));
+                r.add(l, views.back(), sources);
+            }
+            recall[short_pass] = r.to_json();
+            reach[short_pass] = router_reach(views, sources).to_json();
+        }
+        ASSERT_EQ(recall[0].size(), 4u);
+        EXPECT_EQ(reach[0], reach[1]);
+        for (int h = 0; h < 4; h++) {
+            EXPECT_EQ(recall[0][h]["queries"], 3);
+            EXPECT_EQ(recall[0][h]["recall"], recall[1][h]["recall"]);
+            EXPECT_NEAR(recall[0][h]["snr"], recall[1][h]["snr"], 1e-4);
+        }
+    }
+}
+
 TEST(RouterReach, ByHand) {
     const std::vector<int> cu = {0, 8};
     Case below(cu, {0, 0, 0, 0}, 2), above(cu, {0, 0, 0, 0}, 2);

@@ -33,6 +33,12 @@ std::string joined(const std::vector<std::string>& words) {
     return out;
 }
 
+std::string list_text(const std::vector<int>& numbers) {
+    std::string out;
+    for (int n : numbers) { out += (out.empty() ? "" : ",") + std::to_string(n); }
+    return out;
+}
+
 class Comparison {
   public:
     Comparison(const CompareOptions& o, ComparePlan plan) : o_(o), plan_(std::move(plan)) {}
@@ -85,20 +91,17 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
 
 // The options that decide what is evaluated. If they change, a finished run is evaluated again.
 std::vector<std::string> Comparison::eval_settings(const Run& r) const {
-    const ComparePlan::Task& task = plan_.tasks[r.task];
-    std::string lengths;
-    for (int T : task.lengths) { lengths += (lengths.empty() ? "" : ",") + std::to_string(T); }
-    std::vector<std::string> words = {"--seq-len=" + lengths};
+    std::vector<std::string> words = {"--seq-len=" + list_text(r.eval.lengths)};
     if (r.options.data.empty()) {
         TaskSettings settings = r.options.task;
         if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
         if (make_task(settings, "")->has_depth()) {
-            words.push_back("--depths=" + std::to_string(task.depths));
+            words.push_back("--depths=" + std::to_string(r.eval.depths));
         }
-        words.push_back("--samples=" + std::to_string(task.samples));
+        words.push_back("--samples=" + list_text(r.eval.samples));
         if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
-        words.push_back("--windows=" + std::to_string(task.windows));
+        words.push_back("--windows=" + std::to_string(r.eval.windows));
     }
     if (o_.precision != "fp32") { words.push_back("--precision=" + o_.precision); }
     return words;

@@ -31,7 +31,7 @@ class Reader {
     std::vector<json> named(const char* key, const std::string& marks) const;
     std::vector<double> numbers(const json& parent, const char* key, double lo, double hi) const;
     int whole(const json& parent, const char* key, int lo, int hi) const;
-    void read_eval(ComparePlan::Task&, const json& eval, int seq_len) const;
+    ComparePlan::Eval read_eval(const json& eval, int seq_len) const;
     void add_switch(std::vector<json>& variants, const std::vector<json>& tasks) const;
     ComparePlan::Run make_run(const json& task, const json& variant, int seed, double lr) const;
 
@@ -104,18 +104,29 @@ int Reader::whole(const json& parent, const char* key, int lo, int hi) const {
     return x;
 }
 
-void Reader::read_eval(ComparePlan::Task& task, const json& eval, int seq_len) const {
+ComparePlan::Eval Reader::read_eval(const json& eval, int seq_len) const {
+    ComparePlan::Eval out;
+    check_keys(eval, {"lengths", "depths", "samples", "windows"}, " in 'eval'");
     const std::vector<double> multiples = numbers(eval, "lengths", 1, 1 << 16);
     if (multiples.empty()) { wrong("'lengths' in 'eval' is empty"); }
     for (double m : multiples) {
         if (m * seq_len > 1 << 24) {
             wrong(formatted("'lengths' in 'eval': %g times %d tokens is more than 2^24", m, seq_len));
         }
-        task.lengths.push_back((int)std::lround(m * seq_len));
+        out.lengths.push_back((int)std::lround(m * seq_len));
     }
-    task.depths = whole(eval, "depths", 1, 1000);
-    task.samples = whole(eval, "samples", 1, 1 << 24);
-    task.windows = whole(eval, "windows", 0, 1 << 30);
+    out.depths = whole(eval, "depths", 1, 1000);
+    if (eval.at("samples").is_array()) {
+        for (double n : numbers(eval, "samples", 1, 1 << 24)) { out.samples.push_back((int)n); }
+        if (out.samples.size() != out.lengths.size()) {
+            wrong("'samples' in 'eval' has " + std::to_string(out.samples.size()) + " numbers for " +
+                  std::to_string(out.lengths.size()) + " lengths");
+        }
+    } else {
+        out.samples = {whole(eval, "samples", 1, 1 << 24)};
+    }
+    out.windows = whole(eval, "windows", 0, 1 << 30);
+    return out;
 }
 
 // --switch: adds a copy of the first variant that has moba layers, with the switch.
@@ -250,16 +261,15 @@ ComparePlan Reader::read() {
                     ComparePlan::Run run = make_run(tasks[t], variants[v], seed, lr);
                     run.task = t;
                     run.variant = v;
+                    json own = eval;
+                    own.update(object(tasks[t], "eval", json::object()));
+                    own.update(object(variants[v], "eval", json::object()));
+                    run.eval = read_eval(own, run.options.seq_len);
                     plan.runs.push_back(run);
                 }
             }
         }
-        ComparePlan::Task& task = plan.tasks.emplace_back();
-        task.name = tasks[t]["name"];
-        json own = eval;
-        own.update(object(tasks[t], "eval", json::object()));
-        check_keys(own, {"lengths", "depths", "samples", "windows"}, " in 'eval'");
-        read_eval(task, own, plan.runs.back().options.seq_len);
+        plan.tasks.push_back({tasks[t]["name"]});
     }
     return plan;
 }

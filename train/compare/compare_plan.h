@@ -13,8 +13,9 @@
      "variants": [{"name": "full", "attention": "full"}, ...],
                                             options for this variant; they override those of the task
      "eval": {"lengths": [1, 2, 4, 8], "depths": 10, "samples": 100},
-                                            lengths are multiples of seq-len; also "windows" (text). The
-                                            "eval" of a task overrides these values
+                                            lengths are multiples of seq-len; samples: for each length and
+                                            depth, or a list, one for each length; also "windows" (text).
+                                            The "eval" of a task, then that of a variant, override these
      "bench-lengths": [256, 512, 1024]      lengths at which attention alone is timed and the memory for
                                             training is computed; [] = none
    }
@@ -31,8 +32,11 @@ namespace moba {
 struct ComparePlan {
     struct Task {
         std::string name;
+    };
+    struct Eval {
         std::vector<int> lengths;  // tokens, from the plan's multiples
-        int depths, samples, windows;
+        std::vector<int> samples;  // for all lengths, or for each
+        int depths = 0, windows = 0;
     };
     struct Run {
         size_t task, variant;  // indices
@@ -43,6 +47,7 @@ struct ComparePlan {
         nlohmann::json settings = {};         // all options that decide what is learnt
         TrainOptions options = {};
         TrainPlan plan = {};
+        Eval eval = {};
     };
     std::string title;
     std::vector<Task> tasks;

@@ -42,4 +42,17 @@ void print_heat_map(const HeatMap& m) {
     }
 }
 
+void LiveHeatMap::show(const HeatMap& m) {
+    if (!is_terminal(STDOUT_FILENO) || heat_map_width(m) > terminal_columns()) { return; }
+    clear();
+    print_heat_map(m);
+    std::fflush(stdout);
+    lines_ = (int)m.rows.size() + 1;
+}
+
+void LiveHeatMap::clear() {
+    if (lines_ > 0) { std::printf("\033[%dA\033[J", lines_); }
+    lines_ = 0;
+}
+
 }  // namespace moba

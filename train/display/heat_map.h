@@ -19,4 +19,15 @@ int heat_map_width(const HeatMap&);  // visible characters of a line, without th
 /* Prints the lines, in colour where stdout has colours. */
 void print_heat_map(const HeatMap&);
 
+/* A heat map on a terminal that is drawn again as it fills. Elsewhere it draws nothing. */
+class LiveHeatMap {
+  public:
+    ~LiveHeatMap() { clear(); }
+    void show(const HeatMap&);
+    void clear();
+
+  private:
+    int lines_ = 0;  // on the terminal
+};
+
 }  // namespace moba

@@ -20,7 +20,8 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add(app, "--depths", o.depths, "DEPTHS",
         "Number of equal parts of a sample; each test places its answer in one of them.")
         ->check(whole(1, 1000));
-    add(app, "--samples", o.samples, "SAMPLES", "Samples for each length and depth.")
+    add_list(app, "--samples", o.samples, "SAMPLES,...",
+             "Samples for each length and depth; a list has one number for each length.")
         ->check(whole(1, most_tokens));
     add(app, "--windows", o.windows, "WINDOWS", "Windows of a text, spread evenly over it. 0: all.")
         ->check(whole(0, most_steps));

@@ -30,6 +30,7 @@ std::vector<int> lengths_of(const EvalOptions& o, const ModelFolder& folder) {
     std::vector<int> lengths = o.seq_len;
     if (lengths.empty()) { lengths.push_back(folder.trained_length); }
     std::sort(lengths.begin(), lengths.end());
+    lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
     return lengths;
 }
 

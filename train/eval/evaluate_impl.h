@@ -16,7 +16,7 @@ nlohmann::json eval_text(const EvalOptions&, const ModelFolder&, const Config&);
 void show_progress(const std::string&);
 // The share of the pairs that MoBA leaves out at this length, for the end of a line; "" without moba layers.
 std::string sparsity_note(const Config&, int T);
-std::vector<int> lengths_of(const EvalOptions&, const ModelFolder&);  // ascending
+std::vector<int> lengths_of(const EvalOptions&, const ModelFolder&);  // ascending, each once
 nlohmann::json head_of_result(const EvalOptions&, const Config&);
 
 }  // namespace moba

@@ -9,6 +9,7 @@
 #include "train/options/options.h"
 #include "train/run/prompt.h"
 #include <algorithm>
+#include <map>
 
 namespace moba {
 
@@ -23,17 +24,18 @@ template <class E>
 class TaskEvaluation {
   public:
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
-                   int T)
-        : o_(o), task_(task), T_(T), batch_(std::max(1, std::min(o.samples, o.batch_tokens / T))),
-          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), layers()) {}
+                   int T, int samples)
+        : o_(o), task_(task), T_(T), samples_(samples),
+          batch_(std::max(1, std::min(samples, o.batch_tokens / T))),
+          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), layers(config)) {}
 
     /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
        at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a
        pair is split between two blocks. */
     Tally run(int d, int depths) {
         Tally tally;
-        for (int done = 0; done < o_.samples; done += batch_) {
-            tally.add(run_batch(d, depths, done, std::min(batch_, o_.samples - done)));
+        for (int done = 0; done < samples_; done += batch_) {
+            tally.add(run_batch(d, depths, done, std::min(batch_, samples_ - done)));
         }
         return tally;
     }
@@ -43,9 +45,13 @@ class TaskEvaluation {
     Tally reach;
 
   private:
-    typename Scorer<E>::Layers layers() const {
+    // Only the last layer of a short pass can tell the choices of its queries.
+    typename Scorer<E>::Layers layers(const Config& c) const {
         using Layers = typename Scorer<E>::Layers;
-        return o_.router                           ? Layers::kept
+        const bool choices_below = std::any_of(c.layers.begin(), c.layers.end() - 1, [](const LayerKind& k) {
+            return k.attention == AttentionKind::moba;
+        });
+        return o_.router && choices_below          ? Layers::kept
                : batch_ == 1 && task_.one_answer() ? Layers::short_last
                                                    : Layers::overwritten;
     }
@@ -81,16 +87,31 @@ class TaskEvaluation {
         for (int l = 0; l < scorer_.model().config().num_layers; l++) {
             layers.push_back(view_attention(scorer_.model(), l));
             router.add(l, layers.back(), b.sources);
-            overlap.add(layers.back());
+            if (!scorer_.model().asked_only()) { overlap.add(layers.back()); }
         }
         reach.add(router_reach(layers, b.sources));
     }
 
     const EvalOptions& o_;
     const Task& task_;
-    const int T_, batch_;
+    const int T_, samples_, batch_;
     Scorer<E> scorer_;
 };
+
+// By length. The lists of lengths and samples belong together, in the order in which they were given.
+std::map<int, int> samples_of(const EvalOptions& o, const std::vector<int>& lengths) {
+    std::map<int, int> samples;
+    if (o.samples.size() == 1) {
+        for (int T : lengths) { samples[T] = o.samples[0]; }
+        return samples;
+    }
+    if (o.samples.size() != o.seq_len.size()) {
+        throw Error("--samples has " + std::to_string(o.samples.size()) + " numbers, but --seq-len has " +
+                    std::to_string(o.seq_len.size()) + "; give one number for all lengths, or one for each");
+    }
+    for (size_t i = 0; i < o.samples.size(); i++) { samples[o.seq_len[i]] = o.samples[i]; }
+    return samples;
+}
 
 // "10-20%"
 std::string depth_range(int d, int depths) {
@@ -145,22 +166,33 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     result["seed"] = o.seed;
     result["chance"] = task->chance();
     std::vector<std::string> summary;
+    const std::map<int, int> samples = samples_of(o, lengths);
+    LiveHeatMap live;
     for (int T : lengths) {
-        TaskEvaluation<E> evaluation(o, config, folder, *task, T);
+        TaskEvaluation<E> evaluation(o, config, folder, *task, T, samples.at(T));
         if (map.columns.empty()) {
-            std::printf("%s: task %s, %d samples for each length%s, chance %.2g%% by guessing, layers %s\n",
-                        o.model.c_str(), task->settings().name.c_str(), o.samples,
+            std::string counts;
+            for (const auto& [length, count] : samples) {
+                if (counts.empty() || o.samples.size() > 1) {
+                    counts += (counts.empty() ? "" : ", ") + std::to_string(count);
+                }
+            }
+            std::printf("%s: task %s, %s samples for each length%s, chance %.2g%% by guessing, layers %s\n",
+                        o.model.c_str(), task->settings().name.c_str(), counts.c_str(),
                         task->has_depth() ? " and depth" : "", 100 * task->chance(),
                         layer_summary(config).c_str());
         }
         map.columns.push_back("T=" + std::to_string(T));
+        for (auto& row : map.share) { row.push_back(NAN); }
         json length = {{"seq_len", T}, {"sparsity", config.sparsity(T)}, {"depths", json::array()}};
         Tally all;
         for (int d = 0; d < depths; d++) {
             show_progress("T=" + std::to_string(T) + " depth " + std::to_string(d + 1) + "/" +
                           std::to_string(depths));
             const Tally tally = evaluation.run(d, depths);
-            map.share[d].push_back((double)tally.right / (double)tally.answers);
+            map.share[d].back() = (double)tally.right / (double)tally.answers;
+            show_progress("");
+            live.show(map);
             json cell = tally.to_json();
             cell["depth"] = (d + 0.5) / depths;  // the middle of the range
             length["depths"].push_back(cell);
@@ -196,9 +228,10 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
             }
         }
     }
+    live.clear();
     print_heat_map(map);
     for (const std::string& line : summary) { std::printf("%s\n", line.c_str()); }
-    if (o.samples < 1000) {
+    if (*std::min_element(o.samples.begin(), o.samples.end()) < 1000) {
         std::printf("fewer than 1000 samples per cell: only a rough estimate; for a reliable one use "
                     "--samples 1000\n");
     }
