@@ -39,9 +39,9 @@ enum class Gate { topk, max, lse, recent, sink };
 
 constexpr int max_top_k = 64;
 
-constexpr bool has_scores(Gate g) { return g == Gate::topk || g == Gate::max || g == Gate::lse; }
+HOST_DEVICE constexpr bool has_scores(Gate g) { return g == Gate::topk || g == Gate::max || g == Gate::lse; }
 // How many vectors stand for a block of keys.
-constexpr int parts_of(Gate g) { return g == Gate::lse ? 4 : 1; }
+HOST_DEVICE constexpr int parts_of(Gate g) { return g == Gate::lse ? 4 : 1; }
 
 /* The score of a block with Gate::lse from the products with its parts; scale = 1 / sqrt(D). The parts are
    added in the order of their size, so that equal parts in another order give an equal score. */
