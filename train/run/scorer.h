@@ -22,15 +22,16 @@ class Scorer {
     // computed only where there is a target, one sequence at a time (ModelSizes::asked_only).
     enum class Layers { overwritten, kept, short_last };
     // For sequences of at most T tokens.
+    static ModelSizes sizes(int max_tokens, int max_seqs, int T, Layers layers) {
+        return {.max_tokens = max_tokens,
+                .max_seqs = max_seqs,
+                .max_position = T,
+                .training = layers == Layers::kept,
+                .asked_only = layers == Layers::short_last};
+    }
     Scorer(const ModelFolder& folder, const Config& config, int max_tokens, int max_seqs, int T,
            Device device, Layers layers = Layers::overwritten)
-        : model_(config,
-                 {.max_tokens = max_tokens,
-                  .max_seqs = max_seqs,
-                  .max_position = T,
-                  .training = layers == Layers::kept,
-                  .asked_only = layers == Layers::short_last},
-                 device) {
+        : model_(config, sizes(max_tokens, max_seqs, T, layers), device) {
         model_.allocate();
         load_weights(folder, model_);
     }
