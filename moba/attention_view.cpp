@@ -5,8 +5,7 @@ namespace moba {
 
 float AttentionView::score(int t, int h, int block) const {
     const int D = shape.D, group = shape.H / shape.G, g = h / group, parts = parts_of(shape.gate.rule);
-    std::vector<float> a(query(t, h), query(t, h) + D);
-    if (shape.gate.together()) { sum_queries(a.data(), query(t, g * group), group, D); }
+    const float* a = gate_q.empty() ? query(t, h) : gate_q.data() + (row(t) * shape.G + g) * D;
     float sum[4] = {};
     for (int i = 0; i < parts; i++) {
         const float* b = means[g].data() + ((size_t)block * parts + i) * D;
@@ -99,6 +98,13 @@ AttentionView view_attention(const Model<E>& model, int layer) {
     const std::vector<E> q = read(model.ctx(), s.q, queries * a.H * a.D),
                          k = read(model.ctx(), model.keys(layer), M * row);
     v.q.assign(q.begin(), q.end());
+    if (a.gate.together()) {
+        std::vector<E> sums(queries * row);
+        for (size_t i = 0; i < queries * a.G; i++) {
+            sum_queries(sums.data() + i * a.D, q.data() + i * (a.H / a.G) * a.D, a.H / a.G, a.D);
+        }
+        v.gate_q.assign(sums.begin(), sums.end());
+    }
     v.k.assign(k.begin(), k.end());
     for (int g = 0; g < a.G; g++) {
         const BlockTable& blocks = v.blocks(g * (a.H / a.G));

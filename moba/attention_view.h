@@ -18,11 +18,15 @@ struct AttentionView {
     std::vector<float> q, k;
     std::vector<std::vector<float>> means;
     std::vector<std::vector<int>> chosen;  // empty where the layer is not moba
+    std::vector<float> gate_q;             // (M, G, D) with a shared choice: the sums of the queries
     std::vector<int> asked;                // the tokens that q and chosen have rows of; empty = all
 
     const BlockTable& blocks(int h) const { return seqs.level[shape.gate.level(seqs, h)]; }
     size_t row(int t) const {
-        return asked.empty() ? t : std::lower_bound(asked.begin(), asked.end(), t) - asked.begin();
+        if (asked.empty()) { return t; }
+        const size_t i = std::lower_bound(asked.begin(), asked.end(), t) - asked.begin();
+        REQUIRE(i < asked.size() && asked[i] == t, "token %d was not asked", t);
+        return i;
     }
     const float* query(int t, int h) const { return q.data() + (row(t) * shape.H + h) * shape.D; }
     const float* key(int t, int h) const {

@@ -104,7 +104,8 @@ void Model<E>::plan_activations() {
     qkv_ = activations_.template take<E>("q, k and v of one product", M * (width_q() + 2 * width_kv()));
     logits_ = activations_.template take<A>("logits of a chunk", (size_t)chunk_tokens_ * c.vocab_size);
     losses_ = statistic("losses", 1);
-    if (sizes_.asked_only && !sizes_.cache_tokens) {
+    const bool chooses = c.layers.back().attention == AttentionKind::moba && has_scores(c.gate);
+    if (sizes_.asked_only && !sizes_.cache_tokens && chooses) {
         means_ = activations_.template take<A>("block means", cache_shape().first_mean(c.num_kv_heads));
     }
 }

@@ -68,6 +68,7 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
         counted_.push_back(m);
         wanted.push_back(targets[m]);
     }
+    REQUIRE(!sizes_.asked_only || !targets || !counted_.empty(), "no target among %d tokens", M);
     asked_ = sizes_.asked_only && !targets ? std::vector<int>{M - 1} : counted_;
     device_->to_device(ctx_, counted_rows_, asked_.data(), asked_.size() * sizeof(int));
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
@@ -157,7 +158,7 @@ void Model<E>::last_layer_of_asked() {
     if (c.has_key_conv(l)) { convolve_keys(l); }
     if (!cache_.empty()) {
         cache_keys_and_values(l);
-    } else {
+    } else if (means_) {
         op_->cache_means(ctx_, means_, keys(l), seqs_.position, M, cache_shape());
     }
     op_->gather_rows(ctx_, final_norm_, s.norm1, counted_rows_, {R, M, C});

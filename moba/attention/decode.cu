@@ -88,22 +88,26 @@ __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s
 /* scores[h,n] = the score of past block n (gate.h), NaN as -inf
    Maps     thread -> a past block; grid y -> a query head
    Memory   neighbouring threads read neighbouring means, with Gate::lse four each; all threads read the same
-            q (a broadcast) */
+            channel of the query, from shared memory (a broadcast)
+   Sync     a barrier between writing and reading the query */
 template <class E>
 __global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
+    __shared__ float query[max_head_dim_gpu];
     const DecodeHead head(s, blockIdx.y);
+    const int group = s.together ? s.H / s.G : 1, first = s.together ? head.g * group : (int)blockIdx.y;
+    for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
+        float sum = 0;
+        for (int h = first; h < first + group; h++) { sum += (float)q[(size_t)h * s.D + d]; }
+        query[d] = (float)E(sum);
+    }
+    __syncthreads();
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= head.own(s.length())) { return; }
-    const int parts = parts_of(s.rule), group = s.together ? s.H / s.G : 1;
-    const E* queries = q + (size_t)(s.together ? head.g * group : blockIdx.y) * s.D;
+    const int parts = parts_of(s.rule);
     const auto product = [&](int i) {
         const float* mean = means + head.first_mean + n * parts + i;
         float sum = 0;
-        for (int d = 0; d < s.D; d++) {
-            float x = 0;
-            for (int h = 0; h < group; h++) { x += (float)queries[h * s.D + d]; }
-            sum += (float)E(x) * mean[d * head.columns];
-        }
+        for (int d = 0; d < s.D; d++) { sum += query[d] * mean[d * head.columns]; }
         return sum;
     };
     const float score =

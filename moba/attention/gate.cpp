@@ -152,8 +152,10 @@ void gate_forward_cpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
         for (int h = first; h < first + (s.together() ? 1 : group); h++) {
             Queries<E> queries{q + (size_t)h * s.D, (size_t)s.H * s.D};
             if (s.together() && has_scores(s.rule)) {
-                parallel_for(M, [&](size_t t, int) {
-                    sum_queries(w.sums + t * s.D, queries.data + t * queries.stride, group, s.D);
+                parallel_ranges(M, 256, [&](size_t b, size_t e) {
+                    for (size_t t = b; t < e; t++) {
+                        sum_queries(w.sums + t * s.D, queries.data + t * queries.stride, group, s.D);
+                    }
                 });
                 queries = {w.sums, (size_t)s.D};
             }

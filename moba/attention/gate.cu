@@ -192,6 +192,10 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
     choosing.H = s.H / group;
     E* sums = (E*)ctx.workspace;
     E* mean = (E*)(ctx.workspace + sums_bytes<E>(M, s));
+    int most = 0;
+    for (int i = 0; i < seqs.sizes.levels; i++) { most = std::max(most, seqs.level[i].num_blocks); }
+    REQUIRE(sums_bytes<E>(M, s) + means_bytes<E>(most, seqs.sizes, s) <= ctx.workspace_bytes,
+            "workspace of %zu bytes", ctx.workspace_bytes);
     if (sums_bytes<E>(M, s)) {
         launch(gate_sum_queries_kernel<E>, blocks_for((size_t)M * s.G * s.D, means_threads), means_threads, 0,
                ctx.stream, sums, q, M, s);
@@ -202,8 +206,6 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
     const int heads = heads_together(seqs.sizes, choosing);
     for (int h = 0; h < choosing.H; h += heads) {
         const BlockTable& blocks = seqs.level[choosing.level(seqs, h)];
-        REQUIRE(sums_bytes<E>(M, s) + means_bytes<E>(blocks.num_blocks, seqs.sizes, s) <= ctx.workspace_bytes,
-                "workspace of %zu bytes", ctx.workspace_bytes);
         const GateHeads a{blocks,          M,      choosing.H, s.G, s.D, h, choosing.slots(seqs, h),
                           gate_width(s.D), s.rule, group};
         int* chosen = r.chosen + s.first_slot(seqs, h * group);

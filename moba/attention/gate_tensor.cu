@@ -221,7 +221,7 @@ __device__ __forceinline__ void score_tile(float (&x)[1][columns<hopper> / 8][4]
 }  // namespace
 
 /* chosen[t,:] as in version 1
-   Maps     thread block of 8 warps -> 128 queries, for all tiles of 64 means; grid y -> a query head; warp ->
+   Maps     thread block of 8 warps -> 128 queries, for all tiles of 64 means; grid y -> a head; warp ->
             16 queries; lane -> two rows of scores, every fourth pair of columns
    Memory   q is loaded directly into fragments; means by cp.async, the next tile while this one is
             multiplied; candidates in shared memory

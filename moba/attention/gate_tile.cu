@@ -207,9 +207,9 @@ __device__ __forceinline__ void write_ranking(int* chosen, int K, const Ranking<
 
 }  // namespace
 
-/* chosen[t,:] as in version 1; topk only
+/* chosen[t,:] as in version 1; topk and max
    Maps     thread block of 256 threads -> a tile of queries, for all tiles of means, 32 channels at a time;
-            grid y -> a query head. 16 threads, every second lane of a warp, share a row of scores and its
+            grid y -> a head. 16 threads, every second lane of a warp, share a row of scores and its
             ranking
    Memory   q stays in shared memory. Means pass through registers into shared memory: the next tile is loaded
             while this one is multiplied. Rows are 4 floats longer than a multiple of 8, so that 16-byte loads

@@ -293,6 +293,10 @@ TEST_F(Compare, BadPlansGetOneLine) {
     refused(with("eval", {{"lengths", json::array()}}), "'lengths' in 'eval' is empty");
     refused(with("eval", {{"lengths", {0.5}}}), "'lengths' must be a list of numbers from 1");
     refused(with("eval", {{"samples", 0}}), "'samples' must be a whole number");
+    refused(with("eval", {{"samples", {1, 2.5, 3, 4}}}), "'samples' in 'eval' must be whole numbers");
+    json decoys = with("eval", {{"lengths", {1, 100}}});
+    decoys["base"]["pair-every"] = 16;
+    refused(decoys, "'lengths' in 'eval': 4800 tokens: with pair-every = 16");
     refused(with("eval", {{"samples", {1, 2, 3}}}), "'samples' in 'eval' has 3 numbers for 4 lengths");
     refused(with("variants", {{{"name", "a"}, {"eval", {{"length", {1}}}}}}),
             "unknown key 'length' in 'eval'");

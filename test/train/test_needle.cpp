@@ -186,6 +186,23 @@ TEST(Needle, DepthPlacesTheTarget) {
     }
 }
 
+// With several keys in a question, the answer lies at the depth.
+TEST(Needle, DepthPlacesTheLargestValue) {
+    const auto task = make_task({.needles = 3}, "");
+    std::set<int> first;
+    for (int i = 0; i < 200; i++) {
+        Sample s;
+        Rng rng(6, Purpose::synthetic, i);
+        task->draw_test(rng, 256, 0.5, s);
+        EXPECT_EQ(oracle_errors(s, *task), 0);
+        EXPECT_NEAR(s.sources[254], 126, 2);
+        for (int n = 0; n < 3; n++) {
+            if (s.tokens[252 + n] == s.tokens[s.sources[254] - 1]) { first.insert(n); }
+        }
+    }
+    EXPECT_EQ(first.size(), 3u) << "the key of the answer is anywhere in the question";
+}
+
 TEST(Needle, SameSeedSameSamplesOtherSeedOthers) {
     const auto made = make_task({}, "");
     const Task& task = *made;

@@ -223,6 +223,9 @@ TEST(Options, IdleOptions) {
     }
     EXPECT_EQ(refused({text, "--pairs=0", "--hops=2"}).rfind("--hops ", 0), 0u);
     EXPECT_NE(refused({"--val-share=0.2"}), "");
+    EXPECT_NE(refused({"--shared-gate", "--num-heads=2"}), "") << "each query head has its own keys";
+    EXPECT_NE(refused({"--shared-gate", "--num-heads=2", "--num-kv-heads=1", "--gate=sink"}), "");
+    EXPECT_EQ(refused({"--shared-gate", "--num-heads=2", "--num-kv-heads=1"}), "");
     EXPECT_NE(refused({text, text.substr(0, 2) + "val-" + text.substr(2), "--val-share=0.2"}), "");
     EXPECT_EQ(refused({text, "--val-share=0.2"}), "");
     EXPECT_NE(refused({text, "--steps=5", "--epochs=1"}), "");

@@ -83,7 +83,7 @@ TEST(Program, WrongSettingsExitWith1) {
     expect_refused("train --layers window:0" + out, 1, "window:0");
     expect_refused("train --full-layers 3" + out, 1, "full-layers = 3");
     expect_refused("train --rope-scaling yarn:2" + out, 1, "rope-scaling");
-    expect_refused("train --num-blocks 2" + out, 1, "num_blocks = 2");
+    expect_refused("train --num-blocks 4" + out, 1, "num_blocks = 4");
     expect_refused("train --pairs 33" + out, 1, "pairs = 33: must be between 1 and 32");
     expect_refused("train --stage-accuracy 0.9" + out, 1, "--stage-accuracy needs --curriculum");
     expect_refused("train --seq-len 8" + out, 1, "8 tokens is too short for");
@@ -362,7 +362,7 @@ TEST(Program, BenchRows) {
                     each[i + 1]["ms"].get<double>(), 1e-9);
     }
     EXPECT_EQ(rows("op --op linear_forward")["rows"].size(), 2u) << "one version on the CPU";
-    EXPECT_EQ(rows("op --kernel-version 2")["rows"].size(), 5u)
+    EXPECT_EQ(rows("op --kernel-version 2")["rows"].size(), 7u)
         << "the operations with two versions on the CPU";
     const json plain = rows("attention --kernel-version 1");
     EXPECT_EQ(plain["rows"].size(), 6u);

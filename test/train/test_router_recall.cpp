@@ -122,14 +122,13 @@ TEST(RouterRecall, PredictionHoldsForNormalScores) {
     EXPECT_NEAR(predicted_recall(delta / std::sqrt(2.0), n, K), (double)chosen / trials, 0.01);
 }
 
-// 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; so it
-// depends on what the tokens of these blocks have read in layer 0.
 // A pass whose last layer is computed only for the asked tokens has the same choices of these.
 TEST(RouterRecall, OfAskedTokens) {
     using namespace model_case;
     for (const char* layers : {"window:7:rope,moba:none", "full,moba:rope"}) {
         Config c = small(layers);
         c.num_heads = 4, c.num_kv_heads = 2, c.num_block_sizes = 2, c.block_size = 32;
+        c.gate = layers[0] == 'w' ? Gate::lse : Gate::topk, c.shared_gate = layers[0] == 'f';
         const Data d = data({200}, c.vocab_size);
         std::vector<int> targets(200, ignored), sources(200, -1);
         for (int t : {60, 120, 199}) { targets[t] = d.tokens[t], sources[t] = t / 3; }
@@ -158,6 +157,8 @@ TEST(RouterRecall, OfAskedTokens) {
     }
 }
 
+// 8 tokens in 4 blocks of 2; token 7 asks for token 1 in block 0. In layer 1 it reads blocks 1 and 3; so it
+// depends on what the tokens of these blocks have read in layer 0.
 TEST(RouterReach, ByHand) {
     const std::vector<int> cu = {0, 8};
     Case below(cu, {0, 0, 0, 0}, 2), above(cu, {0, 0, 0, 0}, 2);

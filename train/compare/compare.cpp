@@ -15,6 +15,7 @@
 #include "train/files/run_folder.h"
 #include <algorithm>
 #include <filesystem>
+#include <fstream>
 #include <map>
 #include <unistd.h>
 
@@ -38,13 +39,6 @@ std::string list_text(const std::vector<int>& numbers) {
     std::string out;
     for (int n : numbers) { out += (out.empty() ? "" : ",") + std::to_string(n); }
     return out;
-}
-
-// The task that a run learns.
-std::unique_ptr<Task> task_of(const Run& r) {
-    TaskSettings settings = r.options.task;
-    if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
-    return make_task(settings, "");
 }
 
 // The model with the attention that it has at the end of the training.
@@ -108,7 +102,7 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
 std::vector<std::string> Comparison::eval_settings(const Run& r) const {
     std::vector<std::string> words = {"--seq-len=" + list_text(r.eval.lengths)};
     if (r.options.data.empty()) {
-        if (task_of(r)->has_depth()) { words.push_back("--depths=" + std::to_string(r.eval.depths)); }
+        if (task_of(r.options)->has_depth()) { words.push_back("--depths=" + std::to_string(r.eval.depths)); }
         words.push_back("--samples=" + list_text(r.eval.samples));
         if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
@@ -172,40 +166,53 @@ void Comparison::check_settings() const {
     }
 }
 
-// The memory that a run takes, and what for: its training, or the evaluation at one length.
-std::pair<size_t, std::string> memory_of(const Run& r, const EvalOptions& options) {
-    std::pair<size_t, std::string> most{r.plan.memory_bytes, "the training"};
-    if (!r.options.data.empty()) { return most; }
-    const auto task = task_of(r);
-    for (size_t i = 0; i < r.eval.lengths.size(); i++) {
-        const int T = r.eval.lengths[i], samples = r.eval.samples[r.eval.samples.size() > 1 ? i : 0];
-        const size_t bytes = with_precision(options.precision, [&](auto e) {
-            return evaluation_bytes<decltype(e)>(options, final_config(r), *task, T, samples);
-        });
-        most = std::max(most, {bytes, "the evaluation at " + std::to_string(T) + " tokens"});
+// The memory that can be had now; on a CPU by what Linux says, SIZE_MAX where it says nothing.
+size_t memory_available(const DeviceOps& device) {
+    if (device.available() != SIZE_MAX) {
+        return device.available() - std::min(device.available(), device.reserve());
     }
-    return most;
+    std::ifstream in("/proc/meminfo");
+    for (std::string line; std::getline(in, line);) {
+        size_t kib = 0;
+        if (std::sscanf(line.c_str(), "MemAvailable: %zu kB", &kib) == 1) { return kib << 10; }
+    }
+    return SIZE_MAX;
 }
 
 // Says what the runs that are left need, or refuses them, before the first one begins.
 void Comparison::check_memory() {
+    struct Need {
+        size_t bytes = 0;
+        std::string what, advice;
+    } most;
     EvalOptions options;
     options.device = o_.device, options.precision = o_.precision;
-    std::pair<size_t, std::string> most{};
     for (const Run& r : plan_.runs) {
-        if (r.seed > 1 || done(r)) { continue; }
+        if (done(r)) { continue; }
+        const auto need = [&](size_t bytes, const std::string& what, const std::string& advice) {
+            if (bytes > most.bytes) { most = {bytes, what + " of " + r.name, advice}; }
+        };
+        if (results_.at(r.name).value("status", "") != "done") {
+            need(r.plan.memory_bytes, "the training", "; a smaller batch-size needs less");
+        }
+        if (!r.options.data.empty()) { continue; }
+        const auto task = task_of(r.options);
         options.router = r.plan.config.has(AttentionKind::moba);
-        auto [bytes, what] = memory_of(r, options);
-        most = std::max(most, {bytes, what + " of " + plan_.variants[r.variant]});
+        for (size_t i = 0; i < r.eval.lengths.size(); i++) {
+            const int T = r.eval.lengths[i], samples = r.eval.samples[r.eval.samples.size() > 1 ? i : 0];
+            const size_t bytes = with_precision(options.precision, [&](auto e) {
+                return evaluation_bytes<decltype(e)>(options, final_config(r), *task, T, samples);
+            });
+            need(bytes, "the evaluation at " + std::to_string(T) + " tokens",
+                 "; shorter 'lengths' in 'eval' need less");
+        }
     }
-    if (most.first == 0) { return; }
-    const size_t free = find_device(parse_device(o_.device))->available();
-    const std::string needs = readable_bytes(most.first) + ", for " + most.second;
-    if (most.first > free) {
-        throw Error("not enough memory: " + readable_bytes(free) + " free, needed " + needs +
-                    "; shorter 'lengths' of 'eval' need less");
+    const std::string needs = readable_bytes(most.bytes) + " for " + most.what;
+    const size_t free = memory_available(*find_device(parse_device(o_.device)));
+    if (most.bytes > free) {
+        throw Error("not enough memory: " + readable_bytes(free) + " free, needed " + needs + most.advice);
     }
-    if (most.first > (size_t)1 << 30) { status_.line("memory: at most " + needs); }
+    if (most.bytes > (size_t)1 << 30) { status_.line("memory: at most " + needs); }
 }
 
 void Comparison::load_results() {
@@ -280,6 +287,9 @@ void Comparison::do_run(const Run& r) {
                    {"eval_settings", joined(eval_settings(r))},
                    {"block_size", r.plan.config.block_size},
                    {"top_k", r.plan.config.top_k},
+                   {"gate", gate_name(r.plan.config.gate)},
+                   {"shared_gate", r.plan.config.shared_gate},
+                   {"num_blocks", r.plan.config.num_block_sizes},
                    {"seq_len", r.options.seq_len},
                    {"parameters", r.plan.parameters},
                    {"device", find_device(parse_device(r.options.device))->name()}};

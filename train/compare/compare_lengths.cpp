@@ -71,7 +71,8 @@ json attention_by_length(const TrainOptions& options, const Config& c, const std
         PassTimes sum;
         size_t timed = 0;
         try {
-            for (size_t l = 0; l < c.layers.size() && c.num_block_sizes == 1; l++) {
+            const bool timed_so = c.num_block_sizes == 1 && c.gate == Gate::topk && !c.shared_gate;
+            for (size_t l = 0; l < c.layers.size() && timed_so; l++) {
                 const std::string name = layer_name(c.layers[l]);  // "moba:rope", "window:64:rope"
                 const auto times = time_attention(o, c, c.layers[l].window, T, dir, bench);
                 const auto at = times.find(name.substr(0, name.find(':')));

@@ -31,7 +31,7 @@ class Reader {
     std::vector<json> named(const char* key, const std::string& marks) const;
     std::vector<double> numbers(const json& parent, const char* key, double lo, double hi) const;
     int whole(const json& parent, const char* key, int lo, int hi) const;
-    ComparePlan::Eval read_eval(const json& eval, int seq_len) const;
+    ComparePlan::Eval read_eval(const json& eval, const TrainOptions&) const;
     void add_switch(std::vector<json>& variants, const std::vector<json>& tasks) const;
     ComparePlan::Run make_run(const json& task, const json& variant, int seed, double lr) const;
 
@@ -104,7 +104,9 @@ int Reader::whole(const json& parent, const char* key, int lo, int hi) const {
     return x;
 }
 
-ComparePlan::Eval Reader::read_eval(const json& eval, int seq_len) const {
+ComparePlan::Eval Reader::read_eval(const json& eval, const TrainOptions& o) const {
+    const int seq_len = o.seq_len;
+    const bool text = !o.data.empty();
     ComparePlan::Eval out;
     check_keys(eval, {"lengths", "depths", "samples", "windows"}, " in 'eval'");
     const std::vector<double> multiples = numbers(eval, "lengths", 1, 1 << 16);
@@ -117,8 +119,11 @@ ComparePlan::Eval Reader::read_eval(const json& eval, int seq_len) const {
     }
     out.depths = whole(eval, "depths", 1, 1000);
     if (eval.at("samples").is_array()) {
-        for (double n : numbers(eval, "samples", 1, 1 << 24)) { out.samples.push_back((int)n); }
-        if (out.samples.size() != out.lengths.size()) {
+        for (double n : numbers(eval, "samples", 1, 1 << 24)) {
+            if (!is_whole(n)) { wrong("'samples' in 'eval' must be whole numbers"); }
+            out.samples.push_back((int)n);
+        }
+        if (!text && out.samples.size() != out.lengths.size()) {
             wrong("'samples' in 'eval' has " + std::to_string(out.samples.size()) + " numbers for " +
                   std::to_string(out.lengths.size()) + " lengths");
         }
@@ -126,6 +131,12 @@ ComparePlan::Eval Reader::read_eval(const json& eval, int seq_len) const {
         out.samples = {whole(eval, "samples", 1, 1 << 24)};
     }
     out.windows = whole(eval, "windows", 0, 1 << 30);
+    if (!text) {
+        const auto task = task_of(o);
+        for (int T : out.lengths) {
+            check_test_length(*task, T, file_ + ": 'lengths' in 'eval': " + std::to_string(T) + " tokens");
+        }
+    }
     return out;
 }
 
@@ -264,7 +275,7 @@ ComparePlan Reader::read() {
                     json own = eval;
                     own.update(object(tasks[t], "eval", json::object()));
                     own.update(object(variants[v], "eval", json::object()));
-                    run.eval = read_eval(own, run.options.seq_len);
+                    run.eval = read_eval(own, run.options);
                     plan.runs.push_back(run);
                 }
             }
@@ -275,6 +286,12 @@ ComparePlan Reader::read() {
 }
 
 }  // namespace
+
+std::unique_ptr<Task> task_of(const TrainOptions& o) {
+    TaskSettings settings = o.task;
+    if (settings.name.empty()) { settings.name = TaskSettings{}.name; }
+    return make_task(settings, "");
+}
 
 ComparePlan read_plan(const CompareOptions& o) { return Reader(o).read(); }
 

@@ -25,6 +25,7 @@
 #include "train/compare/compare_options.h"
 #include "train/options/options.h"
 #include "train/run/trainer.h"
+#include "train/tasks/task.h"
 #include <nlohmann/json.hpp>
 
 namespace moba {
@@ -58,5 +59,6 @@ struct ComparePlan {
 };
 
 ComparePlan read_plan(const CompareOptions&);
+std::unique_ptr<Task> task_of(const TrainOptions&);  // the task that is learnt without --data
 
 }  // namespace moba

@@ -8,5 +8,6 @@ bool is_terminal(int fd);
 /* Whether colours are wanted there: a terminal, unless NO_COLOR has a value (https://no-color.org). */
 bool has_colours(int fd);
 int terminal_columns();  // of stdout; 80 where unknown
+int terminal_lines();    // 24 where unknown
 
 }  // namespace moba

@@ -43,11 +43,14 @@ void print_heat_map(const HeatMap& m) {
 }
 
 void LiveHeatMap::show(const HeatMap& m) {
-    if (!is_terminal(STDOUT_FILENO) || heat_map_width(m) > terminal_columns()) { return; }
+    const int lines = (int)m.rows.size() + 1;
+    if (!is_terminal(STDOUT_FILENO) || heat_map_width(m) > terminal_columns() || lines >= terminal_lines()) {
+        return;
+    }
     clear();
     print_heat_map(m);
     std::fflush(stdout);
-    lines_ = (int)m.rows.size() + 1;
+    lines_ = lines;
 }
 
 void LiveHeatMap::clear() {

@@ -22,7 +22,6 @@ void print_heat_map(const HeatMap&);
 /* A heat map on a terminal that is drawn again as it fills. Elsewhere it draws nothing. */
 class LiveHeatMap {
   public:
-    ~LiveHeatMap() { clear(); }
     void show(const HeatMap&);
     void clear();
 

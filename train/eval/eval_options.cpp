@@ -32,7 +32,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
     add_flag(
         app, "--router", o.router,
         "Also print router recall by layer and head: how often a question chose the block of its answer, "
-        "measured and predicted. Needs memory for all layers.");
+        "measured and predicted. Needs memory for all layers, if one below the last chooses blocks.");
     add(app, "--batch-tokens", o.batch_tokens, "TOKENS", "Tokens computed together. Fewer need less memory.")
         ->check(whole(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "Write all figures to this file, as JSON.");

@@ -40,6 +40,9 @@ json head_of_result(const EvalOptions& o, const Config& config) {
             {"layers", layer_names(config)},
             {"block_size", config.block_size},
             {"top_k", config.top_k},
+            {"gate", gate_name(config.gate)},
+            {"shared_gate", config.shared_gate},
+            {"num_blocks", config.num_block_sizes},
             {"lengths", json::array()}};
 }
 

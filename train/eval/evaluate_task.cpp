@@ -30,10 +30,16 @@ struct Passes {
         const bool choices_below = std::any_of(c.layers.begin(), c.layers.end() - 1, [](const LayerKind& k) {
             return k.attention == AttentionKind::moba;
         });
-        layers = o.router && choices_below         ? Layers::kept
-                 : batch == 1 && task.one_answer() ? Layers::short_last
-                 : o.router                        ? Layers::kept
-                                                   : Layers::overwritten;
+        // Each asked token of a short pass is computed by itself, so it is for few of them.
+        Sample test;
+        Rng rng(o.seed, Purpose::eval_data, 0);
+        task.draw_test(rng, T, 0, test);
+        const auto asked =
+            std::count_if(test.targets.begin(), test.targets.end(), [](int t) { return t != ignored; });
+        layers = o.router && choices_below                     ? Layers::kept
+                 : batch == 1 && asked <= std::max(1, T / 256) ? Layers::short_last
+                 : o.router                                    ? Layers::kept
+                                                               : Layers::overwritten;
     }
 };
 

@@ -17,7 +17,7 @@ void refuse_given(const std::vector<std::string>& given, const std::vector<const
 // The attention's settings are no such options: a model with full attention stores them, too.
 std::vector<IdleOption> idle_options(const TrainOptions& o) {
     std::vector<IdleOption> out;
-    const auto add = [&](bool idle, const char* name, const char* reason) {
+    const auto add = [&](bool idle, const char* name, const std::string& reason) {
         if (idle && o.has(name)) { out.push_back({name, reason}); }
     };
     const bool text = !o.data.empty();
@@ -43,6 +43,12 @@ std::vector<IdleOption> idle_options(const TrainOptions& o) {
     add(o.epochs > 0, "steps", "cannot be used with --epochs");
     add(o.model.attention == "full" && o.model.full_layers > 0, "full-layers",
         "is only for --attention moba");
+    const ModelOptions& m = o.model;
+    const bool grouped = m.num_kv_heads && m.num_kv_heads < m.config.num_heads;
+    add(m.config.shared_gate && o.init_from.empty() && !grouped, "shared-gate",
+        "needs --num-kv-heads below --num-heads: query heads that share keys choose together");
+    add(m.config.shared_gate && !has_scores(parse_gate(m.gate)), "shared-gate",
+        "does nothing with --gate " + m.gate + ", which chooses the same blocks for all heads");
     add(o.curriculum.empty() && o.stage_accuracy > 0, "stage-accuracy", "needs --curriculum");
     add(o.lr_schedule != "wsd" && o.lr.decay_steps > 0, "lr-decay-steps", "is only for --lr-schedule wsd");
     add(o.lr_schedule == "constant", "min-lr-ratio", "is only for --lr-schedule wsd and cosine");

@@ -12,7 +12,8 @@
             key_tokens   keys of several tokens; decoys then share tokens with the key
             synonyms     a question names each key token k by another token s, always the same one. No token
                          of the question is in the context, so its meaning must be learnt
-            needles      a question names several keys; the answer is the largest of their values */
+            needles      a question names several keys; the answer is the largest of their values. In a test,
+                         depth places the pair with this value */
 #include "train/tasks/task.h"
 #include <set>
 
@@ -51,13 +52,14 @@ class Needle : public Task {
     }
     // pair_every is at least twice the width, so pairs fill at most half of a sample.
     int shortest_of(int pairs, int asked) const {
-        const int questions = asked * question_width();
-        return std::max(pairs * width() + questions, settings().pair_every ? 2 * questions : 0);
+        const int64_t questions = (int64_t)asked * question_width(),
+                      all = (int64_t)pairs * width() + questions;
+        return (int)std::min<int64_t>(std::max(all, settings().pair_every ? 2 * questions : 0), 1 << 30);
     }
     std::vector<std::vector<int>> draw_keys(Rng&, int count) const;
     std::vector<Pair> draw_pairs(Rng&, int count) const;
     static void add_pair(Sample&, Pair&);
-    void ask(Sample&, const std::vector<const Pair*>&) const;
+    void ask(Sample&, const std::vector<const Pair*>& asked, const Pair* answer) const;
 };
 
 std::vector<std::vector<int>> Needle::draw_keys(Rng& rng, int count) const {
@@ -89,14 +91,12 @@ void Needle::add_pair(Sample& s, Pair& p) {
     add_tokens(s, p.tokens);
 }
 
-void Needle::ask(Sample& s, const std::vector<const Pair*>& asked) const {
+void Needle::ask(Sample& s, const std::vector<const Pair*>& asked, const Pair* answer) const {
     const int key_tokens = settings().key_tokens;
-    const Pair* answer = asked[0];
     for (const Pair* p : asked) {
         for (int i = 0; i < key_tokens; i++) {
             add_tokens(s, {settings().synonyms ? mark(p->tokens[i]) : p->tokens[i]});
         }
-        if (settings().needles > 1 && p->tokens[key_tokens] > answer->tokens[key_tokens]) { answer = p; }
     }
     std::vector<int> value;
     for (int i = key_tokens; i < width(); i++) { value.push_back(answer->place + i); }
@@ -128,13 +128,20 @@ void Needle::draw(Rng& rng, int T, int given, Sample& out) const {
             if (std::find(asked.begin(), asked.end(), p) == asked.end()) { asked.push_back(p); }
         }
         while ((int)asked.size() < settings().needles) { asked.push_back(asked[0]); }
-        ask(out, asked);
+        ask(out, asked, *std::max_element(asked.begin(), asked.end(), [](const Pair* a, const Pair* b) {
+                return a->tokens.back() < b->tokens.back();
+            }));
     }
 }
 
 void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
     const int context = T - question_width(), num_pairs = pairs_at(T, settings().pairs);
-    std::vector<Pair> pairs = draw_pairs(rng, num_pairs);  // pairs[0] is at the wanted depth
+    std::vector<Pair> pairs = draw_pairs(rng, num_pairs);
+    // pairs[0] is at the wanted depth and has the answer
+    for (int i = 1; i < settings().needles; i++) {
+        int &answer = pairs[0].tokens.back(), &other = pairs[i].tokens.back();
+        if (other > answer) { std::swap(answer, other); }
+    }
     const int wanted = (int)std::lround(depth * (context - width()));
     // items of the context, without that pair
     const int others = context - width() - (num_pairs - 1) * (width() - 1);
@@ -157,7 +164,8 @@ void Needle::draw_test(Rng& rng, int T, double depth, Sample& out) const {
     }
     std::vector<const Pair*> asked;
     for (int i = 0; i < settings().needles; i++) { asked.push_back(&pairs[i]); }
-    ask(out, asked);
+    if (asked.size() > 1) { std::swap(asked[0], asked[rng.below((int)asked.size())]); }
+    ask(out, asked, &pairs[0]);
 }
 
 }  // namespace

@@ -108,9 +108,9 @@ int Task::token_id(const std::string& name) const {
 void check_longest(const Task& task, int T, const std::string& what) {
     if (T > task.longest()) {
         throw Error(what + ": with pair-every = " + std::to_string(task.settings().pair_every) + " the " +
-                    task.settings().name + " task has enough different keys for at most " +
-                    std::to_string(task.longest()) + " tokens; use more keys" +
-                    (task.settings().key_tokens ? ", or more tokens per key" : ""));
+                    task.settings().name + " task has enough different keys and values for at most " +
+                    std::to_string(task.longest()) + " tokens; fewer pairs (a larger pair-every), or more " +
+                    "keys and values in training");
     }
 }
 
