@@ -91,7 +91,8 @@ __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s
             channel of the query, from shared memory (a broadcast)
    Sync     a barrier between writing and reading the query */
 template <class E>
-__global__ void decode_scores_kernel(const E* q, const float* means, Decode s) {
+__global__ void __launch_bounds__(score_threads, 16)
+    decode_scores_kernel(const E* q, const float* means, Decode s) {
     __shared__ float query[max_head_dim_gpu];
     const DecodeHead head(s, blockIdx.y);
     const int group = s.together ? s.H / s.G : 1, first = s.together ? head.g * group : (int)blockIdx.y;
