@@ -89,7 +89,12 @@ TEST(Output, Terminals) {
             .out;
     };
     const std::string colour = "\033[30;48;5;", overwritten = "\033[K";
-    EXPECT_NE(shown("env -u NO_COLOR TERM=xterm").find(colour), std::string::npos);
+    const std::string filling = shown("env -u NO_COLOR TERM=xterm"), redrawn = "\033[3A\033[J";
+    EXPECT_NE(filling.find(colour), std::string::npos);
+    const size_t first = filling.find(redrawn);
+    ASSERT_NE(first, std::string::npos) << "the heat map of two depths is drawn again as it fills";
+    EXPECT_NE(filling.find(redrawn, first + 1), std::string::npos) << "and once more at the end";
+    EXPECT_NE(filling.find("         -"), std::string::npos) << "what is not measured yet";
     EXPECT_NE(shown("NO_COLOR= TERM=xterm").find(colour), std::string::npos) << "an empty value says nothing";
     const std::string plain = shown("NO_COLOR=1 TERM=xterm");
     EXPECT_EQ(plain.find(colour), std::string::npos) << plain;
