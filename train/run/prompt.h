@@ -9,7 +9,8 @@
 namespace moba {
 
 /* The task that a model was trained on or, if it was trained on none, the task `name` with its default
-   settings. Throws Error when `name` contradicts the model's task, or the vocabulary is too small. */
+   settings. pairs and pair_every replace those of the model; 0 keeps them. Throws Error when `name`
+   contradicts the model's task, or the vocabulary is too small. */
 std::unique_ptr<Task> open_task(const ModelFolder&, const std::string& name, int pairs = 0,
                                 int pair_every = 0);
 
