@@ -151,6 +151,7 @@ int main(int argc, char** argv) {
     hold_standard_files();
     wait_asleep(argv);
     set_program_path(argv[0]);
+    std::setvbuf(stdout, nullptr, _IOLBF, 1 << 16);  // lines come when they are printed, also in a pipe
     // A write beyond the file size limit then fails with an error, not with a signal.
     std::signal(SIGXFSZ, SIG_IGN);
     try {

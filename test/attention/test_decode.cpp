@@ -119,20 +119,9 @@ TEST(Decode, LastLayerOfAskedTokens) {
     using namespace model_case;
     for (const auto& [c, dropout] : variety()) {
         for (const std::vector<int>& asked : {std::vector<int>{69}, {0, 15, 16, 40, 68}}) {
-            Data d = data({70}, c.vocab_size);
-            std::vector<int> targets(70, ignored);
-            for (int t : asked) { targets[t] = d.tokens[t]; }
             D whole = make<double>(c, {70}, {}), part = make<double>(c, {70}, {.asked_only = true});
-            std::vector<double> want, got, rows;
-            std::vector<int> correct, correct_part;
-            for (D* model : {&whole, &part}) {
-                model->set_batch(d.tokens.data(), targets.data(), d.cu, state);
-                model->forward();
-                model->loss(Pass::inference);
-            }
-            whole.read_losses(want, correct), part.read_losses(got, correct_part);
-            expect_error("losses", relative_error(got, want), 1e-12);
-            EXPECT_EQ(correct, correct_part);
+            expect_losses_of(asked, whole, part, data({70}, c.vocab_size), 1e-12);
+            std::vector<double> want, got;
             for (size_t i = 0; i < asked.size(); i++) {
                 whole.read_logits(asked[i], 1, want), part.read_logits((int)i, 1, got);
                 expect_error("logits", relative_error(got, want), 1e-12);

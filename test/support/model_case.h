@@ -89,6 +89,24 @@ std::vector<acc_t<E>> logits(Model<E>& model, const Data& d, bool training = tru
     return out;
 }
 
+// Only the `asked` tokens have a target. `part` computes its last layer for these alone, `whole` for all: the
+// losses are equal.
+template <class E>
+void expect_losses_of(const std::vector<int>& asked, Model<E>& whole, Model<E>& part, const Data& d,
+                      double tolerance) {
+    std::vector<int> targets(d.tokens.size(), ignored), correct, correct_part;
+    for (int t : asked) { targets[t] = d.tokens[t]; }
+    std::vector<acc_t<E>> want, got;
+    for (Model<E>* model : {&whole, &part}) {
+        model->set_batch(d.tokens.data(), targets.data(), d.cu, state);
+        model->forward();
+        model->loss(Pass::inference);
+    }
+    whole.read_losses(want, correct), part.read_losses(got, correct_part);
+    expect_error("losses", relative_error(got, want), tolerance);
+    EXPECT_EQ(correct, correct_part);
+}
+
 using D = Model<double>;
 const std::vector<int> lengths{37, 1, 20};
 

@@ -53,7 +53,7 @@ TEST_F(Swap, IsWhatEvalSays) {
     EXPECT_EQ(results()[3]["loss"], full["loss"]) << "K x S covers the window";
     const double half = results()[2]["sparsity"], whole = results()[1]["sparsity"];
     EXPECT_DOUBLE_EQ(half, whole / 2) << "the last of two layers is full";
-    EXPECT_NE(r.out.find("S = 16, K = 2, last 1 layers full"), std::string::npos) << r.out;
+    EXPECT_NE(r.out.find("S = 16, K = 2, last layer full"), std::string::npos) << r.out;
     const std::string page = read_text(dir / "swap/page.html");
     EXPECT_NE(page.find("S = 16, K = 2"), std::string::npos);
     EXPECT_EQ(page.find("nan"), std::string::npos);

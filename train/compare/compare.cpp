@@ -7,6 +7,7 @@
 #include "train/compare/train_figures.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
+#include "train/core/joined.h"
 #include "train/core/progress.h"
 #include "train/core/shell_text.h"
 #include "train/data/fingerprint.h"
@@ -28,18 +29,6 @@ using Run = ComparePlan::Run;
 namespace {
 
 struct Stopped {};  // thrown after SIGINT or SIGTERM
-
-std::string joined(const std::vector<std::string>& words) {
-    std::string out;
-    for (const std::string& w : words) { out += (out.empty() ? "" : " ") + w; }
-    return out;
-}
-
-std::string list_text(const std::vector<int>& numbers) {
-    std::string out;
-    for (int n : numbers) { out += (out.empty() ? "" : ",") + std::to_string(n); }
-    return out;
-}
 
 // The model with the attention that it has at the end of the training.
 Config final_config(const Run& r) {
@@ -100,10 +89,10 @@ std::vector<std::string> Comparison::train_words(const Run& r) const {
 
 // The options that decide what is evaluated. If they change, a finished run is evaluated again.
 std::vector<std::string> Comparison::eval_settings(const Run& r) const {
-    std::vector<std::string> words = {"--seq-len=" + list_text(r.eval.lengths)};
+    std::vector<std::string> words = {"--seq-len=" + joined(r.eval.lengths, ",")};
     if (r.options.data.empty()) {
         if (task_of(r.options)->has_depth()) { words.push_back("--depths=" + std::to_string(r.eval.depths)); }
-        words.push_back("--samples=" + list_text(r.eval.samples));
+        words.push_back("--samples=" + joined(r.eval.samples, ","));
         if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
         words.push_back("--windows=" + std::to_string(r.eval.windows));
@@ -225,7 +214,7 @@ void Comparison::load_results() {
 bool Comparison::done(const Run& r) const {
     const json& result = results_.at(r.name);
     return result.value("status", "") == "done" &&
-           result.value("eval_settings", "") == joined(eval_settings(r));
+           result.value("eval_settings", "") == joined(eval_settings(r), " ");
 }
 
 ChildResult Comparison::child(const std::vector<std::string>& words, const std::string& log,
@@ -284,7 +273,7 @@ void Comparison::do_run(const Run& r) {
                    {"lr", r.options.lr.peak},
                    {"command", "moba " + shell_text(train_words(r))},
                    {"eval_command", "moba " + shell_text(eval_words(r))},
-                   {"eval_settings", joined(eval_settings(r))},
+                   {"eval_settings", joined(eval_settings(r), " ")},
                    {"block_size", r.plan.config.block_size},
                    {"top_k", r.plan.config.top_k},
                    {"gate", gate_name(r.plan.config.gate)},

@@ -1,5 +1,6 @@
 #include "train/compare/compare_plan.h"
 #include "train/core/file.h"
+#include "train/core/joined.h"
 #include "train/core/scratch_folder.h"
 #include "train/display/numbers.h"
 #include "train/options/suggest.h"
@@ -49,12 +50,10 @@ const json& Reader::object(const json& parent, const char* key, const json& fall
 
 void Reader::check_keys(const json& object, const std::set<std::string>& known,
                         const std::string& where) const {
-    std::string all;
-    for (const std::string& k : known) { all += (all.empty() ? "" : ", ") + k; }
     for (const auto& [key, value] : object.items()) {
         if (known.count(key)) { continue; }
         wrong("unknown key '" + key + "'" + where + did_you_mean(key, {known.begin(), known.end()}) +
-              "; the known keys are " + all);
+              "; the known keys are " + joined(known, ", "));
     }
 }
 

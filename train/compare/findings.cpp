@@ -1,5 +1,6 @@
 #include "train/compare/findings.h"
 #include "moba/core/device_ops.h"
+#include "train/core/joined.h"
 #include "train/core/progress.h"
 #include "train/display/numbers.h"
 #include <algorithm>
@@ -20,12 +21,6 @@ std::string interval_text(const TaskFigures& t, const Estimate& e) {
     const char* form = t.text ? "%.3f" : "%.1f";
     const double unit = t.text ? 1 : 100;
     return printed(form, unit * e.interval.low) + " to " + printed(form, unit * e.interval.high);
-}
-
-std::string joined(const std::vector<std::string>& parts, const char* between) {
-    std::string out;
-    for (const std::string& p : parts) { out += (out.empty() ? "" : between) + p; }
-    return out;
 }
 
 std::string seeds_text(size_t n) { return std::to_string(n) + (n == 1 ? " seed" : " seeds"); }

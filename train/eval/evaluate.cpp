@@ -71,7 +71,7 @@ int run_eval(const EvalOptions& o) {
     const double begin = now_ms();
     const json result = with_precision(o.precision, [&](auto e) {
         using E = decltype(e);
-        return text ? eval_text<E>(o, folder, config) : eval_task<E>(o, folder, config);
+        return text ? eval_text<E>(o, folder, config, true) : eval_task<E>(o, folder, config);
     });
     std::printf("evaluation took %s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
     if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }

@@ -73,7 +73,7 @@ class TextBytes {
 }  // namespace
 
 template <class E>
-json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
+json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config, bool print) {
     const EvalText text = open_text(o, folder);
     const Vocabulary& vocabulary = text.files->vocabulary();
     if (vocabulary.size > config.vocab_size) {
@@ -85,8 +85,10 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
         throw Error(text.name + ": has fewer than 2 tokens, too few to evaluate on" +
                     (o.data.empty() ? "; name a text with --data" : ""));
     }
-    std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
-                layer_summary(config).c_str());
+    if (print) {
+        std::printf("%s: %s, %zu tokens, layers %s\n", o.model.c_str(), text.name.c_str(), windows.tokens(),
+                    layer_summary(config).c_str());
+    }
     json result = head_of_result(o, config);
     const TextBytes text_bytes(vocabulary.tokenizer);
     for (int T : lengths_of(o, folder)) {
@@ -116,18 +118,15 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
             }
         }
         show_progress("");
-        std::string bits;
         const double per_byte = loss.mean() * (double)loss.tokens() / std::log(2.0) / (double)bytes;
-        if (bytes > 0) {
-            char s[40];
-            std::snprintf(s, sizeof s, ", %.4f bits per byte", per_byte);
-            bits = s;
+        if (print) {
+            const std::string bits = bytes > 0 ? formatted(", %.4f bits per byte", per_byte) : "";
+            std::printf("T=%-7d loss %.4f nats, perplexity %.3f%s, next token right in %s (%zu windows, %ld "
+                        "tokens)%s\n",
+                        T, loss.mean(), std::exp(loss.mean()), bits.c_str(),
+                        percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
+                        sparsity_note(config, T).c_str());
         }
-        std::printf(
-            "T=%-7d loss %.4f nats, perplexity %.3f%s, next token right in %s (%zu windows, %ld tokens)%s\n",
-            T, loss.mean(), std::exp(loss.mean()), bits.c_str(),
-            percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
-            sparsity_note(config, T).c_str());
         result["lengths"].push_back({{"seq_len", T},
                                      {"sparsity", config.sparsity(T)},
                                      {"windows", count},

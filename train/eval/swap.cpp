@@ -3,9 +3,11 @@
 #include "moba/core/decimal.h"
 #include "train/core/device_choice.h"
 #include "train/core/file.h"
+#include "train/core/joined.h"
 #include "train/data/encoded_text.h"
 #include "train/data/fingerprint.h"
 #include "train/data/hash.h"
+#include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
 #include "train/eval/swap_page.h"
 #include "train/files/gguf.h"
@@ -154,21 +156,28 @@ int run_swap(const SwapOptions& o) {
     const json about = {{"model", o.model}, {"text", o.data}, {"trained", layer_summary(folder.config)}};
     const std::string file = o.out + "/results.json";
     json results = results_so_far(file, settings, about);
+    const auto print_line = [&](size_t i) { std::printf("%s\n", swap_line(results, i).c_str()); };
+    std::printf("%s tokens of %s: %s windows of %d\n\n%s\n", readable_number((double)text.size()).c_str(),
+                joined(o.data, ", ").c_str(), o.windows ? std::to_string(o.windows).c_str() : "all",
+                o.seq_len, swap_head().c_str());
+    for (size_t i = 0; i < results["variants"].size(); i++) { print_line(i); }
     for (const Variant& v : variants) {
         const auto same = [&](const json& r) { return r["variant"] == v.name; };
         json& done = results["variants"];
         if (std::any_of(done.begin(), done.end(), same)) { continue; }
         const Config config = with_variant(folder.config, v);
         const double begin = now_ms();
-        json r = with_precision(
-            o.precision, [&](auto e) { return eval_text<decltype(e)>(eval, folder, config)["lengths"][0]; });
+        json r = with_precision(o.precision, [&](auto e) {
+            return eval_text<decltype(e)>(eval, folder, config, false)["lengths"][0];
+        });
         r["variant"] = v.name;
         r["seconds"] = (now_ms() - begin) / 1000;
         done.push_back(r);
         replace_file(file, results.dump(1) + "\n");
         replace_file(o.out + "/page.html", swap_page(results));
+        print_line(done.size() - 1);
     }
-    std::printf("\n%s\npage: %s/page.html\n", swap_table(results).c_str(), o.out.c_str());
+    std::printf("\npage: %s/page.html\n", o.out.c_str());
     return 0;
 }
 

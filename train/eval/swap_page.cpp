@@ -17,7 +17,8 @@ std::string variant_name(const std::string& text) {
     if (text == "full") { return "full attention"; }
     const size_t first = text.find(':'), second = text.find(':', first + 1);
     std::string out = "S = " + text.substr(0, first) + ", K = " + text.substr(first + 1, second - first - 1);
-    if (second != text.npos) { out += ", last " + text.substr(second + 1) + " layers full"; }
+    const std::string full = second == text.npos ? "" : text.substr(second + 1);
+    if (!full.empty()) { out += full == "1" ? ", last layer full" : ", last " + full + " layers full"; }
     return out;
 }
 
@@ -99,15 +100,16 @@ std::string charts(const json& results) {
 
 }  // namespace
 
-std::string swap_table(const json& results) {
-    std::string out = formatted("%-38s %8s %8s %8s %9s %10s %9s\n", "attention", "left out", "loss", "more",
-                                "bits/byte", "next token", "tokens/s");
-    for (const Row& r : rows_of(results)) {
-        out += formatted("%-38s %8s %8.4f %8s %9s %10s %9.0f\n", r.name.c_str(), percent(r.left_out).c_str(),
-                         r.loss, printed("%+.4f", r.more).c_str(), printed("%.4f", r.bits).c_str(),
-                         percent(r.right).c_str(), r.speed);
-    }
-    return out;
+std::string swap_head() {
+    return formatted("%-38s %8s %8s %8s %9s %10s %9s", "attention", "left out", "loss", "more", "bits/byte",
+                     "next token", "tokens/s");
+}
+
+std::string swap_line(const json& results, size_t i) {
+    const Row r = rows_of(results).at(i);
+    return formatted("%-38s %8s %8.4f %8s %9s %10s %9.0f", r.name.c_str(), percent(r.left_out).c_str(),
+                     r.loss, printed("%+.4f", r.more).c_str(), printed("%.4f", r.bits).c_str(),
+                     percent(r.right).c_str(), r.speed);
 }
 
 std::string swap_page(const json& results) {

@@ -1,4 +1,5 @@
 #include "train/files/weights.h"
+#include "train/core/joined.h"
 #include "train/files/gguf_model.h"
 #include <algorithm>
 #include <filesystem>
@@ -60,9 +61,7 @@ static std::string weights_in(const std::string& folder) {
             if (end == known && !other) { found.insert(name); }
         }
     }
-    std::string names;
-    for (const std::string& name : found) { names += (names.empty() ? "" : ", ") + name; }
-    return names;
+    return joined(found, ", ");
 }
 
 Error no_model(const std::string& folder, const std::string& what, const std::string& advice) {
