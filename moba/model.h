@@ -36,6 +36,7 @@ struct ModelSizes {
     /* Inference of one sequence: the last layer computes keys and values of all tokens, and everything else
        only for the asked tokens: those with a target; without targets, the last one. */
     bool asked_only = false;
+    bool full_too = false;  // set_full(true) will be called
 };
 
 struct OptimizerSettings {
@@ -76,6 +77,8 @@ class Model {
     /* After forward(). Leaves the loss of each token; in training also the gradient of the hidden state. */
     void loss(Pass = Pass::inference);
     void backward();  // after loss(Pass::training)
+    /* Whether moba layers compute full attention in the passes from now on; decode() does not change. */
+    void set_full(bool);
     /* forward, loss and backward of training: recorded, and replayed for a batch of the same shape. Returns
        whether it was replayed. */
     bool training_passes();
@@ -177,6 +180,7 @@ class Model {
     E* branch_gradient(int layer, DropoutSite);
     std::vector<int> batch_shape() const;
     int decode_longest() const;
+    AttentionShape attention_shape(int l) const;  // of the current pass, but decode()
 
     int width_q() const { return config_.num_heads * config_.head_dim; }      // H*D
     int width_kv() const { return config_.num_kv_heads * config_.head_dim; }  // G*D
@@ -256,6 +260,7 @@ class Model {
     std::vector<LayerKind> decode_layers_;
     int cached_ = 0;         // tokens in the cache
     bool decoding_ = false;  // the current pass is decode()'s
+    bool full_ = false;      // set_full()
 
     int chunk_tokens_;   // tokens whose logits exist at a time
     float dropout_ = 0;  // of the current pass

@@ -37,10 +37,16 @@ size_t Model<E>::workspace_needed() const {
             need(sizes_.cache_tokens ? workspaces_->decode(cache_shape(), decoding) : 0);
         }
         if (is_short(l)) { continue; }
-        need(ctx_.device == Device::cpu && sizes_.attention_kernel_version == 1
-                 ? naive_attention_workspace_bytes<E>(M, s)
-                 : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), s,
-                                          sizes_.training ? Direction::backward : Direction::forward));
+        std::vector<AttentionShape> kinds = {s};
+        if (sizes_.full_too && s.kind == AttentionKind::moba) {
+            kinds.push_back(s), kinds.back().kind = AttentionKind::full;
+        }
+        for (const AttentionShape& kind : kinds) {
+            need(ctx_.device == Device::cpu && sizes_.attention_kernel_version == 1
+                     ? naive_attention_workspace_bytes<E>(M, kind)
+                     : workspaces_->attention(M, sizes_.max_seqs, c.block_sizes(), kind,
+                                              sizes_.training ? Direction::backward : Direction::forward));
+        }
     }
     return most;
 }

@@ -111,8 +111,21 @@ void Model<E>::cache_keys_and_values(int l) {
 }
 
 template <class E>
+void Model<E>::set_full(bool full) {
+    REQUIRE(!full || (sizes_.full_too && !sizes_.asked_only), "the model was not planned for full attention");
+    full_ = full;
+}
+
+template <class E>
+AttentionShape Model<E>::attention_shape(int l) const {
+    AttentionShape s = config_.attention_shape(l);
+    if (full_ && s.kind == AttentionKind::moba) { s.kind = AttentionKind::full; }
+    return s;
+}
+
+template <class E>
 void Model<E>::choose_blocks(int l) {
-    const AttentionShape shape = config_.attention_shape(l);
+    const AttentionShape shape = attention_shape(l);
     if (shape.kind != AttentionKind::moba) { return; }
     op_->gate_forward(attention_ctx(), state_[l].routing, state_[l].q, keys(l), seqs_, shape.gate);
     op_->gate_lists(ctx_, state_[l].routing, seqs_, shape.gate);
@@ -121,7 +134,7 @@ void Model<E>::choose_blocks(int l) {
 template <class E>
 void Model<E>::attend(int l) {
     LayerState& s = state_[l];
-    AttentionShape shape = config_.attention_shape(l);
+    AttentionShape shape = attention_shape(l);
     if (decoding_) {
         shape.kind = decode_layers_[l].attention;
         op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, seqs_.position,
@@ -343,7 +356,7 @@ void Model<E>::attention_backward(int l) {
     op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(HD, C));
     op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C));
     op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, keys(l), s.v, s.lse,
-                            s.routing, seqs_, c.attention_shape(l));
+                            s.routing, seqs_, attention_shape(l));
     E* dk = dk_;
     if (c.has_key_conv(l)) {
         if (c.layers[l].position == Position::rope) {
@@ -424,6 +437,7 @@ template <class E>
 std::vector<int> Model<E>::batch_shape() const {
     std::vector<int> shape(host_seqs_.cu_seqlens, host_seqs_.cu_seqlens + host_seqs_.num_seqs + 1);
     shape.push_back((int)counted_.size());
+    shape.push_back(full_);
     return shape;
 }
 

@@ -83,24 +83,25 @@ void expect_same_step() {
 
 TEST(KernelsGraph, ARecordedStepIsTheStep) { expect_same_step<float>(), expect_same_step<bf16>(); }
 
-/* Batches of two shapes, and batches that differ only in the number of targets: which of them are replayed,
+/* Batches of two shapes, batches that differ only in the number of targets, and full attention for one: which of them are replayed,
    and that the bits are those of launched passes. A step has two micro-batches. */
 template <class E>
 void expect_recording() {
     Config c = variety()[2].first;
     c.hidden_size = 32, c.head_dim = 16, c.intermediate_size = 48;
     const std::vector<int> lengths{40, 30}, others{35, 35};
-    const ModelSizes sizes{.training = true};
+    const ModelSizes sizes{.training = true, .full_too = true};
     Model<E> launched = make<E>(c, lengths, sizes, Device::gpu),
              recorded = make<E>(c, lengths, sizes, Device::gpu);
     launched.set_graph(false);
     const struct {
         const std::vector<int>& lengths;
-        bool fewer_targets, replayed;
+        bool fewer_targets, replayed, full = false;
     } batches[] = {{lengths, false, false}, {lengths, false, true}, {lengths, false, true},
                    {others, false, false},  {lengths, false, true}, {others, false, false},
                    {others, false, true},   {others, true, false},  {others, true, true},
-                   {lengths, false, false}, {lengths, false, true}};
+                   {lengths, false, false}, {lengths, false, true}, {lengths, false, false, true},
+                   {lengths, false, true}};
     int step = 0;
     for (const auto& b : batches) {
         Data d = data_of(++step, b.lengths, c.vocab_size);
@@ -109,6 +110,7 @@ void expect_recording() {
         }
         const auto run = [&](Model<E>& model) {
             set_batch(model, d, step);
+            model.set_full(b.full);
             if (step % 2) { model.zero_gradients(); }  // a step has two micro-batches
             const bool replayed = model.training_passes();
             if (step % 2 == 0) { model.update(); }

@@ -156,6 +156,37 @@ TEST(Model, RecomputeSameBits) {
     for_all_types([](auto zero) { expect_recompute_same_bits<decltype(zero)>(); });
 }
 
+// set_full(): moba layers compute full attention for a time, with the bits of full layers.
+TEST(Model, FullAttentionForAStep) {
+    for (bool recompute : {false, true}) {
+        for (int version : {0, 1}) {
+            const ModelSizes sizes{.training = true,
+                                   .recompute = recompute,
+                                   .attention_kernel_version = version,
+                                   .full_too = true};
+            Config c = small("window:7,moba", 3), f = small("window:7,full", 3);
+            const Data d = data(lengths, c.vocab_size);
+            D mixed = make<double>(c, lengths, sizes), moba = make<double>(c, lengths, sizes),
+              full = make<double>(f, lengths, sizes);
+            const auto run = [&](D& model) {
+                model.zero_gradients();
+                std::vector<double> results = {pass(model, d, true)};
+                for (double g : all(model, D::Kind::gradient)) { results.push_back(g); }
+                return results;
+            };
+            const std::vector<double> of_moba = run(moba), of_full = run(full);
+            EXPECT_FALSE(of_moba == of_full);
+            for (bool now : {true, false, true, false}) {
+                mixed.set_full(now);
+                EXPECT_TRUE(run(mixed) == (now ? of_full : of_moba)) << now;
+            }
+            expect_intact(mixed);
+        }
+    }
+    D model = make<double>(small("moba"), lengths);
+    EXPECT_THROW(model.set_full(true), Error);
+}
+
 // Recomputation in backward() uses the choice of blocks stored in the forward pass: after the test replaces
 // it, backward() leaves the replaced choice unchanged.
 TEST(Model, RecomputeKeepsTheChoice) {

@@ -354,6 +354,18 @@ TEST_F(Compare, DryRunPrintsCommandsThatWork) {
               std::string::npos);
 }
 
+// An empty value replaces that of the file of options.
+TEST_F(Compare, AVariantWithoutTheCurriculumOfTheConfig) {
+    write_text(dir / "c.json", R"({"task": "needle", "hidden-size": 16, "curriculum": "32:4:4:3"})");
+    json plan = tiny_plan();
+    plan["base"] = {{"config", dir / "c.json"}};
+    plan["variants"] = json::parse(R"([{"name": "with"}, {"name": "without", "curriculum": ""}])");
+    const Outcome r = moba(words(plan, "out") + " --dry-run");
+    ASSERT_EQ(r.status, 0) << r.out;
+    EXPECT_EQ(count(r.out, "--curriculum= "), 1) << r.out;
+    EXPECT_EQ(count(r.out, "--curriculum"), 1) << r.out;
+}
+
 TEST(Child, ShellText) {
     EXPECT_EQ(shell_text({"train", "--layers=window:64,moba", "--out=a b"}),
               "train --layers=window:64,moba '--out=a b'");
@@ -410,6 +422,39 @@ TEST(Switch, ResumesOnBothSides) {
         EXPECT_EQ(read_text(cut + "/latest/model.safetensors"),
                   read_text(dir / "whole/latest/model.safetensors"));
     }
+}
+
+// ---- moba train --full-every ----
+
+// Full attention in every step is a run with full layers; in every second step, the first one is MoBA's. A
+// killed run goes on with the same bits.
+TEST(FullEvery, MixesSteps) {
+    const TempDir dir;
+    const std::string run =
+        std::string(tiny_run) + "--steps 6 --top-k 2 --save-every 2 --eval-every 0 --curriculum 32:4:4:3 ";
+    ASSERT_EQ(moba(run + "--out " + (dir / "moba")).status, 0);
+    ASSERT_EQ(moba(run + "--attention full --out " + (dir / "full")).status, 0);
+    ASSERT_EQ(moba(run + "--full-every 1 --out " + (dir / "every1")).status, 0);
+    ASSERT_EQ(moba(run + "--full-every 2 --out " + (dir / "every2")).status, 0);
+    const std::vector<double> of_moba = losses(dir / "moba"), of_full = losses(dir / "full"),
+                              mixed = losses(dir / "every2");
+    EXPECT_EQ(losses(dir / "every1"), of_full);
+    EXPECT_EQ(mixed[0], of_moba[0]);
+    EXPECT_NE(mixed, of_moba);
+    EXPECT_NE(mixed, of_full);
+    EXPECT_NE(moba("info --model " + (dir / "every2")).out.find("moba:rope"), std::string::npos);
+    for (const int step : {2, 4}) {
+        const std::string cut = dir / ("cut" + std::to_string(step)),
+                          at = cut + "/step-" + std::to_string(step);
+        shell("(" MOBA_PROGRAM " " + run + "--full-every 2 --log-every 1 --out " + cut +
+              " & p=$!; while [ ! -e " + at + " ] && kill -0 $p; do :; done; kill -KILL $p; wait $p)");
+        ASSERT_EQ(moba("train --resume --out " + cut).status, 0);
+        EXPECT_EQ(losses(cut), mixed) << "killed after step " << step;
+    }
+    const Outcome refused =
+        moba_errors(std::string(tiny_run) + "--layers window:8 --full-every 2 --out " + (dir / "no"));
+    EXPECT_NE(refused.out.find("--full-every 2: the model has no moba layers"), std::string::npos)
+        << refused.out;
 }
 
 TEST(Switch, FromFullToMoba) {

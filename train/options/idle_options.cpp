@@ -43,6 +43,8 @@ std::vector<IdleOption> idle_options(const TrainOptions& o) {
     add(o.epochs > 0, "steps", "cannot be used with --epochs");
     add(o.model.attention == "full" && o.model.full_layers > 0, "full-layers",
         "is only for --attention moba");
+    add(o.model.attention == "full" && o.model.layers.empty() && o.full_every > 0 && o.switch_to.empty(),
+        "full-every", "is only for moba layers");
     const ModelOptions& m = o.model;
     const bool grouped = m.num_kv_heads && m.num_kv_heads < m.config.num_heads;
     add(m.config.shared_gate && o.init_from.empty() && !grouped, "shared-gate",

@@ -106,7 +106,9 @@ std::vector<std::string> option_words(const json& values) {
         std::string name = key;
         std::replace(name.begin(), name.end(), '_', '-');
         std::string text = v.is_string() ? v.get<std::string>() : v.dump();
-        if (text.empty() || (v.is_array() && v.empty())) { continue; }  // nothing given, as the default
+        // Empty is the default. It is a word only where it must replace the value of a file of options.
+        const bool replaces = values.contains("config") && v.is_string();
+        if ((text.empty() && !replaces) || (v.is_array() && v.empty())) { continue; }
         if (v.is_array()) {
             std::vector<std::string> parts;
             for (const json& x : v) { parts.push_back(x.is_string() ? x.get<std::string>() : x.dump()); }

@@ -35,6 +35,7 @@ struct TrainOptions {
     std::string size;  // a name of presets.h, or ""
     int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
     std::string curriculum, switch_to;
+    int full_every = 0;
     double stage_accuracy = 0.985;
     double dropout = 0, weight_decay = 0, grad_clip = 1, beta1 = 0.9, beta2 = 0.95, embedding_lr_factor = 1;
     std::string lr_schedule = "wsd";

@@ -111,6 +111,10 @@ static void add_attention_options(CLI::App& app, TrainOptions& o) {
         "Number n of different block sizes: head g has blocks of S >> (g % n) tokens and attends K << (g % "
         "n) "
         "of them.");
+    add(app, "--full-every", o.full_every, "STEPS",
+        "Each time after so many steps, moba layers compute full attention for one step of the training. 0: "
+        "never.")
+        ->check(whole(0, 1000000));
     add(app, "--switch", o.switch_to, "KIND@SHARE",
         "After this share of all tokens, moba and full layers become this kind, e.g. full@0.9. The "
         "optimizer's "

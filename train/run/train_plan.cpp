@@ -75,7 +75,8 @@ ModelSizes training_sizes(const TrainOptions& o, const Data& data, const std::ve
     ModelSizes sizes{.training = true,
                      .recompute = o.recompute,
                      .dropout = (float)o.dropout,
-                     .attention_kernel_version = o.attention_impl == "naive" ? 1 : 0};
+                     .attention_kernel_version = o.attention_impl == "naive" ? 1 : 0,
+                     .full_too = o.full_every > 0};
     for (const Stage& s : stages) {
         sizes.max_tokens = std::max(sizes.max_tokens, s.T * s.batch);
         sizes.max_seqs = std::max(sizes.max_seqs, data.max_sequences(s));

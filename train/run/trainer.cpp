@@ -72,9 +72,15 @@ Draw Trainer<E>::draw(int stage, uint64_t first_sample) const {
         for (int i = 0; i < s.batch; i++) { data_->add_sample(first_sample++, s, b); }
         d.counted += b.counted();
         d.tokens += (long)b.tokens.size();
-        d.flop += step_flop(config_, model_->num_parameters(), b.cu_seqlens, b.counted());
+        d.flop += step_flop(is_full_step(state_.step + 1) ? switched(config_, {"full"}) : config_,
+                            model_->num_parameters(), b.cu_seqlens, b.counted());
     }
     return d;
+}
+
+template <class E>
+bool Trainer<E>::is_full_step(int step) const {
+    return o_.full_every > 0 && step % o_.full_every == 0;
 }
 
 template <class E>
@@ -157,10 +163,12 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
                   .loss_scale = 1.0 / drawn.counted,
                   .learning_rate = learning_rate(o_.lr, state_.step, remaining())};
     bool replayed = true;
+    model_->set_full(is_full_step(state_.step));
     model_->zero_gradients();
     for (const Batch& b : drawn.batches) {
         if (stop_asked()) {
             state_ = before;
+            model_->set_full(false);
             return {};
         }
         if (!next_set_) { set_batch(b, now); }
@@ -168,6 +176,7 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
         replayed &= model_->training_passes();
         now.micro_batch++;
     }
+    model_->set_full(false);
     model_->update(now);
     draw_next();
     const auto [loss, correct, norm] = model_->step_result();  // waits

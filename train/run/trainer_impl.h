@@ -58,6 +58,7 @@ class Trainer {
     void save();
     void print_new_length() const;
     int remaining() const;
+    bool is_full_step(int step) const;  // --full-every
     double tokens_left() const;
     void make_model();
     void allocate();

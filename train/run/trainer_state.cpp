@@ -71,6 +71,9 @@ Trainer<E>::Trainer(const TrainCommand& c)
         // checks the switch now, so that a wrong one does not fail in the middle of the run
         switched(config_, switch_);
     }
+    if (o_.full_every > 0 && !config_.has(AttentionKind::moba) && switch_.attention.empty()) {
+        throw Error("--full-every " + std::to_string(o_.full_every) + ": the model has no moba layers");
+    }
     if (init_) { kept_ = read_kept_files(*init_); }
     state_.options = c.values;
     make_model();
