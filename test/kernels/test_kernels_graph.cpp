@@ -83,8 +83,8 @@ void expect_same_step() {
 
 TEST(KernelsGraph, ARecordedStepIsTheStep) { expect_same_step<float>(), expect_same_step<bf16>(); }
 
-/* Batches of two shapes, batches that differ only in the number of targets, and full attention for one: which of them are replayed,
-   and that the bits are those of launched passes. A step has two micro-batches. */
+/* Batches of two shapes, batches that differ only in the number of targets, and full attention for one: which
+   of them are replayed, and that the bits are those of launched passes. A step has two micro-batches. */
 template <class E>
 void expect_recording() {
     Config c = variety()[2].first;
