@@ -25,6 +25,10 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
         ->check(whole(1, most_tokens));
     add(app, "--windows", o.windows, "WINDOWS", "Windows of a text, spread evenly over it. 0: all.")
         ->check(whole(0, most_steps));
+    add(app, "--repeats", o.repeats, "TOKENS",
+        "Of a text, also print the loss by how many tokens ago the same last TOKENS tokens stood before. 0: "
+        "do not.")
+        ->check(whole(0, 1 << 20));
     add(app, "--seed", o.seed, "NUMBER",
         "Random seed of the samples. They differ from those of the training.");
     add_attention_swap(app, o.attention, o.block_size, o.top_k);

@@ -16,7 +16,7 @@ struct EvalOptions {
     std::vector<int> seq_len;
     int pairs = 0, pair_every = 0;
     std::vector<int> samples{1000};
-    int depths = 10, windows = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
+    int depths = 10, windows = 0, repeats = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
     bool router = false;
     std::vector<std::string> given;  // names of the options on the command line

@@ -62,7 +62,7 @@ int run_eval(const EvalOptions& o) {
         refuse_given(o.given, {"pairs", "pair-every", "depths", "samples", "seed"},
                      "is for tasks: a text is scored whole, or in as many places as --windows says");
     } else {
-        refuse_given(o.given, {"windows"}, "is for texts: a task has --samples");
+        refuse_given(o.given, {"windows", "repeats"}, "is for texts: a task has --samples");
     }
     if (!text && folder.task.empty() && o.task.empty()) {
         throw Error(folder.path + ": does not say what the model was trained on: name --task or --data");

@@ -5,6 +5,7 @@
 #include "train/data/fingerprint.h"
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
+#include "train/eval/repeats.h"
 #include <algorithm>
 
 namespace moba {
@@ -96,24 +97,25 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
         Scorer<E> scorer(folder, config, batch * T, batch * T, T, parse_device(o.device));
         const size_t all = windows.count(T), count = o.windows ? std::min<size_t>(o.windows, all) : all;
         PositionLoss loss;
+        RepeatLoss repeats;
         long right = 0;
         size_t bytes = 0;
         for (size_t done = 0; done < count;) {
             show_progress("T=" + std::to_string(T) + " window " + std::to_string(done) + "/" +
                           std::to_string(count));
             Batch b;
-            std::vector<int> starts;
-            for (int i = 0; i < batch && done < count; i++) {
-                starts.push_back((int)b.tokens.size());
-                windows.add(done++ * all / count, T, b);
-            }
-            starts.push_back((int)b.tokens.size());
+            for (int i = 0; i < batch && done < count; i++) { windows.add(done++ * all / count, T, b); }
             scorer.run(b);
-            for (size_t i = 0; i + 1 < starts.size(); i++) {
-                for (int t = starts[i]; t < starts[i + 1]; t++) {
-                    loss.add(t - starts[i], scorer.losses[t]);
-                    right += scorer.correct[t];
-                    bytes += text_bytes.of(b.targets[t]);
+            // a document that begins within a window is a sequence of its own
+            for (size_t i = 0; i + 1 < b.cu_seqlens.size(); i++) {
+                const int begin = b.cu_seqlens[i], length = b.cu_seqlens[i + 1] - begin;
+                std::vector<int> distances;
+                if (o.repeats) { distances = repeat_distances(&b.tokens[begin], length, o.repeats); }
+                for (int t = 0; t < length; t++) {
+                    loss.add(t, scorer.losses[begin + t]);
+                    if (o.repeats) { repeats.add(distances[t], scorer.losses[begin + t]); }
+                    right += scorer.correct[begin + t];
+                    bytes += text_bytes.of(b.targets[begin + t]);
                 }
             }
         }
@@ -126,6 +128,9 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
                         T, loss.mean(), std::exp(loss.mean()), bits.c_str(),
                         percent((double)right / (double)loss.tokens()).c_str(), count, loss.tokens(),
                         sparsity_note(config, T).c_str());
+            if (o.repeats) {
+                std::printf("where the last %d tokens stood before:\n%s", o.repeats, repeats.text().c_str());
+            }
         }
         result["lengths"].push_back({{"seq_len", T},
                                      {"sparsity", config.sparsity(T)},
@@ -134,6 +139,7 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
                                      {"loss", loss.mean()},
                                      {"accuracy", (double)right / (double)loss.tokens()},
                                      {"loss_by_position", loss.to_json()}});
+        if (o.repeats) { result["lengths"].back()["loss_by_repeat"] = repeats.to_json(); }
         if (bytes > 0) { result["lengths"].back()["bits_per_byte"] = per_byte; }
     }
     return result;
