@@ -183,8 +183,6 @@ TEST(Model, FullAttentionForAStep) {
             expect_intact(mixed);
         }
     }
-    D model = make<double>(small("moba"), lengths);
-    EXPECT_THROW(model.set_full(true), Error);
 }
 
 // Recomputation in backward() uses the choice of blocks stored in the forward pass: after the test replaces

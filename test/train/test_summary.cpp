@@ -157,7 +157,7 @@ TEST(Summary, SpeedFactorAgainstFullAttention) {
     EXPECT_NEAR(speed_factor(t, t.variants[0], 4000), 8, 1e-12);
     EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[0], 8000)));  // full attention was not measured there
     EXPECT_TRUE(std::isnan(speed_factor(t, t.variants[1], 1000)));  // full attention itself
-    EXPECT_EQ(findings(t).at(1), "moba's attention is 2x as fast as full's at 1000, 8x at 4000; a training "
+    EXPECT_EQ(findings(t).at(2), "moba's attention is 2x as fast as full's at 1000, 8x at 4000; a training "
                                  "step takes 1.00x the time.");
 }
 
@@ -214,7 +214,19 @@ TEST(Findings, IntervalsThatOverlap) {
     const auto said = findings(two({0.90, 0.92, 0.94}, {0.91, 0.93, 0.95}));
     EXPECT_EQ(said.at(0), "needle, T = 256, 3 seeds: moba 92.0% (87.0 to 97.0), full 93.0% (88.0 to 98.0): "
                           "the intervals overlap, so no variant is clearly better.");
-    EXPECT_EQ(said.at(1), "moba's training step takes 1.00x the time of full's.");
+    EXPECT_EQ(said.at(1), "needle, T = 1024, 3 seeds: moba 72.0% (67.0 to 77.0), full 73.0% (68.0 to 78.0): "
+                          "the intervals overlap, so no variant is clearly better.");
+    EXPECT_EQ(said.at(2), "moba's training step takes 1.00x the time of full's.");
+}
+
+// Beside the trained length: the longest one that all variants have, and the longest one.
+TEST(Findings, TheLongestLengths) {
+    const Lines lines = {run_case({.lengths = {256, 512, 1024, 4096}}),
+                         run_case({.variant = "full", .lengths = {256, 512, 1024}})};
+    const auto said = findings(summarize(lines)[0]);
+    EXPECT_TRUE(has(said.at(0), "needle, T = 256, 1 seed: moba 99.8%")) << said[0];
+    EXPECT_TRUE(has(said.at(1), "needle, T = 1024, 1 seed: moba 79.8%")) << said[1];
+    EXPECT_TRUE(has(said.at(2), "needle, T = 4096, 1 seed: moba 59.8% (58.8 to 60.8).")) << said[2];
 }
 
 TEST(Findings, IntervalsThatDoNotOverlap) {
@@ -253,7 +265,8 @@ TEST(Findings, MissingSeedsAreReported) {
 
 TEST(Findings, OneVariantIsNotCompared) {
     EXPECT_EQ(findings(two({0.9}, {})),
-              (std::vector<std::string>{"needle, T = 256, 1 seed: moba 90.0% (89.0 to 91.0)."}));
+              (std::vector<std::string>{"needle, T = 256, 1 seed: moba 90.0% (89.0 to 91.0).",
+                                        "needle, T = 1024, 1 seed: moba 70.0% (69.0 to 71.0)."}));
     EXPECT_TRUE(findings(summarize({failed_case({}, "x")})[0]).empty());
 }
 

@@ -25,28 +25,28 @@ std::string interval_text(const TaskFigures& t, const Estimate& e) {
 
 std::string seeds_text(size_t n) { return std::to_string(n) + (n == 1 ? " seed" : " seeds"); }
 
-// The figures at the trained length; nullptr without a score.
-const LengthFigures* trained(const TaskFigures& t, const VariantFigures& v) {
-    const LengthFigures* l = v.at(t.seq_len);
+// The figures at this length; nullptr without a score.
+const LengthFigures* scored(const VariantFigures& v, int T) {
+    const LengthFigures* l = v.at(T);
     return l && !std::isnan(l->score.mean) ? l : nullptr;
 }
 
 // A text is scored by its loss: lower is better.
 bool better(const TaskFigures& t, double a, double b) { return t.text ? a < b : a > b; }
 
-std::string verdict(const TaskFigures& t, const std::vector<const VariantFigures*>& measured) {
+std::string verdict(const TaskFigures& t, int T, const std::vector<const VariantFigures*>& measured) {
     if (measured.size() < 2) { return ""; }
     const VariantFigures* best = measured[0];
     bool all_known = true;
     for (const VariantFigures* v : measured) {
-        if (better(t, trained(t, *v)->score.mean, trained(t, *best)->score.mean)) { best = v; }
-        all_known = all_known && has_interval(trained(t, *v)->score);
+        if (better(t, scored(*v, T)->score.mean, scored(*best, T)->score.mean)) { best = v; }
+        all_known = all_known && has_interval(scored(*v, T)->score);
     }
     if (!all_known) { return ": one seed gives no interval, so nothing can be concluded"; }
-    const Interval top = trained(t, *best)->score.interval;
+    const Interval top = scored(*best, T)->score.interval;
     std::vector<std::string> beaten;
     for (const VariantFigures* v : measured) {
-        const Interval i = trained(t, *v)->score.interval;
+        const Interval i = scored(*v, T)->score.interval;
         if (i.high < top.low || i.low > top.high) { beaten.push_back(v->name); }
     }
     if (beaten.empty()) { return ": the intervals overlap, so no variant is clearly better"; }
@@ -54,11 +54,11 @@ std::string verdict(const TaskFigures& t, const std::vector<const VariantFigures
            ", and the intervals do not overlap";
 }
 
-std::string quality(const TaskFigures& t) {
+std::string quality(const TaskFigures& t, int T) {
     std::vector<const VariantFigures*> measured;
     std::vector<std::string> scores;
     for (const VariantFigures& v : t.variants) {
-        const LengthFigures* l = trained(t, v);
+        const LengthFigures* l = scored(v, T);
         if (!l) { continue; }
         measured.push_back(&v);
         std::vector<std::string> notes;
@@ -70,8 +70,22 @@ std::string quality(const TaskFigures& t) {
                          (notes.empty() ? "" : " (" + joined(notes, "; ") + ")"));
     }
     if (measured.empty()) { return ""; }
-    return t.name + ", T = " + std::to_string(t.seq_len) + ", " + seeds_text(t.seeds.size()) + ": " +
-           (t.text ? "loss " : "") + joined(scores, ", ") + verdict(t, measured) + ".";
+    return t.name + ", T = " + std::to_string(T) + ", " + seeds_text(t.seeds.size()) + ": " +
+           (t.text ? "loss " : "") + joined(scores, ", ") + verdict(t, T, measured) + ".";
+}
+
+// The trained length, the longest one at which all variants were tested, and the longest one.
+std::vector<int> lengths_to_tell(const TaskFigures& t) {
+    int common = t.seq_len, longest = t.seq_len;
+    for (int T : t.lengths()) {
+        const bool all = std::all_of(t.variants.begin(), t.variants.end(),
+                                     [&](const VariantFigures& v) { return scored(v, T) != nullptr; });
+        longest = std::max(longest, T);
+        if (all) { common = std::max(common, T); }
+    }
+    std::vector<int> out{t.seq_len, common, longest};
+    out.erase(std::unique(out.begin(), out.end()), out.end());
+    return out;
 }
 
 std::string factor(double x) { return printed(x < 10 ? "%.2gx" : "%.0fx", x); }
@@ -261,7 +275,8 @@ std::string run_name(const TaskFigures& t, const VariantFigures& v, const RunRes
 }
 
 std::vector<std::string> findings(const TaskFigures& t) {
-    std::vector<std::string> out = {quality(t)};
+    std::vector<std::string> out;
+    for (int T : lengths_to_tell(t)) { out.push_back(quality(t, T)); }
     for (const VariantFigures& v : t.variants) { out.push_back(cost(t, v)); }
     std::erase(out, "");
     return out;
@@ -281,7 +296,7 @@ std::vector<std::string> warnings(const TaskFigures& t) {
             out.push_back(name + "top-k * block-size is " + std::to_string((long)v.top_k * v.block_size) +
                           ": MoBA is full attention at T = " + joined(lengths, ", "));
         }
-        const LengthFigures* l = trained(t, v);
+        const LengthFigures* l = scored(v, t.seq_len);
         if (!t.text && l && l->answers < 1000) {
             out.push_back(name + "fewer than 1000 answers (" + std::to_string(l->answers) +
                           " in a run): too few for a reliable accuracy");
