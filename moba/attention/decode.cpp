@@ -71,8 +71,8 @@ struct Scratch {
     }
 };
 
-// Writes the blocks that one head chooses as pieces; returns how many. q: of the head; with a shared choice,
-// of the first head of its group.
+// Writes the blocks that one head, or the heads of a shared choice together, choose as pieces; returns how
+// many. q: of the head, or of the first one.
 template <class E>
 int moba_pieces(Piece<acc_t<E>>* out, acc_t<E>* scores, const E* q, const acc_t<E>* mean, size_t columns,
                 int length, int S, int K, const AttentionShape& s) {
@@ -144,14 +144,20 @@ void decode_attention_cpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
             w.bytes);
     const int group = s.H / s.G, D = s.D;
     const size_t row = (size_t)s.G * D;
-    parallel_for(s.H, [&](size_t h, int) {
+    const int alike = s.kind == AttentionKind::moba && s.gate.together() ? group : 1;  // heads of a choice
+    parallel_for(s.H / alike, [&](size_t item, int) {
+        const size_t h = item * alike;
         Piece<A>* pieces = w.pieces + h * w.max_pieces;
         const int g = (int)h / group;
         if (s.kind == AttentionKind::moba) {
             const int level = g % c.blocks.levels;
-            w.num_pieces[h] = moba_pieces<E>(
-                pieces, w.scores + h * w.head_scores, q + (s.gate.together() ? g * group : h) * D,
-                means + c.first_mean(g), c.columns(g), length, c.blocks.of_head(g), s.gate.K << level, s);
+            const int count =
+                moba_pieces<E>(pieces, w.scores + h * w.head_scores, q + h * D, means + c.first_mean(g),
+                               c.columns(g), length, c.blocks.of_head(g), s.gate.K << level, s);
+            for (size_t i = h; i < h + alike; i++) {
+                if (i > h) { std::copy_n(pieces, count, w.pieces + i * w.max_pieces); }
+                w.num_pieces[i] = count;
+            }
             return;
         }
         int count = 0, t = s.kind == AttentionKind::window ? std::max(0, length - s.window) : 0;

@@ -27,12 +27,14 @@ struct Decode {
     bool together;               // query heads of a key/value head choose as one
     size_t columns[max_levels];  // columns of the means of a key/value head, by level
     int max_pieces, max_blocks;  // per query head
-    int* chosen;                 // (H, max_top_k) blocks, -1 in unused slots
-    float* scores;               // (H, max_blocks)
+    int* chosen;                 // (choices, max_top_k) blocks, -1 in unused slots
+    float* scores;               // (choices, max_blocks)
     float *top, *sum;            // (H, max_pieces)
     float* partial;              // (H, max_pieces, D)
 
     __device__ int length() const { return *place + 1; }
+    // Query heads of one choice. Head h takes choice h / alike().
+    HOST_DEVICE int alike() const { return together ? H / G : 1; }
 };
 
 // The key/value head g of a query head, its block size and its means.
@@ -86,7 +88,7 @@ __global__ void cache_means_kernel(float* means, const E* k, int count, Decode s
 }
 
 /* scores[h,n] = the score of past block n (gate.h), NaN as -inf
-   Maps     thread -> a past block; grid y -> a query head
+   Maps     thread -> a past block; grid y -> a choice: a query head, or those of a key/value head
    Memory   neighbouring threads read neighbouring means, with Gate::lse four each; all threads read the same
             channel of the query, from shared memory (a broadcast)
    Sync     a barrier between writing and reading the query */
@@ -94,11 +96,11 @@ template <class E>
 __global__ void __launch_bounds__(score_threads, 16)
     decode_scores_kernel(const E* q, const float* means, Decode s) {
     __shared__ float query[max_head_dim_gpu];
-    const DecodeHead head(s, blockIdx.y);
-    const int group = s.together ? s.H / s.G : 1, first = s.together ? head.g * group : (int)blockIdx.y;
+    const int first = blockIdx.y * s.alike();
+    const DecodeHead head(s, first);
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0;
-        for (int h = first; h < first + group; h++) { sum += (float)q[(size_t)h * s.D + d]; }
+        for (int h = first; h < first + s.alike(); h++) { sum += (float)q[(size_t)h * s.D + d]; }
         query[d] = (float)E(sum);
     }
     __syncthreads();
@@ -132,7 +134,7 @@ struct Scored {
 }  // namespace
 
 /* chosen[h,:] as in gate.h
-   Maps     thread block of 256 threads -> a query head; each round finds the next best past block; thread ->
+   Maps     thread block of 256 threads -> a choice; each round finds the next best past block; thread ->
             every 256th score
    Sync     each round: a barrier between writing and reading the best of each warp. The array is
             double-buffered, so the next round needs no second barrier. One barrier before sorting, which
@@ -140,7 +142,7 @@ struct Scored {
 __global__ static void decode_choose_kernel(Decode s) {
     __shared__ Scored of_warp[2][warps];  // best of each warp; double-buffered by round
     __shared__ int block[max_top_k];      // past blocks in the order in which they are found
-    const DecodeHead head(s, blockIdx.x);
+    const DecodeHead head(s, blockIdx.x * s.alike());
     const int t = threadIdx.x, own = head.own(s.length()), limit = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
     if (has_scores(s.rule)) {
@@ -193,7 +195,7 @@ struct Keys {
         const DecodeHead head(s, h);
         // `pieces` per block; `slot` of the chosen block
         const int pieces = ceil_div(head.S, most_keys), slot = piece / pieces;
-        const int block = slot < head.K ? s.chosen[h * max_top_k + slot] : -1;
+        const int block = slot < head.K ? s.chosen[h / s.alike() * max_top_k + slot] : -1;
         begin = block * head.S + piece % pieces * most_keys;
         end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
     }
@@ -368,8 +370,9 @@ static size_t set_up(Decode& d, char* base, const CacheShape& c, const Attention
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.blocks.levels - 1) : 0;
     BumpAllocator allocator(base);
     const size_t pieces = (size_t)s.H * d.max_pieces;
-    d.chosen = allocator.take<int>((size_t)s.H * max_top_k);
-    d.scores = allocator.take<float>((size_t)s.H * d.max_blocks);
+    const size_t choices = s.H / d.alike();
+    d.chosen = allocator.take<int>(choices * max_top_k);
+    d.scores = allocator.take<float>(choices * d.max_blocks);
     d.top = allocator.take<float>(pieces);
     d.sum = allocator.take<float>(pieces);
     d.partial = allocator.take<float>(pieces * s.D);
@@ -425,11 +428,11 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     if (s.kind == AttentionKind::moba) {
         const int past = (longest - 1) / c.blocks.smallest();
         if (has_scores(s.gate.rule) && past > 0) {
-            launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H), score_threads, 0,
-                   ctx.stream, q, means, d);
+            launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H / d.alike()),
+                   score_threads, 0, ctx.stream, q, means, d);
             LAUNCHED(ctx);
         }
-        launch(decode_choose_kernel, s.H, threads, 0, ctx.stream, d);
+        launch(decode_choose_kernel, s.H / d.alike(), threads, 0, ctx.stream, d);
         LAUNCHED(ctx);
     }
     const int num_pieces =
