@@ -28,7 +28,7 @@ cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA
 
 rm -rf "$to"
 mkdir -p "$to"/build/{test,simt}
-for target in moba kernel_test_gpu golden_test curand_test unit_test moba_simt kernel_test golden_test_simt; do
+for target in moba kernel_test_gpu golden_test curand_test moba_simt kernel_test golden_test_simt; do
     program=test/$target
     case $target in
         moba) program=moba ;;
@@ -42,8 +42,8 @@ for target in moba kernel_test_gpu golden_test curand_test unit_test moba_simt k
 done
 
 # the files that the scripts and tests read
-cp --parents README.md train/configs/*.json data/*.py data/*.txt docs/experiments/*.json test/gpu.sh test/gpu/*.sh test/lab/*.txt test/python/sdpa.py test/python/torch_step.py "$to"
-cp -r --parents test/huggingface test/golden "$to"
+cp --parents train/configs/*.json data/*.txt test/gpu.sh test/gpu/*.sh test/lab/*.txt test/python/sdpa.py test/python/torch_step.py "$to"
+cp -r --parents test/golden "$to"
 if [ -n "${MOBA_GOLDEN_DIR:-}" ]; then cp "$MOBA_GOLDEN_DIR"/*.safetensors "$to/test/golden"; fi
 echo "bundle of commit $(git describe --always --dirty), built on $(date -I) by $(nvcc --version | grep -o 'release.*' | head -n 1)" > "$to/bundle.txt"
 

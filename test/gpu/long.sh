@@ -185,13 +185,3 @@ unit_sanitizers() {
         group_row $tool
     done
 }
-
-# Tests that are not about the GPU must not use it.
-unit_unit_test() {
-    if simulated; then return; fi
-    if [ ! -x "$tests/unit_test" ]; then
-        row unit_test - "not here" SKIPPED
-        return
-    fi
-    check unit_test 300 env -C "$home" CUDA_VISIBLE_DEVICES= "$(realpath "$tests/unit_test")"
-}

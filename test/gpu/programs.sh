@@ -1,8 +1,8 @@
-# Finds the programs of test/gpu.sh, in a bundle or built here. Sets $moba, $tests, $home, $bundle.
+# Finds the programs of test/gpu.sh, in a bundle or built here. Sets $moba, $tests, $bundle.
 # shellcheck shell=bash disable=SC2034,SC2154 # names that the other files use, or set
 
 find_programs() {
-    bundle='' home=. # home: the folder in which unit_test finds its files
+    bundle=''
     if [ -e bundle.txt ]; then
         bundle=$PWD
     elif [ -e gpu-bundle/bundle.txt ]; then
@@ -12,7 +12,7 @@ find_programs() {
         bundle=''
         build=$MOBA_BUILD
     elif [ "$bundle" != '' ]; then
-        home=$bundle build=$bundle/build
+        build=$bundle/build
         head -n 1 "$bundle/bundle.txt"
     else
         build=build/$(simulated || echo gpu)
@@ -41,7 +41,7 @@ unit_build() {
     if ! command -v nvcc > /dev/null; then export PATH=$PATH:/usr/local/cuda/bin; fi
     if command -v ninja > /dev/null; then generator=-GNinja; fi
     check configure 60 cmake -S . -B "$build" $generator -DMOBA_CUDA=ON -DMOBA_BLAS=OFF
-    for target in moba kernel_test_gpu golden_test curand_test unit_test; do
+    for target in moba kernel_test_gpu golden_test curand_test; do
         part "build $target" 300 cmake --build "$build" -j "$(nproc)" --target $target
         if grep -qE "unknown target|No rule to make target '$target'" "$said"; then
             row "build $target" - "not known here" SKIPPED
