@@ -24,7 +24,7 @@ struct Decode {
     int K;
     BlockSizes blocks;
     Gate rule;
-    bool together;               // query heads of a key/value head choose as one
+    int alike;                   // query heads of one choice: head h takes choice h / alike
     size_t columns[max_levels];  // columns of the means of a key/value head, by level
     int max_pieces, max_blocks;  // per query head
     int* chosen;                 // (choices, max_top_k) blocks, -1 in unused slots
@@ -33,8 +33,6 @@ struct Decode {
     float* partial;              // (H, max_pieces, D)
 
     __device__ int length() const { return *place + 1; }
-    // Query heads of one choice. Head h takes choice h / alike().
-    HOST_DEVICE int alike() const { return together ? H / G : 1; }
 };
 
 // The key/value head g of a query head, its block size and its means.
@@ -96,11 +94,11 @@ template <class E>
 __global__ void __launch_bounds__(score_threads, 16)
     decode_scores_kernel(const E* q, const float* means, Decode s) {
     __shared__ float query[max_head_dim_gpu];
-    const int first = blockIdx.y * s.alike();
+    const int first = blockIdx.y * s.alike;
     const DecodeHead head(s, first);
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0;
-        for (int h = first; h < first + s.alike(); h++) { sum += (float)q[(size_t)h * s.D + d]; }
+        for (int h = first; h < first + s.alike; h++) { sum += (float)q[(size_t)h * s.D + d]; }
         query[d] = (float)E(sum);
     }
     __syncthreads();
@@ -142,7 +140,7 @@ struct Scored {
 __global__ static void decode_choose_kernel(Decode s) {
     __shared__ Scored of_warp[2][warps];  // best of each warp; double-buffered by round
     __shared__ int block[max_top_k];      // past blocks in the order in which they are found
-    const DecodeHead head(s, blockIdx.x * s.alike());
+    const DecodeHead head(s, blockIdx.x * s.alike);
     const int t = threadIdx.x, own = head.own(s.length()), limit = min(head.K - 1, own);
     const float* scores = s.scores + (size_t)blockIdx.x * s.max_blocks;
     if (has_scores(s.rule)) {
@@ -195,7 +193,7 @@ struct Keys {
         const DecodeHead head(s, h);
         // `pieces` per block; `slot` of the chosen block
         const int pieces = ceil_div(head.S, most_keys), slot = piece / pieces;
-        const int block = slot < head.K ? s.chosen[h / s.alike() * max_top_k + slot] : -1;
+        const int block = slot < head.K ? s.chosen[h / s.alike * max_top_k + slot] : -1;
         begin = block * head.S + piece % pieces * most_keys;
         end = block < 0 ? begin : min(min(s.length(), (block + 1) * head.S), begin + most_keys);
     }
@@ -365,12 +363,12 @@ static Decode levels_of(const CacheShape& c) {
 static size_t set_up(Decode& d, char* base, const CacheShape& c, const AttentionShape& s) {
     d = levels_of(c);
     d.H = s.H, d.kind = s.kind, d.window = s.window, d.K = s.gate.K, d.rule = s.gate.rule;
-    d.together = s.gate.together();
+    d.alike = s.gate.together() ? s.H / s.G : 1;
     d.max_pieces = pieces_of(c, s, c.capacity);
     d.max_blocks = s.kind == AttentionKind::moba ? (int)c.columns(c.blocks.levels - 1) : 0;
     BumpAllocator allocator(base);
     const size_t pieces = (size_t)s.H * d.max_pieces;
-    const size_t choices = s.H / d.alike();
+    const size_t choices = s.H / d.alike;
     d.chosen = allocator.take<int>(choices * max_top_k);
     d.scores = allocator.take<float>(choices * d.max_blocks);
     d.top = allocator.take<float>(pieces);
@@ -428,11 +426,11 @@ void decode_attention_gpu(const Ctx& ctx, E* out, const E* q, const E* k_cache, 
     if (s.kind == AttentionKind::moba) {
         const int past = (longest - 1) / c.blocks.smallest();
         if (has_scores(s.gate.rule) && past > 0) {
-            launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H / d.alike()),
+            launch(decode_scores_kernel<E>, dim3(blocks_for(past, score_threads), s.H / d.alike),
                    score_threads, 0, ctx.stream, q, means, d);
             LAUNCHED(ctx);
         }
-        launch(decode_choose_kernel, s.H / d.alike(), threads, 0, ctx.stream, d);
+        launch(decode_choose_kernel, s.H / d.alike, threads, 0, ctx.stream, d);
         LAUNCHED(ctx);
     }
     const int num_pieces =
