@@ -94,21 +94,21 @@ template <class E>
 __global__ void __launch_bounds__(score_threads, 16)
     decode_scores_kernel(const E* q, const float* means, Decode s) {
     __shared__ float query[max_head_dim_gpu];
-    const int first = blockIdx.y * s.alike;
-    const DecodeHead head(s, first);
     for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
         float sum = 0;
-        for (int h = first; h < first + s.alike; h++) { sum += (float)q[(size_t)h * s.D + d]; }
+#pragma unroll 1
+        for (int h = 0; h < s.alike; h++) { sum += (float)q[((size_t)blockIdx.y * s.alike + h) * s.D + d]; }
         query[d] = (float)E(sum);
     }
     __syncthreads();
+    const DecodeHead head(s, blockIdx.y * s.alike);
     const int n = blockIdx.x * blockDim.x + threadIdx.x;
     if (n >= head.own(s.length())) { return; }
     const int parts = parts_of(s.rule);
     const auto product = [&](int i) {
         const float* mean = means + head.first_mean + n * parts + i;
         float sum = 0;
-        for (int d = 0; d < s.D; d++) { sum += query[d] * mean[d * head.columns]; }
+        for (int d = 0; d < s.D; d++, mean += head.columns) { sum += query[d] * *mean; }
         return sum;
     };
     const float score =
