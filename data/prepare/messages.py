@@ -1,10 +1,15 @@
-"""What prepare_text.py says on stderr."""
+"""What the scripts of data/ say on stderr, with their name before it."""
+import os
 import sys
 
 
+def named(message):
+    return f"{os.path.basename(sys.argv[0])}: {message}"
+
+
 def note(message):
-    print("prepare_text.py: " + message, file=sys.stderr)
+    print(named(message), file=sys.stderr)
 
 
 def fail(message):
-    sys.exit("prepare_text.py: " + message)
+    sys.exit(named(message))
