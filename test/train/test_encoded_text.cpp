@@ -149,7 +149,7 @@ TEST_F(EncodedText, TrainEvalSample) {
     const Outcome r =
         moba(train + "--data " + (dir / "a.txt") + " --tokenizer " + dir.path() + " --out " + run);
     ASSERT_EQ(r.status, 0) << r.out;
-    EXPECT_NE(r.out.find("encoded  71 B, 1 documents: 39 tokens"), std::string::npos) << r.out;
+    EXPECT_NE(r.out.find("encoded  71 B, 1 document: 39 tokens"), std::string::npos) << r.out;
     EXPECT_EQ(read_text(run + "/latest/tokenizer.json"), words);
     EXPECT_EQ(std::distance(fs::directory_iterator(dir / "runs"), fs::directory_iterator()), 2)
         << "the run and the tokens";

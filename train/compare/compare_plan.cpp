@@ -39,6 +39,7 @@ class Reader {
     const CompareOptions& o_;
     const std::string file_;
     const json j_;
+    const ScratchFolder encoded_;  // texts that must be encoded; --dry-run leaves no files
 };
 
 const json& Reader::object(const json& parent, const char* key, const json& fallback) const {
@@ -222,8 +223,7 @@ ComparePlan::Run Reader::make_run(const json& task, const json& variant, int see
         // Every run is evaluated on its validation text, also where it does not validate itself.
         TrainOptions validating = run.options;
         validating.eval_every = std::max(1, validating.eval_every);
-        const ScratchFolder encoded;  // texts that must be encoded; --dry-run leaves no files
-        validating.out = encoded.path() + "/run";
+        validating.out = encoded_.path() + "/run";
         run.plan = plan_training(validating);
         if (lr > 0 && variant.contains("lr")) {
             throw Error("the variant sets 'lr', but the plan has a list 'lr' for all variants; remove one");

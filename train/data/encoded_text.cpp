@@ -136,10 +136,11 @@ void encode(const std::vector<std::string>& paths, const std::string& tokenizer_
                      {"documents", out.documents()}})
                        .dump(2) +
                    "\n");
-    std::printf("encoded  %s, %zu documents: %zu tokens in %s\n", readable_bytes(out.bytes()).c_str(),
-                out.documents(), out.tokens(), readable_seconds((now_ms() - begin) / 1000).c_str());
+    std::fprintf(stderr, "encoded  %s, %zu document%s: %zu tokens in %s\n",
+                 readable_bytes(out.bytes()).c_str(), out.documents(), out.documents() == 1 ? "" : "s",
+                 out.tokens(), readable_seconds((now_ms() - begin) / 1000).c_str());
     if (out.invalid()) {
-        std::printf("         U+FFFD stands for %zu places that are not UTF-8\n", out.invalid());
+        std::fprintf(stderr, "         U+FFFD stands for %zu places that are not UTF-8\n", out.invalid());
     }
 }
 
