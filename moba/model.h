@@ -36,7 +36,7 @@ struct ModelSizes {
     /* Inference of one sequence: the last layer computes keys and values of all tokens, and everything else
        only for the asked tokens: those with a target; without targets, the last one. */
     bool asked_only = false;
-    bool full_too = false;  // set_full(true) will be called
+    bool full_too = false;  // memory for set_full(true), too
 };
 
 struct OptimizerSettings {
@@ -180,7 +180,7 @@ class Model {
     E* branch_gradient(int layer, DropoutSite);
     std::vector<int> batch_shape() const;
     int decode_longest() const;
-    AttentionShape attention_shape(int l) const;  // of the current pass, but decode()
+    AttentionShape attention_shape(int l) const;  // of forward() and backward()
 
     int width_q() const { return config_.num_heads * config_.head_dim; }      // H*D
     int width_kv() const { return config_.num_kv_heads * config_.head_dim; }  // G*D

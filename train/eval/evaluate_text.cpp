@@ -106,7 +106,7 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
             Batch b;
             for (int i = 0; i < batch && done < count; i++) { windows.add(done++ * all / count, T, b); }
             scorer.run(b);
-            // a document that begins within a window is a sequence of its own
+            // each document of a window is a separate sequence
             for (size_t i = 0; i + 1 < b.cu_seqlens.size(); i++) {
                 const int begin = b.cu_seqlens[i], length = b.cu_seqlens[i + 1] - begin;
                 std::vector<int> distances;

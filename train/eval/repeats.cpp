@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
+#include <utility>
 
 namespace moba {
 

@@ -23,7 +23,7 @@ class RepeatLoss {
         double sum = 0;
         long count = 0;
     };
-    std::array<Range, 16> ranges_;
+    std::array<Range, 14> ranges_;  // the last one ends at 2^30 tokens
 };
 
 }  // namespace moba

@@ -134,7 +134,8 @@ std::string swap_page(const json& results) {
         " tokens. With MoBA, a query attends K blocks of S tokens: its own one, and "
         "the K - 1 past blocks whose mean key fits it best.</p>\n<p class=\"note\">Model: " +
         html_escape(model) + ". Its layers as trained: " + html_escape(about["trained"].get<std::string>()) +
-        "; no variant was trained further. Text: " + html_escape(joined(about["text"].get<std::vector<std::string>>(), ", ")) +
+        "; no variant was trained further. Text: " +
+        html_escape(joined(about["text"].get<std::vector<std::string>>(), ", ")) +
         ". Speed is that of this evaluation on this machine, other layers and the reading of the weights "
         "included.</p>\n";
     return html_page(name + ": full attention and MoBA", text + html_table(table) + charts(results));
