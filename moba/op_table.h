@@ -55,6 +55,7 @@ namespace moba {
     op(scatter_rows,           scatter_rows,           <E>)            \
     op(loss_forward_backward,  loss_forward_backward,  <E>)            \
     op(loss_sums,              loss_sums,              <acc_t<E>>)     \
+    op(square_sums,            square_sums,            <acc_t<E>>)     \
     op(grad_norm,              grad_norm,              <acc_t<E>>)     \
     op(adamw,                  adamw,                  <E>)
 
@@ -67,8 +68,7 @@ namespace moba {
     op(gate,       gate_workspace_bytes,       <E>)         \
     op(gate_lists, gate_lists_workspace_bytes, )            \
     op(attention,  attention_workspace_bytes,  <E>)         \
-    op(decode,     decode_workspace_bytes,     <E>)         \
-    op(grad_norm,  grad_norm_workspace_bytes,  <acc_t<E>>)
+    op(decode,     decode_workspace_bytes,     <E>)
 // clang-format on
 
 template <class E>
@@ -90,5 +90,6 @@ template <class E>
 const WorkspaceBytes<E>* find_workspaces(Device);
 const DeviceOps* find_device(Device);
 std::string gpu_problem();  // "" when there is a GPU that this build can use
+void choose_gpu(int number);  // choose_card(), where there are GPUs
 
 }  // namespace moba

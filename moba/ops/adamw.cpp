@@ -4,26 +4,20 @@
 
 namespace moba {
 
-static const size_t chunk = 4096;
-
 template <class A>
-size_t grad_norm_workspace_bytes_cpu(size_t n) {
-    return ceil_div(n, chunk) * sizeof(double);
-}
-
-template <class A>
-void grad_norm_cpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
-    REQUIRE(grad_norm_workspace_bytes_cpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
-            ctx.workspace_bytes);
-    double* partial = (double*)ctx.workspace;
-    parallel_ranges(n, chunk, [&](size_t b, size_t e) {
+void square_sums_cpu(const Ctx&, double* sums, const A* g, size_t n) {
+    parallel_ranges(n, norm_chunk, [&](size_t b, size_t e) {
         double sum = 0;
 #pragma omp simd reduction(+ : sum)
         for (size_t i = b; i < e; i++) { sum += (double)g[i] * g[i]; }
-        partial[b / chunk] = sum;
+        sums[b / norm_chunk] = sum;
     });
+}
+
+template <class A>
+void grad_norm_cpu(const Ctx&, A* norm, const double* sums, size_t count) {
     double sum = 0;
-    for (size_t c = 0; c < ceil_div(n, chunk); c++) { sum += partial[c]; }
+    for (size_t c = 0; c < count; c++) { sum += sums[c]; }
     *norm = (A)std::sqrt(sum);
 }
 
@@ -44,7 +38,7 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
         REQUIRE(range.begin + range.count <= s.n, "range %d ends at %zu of %zu", r, range.begin + range.count,
                 s.n);
         const A lr = A(state->learning_rate * range.lr_factor), decay = A(range.decay);
-        parallel_ranges(range.count, chunk, [&](size_t b, size_t e) {
+        parallel_ranges(range.count, norm_chunk, [&](size_t b, size_t e) {
 #pragma omp simd
             for (size_t i = range.begin + b; i < range.begin + e; i++) {
                 const A grad = g[i] * scale;
@@ -62,7 +56,7 @@ void adamw_cpu(const Ctx&, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, cons
 INSTANTIATE_AND_DOUBLE(adamw_cpu)
 INSTANTIATE_ONE(grad_norm_cpu, float)
 INSTANTIATE_ONE(grad_norm_cpu, double)
-INSTANTIATE_ONE(grad_norm_workspace_bytes_cpu, float)
-INSTANTIATE_ONE(grad_norm_workspace_bytes_cpu, double)
+INSTANTIATE_ONE(square_sums_cpu, float)
+INSTANTIATE_ONE(square_sums_cpu, double)
 
 }  // namespace moba

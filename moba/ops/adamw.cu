@@ -1,13 +1,14 @@
 /* AdamW and the global gradient norm on the GPU. Contract: adamw.h; definition: adamw.cpp. */
 #include "moba/core/device.cuh"
 #include "moba/ops/adamw.h"
+#include <climits>
 
 namespace moba {
 
 static const int chunk_threads = 256, norm_threads = 1024;  // threads of a block; norm_threads: norm_kernel
-static const int chunk = 4096;  // elements per thread block, in AdamW and in a partial sum of the norm
-constexpr int at_once = 4;      // elements that a thread of AdamW loads before it uses the first one
-constexpr int in_flight = 8;    // elements that a thread of the norm loads before it uses the first one
+static const int chunk = (int)norm_chunk;  // elements per thread block, in AdamW and in a sum of squares
+constexpr int at_once = 4;    // elements that a thread of AdamW loads before it uses the first one
+constexpr int in_flight = 8;  // elements that a thread of the norm loads before it uses the first one
 
 /* partial[b] = sum of g^2 over a chunk, in double
    Maps     a block of 256 threads -> a chunk, a thread -> every 256th element
@@ -124,20 +125,17 @@ __global__ void __launch_bounds__(chunk_threads, 4)
 }
 
 template <class A>
-size_t grad_norm_workspace_bytes_gpu(size_t n) {
-    return ceil_div(n, (size_t)chunk) * sizeof(double);
+void square_sums_gpu(const Ctx& ctx, double* sums, const A* g, size_t n) {
+    choose_version(ctx, 1);
+    launch(square_sum_kernel, blocks_for(n, chunk), chunk_threads, 0, ctx.stream, sums, g, n);
+    LAUNCHED(ctx);
 }
 
 template <class A>
-void grad_norm_gpu(const Ctx& ctx, A* norm, const A* g, size_t n) {
-    REQUIRE(grad_norm_workspace_bytes_gpu<A>(n) <= ctx.workspace_bytes, "workspace of %zu bytes",
-            ctx.workspace_bytes);
+void grad_norm_gpu(const Ctx& ctx, A* norm, const double* sums, size_t count) {
+    REQUIRE(count <= INT_MAX, "%zu sums", count);
     choose_version(ctx, 1);
-    double* partial = (double*)ctx.workspace;
-    const unsigned chunks = blocks_for(n, chunk);
-    launch(square_sum_kernel, chunks, chunk_threads, 0, ctx.stream, partial, g, n);
-    LAUNCHED(ctx);
-    launch(norm_kernel, 1, norm_threads, 0, ctx.stream, norm, partial, (int)chunks);
+    launch(norm_kernel, 1, norm_threads, 0, ctx.stream, norm, sums, (int)count);
     LAUNCHED(ctx);
 }
 
@@ -156,6 +154,6 @@ void adamw_gpu(const Ctx& ctx, acc_t<E>* w, E* w_low, acc_t<E>* m, acc_t<E>* v, 
 
 INSTANTIATE(adamw_gpu)
 INSTANTIATE_ONE(grad_norm_gpu, float)
-INSTANTIATE_ONE(grad_norm_workspace_bytes_gpu, float)
+INSTANTIATE_ONE(square_sums_gpu, float)
 
 }  // namespace moba

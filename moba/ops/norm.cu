@@ -62,10 +62,10 @@ __global__ void residual_norm_kernel(E* y, E* norm, float* rstd, const E* x, con
                                      const StepState* state, DropoutMask<float> mask, NormShape s) {
     const int lane = threadIdx.x % warp_size, m = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size;
     if (m >= s.M) { return; }  // whole warps
-    const size_t row = (size_t)m * s.C;
+    const size_t row = (size_t)m * s.C, drawn = mask.token ? mask.token[m] * (size_t)s.C : row;
     float sum = 0;
     for (int c = lane * N; c < s.C; c += warp_size * N) {
-        const Pack<E, N> p = add_masked<E, N>(x, b, row + c, state, mask);
+        const Pack<E, N> p = add_masked<E, N>(x, b, row + c, drawn + c, state, mask);
         sum = add_squares(sum, p);
         store_pack(y + row + c, p);
     }

@@ -14,11 +14,16 @@ static void masked(const StepState* state, DropoutShape s, F f) {
             for (size_t i = b; i < e; i++) { f(i, A(1)); }
             return;
         }
-        for (size_t i = b; i < e; i += 4) {
-            const Philox4 r =
-                philox(state->seed, (uint32_t)(i / 4), state->step, state->micro_batch, mask.site);
-            for (size_t j = i; j < std::min(i + 4, e); j++) {
-                f(j, r.word[j - i] >= mask.threshold ? mask.keep : A(0));
+        for (size_t i = b; i < e;) {
+            // up to the end of the row; without `token` there are no rows
+            const size_t row = i / s.width, end = s.token ? std::min(e, (row + 1) * s.width) : e;
+            size_t g = s.token ? s.token[row] * (size_t)s.width + i % s.width : i;
+            while (i < end) {
+                const Philox4 r =
+                    philox(state->seed, (uint32_t)(g / 4), state->step, state->micro_batch, mask.site);
+                do {
+                    f(i++, r.word[g % 4] >= mask.threshold ? mask.keep : A(0));
+                } while (++g % 4 != 0 && i < end);
             }
         }
     });

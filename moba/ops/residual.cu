@@ -12,13 +12,15 @@ __global__ void residual_kernel(E* y, const E* x, const E* b, const StepState* s
                                 DropoutMask<float> mask) {
     const size_t i = ((size_t)blockIdx.x * blockDim.x + threadIdx.x) * N;
     if (i >= n) { return; }
-    store_pack(y + i, add_masked<E, N>(x, b, i, state, mask));
+    const size_t g = mask.token ? mask.token[i / mask.width] * (size_t)mask.width + i % mask.width : i;
+    store_pack(y + i, add_masked<E, N>(x, b, i, g, state, mask));
 }
 
 template <class E>
 static void residual(const Ctx& ctx, E* y, const E* x, const E* b, const StepState* state, DropoutShape s) {
     constexpr int N = pack_elements<E>;
-    const int threads = 256, version = choose_version(ctx, packable<E>(s.n, {y, x, b}) ? 2 : 1);
+    const bool whole_packs = packable<E>(s.n, {y, x, b}) && (!s.token || s.width % N == 0);
+    const int threads = 256, version = choose_version(ctx, whole_packs ? 2 : 1);
     launch(version == 1 ? residual_kernel<E, 1> : residual_kernel<E, N>,
            blocks_for(version == 1 ? s.n : s.n / N, threads), threads, 0, ctx.stream, y, x, b, state, s.n,
            dropout_mask<float>(s));

@@ -6,11 +6,11 @@
 
 namespace moba {
 
-/* x + mask b / (1-p) for the N elements from i on; if x is null: mask b / (1-p). With N = 1 one of the four
-   drawn words is used; with N and i multiples of 4 all are used. fmaf is written explicitly, so that all
-   kernels that call this give the same bits. */
+/* x + mask b / (1-p) for the N elements from i on; if x is null: mask b / (1-p). g: number of element i in
+   the whole micro-batch. With N = 1 one of the four drawn words is used; with N and g multiples of 4 all are
+   used. fmaf is written explicitly, so that all kernels that call this give the same bits. */
 template <class E, int N>
-__device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepState* state,
+__device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, size_t g, const StepState* state,
                                  const DropoutMask<float>& mask) {
     constexpr int words = N < 4 ? N : 4;
     const Pack<E, N> branch = load_pack<E, N>(b + i);
@@ -20,10 +20,10 @@ __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, const StepSta
     for (int j = 0; j < N; j += words) {
         Philox4 r;
         if (mask.threshold) {
-            r = philox(state->seed, (uint32_t)((i + j) / 4), state->step, state->micro_batch, mask.site);
+            r = philox(state->seed, (uint32_t)((g + j) / 4), state->step, state->micro_batch, mask.site);
         }
         for (int k = 0; k < words; k++) {
-            const int word = N < 4 ? (int)(i % 4) : k;
+            const int word = N < 4 ? (int)(g % 4) : k;
             const float keep = !mask.threshold ? 1.f : r.word[word] >= mask.threshold ? mask.keep : 0.f;
             sum.at[j + k] = fmaf(keep, (float)branch.at[j + k], x ? (float)base.at[j + k] : 0.f);
         }

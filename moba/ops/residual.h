@@ -4,11 +4,12 @@
    Source   Srivastava et al. 2014; inverted scaling (elements that are not dropped are divided by 1-p)
    Math     y = x + mask b / (1-p)             (x = null: y = mask b / (1-p))
             backward: db = mask dy / (1-p)     dx = dy, left to the caller
-            mask[i] = 1 if word i%4 of philox(key = seed, counter = (i/4, step, micro-batch, 8 layer + site))
-            is >= floor(p 2^32), else 0. Only integers are compared, so every device drops the same elements.
+            mask[i] = 1 if word g%4 of philox(key = seed, counter = (g/4, step, micro-batch, 8 layer + site))
+            is >= floor(p 2^32), else 0. g = i; with `token`, g = token[i / width] width + i % width.
+            Only integers are compared, so every device drops the same elements.
    Shapes   x, b, y, dy, db (n) E; y may alias x or b, db may alias dy
    Units    p in [0, 1): the probability that an element is dropped
-   Needs    n/4 < 2^32
+   Needs    every g/4 < 2^32
    Error    the rounding of one multiplication and one addition
    Cost     3*n elements; with p > 0 one Philox block (about 60 integer operations) per 4 elements */
 #pragma once
@@ -23,6 +24,10 @@ struct DropoutShape {
     float p;
     int layer;
     DropoutSite site;
+    // Where a rank has only some tokens of the micro-batch: which one each row is, so that it drops what one
+    // rank alone would. (n / width); nullptr: row m is token m.
+    const int* token = nullptr;
+    int width = 1;
 };
 
 /* What decides whether an element is dropped, in the form that the inner loops of both devices need. A: float
@@ -32,12 +37,14 @@ struct DropoutMask {
     uint32_t threshold;  // an element is dropped if its word is below this; 0: no words are drawn
     A keep;              // 1 / (1-p), the factor of elements that are not dropped
     uint32_t site;       // the last word of the counter: 8 layer + site
+    const int* token;    // as in DropoutShape
+    uint32_t width;
 };
 template <class A>
 DropoutMask<A> dropout_mask(DropoutShape s) {
     REQUIRE(s.p >= 0 && s.p < 1 && s.n / 4 <= 0xFFFFFFFFull, "p = %g, n = %zu", s.p, s.n);
     return {(uint32_t)((double)s.p * 4294967296.0), A(1 / (1 - (double)s.p)),
-            (uint32_t)(8 * s.layer + (int)s.site)};
+            (uint32_t)(8 * s.layer + (int)s.site), s.token, (uint32_t)s.width};
 }
 
 template <class E>

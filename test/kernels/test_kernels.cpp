@@ -163,6 +163,26 @@ TEST(Kernels, Residual) {
     }
 }
 
+// The rows of a rank: some tokens of the batch.
+TEST(Kernels, ResidualOfSomeTokens) {
+    const std::vector<int> token = {9, 2, 3, 30, 0, 4};
+    const int M = (int)token.size();
+    for (const auto& [C, versions] : {std::pair{7, 1}, {12, 1}, {64, 2}}) {
+        expect_kernels("residual of some tokens", versions, [&, C = C](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
+            const size_t n = (size_t)M * C;
+            const DropoutShape s{n, 0.3f, 3, DropoutSite::mlp, on.constant(token), C};
+            const StepState* state = on.constant(std::vector<StepState>{dropout_state});
+            const E *x = on.input(n, 1), *b = on.input(n, 2), *w = on.input(C, 3);
+            CALL(residual_forward, E, on.template output<E>("y", n), x, b, state, s);
+            CALL(residual_backward, E, on.template output<E>("db", n), b, state, s);
+            CALL(residual_norm_forward, E, on.template output<E>("sum", n), on.template output<E>("norm", n),
+                 on.template output<A>("rstd", M), x, b, w, state, s, {M, C, 1e-5f});
+        });
+    }
+}
+
 TEST(Kernels, ResidualNorm) {
     for (const auto& [s, versions] : {std::pair{NormShape{1, 1, 1e-5f}, 2},
                                       {{70, 33, 1e-5f}, 2},

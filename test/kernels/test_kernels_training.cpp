@@ -142,8 +142,10 @@ TEST(Kernels, AdamW) {
             A* m = on.template inout<A>("m", as<A>(draw<float>(n, 3)));
             A* v = on.template inout<A>("v", positive(4));
             A* norm = finite ? on.template output<A>("norm", 1) : on.constant(std::vector<A>{A(0)});
-            WORKSPACE(grad_norm, A, n);
-            CALL(grad_norm, A, norm, g, n);
+            const size_t count = square_sums_count(n);
+            double* sums = on.template output<double>("sums", count);
+            CALL(square_sums, A, sums, g, n);
+            CALL(grad_norm, A, norm, sums, count);
             CALL(adamw, E, w, w_low, m, v, g, norm, on.constant(ranges), (int)ranges.size(),
                  on.constant(std::vector<StepState>{{0, step, 0, 0, 1e-2}}),
                  AdamWShape{n, 0.9, 0.999, 1e-8, 1});
@@ -157,20 +159,21 @@ TEST(Kernels, NormOfManyPartialSums) {
     const size_t chunk = 4096, n = 8192 * chunk + 5000;
     Ctx ctx;
     ctx.device = Device::gpu;
-    ctx.workspace_bytes = grad_norm_workspace_bytes_gpu<float>(n);
-    ctx.workspace = gpu_device.allocate(ctx.workspace_bytes);
     float *g = (float*)gpu_device.allocate(n * sizeof(float)),
           *norm = (float*)gpu_device.allocate(sizeof(float));
+    const size_t count = square_sums_count(n);
+    double* sums = (double*)gpu_device.allocate(count * sizeof(double));
     {
         std::vector<float> host(n);
         host[0] = 3, host[1024 * chunk + 5] = 4, host[n - 1] = 12, host[700 * chunk + 9] = 84;
         gpu_device.to_device({}, g, host.data(), n * sizeof(float));
     }
-    grad_norm_gpu<float>(ctx, norm, g, n);
+    square_sums_gpu<float>(ctx, sums, g, n);
+    grad_norm_gpu<float>(ctx, norm, sums, count);
     float got = 0;
     gpu_device.to_host({}, &got, norm, sizeof(float));
     EXPECT_EQ(got, 85);
-    gpu_device.release(ctx.workspace, ctx.workspace_bytes);
+    gpu_device.release((char*)sums, count * sizeof(double));
     gpu_device.release((char*)g, n * sizeof(float)), gpu_device.release((char*)norm, sizeof(float));
 }
 

@@ -79,6 +79,7 @@ void expect_profiled() {
                                           {"scatter_rows", 1},
                                           {"loss_forward_backward", 1},
                                           {"loss_sums", 1},
+                                          {"square_sums", 1},
                                           {"grad_norm", 1},
                                           {"adamw", 1}};
     std::map<std::string, int> per_step = calls_of(p);

@@ -169,6 +169,24 @@ TEST(Dropout, MaskDependsOnTheIndexAlone) {
     });
 }
 
+// Rows that are any tokens of a batch get the masks of these tokens, also where a row does not begin at a
+// multiple of four.
+TEST(Dropout, RowsOfSomeTokens) {
+    const std::vector<int> token = {7, 2, 3, 11, 0};
+    for (int width : {1, 3, 4, 10, 5000}) {
+        const std::vector<float> one(12 * width, 1.f);
+        std::vector<float> whole(one.size()), some(token.size() * width), want;
+        residual_forward_cpu<float>({}, whole.data(), nullptr, one.data(), &state,
+                                    {whole.size(), 0.5f, 1, DropoutSite::mlp});
+        residual_forward_cpu<float>({}, some.data(), nullptr, one.data(), &state,
+                                    {some.size(), 0.5f, 1, DropoutSite::mlp, token.data(), width});
+        for (int t : token) {
+            want.insert(want.end(), whole.begin() + t * width, whole.begin() + (t + 1) * width);
+        }
+        EXPECT_EQ(some, want) << width;
+    }
+}
+
 // In place: y may overwrite x or b, and db may overwrite dy, as in the model.
 TEST(Dropout, InPlace) {
     const size_t n = 9001;

@@ -238,10 +238,13 @@ struct OpSets {
         A *w = t.random<A>(n), *m = t.zeros<A>(n), *v = t.zeros<A>(n), *norm = t.zeros<A>(1);
         E* w_low = low ? t.zeros<E>(n) : nullptr;
         const StepState* state = step_state(t, s);
-        t.workspace(need.grad_norm(n));
+        const size_t count = square_sums_count(n);
+        double* sums = t.zeros<double>(count);
         return {
-            {"grad_norm", Versions::none, wide * n, 0,
-             [=, this](const Ctx& c) { op.grad_norm(c, norm, g, n); }},
+            {"square_sums", Versions::none, wide * n, 0,
+             [=, this](const Ctx& c) { op.square_sums(c, sums, g, n); }},
+            {"grad_norm", Versions::none, (double)(count * sizeof(double)), 0,
+             [=, this](const Ctx& c) { op.grad_norm(c, norm, sums, count); }},
             {"adamw", Versions::none, (7 * wide + (low ? narrow : 0)) * n, 0,
              [=, this](const Ctx& c) {
                  op.adamw(c, w, w_low, m, v, g, one, ranges, 7, state, {n, 0.9, 0.95, 1e-8, 1});
