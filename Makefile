@@ -6,7 +6,7 @@
 #   make test          builds and runs every test
 #   make test-long     tests with larger sizes: tensors of more than 2^31 elements, minutes and 20 GB
 #   make asan          the same tests under AddressSanitizer and UndefinedBehaviorSanitizer (build/asan)
-#   make tsan          the kernels under ThreadSanitizer: a missing barrier is a race (build/tsan)
+#   make tsan          kernels and ranks under ThreadSanitizer: a missing barrier is a race (build/tsan)
 #   make fuzz          libFuzzer on every reader of external input, one minute each (clang)
 #   make bench         times attention, a training step and every operation
 #   make deps-bundle   deps/: the external sources that a build needs, for a machine without internet
@@ -60,11 +60,11 @@ asan:
 	cmake --build build/asan -j $(JOBS)
 	$(call ctest,build/asan)
 
-# One order of threads is enough: ThreadSanitizer finds races in any order.
+# One order of threads is enough: ThreadSanitizer finds races in any order. The ranks of a run are threads here.
 tsan:
 	$(CONFIGURE) -B build/tsan -DMOBA_SANITIZE=thread -DMOBA_BLAS=OFF
-	cmake --build build/tsan -j $(JOBS) --target kernel_test
-	$(call ctest,build/tsan,-R kernel_test_forward)
+	cmake --build build/tsan -j $(JOBS) --target kernel_test rank_test
+	$(call ctest,build/tsan,-R "kernel_test_forward|rank_test")
 
 # SECONDS_EACH=3600 for a long run; needs clang
 SECONDS_EACH ?= 60

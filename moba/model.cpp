@@ -1,5 +1,4 @@
-/* A model's settings, weights and values that are not finite. Memory: model_memory.cpp; passes:
-   model_pass.cpp. */
+/* A model's settings, its first weights, and values that are not finite. */
 #include "moba/model.h"
 #include "moba/core/philox.h"
 #include <algorithm>
@@ -13,13 +12,14 @@ namespace moba {
 static size_t logits_budget_bytes(Device d) { return d == Device::cpu ? 64 << 20 : 1 << 30; }
 
 template <class E>
-Model<E>::Model(Config config, ModelSizes sizes, Device device)
+Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
     : config_(std::move(config)), sizes_(sizes), op_(find_profiled_ops<E>(device, nullptr)),
-      workspaces_(find_workspaces<E>(device)), device_(find_device(device)), weights_("weights", device_),
-      gradients_("gradients", device_), moments_("AdamW moments", device_),
-      activations_("activations", device_), backward_("activation gradients", device_),
-      kv_cache_("key and value cache", device_), tables_("index tables", device_),
-      workspace_("workspace", device_), training_passes_(nullptr), decode_pass_(nullptr) {
+      workspaces_(find_workspaces<E>(device)), device_(find_device(device)), comm_(&comm), rank_(comm.rank()),
+      ranks_(comm.size()), weights_("weights", device_), gradients_("gradients", device_),
+      moments_("AdamW moments", device_), activations_("activations", device_),
+      backward_("activation gradients", device_), kv_cache_("key and value cache", device_),
+      tables_("index tables", device_), workspace_("workspace", device_), training_passes_(nullptr),
+      decode_pass_(nullptr) {
     REQUIRE(op_ && device_, "device %d in this build", (int)device);
     REQUIRE(sizes.max_tokens >= 1 && sizes.max_seqs >= 1 && sizes.max_position >= 1, "max_tokens = %d",
             sizes.max_tokens);
@@ -36,9 +36,10 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device)
     ctx_.stream = device_->stream();
     set_graph(true);
     decode_layers_ = config_.layers;
-    const ParamList list = list_params(config_);
-    params_ = list.params;
-    param_elements_ = list.elements;
+    const ParamList list = list_params(config_, ranks_);
+    params_ = list.params, buckets_ = list.buckets;
+    param_elements_ = list.elements, owned_elements_ = list.owned;
+    for (const Bucket& b : buckets_) { bucket_sums_ += square_sums_count(b.slice); }
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
     const size_t affordable = round_up(logits_budget_bytes(device) / row, (size_t)64);
     chunk_tokens_ = (int)std::min(std::max<size_t>(affordable, 64), (size_t)sizes.max_tokens);
@@ -53,17 +54,6 @@ size_t Model<E>::num_parameters() const {
     size_t sum = 0;
     for (const ParamInfo& p : params_) { sum += p.count; }
     return sum;
-}
-
-template <class E>
-void Model<E>::set_optimizer(const OptimizerSettings& o) {
-    optimizer_ = o;
-    host_ranges_.clear();
-    for (const ParamInfo& p : params_) {
-        host_ranges_.push_back({p.begin, p.count, p.embedding ? (float)o.embedding_lr_factor : 1.f,
-                                p.decay ? (float)o.weight_decay : 0.f});
-    }
-    device_->to_device(ctx_, ranges_, host_ranges_.data(), host_ranges_.size() * sizeof(ParamRange));
 }
 
 template <class E>
@@ -96,24 +86,6 @@ void Model<E>::init_weights(uint64_t seed) {
     }
 }
 
-template <class E>
-void Model<E>::read_param(Kind kind, const ParamInfo& p, std::vector<A>& out) const {
-    A* const base[] = {w_, g_, m_, v_};
-    out.resize(p.count);
-    device_->to_host(ctx_, out.data(), base[(int)kind] + p.begin, p.count * sizeof(A));
-}
-
-template <class E>
-void Model<E>::write_param(Kind kind, const ParamInfo& p, const std::vector<A>& in) {
-    REQUIRE(in.size() == p.count, "%zu values for %s", in.size(), p.name.c_str());
-    A* const base[] = {w_, g_, m_, v_};
-    device_->to_device(ctx_, base[(int)kind] + p.begin, in.data(), p.count * sizeof(A));
-    if (kind == Kind::weight && w_compute_) {
-        const std::vector<E> rounded(in.begin(), in.end());
-        device_->to_device(ctx_, w_compute_ + p.begin, rounded.data(), rounded.size() * sizeof(E));
-    }
-}
-
 template <class X>
 static bool all_finite(const std::vector<X>& values) {
     return std::all_of(values.begin(), values.end(), [](X x) { return std::isfinite((double)x); });
@@ -121,25 +93,36 @@ static bool all_finite(const std::vector<X>& values) {
 
 template <class E>
 std::string Model<E>::first_not_finite() const {
+    std::vector<A> values;
+    for (const ParamInfo& p : params_) {
+        read_param(Kind::weight, p, values);
+        if (!all_finite(values)) { return "weight " + p.name; }
+    }
+    // Each rank has other activations.
+    for (const std::string& activation : comm_->all_gather(activation_not_finite())) {
+        if (!activation.empty()) { return "activation " + activation; }
+    }
+    for (const ParamInfo& p : params_) {
+        if (!g_) { continue; }
+        read_param(Kind::gradient, p, values);
+        if (!all_finite(values)) { return "gradient of " + p.name; }
+    }
+    return "";
+}
+
+template <class E>
+std::string Model<E>::activation_not_finite() const {
     std::vector<A> wide;
     std::vector<E> low;
-    for (const Kind kind : {Kind::weight, Kind::gradient}) {
-        for (const ParamInfo& p : params_) {
-            if (kind == Kind::gradient && !g_) { continue; }
-            read_param(kind, p, wide);
-            if (!all_finite(wide)) { return (kind == Kind::weight ? "weight " : "gradient of ") + p.name; }
+    for (const Probe& p : probes_) {
+        wide.resize(p.wide ? p.count : 0);
+        low.resize(p.wide ? 0 : p.count);
+        if (p.wide) {
+            device_->to_host(ctx_, wide.data(), p.data, p.count * sizeof(A));
+        } else {
+            device_->to_host(ctx_, low.data(), p.data, p.count * sizeof(E));
         }
-        if (kind == Kind::gradient) { continue; }
-        for (const Probe& p : probes_) {
-            wide.resize(p.wide ? p.count : 0);
-            low.resize(p.wide ? 0 : p.count);
-            if (p.wide) {
-                device_->to_host(ctx_, wide.data(), p.data, p.count * sizeof(A));
-            } else {
-                device_->to_host(ctx_, low.data(), p.data, p.count * sizeof(E));
-            }
-            if (!all_finite(wide) || !all_finite(low)) { return "activation " + p.name; }
-        }
+        if (!all_finite(wide) || !all_finite(low)) { return p.name; }
     }
     return "";
 }

@@ -14,9 +14,15 @@
             model.allocate(); model.init_weights(seed);
             a step: zero_gradients(); for each micro-batch: set_batch(...), training_passes(); then
             update(...)
-   Files    params.* the weights, model_memory.cpp the plan, model_pass.cpp the passes, model.cpp the rest */
+   Ranks    with a Comm, each rank computes its part of the samples. The last backward pass of a step adds the
+            gradients of all ranks, layer by layer, while it goes on; update() then changes the weights that
+            this rank owns (params.h) and collects the others. read_param() and first_not_finite() are then
+            calls that all ranks make together
+   Files    params.* the weights, model_memory.cpp the plan, model_pass.cpp the passes, model_update.cpp what
+            ranks share and the optimizer's step, model.cpp the rest */
 #pragma once
 #include "moba/core/arena.h"
+#include "moba/core/comm.h"
 #include "moba/core/recording.h"
 #include "moba/params.h"
 #include "moba/profile.h"
@@ -52,7 +58,7 @@ class Model {
   public:
     using A = acc_t<E>;
 
-    Model(Config config, ModelSizes sizes, Device device = Device::cpu);
+    Model(Config config, ModelSizes sizes, Device device = Device::cpu, Comm& = Comm::alone());
 
     // ---- memory
     struct List {
@@ -70,18 +76,22 @@ class Model {
     void set_profile(Profile*);  // times every operation from now on; nullptr: stop
 
     // ---- passes
-    /* tokens and targets: host memory, cu_seqlens.back() of each. targets may be nullptr. */
+    /* tokens and targets: host memory, cu_seqlens.back() of each. targets may be nullptr. first: tokens of
+       the micro-batch that ranks before this one have. */
     void set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
-                   const StepState&);
+                   const StepState&, int first = 0);
     void forward(Pass = Pass::inference);
     /* After forward(). Leaves the loss of each token; in training also the gradient of the hidden state. */
     void loss(Pass = Pass::inference);
-    void backward();  // after loss(Pass::training)
+    /* After loss(Pass::training). last: of the step; then ranks add their gradients. */
+    void backward(bool last = true);
     /* Whether moba layers compute full attention in the passes from now on; decode() does not change. */
     void set_full(bool);
     /* forward, loss and backward of training: recorded, and replayed for a batch of the same shape. Returns
        whether it was replayed. */
-    bool training_passes();
+    bool training_passes(bool last = true);
+    /* For a rank without a sample in the last micro-batch of a step, instead of the passes. */
+    void no_last_passes();
     void decode(int token);  // one more token, after those of forward() and decode()
     /* The attention of decode(), full or moba, in all layers but windows. Default: each layer's own kind. */
     void set_decode_attention(AttentionKind);
@@ -93,8 +103,9 @@ class Model {
     double gradient_norm();  // of the last update(), before clipping
 
     struct StepResult {
-        double loss, correct;  // sums over the counted targets of all micro-batches since zero_gradients()
-        double norm;           // of the last update()
+        // Sums over the counted targets of all micro-batches since zero_gradients(), of this rank's samples.
+        double loss, correct;
+        double norm;  // of the last update()
     };
     StepResult step_result();  // the only time in a step that the host waits
 
@@ -106,14 +117,16 @@ class Model {
     void read_logits(int first, int count, std::vector<A>& logits);
 
     const Ctx& ctx() const { return ctx_; }
+    Comm& comm() const { return *comm_; }
     const Config& config() const { return config_; }
     const std::vector<ParamInfo>& params() const { return params_; }
     size_t num_parameters() const;
     /* One tensor between host and device: weights, gradients or moments. */
     enum class Kind { weight, gradient, moment1, moment2 };
     void read_param(Kind, const ParamInfo&, std::vector<A>&) const;
-    // Of a weight also the copy that kernels read.
+    // Of a weight also the copy that kernels read. With ranks, each one keeps what it owns.
     void write_param(Kind, const ParamInfo&, const std::vector<A>&);
+    size_t owned_elements() const { return owned_elements_; }  // of params, with gaps
 
     /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. ""
        if none. */
@@ -147,6 +160,8 @@ class Model {
     const std::vector<int>& asked() const { return asked_; }
 
   private:
+    std::string activation_not_finite() const;
+
     // ---- model_memory.cpp. Each plan_ function is run twice: arena.h
     void plan();
     void plan_weights();
@@ -161,6 +176,13 @@ class Model {
     size_t workspace_needed() const;
     std::string shortage(size_t available) const;
     std::vector<const Arena*> arenas() const;
+
+    // ---- model_update.cpp
+    struct Piece {
+        size_t begin, owned, count;
+    };
+    Piece piece(int rank, const ParamInfo&) const;
+    void add_ranks(int bucket);
 
     // ---- model_pass.cpp
     Ctx attention_ctx() const;
@@ -199,18 +221,26 @@ class Model {
     const WorkspaceBytes<E>* workspaces_;
     const DeviceOps* device_;
     std::vector<ParamInfo> params_;
-    size_t param_elements_ = 0;
+    size_t param_elements_ = 0, owned_elements_ = 0;
     OptimizerSettings optimizer_;
+
+    Comm* comm_;
+    int rank_, ranks_;
+    std::vector<Bucket> buckets_;
+    size_t bucket_sums_ = 0;  // sums of squares of what a rank owns
     std::vector<ParamRange> host_ranges_;
+    std::vector<int> bucket_ranges_;  // (buckets + 1) where the ranges of each begin
 
     Arena weights_, gradients_, moments_, activations_, backward_, kv_cache_, tables_, workspace_;
 
-    // Weights. All of a kind in one allocation of param_elements_.
-    A* w_ = nullptr;          // master weights
-    E* w_compute_ = nullptr;  // rounded, as the kernels read them; nullptr where E is A
-    A* g_ = nullptr;          // gradients
-    A* m_ = nullptr;          // first moments
-    A* v_ = nullptr;          // second moments
+    // Weights. All of a kind in one allocation of param_elements_, or of owned_elements_.
+    A* w_ = nullptr;                 // master weights; where E is not A: the owned ones
+    E* w_compute_ = nullptr;         // rounded, as the kernels read them; nullptr where E is A
+    A* g_ = nullptr;                 // gradients; after add_ranks() the owned slices hold the sums
+    A* m_ = nullptr;                 // first moments of the owned weights
+    A* v_ = nullptr;                 // second moments of the owned weights
+    A* received_ = nullptr;          // (largest bucket) scratch of add_ranks()
+    double* square_sums_ = nullptr;  // (ranks, bucket_sums_)
     Params<E> weight_;
     Params<A> gradient_;
 
@@ -240,7 +270,8 @@ class Model {
     A* norm_;       // (1) after sums_, so that one copy reads all three
 
     // Tables
-    int* tokens_;         // (M)
+    int* tokens_;                   // (M)
+    int* token_numbers_ = nullptr;  // (M) in the whole micro-batch; with ranks and dropout
     int* counted_rows_;   // (M) indices of the tokens with a target; with asked_only, of the asked tokens
     int* targets_;        // (M) of these
     int* correct_;        // (M) of these: 1 where the largest logit is the target's

@@ -21,7 +21,6 @@ size_t Model<E>::workspace_needed() const {
     if (sizes_.training) {
         need(workspaces_->embedding({M, C, c.vocab_size}));
         need(workspaces_->norm({M, C, 0}));
-        need(workspaces_->grad_norm(param_elements_));
         need(c.key_conv ? workspaces_->key_conv({M, GD, c.key_conv}) : 0);
     }
     for (int l = 0; l < c.num_layers; l++) {
@@ -65,15 +64,22 @@ void Model<E>::plan() {
 
 template <class E>
 void Model<E>::plan_weights() {
-    w_ = weights_.template take<A>("weights", param_elements_);
-    if (!std::is_same_v<A, E>) {
+    const bool rounded = !std::is_same_v<A, E>;
+    w_ = weights_.template take<A>("weights", rounded ? owned_elements_ : param_elements_);
+    if (rounded) {
         w_compute_ = weights_.template take<E>("weights as the kernels read them", param_elements_);
     }
     point_params(config_, params_, weight_, w_compute_ ? w_compute_ : (E*)w_);
     if (!sizes_.training) { return; }
     g_ = gradients_.template take<A>("gradients", param_elements_);
-    m_ = moments_.template take<A>("first moment", param_elements_);
-    v_ = moments_.template take<A>("second moment", param_elements_);
+    if (ranks_ > 1 && !comm_->reduces_in_place()) {
+        size_t largest = 0;
+        for (const Bucket& b : buckets_) { largest = std::max(largest, b.slice); }
+        received_ = gradients_.template take<A>("gradients of other ranks", ranks_ * largest);
+    }
+    square_sums_ = gradients_.template take<double>("sums of squares", ranks_ * bucket_sums_);
+    m_ = moments_.template take<A>("first moment", owned_elements_);
+    v_ = moments_.template take<A>("second moment", owned_elements_);
     point_params(config_, params_, gradient_, g_);
 }
 
@@ -221,6 +227,9 @@ template <class E>
 void Model<E>::plan_tables() {
     const size_t M = sizes_.max_tokens;
     tokens_ = tables_.template take<int>("tokens", M);
+    if (ranks_ > 1 && sizes_.dropout > 0) {
+        token_numbers_ = tables_.template take<int>("numbers of tokens", M);
+    }
     counted_rows_ = tables_.template take<int>("counted tokens", M);
     targets_ = tables_.template take<int>("targets", M);
     correct_ = tables_.template take<int>("correct", M);
@@ -261,7 +270,9 @@ std::string Model<E>::shortage(size_t available) const {
         text += (text.back() == '(' ? "" : ", ") + l.name + " " + readable_bytes(l.bytes);
     }
     text += ")";
-    const auto fits = [&](ModelSizes s) { return Model(config_, s, ctx_.device).bytes() <= available; };
+    const auto fits = [&](ModelSizes s) {
+        return Model(config_, s, ctx_.device, *comm_).bytes() <= available;
+    };
     ModelSizes smaller = sizes_;
     while (smaller.max_tokens > 1 && !fits(smaller)) {
         smaller.max_tokens = std::max(1, smaller.max_tokens / 2);

@@ -1,6 +1,7 @@
-/* The model's passes: forward, loss, backward, update. Written once for every device. */
+/* The model's passes: forward, loss, backward. Written once for every device. */
 #include "moba/model.h"
 #include <algorithm>
+#include <numeric>
 
 namespace moba {
 
@@ -13,7 +14,12 @@ Ctx Model<E>::attention_ctx() const {
 
 template <class E>
 DropoutShape Model<E>::dropout(int layer, DropoutSite site) const {
-    return {(size_t)seqs_.num_tokens * config_.hidden_size, dropout_, layer, site};
+    return {(size_t)seqs_.num_tokens * config_.hidden_size,
+            dropout_,
+            layer,
+            site,
+            token_numbers_,
+            config_.hidden_size};
 }
 
 template <class E>
@@ -46,7 +52,7 @@ NormShape Model<E>::norm_shape() const {
 
 template <class E>
 void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
-                         const StepState& step) {
+                         const StepState& step, int first) {
     const int M = cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
     REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs,
             "%d tokens in %d sequences, planned for %d in %d", M, num_seqs, sizes_.max_tokens,
@@ -73,6 +79,11 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     device_->to_device(ctx_, counted_rows_, asked_.data(), asked_.size() * sizeof(int));
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     device_->to_device(ctx_, step_, &step, sizeof step);
+    if (token_numbers_) {
+        std::vector<int> numbers(M);
+        std::iota(numbers.begin(), numbers.end(), first);
+        device_->to_device(ctx_, token_numbers_, numbers.data(), numbers.size() * sizeof(int));
+    }
 }
 
 // The layer's queries, keys and values, after norm1.
@@ -224,12 +235,17 @@ void Model<E>::forward(Pass pass) {
 }
 
 template <class E>
-bool Model<E>::training_passes() {
-    training_passes_.run(ctx_, batch_shape(), [this] {
+bool Model<E>::training_passes(bool last) {
+    const auto passes = [&] {
         forward(Pass::training);
         loss(Pass::training);
-        backward();
-    });
+        backward(last);
+    };
+    if (last && ranks_ > 1) {  // what ranks exchange is not recorded
+        passes();
+        return false;
+    }
+    training_passes_.run(ctx_, batch_shape(), passes);
     return training_passes_.replayed();
 }
 
@@ -384,53 +400,23 @@ void Model<E>::recompute_layer(int l) {
 }
 
 template <class E>
-void Model<E>::backward() {
+void Model<E>::backward(bool last) {
     const Config& c = config_;
     const int M = seqs_.num_tokens;
     device_->zero(ctx_, dx_, (size_t)M * c.hidden_size * sizeof(E));
     op_->norm_backward(ctx_, dx_, gradient_.norm, dnorm_, final_x_, weight_.norm, final_rstd_, norm_shape());
+    if (last) { add_ranks(c.num_layers + 1); }
     for (int l = c.num_layers - 1; l >= 0; l--) {
         if (sizes_.recompute && l + 1 < c.num_layers) {
             recompute_layer(l);
         }  // the last layer's are still there
         mlp_backward(l);
         attention_backward(l);
+        if (last) { add_ranks(l + 1); }
     }
     op_->embedding_backward(ctx_, gradient_.embed, tokens_, branch_gradient(0, DropoutSite::embedding),
                             {M, c.hidden_size, c.vocab_size});
-}
-
-template <class E>
-void Model<E>::zero_gradients() {
-    device_->zero(ctx_, g_, param_elements_ * sizeof(A));
-    device_->zero(ctx_, sums_, 2 * sizeof(double));
-}
-
-template <class E>
-void Model<E>::update(const StepState& step) {
-    device_->to_device(ctx_, step_, &step, sizeof step);
-    update();
-}
-
-template <class E>
-void Model<E>::update() {
-    op_->grad_norm(ctx_, norm_, g_, param_elements_);
-    op_->adamw(ctx_, w_, w_compute_, m_, v_, g_, norm_, ranges_, (int)params_.size(), step_,
-               {param_elements_, optimizer_.beta1, optimizer_.beta2, optimizer_.eps, optimizer_.clip});
-}
-
-template <class E>
-double Model<E>::gradient_norm() {
-    return step_result().norm;
-}
-
-template <class E>
-typename Model<E>::StepResult Model<E>::step_result() {
-    double there[3];
-    device_->to_host(ctx_, there, sums_, sizeof there);
-    A norm;
-    std::memcpy(&norm, there + 2, sizeof norm);
-    return {there[0], there[1], (double)norm};
+    if (last) { add_ranks(0); }
 }
 
 template <class E>

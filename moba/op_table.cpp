@@ -27,8 +27,10 @@ std::string gpu_problem() {
     static const std::string problem = find_gpu_problem();
     return problem;
 }
+void choose_gpu(int number) { choose_card(number); }
 #else
 std::string gpu_problem() { return "this program was built without CUDA"; }
+void choose_gpu(int) {}
 #endif
 
 const DeviceOps* find_device(Device d) {

@@ -42,11 +42,16 @@ bool joins_previous(const std::string& name) {
     return false;
 }
 
+bool begins_bucket(const std::string& name) {
+    return name.ends_with("input_layernorm.weight") || name == "model.norm.weight";
+}
+
 }  // namespace
 
-ParamList list_params(const Config& config) {
+ParamList list_params(const Config& config, int ranks) {
     constexpr size_t aligned = 64;  // elements
     ParamList list{};
+    std::vector<size_t> begins = {0};  // of the buckets
     Params<float> unused;
     each_param(
         config, unused, [&](float*&, const std::string& name, const std::vector<int>& shape, Init init) {
@@ -54,10 +59,20 @@ ParamList list_params(const Config& config) {
             size_t count = 1;
             for (int n : shape) { count *= n; }
             if (!joins_previous(name)) { list.elements = round_up(list.elements, aligned); }
+            if (ranks > 1 && begins_bucket(name)) {
+                list.elements = round_up(list.elements, aligned * ranks);
+                begins.push_back(list.elements);
+            }
             list.params.push_back({name, shape, init, decay, init == Init::embedding, list.elements, count});
             list.elements += count;
         });
-    list.elements = round_up(list.elements, aligned);
+    list.elements = round_up(list.elements, aligned * ranks);
+    begins.push_back(list.elements);
+    for (size_t b = 0; b + 1 < begins.size(); b++) {
+        const size_t slice = (begins[b + 1] - begins[b]) / ranks;
+        list.buckets.push_back({begins[b], slice, list.owned});
+        list.owned += slice;
+    }
     return list;
 }
 

@@ -2,7 +2,10 @@
    through it. Names and shapes are Hugging Face's; the key convolution is this project's.
 
    Order    as in memory. q, k and v lie one after another, and so do gate and up: each group is read as one
-            matrix */
+            matrix
+   Ranks    each rank owns an equal slice of every bucket: of these weights it has the sum of the gradients
+            and the moments, and it updates them (ZeRO-1: Rajbhandari et al. 2020, arXiv:1910.02054). A bucket
+            is a layer, so that its gradients can be sent while the backward pass computes the layer below */
 #pragma once
 #include "moba/config.h"
 
@@ -42,11 +45,18 @@ struct Params {
     std::vector<LayerParams<X>> layers;
 };
 
+struct Bucket {
+    size_t begin;  // elements, within the one allocation
+    size_t slice;  // elements of each rank; rank r owns begin + r * slice and what follows
+    size_t owned;  // where this slice begins among all elements that a rank owns
+};
 struct ParamList {
     std::vector<ParamInfo> params;
-    size_t elements;  // of the allocation, with the gaps that align each group
+    std::vector<Bucket> buckets;  // the embedding, each layer, the final norm and the head; one for one rank
+    size_t elements;              // of the allocation, with the gaps that align each group
+    size_t owned;                 // by each rank
 };
-ParamList list_params(const Config&);
+ParamList list_params(const Config&, int ranks = 1);
 
 /* Points `p` into the allocation that begins at `base`; all nullptr where base is. */
 template <class X>

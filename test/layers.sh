@@ -26,7 +26,7 @@ train
 test/simt
 docs/course
 test/support
-test/core test/ops test/attention test/model test/train test/kernels test/lab test/judge test/judge/planted test/fuzz'
+test/core test/ops test/attention test/model test/train test/kernels test/lab test/judge test/judge/planted test/fuzz test/mpi'
 
 # report REASON: prints the lines of standard input, each with the reason, and adds them to $problems
 report() { sed "s|\$|    <- $1|" | tee -a "$problems"; }

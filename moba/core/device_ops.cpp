@@ -1,4 +1,5 @@
 #include "moba/core/device_ops.h"
+#include "moba/core/comm.h"
 #include "moba/core/parallel.h"
 #include <sys/mman.h>
 
@@ -45,6 +46,7 @@ void range_begin(const char*) {}
 void range_end() {}
 CUstream_st* stream() { return nullptr; }
 DeviceCounts counts() { return {}; }
+std::unique_ptr<DeviceComm> comm(Comm&) { return nullptr; }
 
 }  // namespace
 
@@ -65,6 +67,7 @@ const DeviceOps cpu_device = {
     .stream = stream,
     .graphs = nullptr,
     .counts = counts,
+    .comm = comm,
 };
 
 }  // namespace moba

@@ -1,5 +1,6 @@
 /* The GPU as a device. Contract: device_ops.h. */
 #include "moba/core/arena.h"
+#include "moba/core/comm.h"
 #include "moba/core/device.cuh"
 #include <sstream>
 #ifndef SIMT_CPU
@@ -196,6 +197,15 @@ std::string find_gpu_problem() {
     return "";
 }
 
+void choose_card(int number) {
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess || count < 2) {
+        cudaGetLastError();
+        return;
+    }
+    CUDA_CHECK(cudaSetDevice(number % count));
+}
+
 namespace {
 constexpr GraphOps graphs = {
     .begin = begin_graph, .end = end_graph, .replay = replay_graph, .release = release_graph};
@@ -218,6 +228,7 @@ const DeviceOps gpu_device = {
     .stream = stream,
     .graphs = &graphs,
     .counts = counts,
+    .comm = gpu_comm,
 };
 
 }  // namespace moba

@@ -2,10 +2,14 @@
    CPU, one for the GPU. */
 #pragma once
 #include "moba/core/base.h"
+#include <memory>
 
 struct CUgraphExec_st;  // cudaGraphExec_t points to it; declared here so that no CUDA header is needed
 
 namespace moba {
+
+class Comm;
+class DeviceComm;
 
 /* A sequence of launches that is recorded once and then replayed with a single launch (a CUDA graph). Between
    begin and end nothing runs. Kernel arguments are frozen in the recording, so values that change must be in
@@ -45,12 +49,17 @@ struct DeviceOps {
     CUstream_st* (*stream)();  // the stream for a model's work; its launches can be recorded
     const GraphOps* graphs;    // nullptr: this device cannot record launches
     DeviceCounts (*counts)();
+    // What moves tensors between ranks; nullptr: this device's memory is the host's, so Comm can. All ranks
+    // call it together.
+    std::unique_ptr<DeviceComm> (*comm)(Comm&);
 };
 
 extern const DeviceOps cpu_device;
 // These two exist only in programs built with kernels.
 extern const DeviceOps gpu_device;
 std::string find_gpu_problem();  // why the GPU cannot be used (driver, card); "" if it can
+void choose_card(int number);  // of several GPUs, before any other call; numbers beyond the last start again
+std::unique_ptr<DeviceComm> gpu_comm(Comm&);
 
 // For example "12.3 MiB"
 std::string readable_bytes(size_t bytes);

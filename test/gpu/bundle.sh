@@ -23,7 +23,7 @@ for library in pcre2-8 utf8proc; do
 done
 # the linker removes functions that a program does not call
 flags+=("-DCMAKE_CXX_FLAGS=-ffunction-sections -fdata-sections")
-cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_TEST_ROOT=. \
+cmake -S . -B "$build" "${flags[@]}" -DMOBA_CUDA=ON "-DMOBA_ARCHS=80;90a" -DMOBA_NATIVE=OFF -DMOBA_BLAS=OFF -DMOBA_MPI=OFF -DMOBA_TEST_ROOT=. \
     -DCMAKE_EXE_LINKER_FLAGS="-static-libstdc++ -static-libgcc -Wl,--gc-sections"
 
 rm -rf "$to"

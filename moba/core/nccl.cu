@@ -1,0 +1,117 @@
+/* Ranks on GPUs exchange tensors with NCCL, on a stream of its own. So what is sent and what is computed
+   overlap. In the simulator a device's memory is the host's, and MPI moves it.
+
+   The library is loaded when it is first needed, like cuBLASLt. Its interface is declared here, so that no
+   header is needed to build: https://docs.nvidia.com/deeplearning/nccl/user-guide/docs/api.html */
+#include "moba/core/comm.h"
+#include "moba/core/device.cuh"
+#include "moba/core/device_ops.h"
+#ifndef SIMT_CPU
+#include <chrono>
+#include <dlfcn.h>
+#include <thread>
+#endif
+
+namespace moba {
+
+#ifdef SIMT_CPU
+
+std::unique_ptr<DeviceComm> gpu_comm(Comm&) { return nullptr; }
+
+#else
+
+namespace {
+
+struct UniqueId {
+    char bytes[128];
+};
+using Handle = struct ncclComm*;
+enum Type { uint8 = 1, float32 = 7 };
+enum Op { sum = 0 };
+
+// The functions of the library that are used, without the prefix nccl.
+struct Library {
+    const char* (*GetErrorString)(int);
+    int (*GetUniqueId)(UniqueId*);
+    int (*CommInitRank)(Handle*, int size, UniqueId, int rank);
+    int (*CommAbort)(Handle);
+    int (*ReduceScatter)(const void* from, void* to, size_t count, Type, Op, Handle, cudaStream_t);
+    int (*AllGather)(const void* from, void* to, size_t count, Type, Handle, cudaStream_t);
+
+    Library() {
+        void* file = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
+        need(file,
+             "several processes with GPUs need NCCL (libnccl.so.2): " + std::string(file ? "" : dlerror()));
+        const auto find = [&](auto& function, const char* name) {
+            function = (std::decay_t<decltype(function)>)dlsym(file, name);
+            need(function, std::string("libnccl.so.2 has no ") + name);
+        };
+        find(GetErrorString, "ncclGetErrorString");
+        find(GetUniqueId, "ncclGetUniqueId");
+        find(CommInitRank, "ncclCommInitRank");
+        find(CommAbort, "ncclCommAbort");
+        find(ReduceScatter, "ncclReduceScatter");
+        find(AllGather, "ncclAllGather");
+    }
+    void check(int status, const char* call) const {
+        if (status != 0) { throw Error(std::string("nccl") + call + ": " + GetErrorString(status)); }
+    }
+};
+
+class Nccl : public DeviceComm {
+  public:
+    explicit Nccl(Comm& comm) : comm_(comm) {
+        UniqueId id{};
+        if (comm.rank() == 0) { library_.check(library_.GetUniqueId(&id), "GetUniqueId"); }
+        comm.broadcast(&id, sizeof id);
+        library_.check(library_.CommInitRank(&handle_, comm.size(), id, comm.rank()), "CommInitRank");
+        CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+        CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
+    }
+    ~Nccl() override { library_.CommAbort(handle_); }  // nothing is under way, or a rank is lost
+
+    void reduce_scatter(const Ctx& ctx, float* data, size_t n) override {
+        order(ctx.stream, stream_);
+        library_.check(
+            library_.ReduceScatter(data, data + comm_.rank() * n, n, float32, sum, handle_, stream_),
+            "ReduceScatter");
+    }
+    void all_gather(const Ctx& ctx, void* data, size_t bytes) override {
+        order(ctx.stream, stream_);
+        library_.check(
+            library_.AllGather((char*)data + comm_.rank() * bytes, data, bytes, uint8, handle_, stream_),
+            "AllGather");
+    }
+    // The host waits: so a rank that never answers ends the run, and not only this stream.
+    bool finish(const Ctx& ctx, double seconds) override {
+        using Clock = std::chrono::steady_clock;
+        CUDA_CHECK(cudaEventRecord(event_, stream_));
+        const Clock::time_point begin = Clock::now();
+        while (cudaEventQuery(event_) == cudaErrorNotReady) {
+            if (std::chrono::duration<double>(Clock::now() - begin).count() > seconds) { return false; }
+            std::this_thread::yield();
+        }
+        order(stream_, ctx.stream);
+        return true;
+    }
+
+  private:
+    // What is launched on `later` from now on waits for all that was launched on `earlier`.
+    void order(cudaStream_t earlier, cudaStream_t later) {
+        CUDA_CHECK(cudaEventRecord(event_, earlier));
+        CUDA_CHECK(cudaStreamWaitEvent(later, event_, 0));
+    }
+    Comm& comm_;
+    const Library library_;
+    Handle handle_ = nullptr;
+    cudaStream_t stream_;
+    cudaEvent_t event_;
+};
+
+}  // namespace
+
+std::unique_ptr<DeviceComm> gpu_comm(Comm& comm) { return std::make_unique<Nccl>(comm); }
+
+#endif
+
+}  // namespace moba

@@ -1,0 +1,152 @@
+/* Ranks together compute what one rank computes alone. */
+#include "test/support/model_case.h"
+#include "test/support/rank_threads.h"
+
+namespace moba {
+
+namespace {
+
+using namespace model_case;
+
+// What a run of a few steps leaves.
+struct Result {
+    std::vector<double> losses, norms, weights, moment1, moment2;
+};
+
+// The sequences [first, end) of d, which are those of one rank; first token: d.cu[first].
+Data part(const Data& d, int first, int end) {
+    Data p;
+    p.scale = d.scale;
+    const int from = d.cu[first], to = d.cu[end];
+    p.tokens.assign(d.tokens.begin() + from, d.tokens.begin() + to);
+    p.targets.assign(d.targets.begin() + from, d.targets.begin() + to);
+    for (int i = first + 1; i <= end; i++) { p.cu.push_back(d.cu[i] - from); }
+    return p;
+}
+
+const std::vector<int> five{20, 17, 1, 33, 12};
+
+/* Three steps of two micro-batches; each has the five sequences, shared out among the ranks. `uneven`: the
+   first rank has only one of them, and none in the second micro-batch. */
+template <class E>
+Result steps(const Config& c, float dropout, Comm& comm, bool uneven) {
+    ModelSizes sizes{
+        .max_tokens = 83, .max_seqs = 5, .max_position = 33, .training = true, .dropout = dropout};
+    Model<E> model(c, sizes, Device::cpu, comm);
+    model.allocate();
+    model.init_weights(7);
+    model.set_optimizer({.weight_decay = 0.1, .clip = 0.5, .embedding_lr_factor = 2});
+    Result result;
+    const int R = comm.size(), r = comm.rank();
+    for (uint32_t step = 1; step <= 3; step++) {
+        StepState s{3, step, 0, 0, 1e-2};
+        model.zero_gradients();
+        for (int micro = 0; micro < 2; micro++) {
+            Data d = data(five, c.vocab_size);
+            std::rotate(d.tokens.begin(), d.tokens.begin() + 3 * step + micro, d.tokens.end());
+            int first = 5 * r / R, end = 5 * (r + 1) / R;
+            if (uneven && R > 1) {
+                const int of_0 = 1 - micro;
+                first = r == 0 ? 0 : of_0 + (5 - of_0) * (r - 1) / (R - 1);
+                end = r == 0 ? of_0 : of_0 + (5 - of_0) * r / (R - 1);
+            }
+            s.loss_scale = d.scale / 2, s.micro_batch = (uint32_t)micro;
+            if (first == end) {
+                if (micro == 1) { model.no_last_passes(); }
+                continue;
+            }
+            const Data mine = part(d, first, end);
+            model.set_batch(mine.tokens.data(), mine.targets.data(), mine.cu, s, d.cu[first]);
+            model.training_passes(micro == 1);
+        }
+        model.update(s);
+        const auto got = model.step_result();
+        double loss = got.loss;
+        comm.all_reduce(&loss, 1);
+        result.losses.push_back(loss), result.norms.push_back(got.norm);
+    }
+    using Kind = typename Model<E>::Kind;
+    result.weights = all(model, Kind::weight);
+    result.moment1 = all(model, Kind::moment1), result.moment2 = all(model, Kind::moment2);
+    expect_intact(model);
+    return result;
+}
+
+// Gradients are added in another order than by one rank, and three steps let the differences grow.
+template <class E>
+void expect_equal_to_one_rank(double tolerance) {
+    for (const auto& [config, dropout] : variety()) {
+        Comm alone;
+        const Result want = steps<E>(config, dropout, alone, false);
+        for (int R : {1, 2, 3, 4, 7}) {
+            for (bool uneven : {false, true}) {
+                run_ranks(R, [&, &config = config, &dropout = dropout](Comm& comm) {
+                    const Result got = steps<E>(config, dropout, comm, uneven);
+                    const std::string name = std::string(type_name<E>()) + " ranks: ";
+                    expect_error(name + "losses", relative_error(got.losses, want.losses), tolerance);
+                    expect_error(name + "norms", relative_error(got.norms, want.norms), tolerance);
+                    expect_error(name + "weights", relative_error(got.weights, want.weights), tolerance);
+                    expect_error(name + "moment1", relative_error(got.moment1, want.moment1), tolerance);
+                    expect_error(name + "moment2", relative_error(got.moment2, want.moment2), tolerance);
+                });
+            }
+        }
+    }
+}
+
+TEST(Ranks, EqualOneRank) { expect_equal_to_one_rank<double>(2e-13); }
+TEST(Ranks, EqualOneRankFp32) { expect_equal_to_one_rank<float>(1e-4); }
+TEST(Ranks, EqualOneRankBf16) { expect_equal_to_one_rank<bf16>(6e-6); }
+
+// All ranks have the same bits, and so do two runs.
+TEST(Ranks, SameBits) {
+    const Config c = variety()[0].first;
+    std::vector<Result> results(6);
+    for (int run : {0, 1}) {
+        run_ranks(3,
+                  [&](Comm& comm) { results[run * 3 + comm.rank()] = steps<float>(c, 0.2f, comm, false); });
+    }
+    for (const Result& r : results) {
+        EXPECT_EQ(r.losses, results[0].losses);
+        EXPECT_EQ(r.norms, results[0].norms);
+        EXPECT_EQ(r.weights, results[0].weights);
+        EXPECT_EQ(r.moment2, results[0].moment2);
+    }
+}
+
+// What is written comes back, whichever rank owns it, and the memory of moments is shared out.
+TEST(Ranks, OwnedSlices) {
+    const Config c = variety()[2].first;
+    size_t alone = 0;
+    {
+        const Model<bf16> model(c, {.max_tokens = 8, .max_seqs = 1, .max_position = 8, .training = true});
+        alone = model.owned_elements();
+    }
+    for (int R : {2, 3}) {
+        run_ranks(R, [&](Comm& comm) {
+            Model<bf16> model(c, {.max_tokens = 8, .max_seqs = 1, .max_position = 8, .training = true},
+                              Device::cpu, comm);
+            model.allocate();
+            EXPECT_GE(model.owned_elements() * R, alone - 64 * model.params().size());
+            EXPECT_LE(model.owned_elements(), alone / R + 64 * (c.num_layers + 3));
+            using Kind = Model<bf16>::Kind;
+            for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+                for (const ParamInfo& p : model.params()) {
+                    model.write_param(kind, p, draw<float>(p.count, p.begin + (int)kind));
+                }
+            }
+            std::vector<float> got;
+            for (Kind kind : {Kind::weight, Kind::moment1, Kind::moment2}) {
+                for (const ParamInfo& p : model.params()) {
+                    model.read_param(kind, p, got);
+                    EXPECT_EQ(got, draw<float>(p.count, p.begin + (int)kind)) << p.name;
+                }
+            }
+            expect_intact(model);
+        });
+    }
+}
+
+}  // namespace
+
+}  // namespace moba
