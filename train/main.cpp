@@ -12,6 +12,7 @@
 #include "train/options/suggest.h"
 #include "train/plot/plot.h"
 #include "train/run/info.h"
+#include "train/run/launch.h"
 #include "train/run/sample.h"
 #include "train/run/tokens.h"
 #include "train/run/train_command.h"
@@ -37,27 +38,40 @@ struct Command {
     int (*run)(const Command&, const Words&);
 };
 
-template <class Options, auto add, auto run_command>
-int parse_and_run(const Command& c, const Words& words) {
+template <class Options, auto add>
+Options parsed(const Command& c, const Words& words, json* values = nullptr) {
     const std::string name = std::string("moba ") + c.name;
     Options o;
     CLI::App app(name + ": " + c.summary, name);
     add(app, o);
     parse_words(app, words);
     if constexpr (requires { o.given; }) { o.given = options_given(app); }
-    return run_command(o);
+    if (values) { *values = option_values(app); }
+    return o;
+}
+template <class Options, auto add, auto run_command>
+int parse_and_run(const Command& c, const Words& words) {
+    refuse_ranks(c.name);
+    return run_command(parsed<Options, add>(c, words));
 }
 
 int train(const Command&, const Words& words) {
-    const TrainCommand c = parse_train(words);
-    if (!c.resumed) { refuse_idle_options(c.options); }
-    return run_train(c);
+    return as_rank([&](Comm& comm) { return run_train(comm, words); });
+}
+
+int eval(const Command& c, const Words& words) {
+    return as_rank([&](Comm& comm) {
+        EvalOptions o;
+        json values;
+        together(comm, [&] { o = parsed<EvalOptions, add_eval_options>(c, words, &values); });
+        check_same_values(comm, options_of(values));
+        return run_eval(comm, o);
+    });
 }
 
 const Command commands[] = {
     {"train", "train a model", train},
-    {"eval", "accuracy by length and depth, or the loss of a text",
-     parse_and_run<EvalOptions, add_eval_options, run_eval>},
+    {"eval", "accuracy by length and depth, or the loss of a text", eval},
     {"swap", "what a model loses when full attention becomes MoBA",
      parse_and_run<SwapOptions, add_swap_options, run_swap>},
     {"sample", "generate text or answers after a prompt",

@@ -41,6 +41,7 @@ void add_eval_options(CLI::App& app, EvalOptions& o) {
         ->check(whole(1, 1 << 28));
     add(app, "--json", o.json, "FILE", "Write all figures to this file, as JSON.");
     add_device(app, o.device, o.precision);
+    add_timeout(app, o.timeout);
 }
 
 }  // namespace moba

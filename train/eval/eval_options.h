@@ -18,6 +18,7 @@ struct EvalOptions {
     std::vector<int> samples{1000};
     int depths = 10, windows = 0, repeats = 0, block_size = 0, top_k = 0, batch_tokens = 16384;
     uint64_t seed = 1;
+    double timeout = 300;
     bool router = false;
     std::vector<std::string> given;  // names of the options on the command line
 };

@@ -6,7 +6,9 @@
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
 #include "train/options/options.h"
+#include "train/run/launch.h"
 #include <algorithm>
+#include <tuple>
 #include <unistd.h>
 
 namespace moba {
@@ -46,11 +48,11 @@ json head_of_result(const EvalOptions& o, const Config& config) {
             {"lengths", json::array()}};
 }
 
-int run_eval(const EvalOptions& o) {
-    const ModelFolder folder = open_model(o.model);
-    Config config = folder.config;
-    swap_attention(config, o.attention, o.block_size, o.top_k);
-    rescale(config, o.rope_scaling);
+// The model, with the changes that the options ask for, and whether it is evaluated on a text.
+static std::pair<ModelFolder, bool> open_evaluated(const EvalOptions& o, bool several) {
+    ModelFolder folder = open_model(o.model);
+    swap_attention(folder.config, o.attention, o.block_size, o.top_k);
+    rescale(folder.config, o.rope_scaling);
     const bool text = !o.data.empty() || (o.task.empty() && folder.task.empty() && !folder.data.empty());
     if (text && !o.task.empty()) {
         throw Error("--task and --data cannot be used together: name only one of them");
@@ -58,6 +60,7 @@ int run_eval(const EvalOptions& o) {
     if (text && o.router) {
         throw Error("--router needs a task: in a text it is not known which token holds an answer");
     }
+    if (several && o.router) { throw Error("--router: only for one process, not under mpirun or srun"); }
     if (text) {
         refuse_given(o.given, {"pairs", "pair-every", "depths", "samples", "seed"},
                      "is for tasks: a text is scored whole, or in as many places as --windows says");
@@ -67,14 +70,26 @@ int run_eval(const EvalOptions& o) {
     if (!text && folder.task.empty() && o.task.empty()) {
         throw Error(folder.path + ": does not say what the model was trained on: name --task or --data");
     }
-    check_writable(o.json);
+    return {folder, text};
+}
+
+int run_eval(Comm& comm, const EvalOptions& o) {
+    comm.set_timeout(o.timeout);
+    ModelFolder folder;
+    bool text = false;
+    together(comm, [&] {
+        std::tie(folder, text) = open_evaluated(o, comm.size() > 1);
+        if (comm.rank() == 0) { check_writable(o.json); }
+    });
     const double begin = now_ms();
     const json result = with_precision(o.precision, [&](auto e) {
         using E = decltype(e);
-        return text ? eval_text<E>(o, folder, config, true) : eval_task<E>(o, folder, config);
+        return text ? eval_text<E>(comm, o, folder, folder.config, true)
+                    : eval_task<E>(comm, o, folder, folder.config);
     });
     std::printf("evaluation took %s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
-    if (!o.json.empty()) { write_file(o.json, result.dump(2) + "\n"); }
+    if (!o.json.empty() && comm.rank() == 0) { write_file(o.json, result.dump(2) + "\n"); }
+    comm.agree("");  // nobody ends before the file is there
     return 0;
 }
 

@@ -8,9 +8,9 @@
 namespace moba {
 
 template <class E>
-nlohmann::json eval_task(const EvalOptions&, const ModelFolder&, const Config&);
+nlohmann::json eval_task(Comm&, const EvalOptions&, const ModelFolder&, const Config&);
 template <class E>
-nlohmann::json eval_text(const EvalOptions&, const ModelFolder&, const Config&, bool print);
+nlohmann::json eval_text(Comm&, const EvalOptions&, const ModelFolder&, const Config&, bool print);
 
 // On a terminal only: a line that the next call overwrites; "" clears it.
 void show_progress(const std::string&);

@@ -50,8 +50,8 @@ template <class E>
 class TaskEvaluation {
   public:
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
-                   int T, int samples)
-        : o_(o), task_(task), T_(T), samples_(samples), passes_(o, config, task, T, samples),
+                   int T, int samples, Comm& comm)
+        : o_(o), comm_(comm), task_(task), T_(T), samples_(samples), passes_(o, config, task, T, samples),
           scorer_(folder, config, passes_.batch * T, passes_.batch, T, parse_device(o.device),
                   passes_.layers) {}
 
@@ -60,8 +60,16 @@ class TaskEvaluation {
        pair is split between two blocks. */
     Tally run(int d, int depths) {
         Tally tally;
-        for (int done = 0; done < samples_; done += passes_.batch) {
-            tally.add(run_batch(d, depths, done, std::min(passes_.batch, samples_ - done)));
+        for (int done = 0; done < samples_;) {
+            std::vector<Batch> batches;  // one for each rank
+            while ((int)batches.size() < comm_.size() && done < samples_) {
+                const int count = std::min(passes_.batch, samples_ - done);
+                batches.push_back(draw(d, depths, done, count));
+                done += count;
+            }
+            const auto scores = scorer_.run(batches, comm_);
+            if (o_.router) { add_router(batches[0]); }
+            for (size_t i = 0; i < batches.size(); i++) { tally.add(count_right(batches[i], scores[i])); }
         }
         return tally;
     }
@@ -71,7 +79,7 @@ class TaskEvaluation {
     Tally reach;
 
   private:
-    Tally run_batch(int d, int depths, int first, int count) {
+    Batch draw(int d, int depths, int first, int count) {
         Batch b;
         Sample sample;
         for (int i = 0; i < count; i++) {
@@ -81,16 +89,18 @@ class TaskEvaluation {
             task_.draw_test(rng, T_, depth, sample);
             b.add(sample);
         }
-        scorer_.run(b);
-        if (o_.router) { add_router(b); }
+        return b;
+    }
+
+    Tally count_right(const Batch& b, const typename Scorer<E>::Scores& scores) {
         Tally tally;
-        for (int i = 0; i < count; i++) {
+        for (size_t i = 0; i + 1 < b.cu_seqlens.size(); i++) {
             int asked = 0, right = 0;
             for (int t = b.cu_seqlens[i]; t < b.cu_seqlens[i + 1]; t++) {
                 if (b.targets[t] == ignored) { continue; }
                 asked++;
-                right += scorer_.correct[t];
-                position_loss.add(t - b.cu_seqlens[i], scorer_.losses[t]);
+                right += scores.correct[t];
+                position_loss.add(t - b.cu_seqlens[i], scores.losses[t]);
             }
             tally.add(task_.one_answer() ? Tally{right == asked, 1} : Tally{right, asked});
         }
@@ -108,6 +118,7 @@ class TaskEvaluation {
     }
 
     const EvalOptions& o_;
+    Comm& comm_;
     const Task& task_;
     const int T_, samples_;
     const Passes<E> passes_;
@@ -165,7 +176,7 @@ std::string overlap_text(const ChoiceOverlap& o) {
 }  // namespace
 
 template <class E>
-json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& config) {
+json eval_task(Comm& comm, const EvalOptions& o, const ModelFolder& folder, const Config& config) {
     const std::unique_ptr<Task> task = open_task(folder, o.task, o.pairs, o.pair_every);
     const std::vector<int> lengths = lengths_of(o, folder);
     for (int T : lengths) { check_test_length(*task, T, "--seq-len " + std::to_string(T)); }
@@ -185,7 +196,7 @@ json eval_task(const EvalOptions& o, const ModelFolder& folder, const Config& co
     const std::map<int, int> samples = samples_of(o, lengths);
     LiveHeatMap live;
     for (int T : lengths) {
-        TaskEvaluation<E> evaluation(o, config, folder, *task, T, samples.at(T));
+        TaskEvaluation<E> evaluation(o, config, folder, *task, T, samples.at(T), comm);
         if (map.columns.empty()) {
             std::string counts;
             for (const auto& [length, count] : samples) {

@@ -74,7 +74,8 @@ class TextBytes {
 }  // namespace
 
 template <class E>
-json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& config, bool print) {
+json eval_text(Comm& comm, const EvalOptions& o, const ModelFolder& folder, const Config& config,
+               bool print) {
     const EvalText text = open_text(o, folder);
     const Vocabulary& vocabulary = text.files->vocabulary();
     if (vocabulary.size > config.vocab_size) {
@@ -100,23 +101,32 @@ json eval_text(const EvalOptions& o, const ModelFolder& folder, const Config& co
         RepeatLoss repeats;
         long right = 0;
         size_t bytes = 0;
-        for (size_t done = 0; done < count;) {
-            show_progress("T=" + std::to_string(T) + " window " + std::to_string(done) + "/" +
-                          std::to_string(count));
-            Batch b;
-            for (int i = 0; i < batch && done < count; i++) { windows.add(done++ * all / count, T, b); }
-            scorer.run(b);
+        const auto add = [&](const Batch& b, const std::vector<float>& losses,
+                             const std::vector<int>& correct) {
             // each document of a window is a separate sequence
             for (size_t i = 0; i + 1 < b.cu_seqlens.size(); i++) {
                 const int begin = b.cu_seqlens[i], length = b.cu_seqlens[i + 1] - begin;
                 std::vector<int> distances;
                 if (o.repeats) { distances = repeat_distances(&b.tokens[begin], length, o.repeats); }
                 for (int t = 0; t < length; t++) {
-                    loss.add(t, scorer.losses[begin + t]);
-                    if (o.repeats) { repeats.add(distances[t], scorer.losses[begin + t]); }
-                    right += scorer.correct[begin + t];
+                    loss.add(t, losses[begin + t]);
+                    if (o.repeats) { repeats.add(distances[t], losses[begin + t]); }
+                    right += correct[begin + t];
                     bytes += text_bytes.of(b.targets[begin + t]);
                 }
+            }
+        };
+        for (size_t done = 0; done < count;) {
+            show_progress("T=" + std::to_string(T) + " window " + std::to_string(done) + "/" +
+                          std::to_string(count));
+            std::vector<Batch> batches;  // one for each rank
+            while ((int)batches.size() < comm.size() && done < count) {
+                Batch& b = batches.emplace_back();
+                for (int i = 0; i < batch && done < count; i++) { windows.add(done++ * all / count, T, b); }
+            }
+            const auto scores = scorer.run(batches, comm);
+            for (size_t i = 0; i < batches.size(); i++) {
+                add(batches[i], scores[i].losses, scores[i].correct);
             }
         }
         show_progress("");

@@ -168,7 +168,7 @@ int run_swap(const SwapOptions& o) {
         const Config config = with_variant(folder.config, v);
         const double begin = now_ms();
         json r = with_precision(o.precision, [&](auto e) {
-            return eval_text<decltype(e)>(eval, folder, config, false)["lengths"][0];
+            return eval_text<decltype(e)>(Comm::alone(), eval, folder, config, false)["lengths"][0];
         });
         r["variant"] = v.name;
         r["seconds"] = (now_ms() - begin) / 1000;

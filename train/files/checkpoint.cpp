@@ -17,10 +17,8 @@ static const char* weights_file = "/model.safetensors";
 static const char* moments_file = "/state.safetensors";
 static const char* tokenizer_file = "/tokenizer.json";
 
-// Loads one tensor into the model. Its shape must be the model's, and its values finite.
-template <class E>
-static void load_tensor(const StoredTensor& t, Model<E>& model, const ParamInfo& p,
-                        typename Model<E>::Kind kind) {
+// The values of a tensor, for a parameter. Its shape must be the parameter's, and its values finite.
+static std::vector<float> checked_values(const StoredTensor& t, const ParamInfo& p) {
     if (!std::equal(t.shape.begin(), t.shape.end(), p.shape.begin(), p.shape.end(),
                     [](size_t a, int b) { return a == (size_t)b; })) {
         std::string has, needs;
@@ -29,22 +27,39 @@ static void load_tensor(const StoredTensor& t, Model<E>& model, const ParamInfo&
         throw Error(t.file + ": tensor '" + t.name + "' has the shape " + has + ", but the model needs " +
                     needs);
     }
-    const std::vector<float> values = t.values();
+    std::vector<float> values = t.values();
     for (float x : values) {
         if (!std::isfinite(x)) {
             throw Error(t.file + ": tensor '" + t.name +
                         "' holds a value that is not finite (NaN or infinity)");
         }
     }
-    model.write_param(kind, p, {values.begin(), values.end()});
+    return values;
+}
+
+/* Reads each parameter with read(p), a tensor of a file. Only rank 0 reads: the others get the values from
+   it. */
+template <class E, class Read>
+static void load_params(Model<E>& model, typename Model<E>::Kind kind, Read read) {
+    Comm& comm = model.comm();
+    for (const ParamInfo& p : model.params()) {
+        std::vector<float> values(p.count);
+        std::string problem;
+        if (comm.rank() == 0) {
+            try {
+                values = checked_values(read(p), p);
+            } catch (const Error& e) { problem = e.what(); }
+        }
+        comm.agree(problem);
+        comm.broadcast(values.data(), values.size() * sizeof(float));
+        model.write_param(kind, p, {values.begin(), values.end()});
+    }
 }
 
 template <class E>
 void load_weights(const ModelFolder& folder, Model<E>& model) {
     const Weights weights(folder.path, model.params(), model.config().tie_word_embeddings);
-    for (const ParamInfo& p : model.params()) {
-        load_tensor(weights.find(p.name), model, p, Model<E>::Kind::weight);
-    }
+    load_params(model, Model<E>::Kind::weight, [&](const ParamInfo& p) { return weights.find(p.name); });
 }
 
 RunState read_state(const ModelFolder& folder) {
@@ -79,27 +94,47 @@ RunState read_state(const ModelFolder& folder) {
 template <class E>
 void load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     load_weights(folder, model);
+    using Kind = typename Model<E>::Kind;
     const Safetensors file(folder.path + moments_file);
-    for (const ParamInfo& p : model.params()) {
-        load_tensor(stored_tensor(file, "moment1." + p.name), model, p, Model<E>::Kind::moment1);
-        load_tensor(stored_tensor(file, "moment2." + p.name), model, p, Model<E>::Kind::moment2);
-    }
+    load_params(model, Kind::moment1, [&](auto& p) { return stored_tensor(file, "moment1." + p.name); });
+    load_params(model, Kind::moment2, [&](auto& p) { return stored_tensor(file, "moment2." + p.name); });
 }
 
+/* The parameters of a model, one after another, by kind. Ranks read them together; so where rank 0 cannot
+   write one of them, it goes on with rest(). */
 template <class E>
-static void write_weights(const std::string& path, Model<E>& model,
-                          std::vector<std::pair<std::string, typename Model<E>::Kind>> kinds) {
-    std::vector<TensorSpec> specs;
-    for (const auto& [prefix, kind] : kinds) {
-        for (const ParamInfo& p : model.params()) { specs.push_back({prefix + p.name, p.shape}); }
+class ParamsToWrite {
+  public:
+    using Kind = typename Model<E>::Kind;
+    ParamsToWrite(Model<E>& model, std::vector<std::pair<std::string, Kind>> kinds)
+        : model_(model), kinds_(std::move(kinds)) {}
+
+    void write(const std::string& path) {
+        std::vector<TensorSpec> specs;
+        for (const auto& [prefix, kind] : kinds_) {
+            for (const ParamInfo& p : model_.params()) { specs.push_back({prefix + p.name, p.shape}); }
+        }
+        write_safetensors(path, specs, {{"format", "pt"}}, [&](size_t i, std::vector<float>& out) {
+            REQUIRE(i == next_, "tensor %zu after %zu", i, next_);
+            const std::vector<acc_t<E>> values = read();
+            out.assign(values.begin(), values.end());
+        });
     }
-    const size_t n = model.params().size();
-    write_safetensors(path, specs, {{"format", "pt"}}, [&](size_t i, std::vector<float>& out) {
+    void rest() {
+        while (next_ < kinds_.size() * model_.params().size()) { read(); }
+    }
+
+  private:
+    std::vector<acc_t<E>> read() {
+        const size_t n = model_.params().size(), i = next_++;
         std::vector<acc_t<E>> values;
-        model.read_param(kinds[i / n].second, model.params()[i % n], values);
-        out.assign(values.begin(), values.end());
-    });
-}
+        model_.read_param(kinds_[i / n].second, model_.params()[i % n], values);
+        return values;
+    }
+    Model<E>& model_;
+    std::vector<std::pair<std::string, Kind>> kinds_;
+    size_t next_ = 0;
+};
 
 // config.json of a checkpoint: ours, above the keys that the model came with.
 static json config_of(const Config& model, const json& about, const json& kept) {
@@ -137,12 +172,12 @@ static std::string with_end_token(const std::string& generation, const json& end
     return j.dump(2) + "\n";
 }
 
+/* Writes the folder. weights, moments: what is read of the model meanwhile. */
 template <class E>
-void save_checkpoint(const std::string& dir, Model<E>& model, const json& about, const std::string& tokenizer,
-                     const KeptFiles& kept, const RunState& state) {
-    using Kind = typename Model<E>::Kind;
-    const std::string name = "step-" + std::to_string(state.step), final = dir + "/" + name,
-                      tmp = final + ".tmp";
+static void write_folder(const std::string& dir, const std::string& name, Model<E>& model, const json& about,
+                         const std::string& tokenizer, const KeptFiles& kept, const RunState& state,
+                         ParamsToWrite<E>& weights, ParamsToWrite<E>& moments) {
+    const std::string final = dir + "/" + name, tmp = final + ".tmp";
     const std::vector<SavedCheckpoint> before = saved_checkpoints(dir);
     json numbered = state;
     numbered["save"] = next_save(dir, before);
@@ -166,8 +201,8 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         if (!tokenizer.empty()) { write_file(tmp + tokenizer_file, tokenizer); }
         write_file(tmp + "/config.json", config_text);
         write_file(tmp + "/state.json", state_text);
-        write_weights(tmp + weights_file, model, {{"", Kind::weight}});
-        write_weights(tmp + moments_file, model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
+        weights.write(tmp + weights_file);
+        moments.write(tmp + moments_file);
         fsync_folder(tmp);
         // exists if a process died after the next line, and an older step was resumed
         fs::remove_all(final);
@@ -182,6 +217,23 @@ void save_checkpoint(const std::string& dir, Model<E>& model, const json& about,
         fs::remove_all(tmp, ignore);  // a half-written folder would only fill the disk further
         throw Error(std::string("checkpoint not saved (the previous one is unchanged): ") + e.what());
     }
+}
+
+template <class E>
+void save_checkpoint(const std::string& dir, Model<E>& model, const json& about, const std::string& tokenizer,
+                     const KeptFiles& kept, const RunState& state) {
+    using Kind = typename Model<E>::Kind;
+    ParamsToWrite<E> weights(model, {{"", Kind::weight}}),
+        moments(model, {{"moment1.", Kind::moment1}, {"moment2.", Kind::moment2}});
+    std::string problem;
+    if (model.comm().rank() == 0) {
+        try {
+            write_folder(dir, "step-" + std::to_string(state.step), model, about, tokenizer, kept, state,
+                         weights, moments);
+        } catch (const Error& e) { problem = e.what(); }
+    }
+    if (model.comm().size() > 1) { weights.rest(), moments.rest(); }
+    model.comm().agree(problem);
 }
 
 INSTANTIATE(load_weights)

@@ -15,6 +15,8 @@
 
 namespace moba {
 
+/* With ranks, all of them call these functions together; rank 0 alone reads and writes the large files. */
+
 /* `about` goes into config.json under `moba`; `tokenizer`: the contents of tokenizer.json, "" = that of the kept
    files, if any. */
 template <class E>

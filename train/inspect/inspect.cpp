@@ -137,7 +137,7 @@ int inspect(const InspectOptions& o) {
     Batch batch;
     batch.add({prompt.tokens, std::vector<int>(T, ignored), std::vector<int>(T, -1)});
     if (!prompt.answer.empty()) { batch.targets.back() = prompt.answer[0]; }
-    scorer.run(batch);
+    const auto scores = scorer.run(batch);
 
     Inspection about;
     about.model = o.model;
@@ -154,8 +154,8 @@ int inspect(const InspectOptions& o) {
         head["question"] = about.question = T - 1;
         head["source"] = about.source = prompt.source;
         head["answer"] = about.answer = token_text.name(prompt.answer[0]);
-        head["probability"] = about.probability = std::exp(-(double)scorer.losses.back());
-        head["right"] = about.right = scorer.correct.back();
+        head["probability"] = about.probability = std::exp(-(double)scores.losses.back());
+        head["right"] = about.right = scores.correct.back();
         find_paths(about, scorer.model(), status);
         head["reached"] = about.reached;
         head["totals"] = about.totals;

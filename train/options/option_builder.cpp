@@ -175,6 +175,12 @@ void add_no_graph(CLI::App& app, bool& value) {
              "recorded once and replayed; the results have the same bits.");
 }
 
+void add_timeout(CLI::App& app, double& seconds) {
+    add(app, "--timeout", seconds, "SECONDS",
+        "With mpirun or srun: if a process waits so long for another one, all end.")
+        ->check(between(0.1, 1e6));
+}
+
 void add_attention_impl(CLI::App& app, std::string& value) {
     add(app, "--attention-impl", value, "NAME", "Attention kernels: fast, or naive (the plain definition).")
         ->check(one_of({"fast", "naive"}));

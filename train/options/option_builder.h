@@ -58,6 +58,7 @@ constexpr int most_steps = 1 << 30, most_tokens = 1 << 24;
 /* Options that several commands have. */
 void add_device(CLI::App&, std::string& device, std::string& precision);
 void add_no_graph(CLI::App&, bool&);
+void add_timeout(CLI::App&, double& seconds);
 void add_attention_impl(CLI::App&, std::string&);
 void add_model_path(CLI::App&, std::string&);
 void add_attention_swap(CLI::App&, std::string& attention, int& block_size, int& top_k);

@@ -42,6 +42,7 @@ struct TrainOptions {
     LrSettings lr;
     uint64_t seed = 1;
     int eval_every = 100, eval_samples = 256, save_every = 500, log_every = 10;
+    double timeout = 300;
     std::string out = "out", init_from, device = "auto", precision = "fp32", attention_impl = "fast";
     bool resume = false, overwrite = false, verbose = false, recompute = false, no_graph = false;
     std::vector<std::string> given;  // names of the options that were given, by the command line or --config

@@ -190,6 +190,7 @@ static void add_run_options(CLI::App& app, TrainOptions& o) {
     add(app, "--log-every", o.log_every, "STEPS",
         "Steps between printed lines when the output is not a terminal. log.jsonl has every step.")
         ->check(whole(1, most_steps));
+    add_timeout(app, o.timeout);
     add_flag(app, "--verbose", o.verbose,
              "Print every setting, not only those that differ from the defaults.");
     add_attention_impl(app, o.attention_impl);

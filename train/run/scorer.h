@@ -35,18 +35,36 @@ class Scorer {
         model_.allocate();
         load_weights(folder, model_);
     }
-    void run(const Batch& b) {
+    struct Scores {
+        std::vector<float> losses;  // by token; 0 without a target
+        std::vector<int> correct;   // by token: 1 = the most likely token was the target
+    };
+    Scores run(const Batch& b) {
+        Scores s;
         model_.set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
         model_.forward();
         model_.loss(Pass::inference);
-        model_.read_losses(losses, correct);
-        for (float x : losses) {
+        model_.read_losses(s.losses, s.correct);
+        for (float x : s.losses) {
             if (!std::isfinite(x)) { throw Error(not_finite("a loss", model_)); }
         }
+        return s;
+    }
+    /* At most one batch for each rank, which computes it. All ranks get all scores. */
+    std::vector<Scores> run(const std::vector<Batch>& batches, Comm& comm) {
+        std::vector<Scores> all(batches.size());
+        if (comm.rank() < (int)batches.size()) { all[comm.rank()] = run(batches[comm.rank()]); }
+        std::vector<Transport::Bytes> losses(comm.size()), correct(comm.size());
+        for (size_t i = 0; i < batches.size(); i++) {
+            const size_t tokens = batches[i].tokens.size();
+            all[i].losses.resize(tokens), all[i].correct.resize(tokens);
+            losses[i] = {all[i].losses.data(), tokens * sizeof(float)};
+            correct[i] = {all[i].correct.data(), tokens * sizeof(int)};
+        }
+        comm.all_gather(losses), comm.all_gather(correct);
+        return all;
     }
     const Model<E>& model() const { return model_; }
-    std::vector<float> losses;  // by token of the last batch; 0 without a target
-    std::vector<int> correct;   // by token: 1 = the most likely token was the target
 
   private:
     Model<E> model_;

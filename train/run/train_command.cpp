@@ -60,9 +60,9 @@ std::string locked_folder(const std::string& out) {
 static std::vector<std::string> resume_words(json saved, const std::string& out, CLI::App& given) {
     // data and val-data: files may have moved; check_same_data() compares what is in them.
     // steps and epochs: a run may go on for longer.
-    static const std::vector<std::string> free = {"out",          "device",    "save-every", "eval-every",
-                                                  "eval-samples", "log-every", "recompute",  "no-graph",
-                                                  "data",         "val-data",  "steps",      "epochs"};
+    static const std::vector<std::string> free = {
+        "out",      "device",  "save-every", "eval-every", "eval-samples", "log-every", "recompute",
+        "no-graph", "timeout", "data",       "val-data",   "steps",        "epochs"};
     for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
         if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }
     }
@@ -114,7 +114,7 @@ TrainCommand with_presets(std::vector<std::string> words, const TrainOptions& gi
 
 }  // namespace
 
-TrainCommand parse_train(const std::vector<std::string>& words) {
+TrainCommand parse_train(const std::vector<std::string>& words, bool take_lock) {
     const ParsedTrain line(words);
     std::vector<std::string> all = words;
     if (line.app.count("--config")) {
@@ -133,7 +133,7 @@ TrainCommand parse_train(const std::vector<std::string>& words) {
     if (merged.options.overwrite) { throw Error("--resume and --overwrite cannot be used together"); }
     if (!std::filesystem::is_directory(out)) { throw Error("--out " + out + ": there is no such folder"); }
     FolderLock lock;
-    if (!lock.take(out)) { throw Error(locked_folder(out)); }
+    if (take_lock && !lock.take(out)) { throw Error(locked_folder(out)); }
     const std::string latest = latest_checkpoint(out);
     if (latest.empty()) {
         throw Error("--out " + out + ": holds no checkpoint to go on from; start it without --resume");

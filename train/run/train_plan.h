@@ -12,6 +12,6 @@ Config training_config(const TrainCommand&, const Data&, const std::optional<Mod
    steps. */
 std::vector<Stage> training_stages(const TrainOptions&, const Data&);
 /* Memory for the largest micro-batch of all stages. */
-ModelSizes training_sizes(const TrainOptions&, const Data&, const std::vector<Stage>&);
+ModelSizes training_sizes(const TrainOptions&, const Data&, const std::vector<Stage>&, int ranks);
 
 }  // namespace moba

@@ -4,6 +4,7 @@
 #include "train/core/utf8.h"
 #include "train/display/numbers.h"
 #include "train/files/run_folder.h"
+#include "train/run/launch.h"
 #include "train/run/stop_signal.h"
 #include "train/run/text_sample.h"
 #include "train/run/trainer_impl.h"
@@ -33,9 +34,13 @@ double Trainer<E>::tokens_left() const {
 
 template <class E>
 int Trainer<E>::run() {
-    if (!resumed_) { refuse_occupied_folder(); }
+    comm_.set_timeout(o_.timeout);
+    together(comm_, [&] {
+        if (!resumed_ && is_first()) { refuse_occupied_folder(); }
+        fingerprint_ = data_->fingerprint();
+    });
+    check_same_values(comm_, settings());
     print_settings();
-    fingerprint_ = data_->fingerprint();
     if (resumed_) {
         resume();
         std::printf("resumed  %s at step %d\n", resumed_->path.c_str(), state_.step);
@@ -44,11 +49,15 @@ int Trainer<E>::run() {
         start();
     }
     std::fflush(stdout);
-    log_.open(o_.out + "/log.jsonl", state_.step);
+    together(comm_, [&] {
+        if (is_first()) { log_.open(o_.out + "/log.jsonl", state_.step); }
+    });
     note_stop_signals();
     const double begin = now_ms();
-    if (resumed_ && validation_due() && !log_.validated()) { validate_model(); }
-    while (remaining() > 0 && !stop_asked()) {
+    bool validated = log_.validated();
+    comm_.broadcast(&validated, sizeof validated);
+    if (resumed_ && validation_due() && !validated) { validate_model(); }
+    while (remaining() > 0 && !stop()) {
         if (!step()) { break; }
         if (validation_due()) { validate_model(); }
         if (o_.save_every && state_.step % o_.save_every == 0 && remaining() > 0) { save(); }
@@ -56,7 +65,7 @@ int Trainer<E>::run() {
     progress_.done();
     save();
     std::printf("%s at step %d after %s; model in %s/latest\n",
-                stop_asked() && remaining() > 0 ? "stopped" : "done", state_.step,
+                stop() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
     if (remaining() > 0) {
         std::printf("go on with: %s\n", program_text({"train", "--resume", "--out", o_.out}).c_str());
@@ -67,13 +76,15 @@ int Trainer<E>::run() {
 template <class E>
 Draw Trainer<E>::draw(int stage, uint64_t first_sample) const {
     const Stage& s = stages_[stage];
-    Draw d{stage, first_sample, std::vector<Batch>(o_.grad_accum)};
-    for (Batch& b : d.batches) {
-        for (int i = 0; i < s.batch; i++) { data_->add_sample(first_sample++, s, b); }
-        d.counted += b.counted();
-        d.tokens += (long)b.tokens.size();
+    Draw d{stage, first_sample, {}};
+    for (int micro = 0; micro < o_.grad_accum; micro++) {
+        d.batches.push_back(
+            share_of(comm_, s.batch, [&](int, Batch& b) { data_->add_sample(first_sample++, s, b); }));
+        const Share& b = d.batches.back();
+        d.counted += b.counted;
+        d.tokens += b.tokens;
         d.flop += step_flop(is_full_step(state_.step + 1) ? switched(config_, {"full"}) : config_,
-                            model_->num_parameters(), b.cu_seqlens, b.counted());
+                            model_->num_parameters(), b.all_cu_seqlens, b.counted);
     }
     return d;
 }
@@ -84,8 +95,9 @@ bool Trainer<E>::is_full_step(int step) const {
 }
 
 template <class E>
-void Trainer<E>::set_batch(const Batch& b, const StepState& step) {
-    model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, step);
+void Trainer<E>::set_batch(const Share& s, const StepState& step) {
+    const Batch& b = s.batch;
+    model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, step, s.first);
 }
 
 /* Called while the device computes this step. Draws the samples of the next step and uploads its first
@@ -99,6 +111,7 @@ void Trainer<E>::draw_next() {
     } catch (const Error&) {
         return;  // take_draw() draws again after this step, and reports the error
     }
+    if (next_.batches[0].empty()) { return; }
     // learning rate 0: update() gets the real one
     set_batch(next_.batches[0], {o_.seed, (uint32_t)state_.step + 1, 0, 1.0 / next_.counted, 0});
     next_set_ = true;
@@ -109,7 +122,9 @@ template <class E>
 bool Trainer<E>::step() {
     switch_if_due();
     const double begin = now_ms();
-    const Draw drawn = take_draw();
+    const std::string problem = take_draw();
+    if (!all_go_on(problem)) { return false; }
+    const Draw drawn = std::exchange(next_, {});
     const std::optional<StepOutcome> outcome = train_step(drawn);
     if (!outcome) { return false; }
     check_finite(*outcome);
@@ -125,28 +140,38 @@ void Trainer<E>::switch_if_due() {
     if (done >= switch_.share * (done + tokens_left())) { switch_attention(); }
 }
 
-// The samples of this step. draw_next() has drawn them, unless the previous step ended its stage early or
-// there was none.
+// The samples of this step, in next_. draw_next() has drawn them, unless the previous step ended its stage
+// early or there was none. Returns why they cannot be drawn, if so.
 template <class E>
-Draw Trainer<E>::take_draw() {
+std::string Trainer<E>::take_draw() {
     if (next_.batches.empty() || next_.stage != state_.stage || next_.first_sample != state_.samples) {
-        read_or_save([&] { next_ = draw(state_.stage, state_.samples); });
         next_set_ = false;
+        try {
+            next_ = draw(state_.stage, state_.samples);
+        } catch (const Error& e) { return e.what(); }
     }
-    return std::exchange(next_, {});
+    return "";
 }
 
-// If a data file can no longer be read, saves a checkpoint before the error is reported.
+/* False if a rank was asked to stop. If one has a problem (a data file that can no longer be read), saves a
+   checkpoint before the error is reported. */
 template <class E>
-template <class Read>
-void Trainer<E>::read_or_save(Read read) {
-    try {
-        read();
-    } catch (const Error&) {
+bool Trainer<E>::all_go_on(const std::string& problem) {
+    double ranks[2] = {stop_asked() ? 1.0 : 0.0, problem.empty() ? 0.0 : 1.0};
+    comm_.all_reduce(ranks, 2);
+    if (ranks[1] > 0) {
         progress_.done();
         save();
-        throw;
+        comm_.agree(problem);
     }
+    stopping_ = ranks[0] > 0;
+    return !stopping_;
+}
+
+// A rank alone stops at once; several when they have agreed on it.
+template <class E>
+bool Trainer<E>::stop() const {
+    return comm_.size() == 1 ? stop_asked() : stopping_;
 }
 
 // Returns nothing if a stop signal came between two micro-batches; the unfinished step is discarded.
@@ -165,22 +190,29 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
     bool replayed = true;
     model_->set_full(is_full_step(state_.step));
     model_->zero_gradients();
-    for (const Batch& b : drawn.batches) {
-        if (stop_asked()) {
+    for (const Share& b : drawn.batches) {
+        const bool last = &b == &drawn.batches.back();
+        if (stop()) {
             state_ = before;
             model_->set_full(false);
             return {};
         }
-        if (!next_set_) { set_batch(b, now); }
+        if (!b.empty()) {
+            if (!next_set_) { set_batch(b, now); }
+            replayed &= model_->training_passes(last);
+        } else if (last) {
+            model_->no_last_passes();
+        }
         next_set_ = false;
-        replayed &= model_->training_passes();
         now.micro_batch++;
     }
     model_->set_full(false);
     model_->update(now);
     draw_next();
     const auto [loss, correct, norm] = model_->step_result();  // waits
-    return StepOutcome{loss / drawn.counted, correct / drawn.counted, norm, now.learning_rate, replayed};
+    double sums[2] = {loss, correct};
+    comm_.all_reduce(sums, 2);
+    return StepOutcome{sums[0] / drawn.counted, sums[1] / drawn.counted, norm, now.learning_rate, replayed};
 }
 
 template <class E>
@@ -188,7 +220,7 @@ void Trainer<E>::check_finite(const StepOutcome& r) {
     if (std::isfinite(r.loss) && std::isfinite(r.norm)) { return; }
     progress_.done();
     const std::string bad = model_->first_not_finite(), saved = latest_checkpoint(o_.out);
-    throw Error("step " + std::to_string(state_.step) + ": " +
+    comm_.agree("step " + std::to_string(state_.step) + ": " +
                 (std::isfinite(r.loss) ? "gradient norm" : "loss") +
                 " is not finite; first bad tensor: " + (bad.empty() ? "none (the sum overflowed)" : bad) +
                 (saved.empty() ? ". No checkpoint had been saved" : ". " + saved + " is from before") +
@@ -211,9 +243,10 @@ double Trainer<E>::share_of_peak(double flops) {
 // Averages, the line on the terminal, the line of log.jsonl.
 template <class E>
 void Trainer<E>::report(const StepOutcome& r, const Draw& drawn, double ms) {
-    const double gflops = drawn.flop / ms / 1e6, mfu = share_of_peak(gflops * 1e9);
-    const double ms_per_token = ms / drawn.tokens;
     state_.accuracy = state_.stage_steps == 1 ? r.accuracy : 0.9 * state_.accuracy + 0.1 * r.accuracy;
+    if (!is_first()) { return; }
+    const double gflops = drawn.flop / ms / 1e6, mfu = share_of_peak(gflops * 1e9 / comm_.size());
+    const double ms_per_token = ms / drawn.tokens;
     ms_per_token_ = ms_per_token_ == 0 ? ms_per_token : 0.95 * ms_per_token_ + 0.05 * ms_per_token;
     progress_.step({state_.step, state_.step + remaining(), r.loss, state_.accuracy, r.norm, r.lr, ms, mfu,
                     drawn.tokens, tokens_left() * ms_per_token_ / 1000, stage_text(), r.replayed});
@@ -267,32 +300,34 @@ template <class E>
 void Trainer<E>::validate_model() {
     const Stage& final = stages_.back();
     const int samples = data_->num_validation(final.T);
-    double loss = 0;
-    long right = 0, counted = 0;
+    double sums[2] = {0, 0};  // loss, right
+    long counted = 0;
     std::vector<float> losses;
     std::vector<int> correct;
     next_set_ = false;
     for (int done = 0; done < samples;) {
-        if (stop_asked()) {
+        Share share;
+        std::string problem;
+        try {
+            share = share_of(comm_, std::min(final.batch, samples - done),
+                             [&](int, Batch& b) { data_->add_validation(done++, final.T, b); });
+        } catch (const Error& e) { problem = e.what(); }
+        if (!all_go_on(problem)) {
             progress_.line("stopped during the validation, which --resume does first");
             return;
         }
-        Batch b;
-        read_or_save([&] {
-            for (int i = 0; i < final.batch && done < samples; i++) {
-                data_->add_validation(done++, final.T, b);
-            }
-        });
-        counted += b.counted();
-        model_->set_batch(b.tokens.data(), b.targets.data(), b.cu_seqlens, {});
+        counted += share.counted;
+        if (share.empty()) { continue; }
+        set_batch(share, {});
         model_->forward();
         model_->loss(Pass::inference);
         model_->read_losses(losses, correct);
-        for (float x : losses) { loss += x; }
-        for (int c : correct) { right += c; }
+        for (float x : losses) { sums[0] += x; }
+        for (int c : correct) { sums[1] += c; }
     }
-    loss /= (double)counted;
-    const double accuracy = (double)right / (double)counted;
+    comm_.all_reduce(sums, 2);
+    const double loss = sums[0] / (double)counted, accuracy = sums[1] / (double)counted;
+    if (!is_first()) { return; }
     char text[160];
     std::snprintf(text, sizeof text, "validation at step %d: loss %.4f, accuracy %.1f%% (%d %s of %d tokens)",
                   state_.step, loss, 100 * accuracy, samples, data_->validation_name().c_str(), final.T);
@@ -313,12 +348,25 @@ template class Trainer<bf16>;
 
 TrainPlan plan_training(const TrainOptions& o) {
     return with_precision(o.precision, [&](auto e) {
-        return Trainer<decltype(e)>({.options = o, .values = json::object(), .resumed = {}}).plan();
+        Comm alone;
+        return Trainer<decltype(e)>({.options = o, .values = json::object(), .resumed = {}}, alone).plan();
     });
 }
 
-int run_train(const TrainCommand& c) {
-    return with_precision(c.options.precision, [&](auto e) { return Trainer<decltype(e)>(c).run(); });
+int run_train(Comm& comm, const std::vector<std::string>& words) {
+    TrainCommand c;
+    together(comm, [&] {
+        c = parse_train(words, comm.rank() == 0);
+        if (!c.resumed) { refuse_idle_options(c.options); }
+    });
+    Device device{};
+    together(comm, [&] { device = parse_device(c.options.device); });
+    if (comm.size() > 1) { comm.set_device(find_device(device)->comm(comm)); }
+    return with_precision(c.options.precision, [&](auto e) {
+        std::unique_ptr<Trainer<decltype(e)>> trainer;
+        together(comm, [&] { trainer = std::make_unique<Trainer<decltype(e)>>(c, comm); });
+        return trainer->run();
+    });
 }
 
 }  // namespace moba

@@ -1,11 +1,13 @@
 /* The training loop: draws batches, steps the model, validates, saves, resumes. */
 #pragma once
+#include "moba/core/comm.h"
 #include "train/run/train_command.h"
 
 namespace moba {
 
-/* Runs until the last step, Ctrl-C, or an Error. Returns the exit status: 0, also after Ctrl-C. */
-int run_train(const TrainCommand&);
+/* As one of the ranks of a run: reads the words of `moba train`, then trains until the last step, Ctrl-C, or
+   an Error. Returns the exit status: 0, also after Ctrl-C. */
+int run_train(Comm&, const std::vector<std::string>& words);
 
 /* Describes a run without starting it. Throws Error for every wrong option; allocates and writes nothing. */
 struct TrainPlan {

@@ -2,6 +2,7 @@
 #pragma once
 #include "train/core/progress.h"
 #include "train/files/run_log.h"
+#include "train/run/share.h"
 #include "train/run/train_plan.h"
 #include "train/run/trainer.h"
 #include <nlohmann/json.hpp>
@@ -12,10 +13,10 @@ namespace moba {
 struct Draw {
     int stage = 0;
     uint64_t first_sample = 0;
-    std::vector<Batch> batches;  // empty: nothing has been drawn
-    int counted = 0;             // targets
-    long tokens = 0;
-    double flop = 0;
+    std::vector<Share> batches;  // empty: nothing has been drawn
+    int counted = 0;             // targets, of all ranks
+    long tokens = 0;             // of all ranks
+    double flop = 0;             // of all ranks
 };
 
 // What a step gave.
@@ -27,8 +28,10 @@ struct StepOutcome {
 
 template <class E>
 class Trainer {
+    using json = nlohmann::json;
+
   public:
-    explicit Trainer(const TrainCommand&);
+    Trainer(const TrainCommand&, Comm&);
     int run();
     TrainPlan plan() const {
         return {config_, model_->num_parameters(), model_->bytes(), data_->fingerprint()};
@@ -38,23 +41,26 @@ class Trainer {
     void resume();
     void refuse_occupied_folder() const;
     void start();
+    void take_folder();
+    bool is_first() const { return comm_.rank() == 0; }  // the rank that writes and prints
+    json settings() const;
     void print_settings() const;
     double share_of_peak(double flops);
     bool step();
     void switch_if_due();
-    Draw take_draw();
+    std::string take_draw();
+    bool all_go_on(const std::string& problem);
+    bool stop() const;
     std::optional<StepOutcome> train_step(const Draw&);
     void check_finite(const StepOutcome&);
     void report(const StepOutcome&, const Draw&, double ms);
     void advance_stage();
     std::string stage_text() const;
     Draw draw(int stage, uint64_t first_sample) const;
-    void set_batch(const Batch&, const StepState&);
+    void set_batch(const Share&, const StepState&);
     void draw_next();
     bool validation_due() const;
     void validate_model();
-    template <class Read>
-    void read_or_save(Read);
     void save();
     void print_new_length() const;
     int remaining() const;
@@ -66,6 +72,8 @@ class Trainer {
     const Stage& stage() const { return stages_[state_.stage]; }
 
     TrainOptions o_;
+    Comm& comm_;
+    bool stopping_ = false;                      // a rank was asked to stop
     std::optional<ModelFolder> resumed_, init_;  // of --resume, of --init-from
     std::unique_ptr<Data> data_;
     std::vector<Stage> stages_;
@@ -73,7 +81,7 @@ class Trainer {
     ModelSizes sizes_;
     std::unique_ptr<Model<E>> model_;
     RunState state_;
-    Draw next_;              // the next step, drawn in advance
+    Draw next_;              // of the next step, perhaps drawn in advance
     bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;
     KeptFiles kept_;  // of --init-from

@@ -4,6 +4,7 @@
 #include "train/core/device_choice.h"
 #include "train/core/version.h"
 #include "train/data/fingerprint.h"
+#include "train/run/launch.h"
 #include "train/run/trainer_impl.h"
 #include <filesystem>
 
@@ -48,10 +49,10 @@ std::string tokenizer_of(const TrainCommand& c, const std::optional<ModelFolder>
 }  // namespace
 
 template <class E>
-Trainer<E>::Trainer(const TrainCommand& c)
-    : o_(c.options), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
+Trainer<E>::Trainer(const TrainCommand& c, Comm& comm)
+    : o_(c.options), comm_(comm), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
       stages_(training_stages(o_, *data_)), config_(training_config(c, *data_, init_)),
-      sizes_(training_sizes(o_, *data_, stages_)), progress_(o_.log_every),
+      sizes_(training_sizes(o_, *data_, stages_, comm.size())), progress_(o_.log_every),
       switch_(parse_switch(o_.switch_to)) {
     o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
     int steps = 0;
@@ -81,7 +82,7 @@ Trainer<E>::Trainer(const TrainCommand& c)
 
 template <class E>
 void Trainer<E>::make_model() {
-    model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device));
+    model_ = std::make_unique<Model<E>>(config_, sizes_, parse_device(o_.device), comm_);
     model_->set_graph(!o_.no_graph);
     next_set_ = false;
 }
@@ -117,6 +118,16 @@ void Trainer<E>::switch_attention() {
                    " on, after " + std::to_string(state_.tokens) + " tokens");
 }
 
+/* What must be the same on all ranks: options, data, and the state of a run that continues. */
+template <class E>
+json Trainer<E>::settings() const {
+    json all = options_of(state_.options);
+    all["the state of the run"] = state_;
+    all["the state of the run"].erase("options");
+    for (const auto& [name, value] : fingerprint_.items()) { all["the content of --" + name] = value; }
+    return all;
+}
+
 template <class E>
 void Trainer<E>::print_settings() const {
     const Device device = parse_device(o_.device);
@@ -125,6 +136,7 @@ void Trainer<E>::print_settings() const {
         std::printf(", matrix products: %s, %d threads",
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
+    if (comm_.size() > 1) { std::printf(", %d ranks, %d on this machine", comm_.size(), comm_.local_size()); }
     std::printf("\n%s\n%s",
                 o_.verbose ? "settings"
                            : "settings that differ from the defaults for a task (all: --verbose)",
@@ -132,7 +144,7 @@ void Trainer<E>::print_settings() const {
     std::printf("layers   %s\n", layer_summary(config_).c_str());
     std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
                 model_->num_parameters() - model_->params()[0].count);
-    std::printf("memory  ");
+    std::printf(comm_.size() > 1 ? "memory of each rank:" : "memory  ");
     for (const auto& l : model_->lists()) {
         std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
     }
@@ -165,30 +177,40 @@ void Trainer<E>::refuse_occupied_folder() const {
 
 template <class E>
 void Trainer<E>::start() {
+    together(comm_, [&] {
+        if (is_first()) { take_folder(); }
+        allocate();
+    });
+    model_->init_weights(o_.seed);
+    if (init_) { load_weights(*init_, *model_); }
+    // also what a run left that ended before its first checkpoint
+    if (is_first()) { clear_run(o_.out); }
+}
+
+template <class E>
+void Trainer<E>::take_folder() {
     const std::string& out = o_.out;
     std::error_code error;
     fs::create_directories(out, error);
     if (error) { throw Error("--out " + out + ": " + error.message()); }
     if (!lock_.take(out)) { throw Error(locked_folder(out)); }
     refuse_occupied_folder();  // again: another process may have trained there meanwhile
-    allocate();
-    model_->init_weights(o_.seed);
-    if (init_) { load_weights(*init_, *model_); }
-    clear_run(out);  // also what a run left that ended before its first checkpoint
 }
 
 template <class E>
 void Trainer<E>::resume() {
-    if (state_.stage >= (int)stages_.size()) {
-        throw Error(resumed_->path + "/state.json: stage beyond the last");
-    }
-    if (stage().steps < state_.stage_steps) {
-        throw Error("--steps " + std::to_string(stage().steps) + ": the run in " + o_.out + " has done " +
-                    std::to_string(state_.stage_steps) + " already");
-    }
-    check_same_data(resumed_->data, fingerprint_, o_.out);
-    restore_latest_link(o_.out, state_.step);
-    allocate();
+    together(comm_, [&] {
+        if (state_.stage >= (int)stages_.size()) {
+            throw Error(resumed_->path + "/state.json: stage beyond the last");
+        }
+        if (stage().steps < state_.stage_steps) {
+            throw Error("--steps " + std::to_string(stage().steps) + ": the run in " + o_.out + " has done " +
+                        std::to_string(state_.stage_steps) + " already");
+        }
+        check_same_data(resumed_->data, fingerprint_, o_.out);
+        if (is_first()) { restore_latest_link(o_.out, state_.step); }
+        allocate();
+    });
     load_checkpoint(*resumed_, *model_);
 }
 
