@@ -19,7 +19,21 @@ static int processes_started() {
 
 #ifdef MOBA_MPI
 
-bool started_as_rank() { return processes_started() > 1; }
+// Whether whoever started the processes told them how to find each other.
+static bool can_meet() {
+    for (const char* name : {"OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"}) {
+        if (std::getenv(name)) { return true; }
+    }
+    return false;
+}
+
+bool started_as_rank() {
+    const int started = processes_started();
+    need(started == 1 || can_meet(), std::to_string(started) +
+                                         " processes were started together, but MPI cannot " +
+                                         "connect them: use srun --mpi=pmix, or mpirun");
+    return started > 1;
+}
 
 namespace {
 
@@ -44,7 +58,7 @@ class Mpi : public Transport {
         const int started = processes_started();
         need(size_ == started, std::to_string(started) + " processes were started together, but MPI knows " +
                                    std::to_string(size_) +
-                                   ": start them with the mpirun of this MPI, or with " + "srun --mpi=pmix");
+                                   ": use the mpirun of this MPI, or srun --mpi=pmix");
     }
     ~Mpi() override { MPI_Finalize(); }
     int rank() const override { return rank_; }
