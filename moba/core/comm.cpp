@@ -118,7 +118,10 @@ template <class X>
 void Comm::start_reduce_scatter(const Ctx& ctx, X* data, X* received, size_t n) {
     if (size_ == 1) { return; }
     if constexpr (std::is_same_v<X, float>) {
-        if (device_) { return device_->reduce_scatter(ctx, data, n); }
+        if (device_) {
+            sent_ += (size_ - 1) * n * sizeof(X);
+            return device_->reduce_scatter(ctx, data, n);
+        }
     }
     start([=, this] {
         exchange(slices(data, n * sizeof(X)), slices(received, n * sizeof(X)));
@@ -136,7 +139,10 @@ template void Comm::start_reduce_scatter(const Ctx&, double*, double*, size_t);
 
 void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
     if (size_ == 1) { return; }
-    if (device_) { return device_->all_gather(ctx, data, bytes); }
+    if (device_) {
+        sent_ += (size_ - 1) * bytes;
+        return device_->all_gather(ctx, data, bytes);
+    }
     start([=, this] { exchange(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes)); });
 }
 

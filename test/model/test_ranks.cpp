@@ -114,6 +114,29 @@ TEST(Ranks, SameBits) {
     }
 }
 
+// What a step sends: gradients, the sums for their norm, weights.
+TEST(Ranks, BytesAreThoseOfTheFormula) {
+    const Config c = variety()[0].first;
+    for (int R : {2, 3, 4}) {
+        run_ranks(R, [&](Comm& comm) {
+            const Data d = data({20}, c.vocab_size);
+            Model<bf16> model(c, {.max_tokens = 20, .max_seqs = 1, .max_position = 20, .training = true},
+                              Device::cpu, comm);
+            model.allocate();
+            model.init_weights(7);
+            model.set_batch(d.tokens.data(), d.targets.data(), d.cu, state);
+            const size_t before = comm.sent();
+            model.training_passes();
+            model.update(state);
+            size_t sums = 0;
+            for (const Bucket& b : list_params(c, R).buckets) { sums += square_sums_count(b.slice); }
+            EXPECT_EQ(comm.sent() - before,
+                      (R - 1) *
+                          (model.owned_elements() * (sizeof(float) + sizeof(bf16)) + sums * sizeof(double)));
+        });
+    }
+}
+
 // What is written comes back, whichever rank owns it, and the memory of moments is shared out.
 TEST(Ranks, OwnedSlices) {
     const Config c = variety()[2].first;

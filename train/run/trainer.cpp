@@ -54,6 +54,7 @@ int Trainer<E>::run() {
     });
     note_stop_signals();
     const double begin = now_ms();
+    const int first_step = state_.step;
     bool validated = log_.validated();
     comm_.broadcast(&validated, sizeof validated);
     if (resumed_ && validation_due() && !validated) { validate_model(); }
@@ -67,6 +68,10 @@ int Trainer<E>::run() {
     std::printf("%s at step %d after %s; model in %s/latest\n",
                 stop() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
+    if (comm_.size() > 1 && state_.step > first_step) {
+        std::printf("sent     %s per step by rank 0 to the others, checkpoints included\n",
+                    readable_bytes(comm_.sent() / (size_t)(state_.step - first_step)).c_str());
+    }
     if (remaining() > 0) {
         std::printf("go on with: %s\n", program_text({"train", "--resume", "--out", o_.out}).c_str());
     }
