@@ -211,6 +211,7 @@ void Model<E>::plan_gradients() {
     dbranch_ = sizes_.dropout > 0 ? gradient("d branch", C) : dx_;
     dnorm_ = gradient("d norm", C);
     dattn_ = gradient("d attention", width_q());
+    delta_ = backward_.template take<A>("d attention.delta", sizes_.max_tokens * (size_t)c.num_heads);
     dq_ = gradient("dq", width_q());
     dk_ = gradient("dk", width_kv());
     dk_raw_ = c.key_conv ? gradient("dk before convolution", width_kv()) : dk_;

@@ -43,6 +43,7 @@ namespace moba {
     op(gate_forward,           gate_forward,           <E>)            \
     op(gate_lists,             gate_lists,             )               \
     op(attention_forward,      attention_forward,      <E>)            \
+    op(attention_delta,        attention_delta,        <E>)            \
     op(attention_backward,     attention_backward,     <E>)            \
     op(cache_rows,             cache_rows,             <E>)            \
     op(cache_means,            cache_means,            <E>)            \

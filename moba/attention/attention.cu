@@ -93,23 +93,24 @@ __global__ void attention_forward_kernel1(AttentionOperands<E> a, Heads s) {
 /* delta[t] = <dout[t], out[t]>
    Maps     warp -> one query of one head */
 template <class E>
-__global__ void attention_delta_kernel1(float* delta, const E* dout, const E* out, Heads s) {
+__global__ void attention_delta_kernel1(float* delta, const E* dout, const E* out, DeltaShape s) {
     const int t = (blockIdx.x * blockDim.x + threadIdx.x) / warp_size, head = blockIdx.y;
     if (t >= s.M) { return; }
+    const size_t at = ((size_t)t * s.H + head) * s.D;
     LaneRow x, y;
-    x.load(dout + s.query(t, head), s.D);
-    y.load(out + s.query(t, head), s.D);
+    x.load(dout + at, s.D);
+    y.load(out + at, s.D);
     const float sum = x.dot(y);
-    if (threadIdx.x % warp_size == 0) { delta[(size_t)(s.first + head) * s.M + t] = sum; }
+    if (threadIdx.x % warp_size == 0) { delta[(size_t)head * s.M + t] = sum; }
 }
 
 /* delta[t] = <dout[t], out[t]>
    Maps     D / N neighbouring lanes -> one query of one head; lane -> one pack of its channels
    Memory   each lane reads 16 bytes of dout and of out; the rows of all heads are contiguous
    Differs  from 1: 16-byte reads instead of 2 or 4 bytes
-   Needs    all heads in one launch; rows that can be read in packs; D / N a power of two, at most 32 */
+   Needs    rows that can be read in packs; D / N a power of two, at most 32 */
 template <class E>
-__global__ void attention_delta_kernel2(float* delta, const E* dout, const E* out, Heads s) {
+__global__ void attention_delta_kernel2(float* delta, const E* dout, const E* out, DeltaShape s) {
     constexpr int N = pack_elements<E>;
     const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
     const int across = s.D / N;
@@ -245,34 +246,30 @@ void attention_forward_gpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, co
 }
 
 template <class E>
-void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
-                            const E* k, const E* v, const acc_t<E>* lse, Routing routing,
+void attention_delta_gpu(const Ctx& ctx, acc_t<E>* delta, const E* dout, const E* out, DeltaShape s) {
+    REQUIRE(s.D <= max_head_dim_gpu && s.H <= 65535, "D = %d, H = %d", s.D, s.H);
+    const int across = s.D / pack_elements<E>;
+    const bool packs = packable<E>(s.D, {dout, out}) && across <= warp_size && (across & (across - 1)) == 0;
+    if (choose_version(ctx, packs ? 2 : 1) == 2) {
+        launch(attention_delta_kernel2<E>, blocks_for((size_t)s.M * s.H * across, delta_threads),
+               delta_threads, 0, ctx.stream, delta, dout, out, s);
+    } else {
+        launch(attention_delta_kernel1<E>, dim3(blocks_for(s.M, plain_threads / warp_size), s.H),
+               plain_threads, 0, ctx.stream, delta, dout, out, s);
+    }
+    LAUNCHED(ctx);
+}
+
+template <class E>
+void attention_backward_gpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const acc_t<E>* delta,
+                            const E* q, const E* k, const E* v, const acc_t<E>* lse, Routing routing,
                             const Sequences& seqs, AttentionShape s) {
     const int version = version_for<E>(ctx, seqs, s, Direction::backward);
-    const size_t rows = round_up((size_t)s.H * seqs.num_tokens, (size_t)64);
-    REQUIRE(rows * sizeof(float) <= ctx.workspace_bytes, "workspace of %zu bytes", ctx.workspace_bytes);
-    float* delta = (float*)ctx.workspace;
     AttentionOperands<E> a{};
     a.lse = (float*)lse, a.q = q, a.k = k, a.v = v, a.dout = dout, a.delta = delta;
     a.dq = dq, a.dk = dk, a.dv = dv;
-    AttentionShape full = s;
-    full.kind = AttentionKind::full;
-    const Heads all = heads_of(0, s.G, {}, seqs, full);
-    const int across = s.D / pack_elements<E>;
-    if (version >= 2 && packable<E>(s.D, {dout, out}) && across <= warp_size &&
-        (across & (across - 1)) == 0) {
-        launch(attention_delta_kernel2<E>, blocks_for((size_t)all.M * s.H * across, delta_threads),
-               delta_threads, 0, ctx.stream, delta, dout, out, all);
-    } else {
-        launch(attention_delta_kernel1<E>, rows_grid(all, s.H), plain_threads, 0, ctx.stream, delta, dout,
-               out, all);
-    }
-    LAUNCHED(ctx);
     if (version >= 2) {
-        Ctx rest = ctx;
-        rest.workspace += rows * sizeof(float);
-        rest.workspace_bytes -= rows * sizeof(float);
-        tiled_backward_gpu(rest, a, routing, seqs, s, version);
+        tiled_backward_gpu(ctx, a, routing, seqs, s, version);
         return;
     }
     each_head_range(routing, seqs, s, [&](const Heads& h) {
@@ -290,12 +287,12 @@ size_t attention_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes si
     const auto tiled = [&](Direction d) {
         return s.D > max_tiled_head_dim ? 0 : tiled_workspace_bytes_gpu<E>(max_tokens, max_seqs, sizes, s, d);
     };
-    const size_t delta = round_up((size_t)s.H * max_tokens, (size_t)64) * sizeof(float);
     const size_t forward = tiled(Direction::forward);
-    return direction == Direction::forward ? forward : std::max(forward, delta + tiled(Direction::backward));
+    return direction == Direction::forward ? forward : std::max(forward, tiled(Direction::backward));
 }
 
 INSTANTIATE(attention_forward_gpu)
+INSTANTIATE(attention_delta_gpu)
 INSTANTIATE(attention_backward_gpu)
 INSTANTIATE(attention_versions_gpu)
 INSTANTIATE(attention_workspace_bytes_gpu)

@@ -8,11 +8,13 @@
               moba    the block of j is among chosen[h,t]       (gate.h)
               window  t - j < window                            (token-exact)
             lse[h,t] = log sum_j e^s[t,j]      p[t,j] = e^(s[t,j] - lse)      out[t,h] = sum_j p[t,j] v[j,g]
-            backward, with delta[t] = <dout[t], out[t]>:   ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t])
+            delta[h,t] = <dout[t,h], out[t,h]>
+            backward, from these:   ds[t,j] = p[t,j] (<dout[t], v[j]> - delta[t])
             dq[t] = sum_j ds[t,j] k[j] / sqrt(D)     dk[j] = sum_{h,t} ds[t,j] q[t] / sqrt(D)
             dv[j] = sum_{h,t} p[t,j] dout[t]
-   Shapes   q, out, dq, dout (M, H, D) E · k, v, dk, dv (M, G, D) E · lse (H, M) acc_t<E>, natural log, saved
-            for the backward pass. No two tensors may alias. routing: gate.h, moba only, with its lists
+   Shapes   q, out, dq, dout (M, H, D) E · k, v, dk, dv (M, G, D) E · lse, delta (H, M) acc_t<E>; lse: natural
+            log, saved for the backward pass. No two tensors may alias. routing: gate.h, moba only, with its
+            lists
    Units    window in tokens
    Needs    H % G == 0, a workspace of attention_workspace_bytes_cpu
    Error    fp32 against fp64, relative to the largest value: out 8e-7, gradients 2.8e-6 (measured 3e-7 and
@@ -41,11 +43,17 @@ struct AttentionShape {
     GateShape gate;  // moba only
 };
 
+struct DeltaShape {
+    int M, H, D;
+};
+
 template <class E>
 void attention_forward_cpu(const Ctx&, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing,
                            const Sequences&, AttentionShape);
 template <class E>
-void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+void attention_delta_cpu(const Ctx&, acc_t<E>* delta, const E* dout, const E* out, DeltaShape);
+template <class E>
+void attention_backward_cpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const acc_t<E>* delta, const E* q,
                             const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
                             AttentionShape);
 
@@ -64,7 +72,9 @@ template <class E>
 void attention_forward_gpu(const Ctx&, E* out, acc_t<E>* lse, const E* q, const E* k, const E* v, Routing,
                            const Sequences&, AttentionShape);
 template <class E>
-void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
+void attention_delta_gpu(const Ctx&, acc_t<E>* delta, const E* dout, const E* out, DeltaShape);
+template <class E>
+void attention_backward_gpu(const Ctx&, E* dq, E* dk, E* dv, const E* dout, const acc_t<E>* delta, const E* q,
                             const E* k, const E* v, const acc_t<E>* lse, Routing, const Sequences&,
                             AttentionShape);
 template <class E>

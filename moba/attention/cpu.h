@@ -20,15 +20,15 @@ struct AttentionForward {
 
 template <class E>
 struct AttentionBackward {
-    E* dq;                // (M, H, D)
-    E* dk;                // (M, G, D)
-    E* dv;                // (M, G, D)
-    const E* dout;        // (M, H, D)
-    const E* out;         // (M, H, D)
-    const E* q;           // (M, H, D)
-    const E* k;           // (M, G, D)
-    const E* v;           // (M, G, D)
-    const acc_t<E>* lse;  // (H, M)
+    E* dq;                  // (M, H, D)
+    E* dk;                  // (M, G, D)
+    E* dv;                  // (M, G, D)
+    const E* dout;          // (M, H, D)
+    const acc_t<E>* delta;  // (H, M)
+    const E* q;             // (M, H, D)
+    const E* k;             // (M, G, D)
+    const E* v;             // (M, G, D)
+    const acc_t<E>* lse;    // (H, M)
 };
 
 // tiled.cpp: full and window
@@ -122,19 +122,6 @@ void softmax_backward_row(acc_t<E>* p, acc_t<E>* dp, acc_t<E> lse, acc_t<E> delt
         p[j] = round_to<E>(weight);
         dp[j] = round_to<E>(weight * (dp[j] - delta));
     }
-}
-
-// delta (H, M): delta[h,t] = <dout[t,h], out[t,h]>
-template <class E>
-void row_deltas(acc_t<E>* delta, const AttentionBackward<E>& a, int M, const AttentionShape& s) {
-    parallel_ranges(M, 256, [&](size_t b, size_t e) {
-        for (size_t t = b; t < e; t++) {
-            for (int h = 0; h < s.H; h++) {
-                const size_t at = (t * s.H + h) * s.D;
-                delta[(size_t)h * M + t] = dot(a.dout + at, a.out + at, s.D);
-            }
-        }
-    });
 }
 
 }  // namespace moba

@@ -46,14 +46,12 @@ struct MobaWorkspace {
     using A = acc_t<E>;
     E* part;      // (group, M, K, D) partial out, or partial dq
     A* part_lse;  // (group, M, K)
-    A* delta;     // (H, M), backward only
     char* scratch;
     size_t scratch_bytes;
     MobaWorkspace(BumpAllocator& c, int M, BlockSizes sizes, const AttentionShape& s, Direction direction) {
         const size_t slots = (size_t)(s.H / s.G) * M * (s.gate.K << (sizes.levels - 1));
         part = c.take<E>(slots * s.D);
         part_lse = c.take<A>(slots);
-        delta = c.take<A>(direction == Direction::backward ? (size_t)s.H * M : 0);
         scratch_bytes = layout_bytes<BlockScratch<E>>(sizes.S, s.D, direction);
         scratch = c.take<char>(max_threads() * scratch_bytes);
     }
@@ -256,7 +254,7 @@ static void backward_block(const AttentionBackward<E>& a, const Group& group, co
                     A *p = x.p + r * tile_keys, *ds = x.ds + r * tile_keys;
                     const int t = entry[r] / group.K, seen = visible_keys(group.blocks, n, j, t);
                     const size_t row = (size_t)h * M + t;
-                    softmax_backward_row<E>(p, ds, a.lse[row], w.delta[row], seen);
+                    softmax_backward_row<E>(p, ds, a.lse[row], a.delta[row], seen);
                     for (A* tail : {p, ds}) { std::fill(tail + seen, tail + wide, A(0)); }
                 }
                 tile_matmul<A>(x.dv + j * Dp, Dp, x.p, 1, tile_keys, x.dout, Dp, wide, Dp, rows, Store::add);
@@ -284,7 +282,6 @@ void moba_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, cons
     using A = acc_t<E>;
     const int M = seqs.num_tokens;
     const MobaWorkspace<E> w = workspace_for<E>(ctx, seqs, s, Direction::backward);
-    row_deltas(w.delta, a, M, s);
     for (int g = 0; g < s.G; g++) {
         const Group group(g, routing, seqs, s);
         const int longest = group.longest_block();

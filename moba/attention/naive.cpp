@@ -64,7 +64,7 @@ void naive_backward(const Ctx& ctx, AttentionBackward<E> a, Routing routing, con
     const auto weights = [&](int h, int t, int j, A& p, A& ds) {
         const size_t at = ((size_t)t * s.H + h) * s.D, from = ((size_t)j * s.G + h / (s.H / s.G)) * s.D;
         p = std::exp(dot(a.q + at, a.k + from, s.D) * scale - a.lse[(size_t)h * M + t]);
-        ds = round_to<E>(p * (dot(a.dout + at, a.v + from, s.D) - dot(a.dout + at, a.out + at, s.D)));
+        ds = round_to<E>(p * (dot(a.dout + at, a.v + from, s.D) - a.delta[(size_t)h * M + t]));
         p = round_to<E>(p);
     };
     // dq, one query at a time
@@ -136,10 +136,22 @@ void attention_forward_cpu(const Ctx& ctx, E* out, acc_t<E>* lse, const E* q, co
 }
 
 template <class E>
-void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const E* out, const E* q,
-                            const E* k, const E* v, const acc_t<E>* lse, Routing routing,
+void attention_delta_cpu(const Ctx&, acc_t<E>* delta, const E* dout, const E* out, DeltaShape s) {
+    parallel_ranges(s.M, 256, [&](size_t b, size_t e) {
+        for (size_t t = b; t < e; t++) {
+            for (int h = 0; h < s.H; h++) {
+                const size_t at = (t * s.H + h) * s.D;
+                delta[(size_t)h * s.M + t] = dot(dout + at, out + at, s.D);
+            }
+        }
+    });
+}
+
+template <class E>
+void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, const acc_t<E>* delta,
+                            const E* q, const E* k, const E* v, const acc_t<E>* lse, Routing routing,
                             const Sequences& seqs, AttentionShape s) {
-    const AttentionBackward<E> a{dq, dk, dv, dout, out, q, k, v, lse};
+    const AttentionBackward<E> a{dq, dk, dv, dout, delta, q, k, v, lse};
     if (ctx.kernel_version == 1) {
         naive_backward(ctx, a, routing, seqs, s);
     } else if (s.kind == AttentionKind::moba) {
@@ -150,6 +162,7 @@ void attention_backward_cpu(const Ctx& ctx, E* dq, E* dk, E* dv, const E* dout, 
 }
 
 INSTANTIATE_AND_DOUBLE(attention_forward_cpu)
+INSTANTIATE_AND_DOUBLE(attention_delta_cpu)
 INSTANTIATE_AND_DOUBLE(attention_backward_cpu)
 INSTANTIATE_AND_DOUBLE(attention_workspace_bytes_cpu)
 INSTANTIATE_AND_DOUBLE(naive_attention_workspace_bytes)

@@ -60,7 +60,6 @@ struct PackedWorkspace {
     using A = acc_t<E>;
     Packed<A> packed;          // each (G, ...): the arrays above for every key/value head
     size_t head_t, head_rows;  // elements of one head: in k_t, and in an array of rows
-    A* delta;                  // (H, M)
     A* dq;                     // (H, tiles, tile, Dp)
     A *dk, *dv;                // (G, tiles, tile, Dp)
     char* scratch;
@@ -73,7 +72,6 @@ struct PackedWorkspace {
         packed.k_t = c.take<A>(s.G * head_t);
         packed.v = c.take<A>(s.G * std::max(head_t, head_rows));
         packed.k = c.take<A>(backward ? s.G * head_rows : 0);
-        delta = c.take<A>(backward ? (size_t)s.H * M : 0);
         dq = c.take<A>(backward ? s.H * head_rows : 0);
         dk = c.take<A>(backward ? s.G * head_rows : 0);
         dv = c.take<A>(backward ? s.G * head_rows : 0);
@@ -162,7 +160,7 @@ static void pair_backward(const AttentionBackward<E>& a, const PackedWorkspace<E
         const int lo = std::clamp(first_key(seqs, s, t0 + r) - j * tile, 0, tile);
         const int hi = std::clamp(t0 + r + 1 - j * tile, lo, tile);
         softmax_backward_row<E>(p + lo, ds + lo, a.lse[(size_t)h * M + t0 + r],
-                                w.delta[(size_t)h * M + t0 + r], hi - lo);
+                                a.delta[(size_t)h * M + t0 + r], hi - lo);
         for (A* row : {p, ds}) {
             std::fill(row, row + lo, A(0));
             std::fill(row + hi, row + tile, A(0));
@@ -193,7 +191,6 @@ void tiled_backward(const Ctx& ctx, AttentionBackward<E> a, const Sequences& seq
             std::fill_n(w.dq + h * w.head_rows + (size_t)j * tile * Dp, tile * Dp, A(0));
         }
     });
-    row_deltas(w.delta, a, M, s);
     for (int round = 0; round < tiles; round++) {
         parallel_for((size_t)s.G * (tiles - round), [&](size_t item, int thread) {
             BumpAllocator c(w.scratch + thread * layout_bytes<TiledScratch<E>>(D));

@@ -29,16 +29,20 @@ void attend(R& on, const Case& c, const PackedBatch& batch, Choice& choice) {
     const Routing r{on.constant(choice.chosen), on.constant(choice.start), on.constant(choice.list)};
     E *out = on.template output<E>("out", {M, c.H, c.D}), *dq = on.template output<E>("dq", {M, c.H, c.D}),
       *dk = on.template output<E>("dk", {M, c.G, c.D}), *dv = on.template output<E>("dv", {M, c.G, c.D});
-    A* lse = on.template output<A>("lse", {c.H, M});
+    A *lse = on.template output<A>("lse", {c.H, M}), *delta = on.template output<A>("delta", {c.H, M});
+    Ctx best = on.ctx;  // the best version of what is not tested here
+    best.kernel_version = 0;
     if constexpr (R::gpu) {
         // enough for both passes
         on.workspace(attention_workspace_bytes_gpu<E>(M, B, c.sizes(), s, Direction::backward));
         attention_forward_gpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
-        attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+        attention_delta_gpu<E>(best, delta, dout, out, {M, c.H, c.D});
+        attention_backward_gpu<E>(on.ctx, dq, dk, dv, dout, delta, q, k, v, lse, r, seqs, s);
     } else {
         on.workspace(attention_workspace_bytes_cpu<E>(M, B, c.sizes(), s, Direction::backward));
         attention_forward_cpu<E>(on.ctx, out, lse, q, k, v, r, seqs, s);
-        attention_backward_cpu<E>(on.ctx, dq, dk, dv, dout, out, q, k, v, lse, r, seqs, s);
+        attention_delta_cpu<E>(best, delta, dout, out, {M, c.H, c.D});
+        attention_backward_cpu<E>(on.ctx, dq, dk, dv, dout, delta, q, k, v, lse, r, seqs, s);
     }
 }
 
@@ -68,6 +72,19 @@ void expect_tensor_cores(const Case& c) {
 // The first version with tiles. Version 1 is slow on the simulator because of its shuffles, and runs on few
 // tokens.
 const int tiles_only = 2;
+
+TEST(KernelsAttention, Delta) {
+    for (const auto& [s, versions] :
+         {std::pair{DeltaShape{5, 3, 6}, 1}, {{37, 2, 80}, 1}, {{70, 3, 64}, 2}, {{9, 1, 128}, 2}}) {
+        expect_kernels("delta", versions, [s = s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
+            const size_t n = (size_t)s.M * s.H * s.D;
+            CALL(attention_delta, E, on.template output<A>("delta", {s.H, s.M}), on.input(n, 1),
+                 on.input(n, 2), s);
+        });
+    }
+}
 
 TEST(KernelsAttention, Full) {
     for (const Case& c : {Case{{2}, 1, 1, 2}, {{33, 2}, 1, 1, 16}, {{20, 1, 25}, 4, 2, 6}}) {

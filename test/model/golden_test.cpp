@@ -178,7 +178,9 @@ void run_attention(const std::string& path, Device device, int version) {
     float *out = on.make<float>(q.size()), *lse = on.make<float>((size_t)H * M),
           *dq = on.make<float>(q.size()), *dk = on.make<float>(k.size()), *dv = on.make<float>(v.size());
     op.attention_forward(on.ctx, out, lse, dq_in, dk_in, dv_in, routing, there, shape);
-    op.attention_backward(on.ctx, dq, dk, dv, dout, out, dq_in, dk_in, dv_in, lse, routing, there, shape);
+    float* delta = on.make<float>((size_t)H * M);
+    op.attention_delta(best, delta, dout, out, {M, H, D});
+    op.attention_backward(on.ctx, dq, dk, dv, dout, delta, dq_in, dk_in, dv_in, lse, routing, there, shape);
     const std::string impl = name_of(device) + " version " + std::to_string(version);
     report(path, "out" + impl, relative_error(on.get(out, q.size()), f.floats("out")), 1e-5);
     report(path, "dq" + impl, relative_error(on.get(dq, q.size()), f.floats("dq")), 1e-5);

@@ -70,6 +70,7 @@ void expect_profiled() {
                                           {"gate_forward", 2},
                                           {"gate_lists", 2},
                                           {"attention_forward", 4},
+                                          {"attention_delta", 4},
                                           {"attention_backward", 4},
                                           {"swiglu_forward", 4},
                                           {"swiglu_backward", 4},

@@ -89,8 +89,11 @@ Result<E> run(const Case& c, int version) {
                                 : attention_workspace_bytes_cpu<E>(M, batch.seqs.num_seqs, c.sizes(), s,
                                                                    Direction::backward),
                    version);
-    attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), out.data(), eq.data(),
-                              ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
+    Guarded<acc_t<E>> delta((size_t)c.H * M);
+    attention_delta_cpu<E>({}, delta.data(), edout.data(), out.data(), {M, c.H, c.D});
+    attention_backward_cpu<E>(work.ctx, dq.data(), dk.data(), dv.data(), edout.data(), delta.data(),
+                              eq.data(), ek.data(), ev.data(), lse.data(), choice.routing(), batch.seqs, s);
+    EXPECT_TRUE(delta.intact());
     EXPECT_TRUE(work.intact());
     EXPECT_TRUE(out.intact() && lse.intact() && dq.intact() && dk.intact() && dv.intact());
     return {out.values(), dq.values(), dk.values(), dv.values(), lse.values()};

@@ -85,7 +85,7 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     const Sequences seqs = sequences_of(t, o);
     const E *q = t.random<E>(nq), *k = t.random<E>(nk), *v = t.random<E>(nk), *dout = t.random<E>(nq);
     E *out = t.zeros<E>(nq), *dq = t.zeros<E>(nq), *dk = t.zeros<E>(nk), *dv = t.zeros<E>(nk);
-    A* lse = t.zeros<A>(nlse);
+    A *lse = t.zeros<A>(nlse), *delta = t.zeros<A>(nlse);
     const Routing routing{t.zeros<int>(slots), t.zeros<int>(starts), t.zeros<int>(slots)};
     t.workspace(std::max(
         {need.attention(M, B, {S}, s, Direction::forward), need.attention(M, B, {S}, s, Direction::backward),
@@ -95,8 +95,11 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     const auto gate = [=](const Ctx& c) { op.gate_forward(c, routing, q, k, seqs, s.gate); };
     const auto lists = [=](const Ctx& c) { op.gate_lists(c, routing, seqs, s.gate); };
     const auto forward = [=](const Ctx& c) { op.attention_forward(c, out, lse, q, k, v, routing, seqs, s); };
-    const auto backward = [=](const Ctx& c) {
-        op.attention_backward(c, dq, dk, dv, dout, out, q, k, v, lse, routing, seqs, s);
+    const auto backward = [=](const Ctx& c) {  // with delta, in its best version
+        Ctx best = c;
+        best.kernel_version = 0;
+        op.attention_delta(best, delta, dout, out, {M, s.H, s.D});
+        op.attention_backward(c, dq, dk, dv, dout, delta, q, k, v, lse, routing, seqs, s);
     };
     if (t.real()) {  // so that each operation has its inputs when it is timed alone
         if (moba) { gate(t.ctx), lists(t.ctx); }
