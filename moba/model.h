@@ -60,6 +60,9 @@ class Model {
 
     Model(Config config, ModelSizes sizes, Device device = Device::cpu, Comm& = Comm::alone());
 
+    Model(Model&&) = default;
+    ~Model() { comm_->drain(); }
+
     // ---- memory
     struct List {
         std::string name;
@@ -91,7 +94,7 @@ class Model {
        whether it was replayed. */
     bool training_passes(bool last = true);
     /* For a rank without a sample in the last micro-batch of a step, instead of the passes. */
-    void no_last_passes();
+    void skip_last_passes();
     void decode(int token);  // one more token, after those of forward() and decode()
     /* The attention of decode(), full or moba, in all layers but windows. Default: each layer's own kind. */
     void set_decode_attention(AttentionKind);
@@ -107,7 +110,7 @@ class Model {
         double loss, correct;
         double norm;  // of the last update()
     };
-    StepResult step_result();  // the only time in a step that the host waits
+    StepResult step_result();  // the only time in a step that the host waits; with ranks, update() waits too
 
     // ---- results
     /* One for each token of the batch, 0 for tokens without a target. */
@@ -260,6 +263,7 @@ class Model {
     E* dbranch_;    // (M, C) of a branch, after its dropout; == dx_ without dropout
     E* dnorm_;      // (M, C)
     E* dattn_;      // (M, H, D)
+    A* delta_;      // (H, M) <dattn, attn>
     E* dq_;         // (M, H, D)
     E* dk_;         // (M, G, D)
     E* dk_raw_;     // (M, G, D) before the convolution; == dk_ without one

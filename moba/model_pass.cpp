@@ -80,6 +80,8 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     device_->to_device(ctx_, step_, &step, sizeof step);
     if (token_numbers_) {
+        REQUIRE((size_t)(first + M) * config_.hidden_size / 4 <= 0xFFFFFFFFull, "dropout of token %d",
+                first + M);
         std::vector<int> numbers(M);
         std::iota(numbers.begin(), numbers.end(), first);
         device_->to_device(ctx_, token_numbers_, numbers.data(), numbers.size() * sizeof(int));
@@ -371,7 +373,8 @@ void Model<E>::attention_backward(int l) {
     const E* dbranch = branch_gradient(l, DropoutSite::attention);
     op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(HD, C));
     op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C));
-    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, s.attn, s.q, keys(l), s.v, s.lse,
+    op_->attention_delta(ctx_, delta_, dattn_, s.attn, {M, c.num_heads, c.head_dim});
+    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, delta_, s.q, keys(l), s.v, s.lse,
                             s.routing, seqs_, attention_shape(l));
     E* dk = dk_;
     if (c.has_key_conv(l)) {

@@ -36,7 +36,7 @@ void Model<E>::add_ranks(int bucket) {
 }
 
 template <class E>
-void Model<E>::no_last_passes() {
+void Model<E>::skip_last_passes() {
     for (int b = (int)buckets_.size() - 1; b >= 0; b--) { add_ranks(b); }  // in the order of backward()
 }
 

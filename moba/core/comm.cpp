@@ -66,7 +66,11 @@ void Comm::work(const std::function<std::unique_ptr<Transport>()>& open) {
         });
     }
     lock.unlock();
-    transport_.reset();  // MPI must end in the thread that began it
+    if (failed_) {
+        transport_.release();  // MPI's end would wait for the ranks that are lost
+    } else {
+        transport_.reset();  // in the thread that began it
+    }
 }
 
 void Comm::start(std::function<void()> job) {
@@ -87,7 +91,10 @@ void Comm::wait() {
 void Comm::abort(int status) {
     std::fflush(nullptr);
     if (thread_.joinable()) {
-        limits_.aborted = true;
+        {
+            const std::lock_guard lock(mutex_);
+            limits_.aborted = true;
+        }
         changed_.notify_all();
         std::this_thread::sleep_for(std::chrono::seconds(5));  // the thread ends all ranks before
     }
@@ -146,13 +153,22 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
     start([=, this] { exchange(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes)); });
 }
 
+void Comm::drain() noexcept {
+    std::unique_lock lock(mutex_);
+    changed_.wait(lock, [&] { return done_ == started_; });
+}
+
 void Comm::finish(const Ctx& ctx) {
     if (size_ == 1) { return; }
     wait();
-    if (device_ && !device_->finish(ctx, limits_.seconds)) {
-        all_gather("");  // names the rank that is silent
-        throw Error("the GPUs of the ranks have not answered each other (--timeout)");
-    }
+    if (!device_ || device_->finish(ctx, limits_.seconds)) { return; }
+    // No exception: to free memory, CUDA would wait for the device, which waits for the lost rank.
+    std::string problem = "the GPUs of the ranks have not answered each other (--timeout)";
+    try {
+        all_gather("");
+    } catch (const std::exception& e) { problem = e.what(); }  // names the rank that is silent
+    std::fprintf(stderr, "moba: %s: %s\n", name(rank_).c_str(), problem.c_str());
+    abort(1);
 }
 
 // ---- host memory

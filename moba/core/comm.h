@@ -1,17 +1,17 @@
 /* The ranks of a run: one program, started several times by mpirun or srun. Each rank computes a part of the
    samples; here they exchange gradients, weights and numbers.
 
-   Use      Comm comm(open_mpi);                 // mpi.h; in tests the ranks are threads
-            comm.reduce_scatter(ctx, g, n);      // starts
-            ...                                  // computes something else meanwhile
-            comm.finish(ctx);                    // now g has the sums
+   Use      Comm comm(open_mpi);                                // mpi.h; in tests the ranks are threads
+            comm.start_reduce_scatter(ctx, g, received, n);
+            ...                                                 // computes something else meanwhile
+            comm.finish(ctx);                                   // now g has the sums
    Order    every rank makes the same calls in the same order. start_ functions return at once; a thread of
             the Comm does them one after another. All other functions wait for their own result
    Bits     sums are added in the order of the ranks. So two runs with the same ranks have the same bits, and
             all ranks have the same sum
    Cost     bytes that a rank of R sends: see each function; sent() counts them
-   Faults   a rank that sends nothing for as long as set_timeout() says, or that has ended: Error, which names
-            it. Then the ranks are out of step, and only abort() is left */
+   Faults   a rank that sends nothing for as long as set_timeout() says: Error, which names it. A connection
+            that breaks: Error. Then the ranks are out of step, and only abort() is left */
 #pragma once
 #include "moba/core/base.h"
 #include <atomic>
@@ -25,7 +25,8 @@
 
 namespace moba {
 
-/* What Comm needs to move bytes. Used by one thread only. */
+/* What Comm needs to move bytes. exchange() and abort() are called by one thread only, which also opens and
+   ends it. */
 class Transport {
   public:
     struct Bytes {
@@ -91,6 +92,7 @@ class Comm {
     /* data (R, bytes): slice r becomes that of rank r. Sends bytes. */
     void start_all_gather(const Ctx&, void* data, size_t bytes);
     void finish(const Ctx&);  // work that is launched from now on has the results
+    void drain() noexcept;    // before memory of a started job is freed; errors stay for the next call
 
     // ---- host memory
     /* x[i] becomes the sum over the ranks. Sends n. */

@@ -55,7 +55,7 @@ struct DeviceOps {
 };
 
 extern const DeviceOps cpu_device;
-// These two exist only in programs built with kernels.
+// These exist only in programs built with kernels.
 extern const DeviceOps gpu_device;
 std::string find_gpu_problem();  // why the GPU cannot be used (driver, card); "" if it can
 void choose_card(int number);  // of several GPUs, before any other call; numbers beyond the last start again

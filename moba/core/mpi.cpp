@@ -75,10 +75,10 @@ class Mpi : public Transport {
     }
 
   private:
-    // A message of more than 2^30 bytes goes in pieces: MPI counts in int.
+    // In pieces: MPI counts in int, and each piece that arrives shows that the other rank is there.
     template <auto start>
     void add(const std::vector<Bytes>& parts, int partner, const char* call) {
-        constexpr size_t most = 1 << 30;
+        constexpr size_t most = 64 << 20;
         for (size_t at = 0; at < parts[partner].count; at += most) {
             const int bytes = (int)std::min(most, parts[partner].count - at);
             MPI_Request request;

@@ -34,7 +34,8 @@ struct Library {
     const char* (*GetErrorString)(int);
     int (*GetUniqueId)(UniqueId*);
     int (*CommInitRank)(Handle*, int size, UniqueId, int rank);
-    int (*CommAbort)(Handle);
+    int (*CommDestroy)(Handle);
+    int (*CommGetAsyncError)(Handle, int* status);
     int (*ReduceScatter)(const void* from, void* to, size_t count, Type, Op, Handle, cudaStream_t);
     int (*AllGather)(const void* from, void* to, size_t count, Type, Handle, cudaStream_t);
 
@@ -49,7 +50,8 @@ struct Library {
         find(GetErrorString, "ncclGetErrorString");
         find(GetUniqueId, "ncclGetUniqueId");
         find(CommInitRank, "ncclCommInitRank");
-        find(CommAbort, "ncclCommAbort");
+        find(CommDestroy, "ncclCommDestroy");
+        find(CommGetAsyncError, "ncclCommGetAsyncError");
         find(ReduceScatter, "ncclReduceScatter");
         find(AllGather, "ncclAllGather");
     }
@@ -58,9 +60,24 @@ struct Library {
     }
 };
 
+void refuse_shared_cards(Comm& comm) {
+    char bus[32] = "";
+    int device = 0;
+    CUDA_CHECK(cudaGetDevice(&device));
+    CUDA_CHECK(cudaDeviceGetPCIBusId(bus, sizeof bus, device));
+    const std::string host = comm.name(comm.rank()).substr(comm.name(comm.rank()).find('('));
+    const std::vector<std::string> cards = comm.all_gather(host + bus);
+    std::string problem;
+    for (int r = 0; r < comm.rank(); r++) {
+        if (cards[r] == cards[comm.rank()]) { problem = "uses the same GPU as rank " + std::to_string(r); }
+    }
+    comm.agree(problem);
+}
+
 class Nccl : public DeviceComm {
   public:
     explicit Nccl(Comm& comm) : comm_(comm) {
+        refuse_shared_cards(comm);
         UniqueId id{};
         if (comm.rank() == 0) { library_.check(library_.GetUniqueId(&id), "GetUniqueId"); }
         comm.broadcast(&id, sizeof id);
@@ -68,7 +85,11 @@ class Nccl : public DeviceComm {
         CUDA_CHECK(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
         CUDA_CHECK(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming));
     }
-    ~Nccl() override { library_.CommAbort(handle_); }  // nothing is under way, or a rank is lost
+    ~Nccl() override {
+        library_.CommDestroy(handle_);
+        cudaEventDestroy(event_);
+        cudaStreamDestroy(stream_);
+    }
 
     void reduce_scatter(const Ctx& ctx, float* data, size_t n) override {
         order(ctx.stream, stream_);
@@ -85,9 +106,13 @@ class Nccl : public DeviceComm {
     // The host waits: so a rank that never answers ends the run, and not only this stream.
     bool finish(const Ctx& ctx, double seconds) override {
         using Clock = std::chrono::steady_clock;
+        CUDA_CHECK(cudaStreamSynchronize(ctx.stream));  // the time for this rank's own work does not count
         CUDA_CHECK(cudaEventRecord(event_, stream_));
         const Clock::time_point begin = Clock::now();
         while (cudaEventQuery(event_) == cudaErrorNotReady) {
+            int status = 0;
+            library_.check(library_.CommGetAsyncError(handle_, &status), "CommGetAsyncError");
+            if (status != 0) { return false; }
             if (std::chrono::duration<double>(Clock::now() - begin).count() > seconds) { return false; }
             std::this_thread::yield();
         }

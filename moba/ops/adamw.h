@@ -10,7 +10,7 @@
             weights.
    Shapes   sums (square_sums_count(n)) double: of one call, or of several, one after another. So ranks that
             have different weights only exchange their sums
-            w, m, v, g: acc_t<E>, one allocation each, all with the same layout
+            w, m, v, g: acc_t<E>, each contiguous, all with the same layout
             ranges: the tensors in this layout, counted in elements
             w_low (same layout) E: the copy of w that the other operations read if E is narrower than
             acc_t<E>, else null

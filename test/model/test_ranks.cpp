@@ -52,7 +52,7 @@ Result steps(const Config& c, float dropout, Comm& comm, bool uneven) {
             }
             s.loss_scale = d.scale / 2, s.micro_batch = (uint32_t)micro;
             if (first == end) {
-                if (micro == 1) { model.no_last_passes(); }
+                if (micro == 1) { model.skip_last_passes(); }
                 continue;
             }
             const Data mine = part(d, first, end);

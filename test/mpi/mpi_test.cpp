@@ -71,6 +71,7 @@ TEST(Mpi, LossesAreThoseOfOneProcess) {
         expect_done(r);
         EXPECT_EQ(r.out.find("done at step 50"), r.out.rfind("done at step 50")) << "printed once\n" << r.out;
         const Logged got = read_log(out);
+        EXPECT_LE(worst_difference(got.norms, want.norms), 1e-5) << n;
         const double losses = worst_difference(got.losses, want.losses),
                      validations = worst_difference(got.validations, want.validations);
         std::printf("%d ranks: largest difference of a loss %.2g, of a validation %.2g\n", n, losses,

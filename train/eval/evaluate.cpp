@@ -81,6 +81,7 @@ int run_eval(Comm& comm, const EvalOptions& o) {
         std::tie(folder, text) = open_evaluated(o, comm.size() > 1);
         if (comm.rank() == 0) { check_writable(o.json); }
     });
+    check_same_values(comm, {{"the model", folder.config_json}});
     const double begin = now_ms();
     const json result = with_precision(o.precision, [&](auto e) {
         using E = decltype(e);
@@ -88,8 +89,9 @@ int run_eval(Comm& comm, const EvalOptions& o) {
                     : eval_task<E>(comm, o, folder, folder.config);
     });
     std::printf("evaluation took %s\n", readable_seconds((now_ms() - begin) / 1000).c_str());
-    if (!o.json.empty() && comm.rank() == 0) { write_file(o.json, result.dump(2) + "\n"); }
-    comm.agree("");  // nobody ends before the file is there
+    together(comm, [&] {
+        if (!o.json.empty() && comm.rank() == 0) { write_file(o.json, result.dump(2) + "\n"); }
+    });
     return 0;
 }
 

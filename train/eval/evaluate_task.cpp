@@ -24,8 +24,8 @@ struct Passes {
     int batch;
     Layers layers;
 
-    Passes(const EvalOptions& o, const Config& c, const Task& task, int T, int samples)
-        : batch(std::max(1, std::min(samples, o.batch_tokens / T))) {
+    Passes(const EvalOptions& o, const Config& c, const Task& task, int T, int samples, int ranks)
+        : batch(std::max(1, std::min(ceil_div(samples, ranks), o.batch_tokens / T))) {
         // Only the last layer of a short pass can tell the choices of its queries.
         const bool choices_below = std::any_of(c.layers.begin(), c.layers.end() - 1, [](const LayerKind& k) {
             return k.attention == AttentionKind::moba;
@@ -51,7 +51,8 @@ class TaskEvaluation {
   public:
     TaskEvaluation(const EvalOptions& o, const Config& config, const ModelFolder& folder, const Task& task,
                    int T, int samples, Comm& comm)
-        : o_(o), comm_(comm), task_(task), T_(T), samples_(samples), passes_(o, config, task, T, samples),
+        : o_(o), comm_(comm), task_(task), T_(T), samples_(samples),
+          passes_(o, config, task, T, samples, comm.size()),
           scorer_(folder, config, passes_.batch * T, passes_.batch, T, parse_device(o.device),
                   passes_.layers) {}
 
@@ -267,7 +268,7 @@ json eval_task(Comm& comm, const EvalOptions& o, const ModelFolder& folder, cons
 
 template <class E>
 size_t evaluation_bytes(const EvalOptions& o, const Config& config, const Task& task, int T, int samples) {
-    const Passes<E> p(o, config, task, T, samples);
+    const Passes<E> p(o, config, task, T, samples, 1);
     return Model<E>(config, Scorer<E>::sizes(p.batch * T, p.batch, T, p.layers), parse_device(o.device))
         .bytes();
 }

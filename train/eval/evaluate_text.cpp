@@ -6,6 +6,7 @@
 #include "train/display/numbers.h"
 #include "train/eval/evaluate_impl.h"
 #include "train/eval/repeats.h"
+#include "train/run/launch.h"
 #include <algorithm>
 
 namespace moba {
@@ -82,6 +83,7 @@ json eval_text(Comm& comm, const EvalOptions& o, const ModelFolder& folder, cons
         throw Error("--data has a vocabulary of " + std::to_string(vocabulary.size) +
                     " tokens, but the model's has only " + std::to_string(config.vocab_size));
     }
+    if (comm.size() > 1) { check_same_values(comm, {{"the text", fingerprint_of(*text.files)}}); }
     const Windows windows(*text.files, text.begin, text.files->size());
     if (windows.tokens() < 2) {
         throw Error(text.name + ": has fewer than 2 tokens, too few to evaluate on" +

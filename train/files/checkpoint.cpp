@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <unistd.h>
 
 namespace moba {
@@ -37,6 +38,18 @@ static std::vector<float> checked_values(const StoredTensor& t, const ParamInfo&
     return values;
 }
 
+// f() on rank 0. If it throws, all ranks throw.
+static void on_first_rank(Comm& comm, const std::function<void()>& f) {
+    if (comm.size() == 1) { return f(); }
+    std::string problem;
+    if (comm.rank() == 0) {
+        try {
+            f();
+        } catch (const Error& e) { problem = e.what(); }
+    }
+    comm.agree(problem);
+}
+
 /* Reads each parameter with read(p), a tensor of a file. Only rank 0 reads: the others get the values from
    it. */
 template <class E, class Read>
@@ -44,13 +57,7 @@ static void load_params(Model<E>& model, typename Model<E>::Kind kind, Read read
     Comm& comm = model.comm();
     for (const ParamInfo& p : model.params()) {
         std::vector<float> values(p.count);
-        std::string problem;
-        if (comm.rank() == 0) {
-            try {
-                values = checked_values(read(p), p);
-            } catch (const Error& e) { problem = e.what(); }
-        }
-        comm.agree(problem);
+        on_first_rank(comm, [&] { values = checked_values(read(p), p); });
         comm.broadcast(values.data(), values.size() * sizeof(float));
         model.write_param(kind, p, {values.begin(), values.end()});
     }
@@ -58,8 +65,10 @@ static void load_params(Model<E>& model, typename Model<E>::Kind kind, Read read
 
 template <class E>
 void load_weights(const ModelFolder& folder, Model<E>& model) {
-    const Weights weights(folder.path, model.params(), model.config().tie_word_embeddings);
-    load_params(model, Model<E>::Kind::weight, [&](const ParamInfo& p) { return weights.find(p.name); });
+    std::optional<Weights> weights;
+    on_first_rank(model.comm(),
+                  [&] { weights.emplace(folder.path, model.params(), model.config().tie_word_embeddings); });
+    load_params(model, Model<E>::Kind::weight, [&](const ParamInfo& p) { return weights->find(p.name); });
 }
 
 RunState read_state(const ModelFolder& folder) {
@@ -95,9 +104,10 @@ template <class E>
 void load_checkpoint(const ModelFolder& folder, Model<E>& model) {
     load_weights(folder, model);
     using Kind = typename Model<E>::Kind;
-    const Safetensors file(folder.path + moments_file);
-    load_params(model, Kind::moment1, [&](auto& p) { return stored_tensor(file, "moment1." + p.name); });
-    load_params(model, Kind::moment2, [&](auto& p) { return stored_tensor(file, "moment2." + p.name); });
+    std::optional<Safetensors> file;
+    on_first_rank(model.comm(), [&] { file.emplace(folder.path + moments_file); });
+    load_params(model, Kind::moment1, [&](auto& p) { return stored_tensor(*file, "moment1." + p.name); });
+    load_params(model, Kind::moment2, [&](auto& p) { return stored_tensor(*file, "moment2." + p.name); });
 }
 
 /* The parameters of a model, one after another, by kind. Ranks read them together; so where rank 0 cannot

@@ -37,6 +37,10 @@ void share_processors(const Comm& comm) {
 #endif
 }
 
+std::string error_text(const std::exception& e) {
+    return dynamic_cast<const std::bad_alloc*>(&e) ? "out of memory" : one_line(e.what());
+}
+
 }  // namespace
 
 int as_rank(const std::function<int(Comm&)>& f) {
@@ -44,19 +48,24 @@ int as_rank(const std::function<int(Comm&)>& f) {
         Comm alone;
         return f(alone);
     }
+    setenv("TERM", "dumb", 1);  // mpirun's terminals are no terminals: what is printed may go into a file
     Comm comm(open_mpi);
     if (comm.rank() > 0) { silence_output(); }
-    setenv("TERM", "dumb", 1);  // mpirun's terminals are no terminals: what is printed may go into a file
     share_processors(comm);
     choose_gpu(comm.local_rank());
     try {
         return f(comm);
-    } catch (const OtherRank&) { return 1; } catch (const AgreedError&) {
-        throw;
+    } catch (const OtherRank&) {
+        return 1;
+    } catch (const AgreedError& e) {  // printed before Comm ends: then mpirun may end this process
+        std::fprintf(stderr, "moba: %s\n", one_line(e.what()).c_str());
+        return 1;
     } catch (const CLI::Success&) {  // --help, on all ranks
         throw;
     } catch (const std::exception& e) {
-        std::fprintf(stderr, "moba: %s: %s\n", comm.name(comm.rank()).c_str(), one_line(e.what()).c_str());
+        // If all ranks have the same error, rank 0 prints it, and its end is the end of the others.
+        if (comm.rank() > 0) { sleep(2); }
+        std::fprintf(stderr, "moba: %s: %s\n", comm.name(comm.rank()).c_str(), error_text(e).c_str());
     }
     comm.abort(1);
 }
@@ -73,7 +82,7 @@ void together(Comm& comm, const std::function<void()>& f) {
     } catch (const CLI::ParseError& e) {
         if (e.get_exit_code() == 0) { throw; }  // --help
         problem = std::string(e.what()) + " (see --help)";
-    } catch (const std::exception& e) { problem = e.what(); }
+    } catch (const std::exception& e) { problem = error_text(e); }
     comm.agree(problem);
 }
 
@@ -88,6 +97,7 @@ static std::string value_text(const json& values, const std::string& name) {
 }
 
 void check_same_values(Comm& comm, json values) {
+    if (comm.size() == 1) { return; }
     values["the program's commit"] = program_commit();
     const json first = json::parse(comm.all_gather(values.dump())[0]);
     std::string different;

@@ -18,7 +18,7 @@ struct Share {
 /* The most samples that a rank has of so many. */
 inline int most_samples(int samples, int ranks) { return ceil_div(samples, ranks); }
 
-/* add(i, batch) adds sample i. */
+/* add(batch) adds the next sample. */
 template <class Add>
 Share share_of(const Comm& comm, int samples, Add add) {
     const auto begin_of = [&](int rank) { return (int)((long)samples * rank / comm.size()); };
@@ -27,7 +27,7 @@ Share share_of(const Comm& comm, int samples, Add add) {
     for (int i = 0; i <= samples; i++) {
         if (i == begin_of(comm.rank())) { begin = all.cu_seqlens.size() - 1; }
         if (i == begin_of(comm.rank() + 1)) { end = all.cu_seqlens.size() - 1; }
-        if (i < samples) { add(i, all); }
+        if (i < samples) { add(all); }
     }
     Share s{.batch = {},
             .first = all.cu_seqlens[begin],

@@ -22,9 +22,9 @@ struct TrainCommand {
 // The message when another process holds the lock.
 std::string locked_folder(const std::string& out);
 
-/* lock: whether this process takes the lock of a run that continues; of several ranks one does. Throws
+/* take_lock: whether this process takes the lock of a run that continues; of several ranks one does. Throws
    CLI::ParseError, Error. */
-TrainCommand parse_train(const std::vector<std::string>& words, bool lock = true);
+TrainCommand parse_train(const std::vector<std::string>& words, bool take_lock = true);
 /* app.parse, which prints the help that words may ask for before it throws CLI::CallForHelp. */
 void parse_words(CLI::App&, std::vector<std::string> words);
 

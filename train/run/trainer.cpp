@@ -34,7 +34,6 @@ double Trainer<E>::tokens_left() const {
 
 template <class E>
 int Trainer<E>::run() {
-    comm_.set_timeout(o_.timeout);
     together(comm_, [&] {
         if (!resumed_ && is_first()) { refuse_occupied_folder(); }
         fingerprint_ = data_->fingerprint();
@@ -55,6 +54,7 @@ int Trainer<E>::run() {
     note_stop_signals();
     const double begin = now_ms();
     const int first_step = state_.step;
+    const size_t sent_before = comm_.sent();
     bool validated = log_.validated();
     comm_.broadcast(&validated, sizeof validated);
     if (resumed_ && validation_due() && !validated) { validate_model(); }
@@ -69,8 +69,9 @@ int Trainer<E>::run() {
                 stop() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
     if (comm_.size() > 1 && state_.step > first_step) {
-        std::printf("sent     %s per step by rank 0 to the others, checkpoints included\n",
-                    readable_bytes(comm_.sent() / (size_t)(state_.step - first_step)).c_str());
+        std::printf(
+            "sent     %s per step by rank 0 to the others, checkpoints included\n",
+            readable_bytes((comm_.sent() - sent_before) / (size_t)(state_.step - first_step)).c_str());
     }
     if (remaining() > 0) {
         std::printf("go on with: %s\n", program_text({"train", "--resume", "--out", o_.out}).c_str());
@@ -84,7 +85,7 @@ Draw Trainer<E>::draw(int stage, uint64_t first_sample) const {
     Draw d{stage, first_sample, {}};
     for (int micro = 0; micro < o_.grad_accum; micro++) {
         d.batches.push_back(
-            share_of(comm_, s.batch, [&](int, Batch& b) { data_->add_sample(first_sample++, s, b); }));
+            share_of(comm_, s.batch, [&](Batch& b) { data_->add_sample(first_sample++, s, b); }));
         const Share& b = d.batches.back();
         d.counted += b.counted;
         d.tokens += b.tokens;
@@ -205,8 +206,9 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
         if (!b.empty()) {
             if (!next_set_) { set_batch(b, now); }
             replayed &= model_->training_passes(last);
-        } else if (last) {
-            model_->no_last_passes();
+        } else {
+            replayed = false;
+            if (last) { model_->skip_last_passes(); }
         }
         next_set_ = false;
         now.micro_batch++;
@@ -315,7 +317,7 @@ void Trainer<E>::validate_model() {
         std::string problem;
         try {
             share = share_of(comm_, std::min(final.batch, samples - done),
-                             [&](int, Batch& b) { data_->add_validation(done++, final.T, b); });
+                             [&](Batch& b) { data_->add_validation(done++, final.T, b); });
         } catch (const Error& e) { problem = e.what(); }
         if (!all_go_on(problem)) {
             progress_.line("stopped during the validation, which --resume does first");
@@ -364,12 +366,21 @@ int run_train(Comm& comm, const std::vector<std::string>& words) {
         c = parse_train(words, comm.rank() == 0);
         if (!c.resumed) { refuse_idle_options(c.options); }
     });
+    comm.set_timeout(c.options.timeout);
     Device device{};
     together(comm, [&] { device = parse_device(c.options.device); });
+    check_same_values(comm, {{"the device", device == Device::cpu ? "cpu" : "gpu"}});
     if (comm.size() > 1) { comm.set_device(find_device(device)->comm(comm)); }
     return with_precision(c.options.precision, [&](auto e) {
         std::unique_ptr<Trainer<decltype(e)>> trainer;
-        together(comm, [&] { trainer = std::make_unique<Trainer<decltype(e)>>(c, comm); });
+        // Rank 0 first: it encodes texts, and the others find them encoded.
+        for (const bool first : {true, false}) {
+            together(comm, [&] {
+                if (first == (comm.rank() == 0)) {
+                    trainer = std::make_unique<Trainer<decltype(e)>>(c, comm);
+                }
+            });
+        }
         return trainer->run();
     });
 }
