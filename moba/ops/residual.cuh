@@ -23,8 +23,12 @@ __device__ Pack<E, N> add_masked(const E* x, const E* b, size_t i, size_t g, con
             r = philox(state->seed, (uint32_t)((g + j) / 4), state->step, state->micro_batch, mask.site);
         }
         for (int k = 0; k < words; k++) {
-            const int word = N < 4 ? (int)(g % 4) : k;
-            const float keep = !mask.threshold ? 1.f : r.word[word] >= mask.threshold ? mask.keep : 0.f;
+            uint32_t word = r.word[k];
+            if (N < 4) {  // not r.word[g % 4]: an array whose index is not known lies in memory
+                const uint32_t low = g % 2 ? r.word[1] : r.word[0], high = g % 2 ? r.word[3] : r.word[2];
+                word = g % 4 < 2 ? low : high;
+            }
+            const float keep = !mask.threshold ? 1.f : word >= mask.threshold ? mask.keep : 0.f;
             sum.at[j + k] = fmaf(keep, (float)branch.at[j + k], x ? (float)base.at[j + k] : 0.f);
         }
     }
