@@ -32,6 +32,17 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
         throw Error("head_dim = " + std::to_string(config_.head_dim) + ": the GPU's kernels take at most " +
                     std::to_string(max_head_dim_gpu) + "; --device cpu takes more");
     }
+    if (sizes_.context > 1) {
+        for (const LayerKind& kind : config_.layers) {
+            need(kind.attention == AttentionKind::moba && !config_.key_conv && config_.num_block_sizes == 1,
+                 "context parallel: only for moba layers, without key convolution, with one block size");
+        }
+        REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only && !sizes_.full_too,
+                "%d ranks, context %d", ranks_, sizes_.context);
+        context_ = std::make_unique<ContextAttention<E>>(config_, sizes_.max_tokens, sizes_.max_seqs,
+                                                         sizes_.training, device, comm, sizes_.context);
+        sizes_.max_tokens = context_->most_tokens();
+    }
     ctx_.device = device;
     ctx_.stream = device_->stream();
     set_graph(true);
@@ -42,7 +53,7 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
     for (const Bucket& b : buckets_) { bucket_sums_ += square_sums_count(b.slice); }
     const size_t row = (size_t)config_.vocab_size * sizeof(A);
     const size_t affordable = round_up(logits_budget_bytes(device) / row, (size_t)64);
-    chunk_tokens_ = (int)std::min(std::max<size_t>(affordable, 64), (size_t)sizes.max_tokens);
+    chunk_tokens_ = (int)std::min(std::max<size_t>(affordable, 64), (size_t)sizes_.max_tokens);
     seq_capacity_ =
         std::max<size_t>(1, sequences_capacity(sizes_.max_tokens, sizes.max_seqs, config_.block_sizes()));
     workspace_bytes_ = workspace_needed();

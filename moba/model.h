@@ -23,6 +23,7 @@
 #pragma once
 #include "moba/core/arena.h"
 #include "moba/core/comm.h"
+#include "moba/context_attention.h"
 #include "moba/core/recording.h"
 #include "moba/params.h"
 #include "moba/profile.h"
@@ -43,6 +44,9 @@ struct ModelSizes {
        only for the asked tokens: those with a target; without targets, the last one. */
     bool asked_only = false;
     bool full_too = false;  // memory for set_full(true), too
+    /* So many ranks, neighbours among all ranks, share each micro-batch (context.h): all of them get all of its
+       tokens in set_batch(), and max_tokens counts all. 1: each rank has its own. */
+    int context = 1;
 };
 
 struct OptimizerSettings {
@@ -204,6 +208,7 @@ class Model {
     void recompute_layer(int l);
     E* branch_gradient(int layer, DropoutSite);
     std::vector<int> batch_shape() const;
+    std::vector<int> take_own_tokens(const std::vector<int>& cu_seqlens);
     int decode_longest() const;
     AttentionShape attention_shape(int l) const;  // of forward() and backward()
 
@@ -229,6 +234,7 @@ class Model {
 
     Comm* comm_;
     int rank_, ranks_;
+    std::unique_ptr<ContextAttention<E>> context_;  // nullptr: sizes_.context is 1
     std::vector<Bucket> buckets_;
     size_t bucket_sums_ = 0;  // sums of squares of what a rank owns
     std::vector<ParamRange> host_ranges_;
@@ -310,6 +316,7 @@ class Model {
     };
     std::vector<Probe> probes_;
     std::vector<int> host_seq_table_, counted_;  // counted_: the tokens of the batch that have a target
+    std::vector<int> whole_table_;               // with context_, of the sequences of all its ranks
     std::vector<int> asked_;                     // with asked_only, the asked tokens
     // Of the batch, and of the rows that the current operation computes: in decode() the new token, in the
     // last layer with asked_only the asked ones.

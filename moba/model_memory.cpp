@@ -23,6 +23,10 @@ size_t Model<E>::workspace_needed() const {
         need(workspaces_->norm({M, C, 0}));
         need(c.key_conv ? workspaces_->key_conv({M, GD, c.key_conv}) : 0);
     }
+    if (context_) {
+        need(context_->workspace_bytes(*workspaces_));
+        return most;
+    }
     for (int l = 0; l < c.num_layers; l++) {
         const AttentionShape s = c.attention_shape(l);
         if (is_short(l)) { need(workspaces_->decode(cache_shape(), s)); }
@@ -109,6 +113,7 @@ void Model<E>::plan_activations() {
         plan_routing(l);
         if (sizes_.training) { x = activation("layers." + std::to_string(l) + ".out", C); }
     }
+    if (context_) { context_->plan(activations_); }
     final_x_ = x;
     final_norm_ = activation("final norm", C);
     final_rstd_ = statistic("final norm.rstd", 1);
@@ -170,6 +175,7 @@ void Model<E>::plan_routing(int l) {
     }
     r = {};
     bool needed = false;
+    if (context_) { return; }
     for (int i = train ? l : 0; i < (train ? l + 1 : c.num_layers); i++) {
         needed |= c.layers[i].attention == AttentionKind::moba && !is_short(i);
     }

@@ -53,14 +53,24 @@ NormShape Model<E>::norm_shape() const {
 template <class E>
 void Model<E>::set_batch(const int* tokens, const int* targets, const std::vector<int>& cu_seqlens,
                          const StepState& step, int first) {
-    const int M = cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
+    std::vector<int> own;  // the tokens of this rank, where several ranks share the batch
+    std::vector<int> own_tokens, own_targets;
+    if (context_) {
+        own = take_own_tokens(cu_seqlens);
+        for (int m : own) {
+            own_tokens.push_back(tokens[m]);
+            if (targets) { own_targets.push_back(targets[m]); }
+        }
+        tokens = own_tokens.data(), targets = targets ? own_targets.data() : nullptr;
+    }
+    const int M = context_ ? (int)own.size() : cu_seqlens.back(), num_seqs = (int)cu_seqlens.size() - 1;
     REQUIRE(M <= sizes_.max_tokens && num_seqs <= sizes_.max_seqs,
             "%d tokens in %d sequences, planned for %d in %d", M, num_seqs, sizes_.max_tokens,
             sizes_.max_seqs);
     REQUIRE(!sizes_.cache_tokens || (num_seqs == 1 && M <= sizes_.cache_tokens),
             "%d tokens in %d sequences for a cache of %d", M, num_seqs, sizes_.cache_tokens);
     REQUIRE(!sizes_.asked_only || num_seqs == 1, "%d sequences with asked_only", num_seqs);
-    host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_sizes());
+    if (!context_) { host_seqs_ = build_sequences(host_seq_table_, cu_seqlens, config_.block_sizes()); }
     REQUIRE(host_seqs_.longest <= sizes_.max_position, "a sequence of %d, planned for %d", host_seqs_.longest,
             sizes_.max_position);
     REQUIRE(host_seq_table_.size() <= seq_capacity_, "%zu ints of tables", host_seq_table_.size());
@@ -82,10 +92,25 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     if (token_numbers_) {
         REQUIRE((size_t)(first + M) * config_.hidden_size / 4 <= 0xFFFFFFFFull, "dropout of token %d",
                 first + M);
-        std::vector<int> numbers(M);
-        std::iota(numbers.begin(), numbers.end(), first);
+        std::vector<int> numbers = own;
+        if (!context_) { numbers.resize(M), std::iota(numbers.begin(), numbers.end(), 0); }
+        for (int& m : numbers) { m += first; }
         device_->to_device(ctx_, token_numbers_, numbers.data(), numbers.size() * sizeof(int));
     }
+}
+
+/* Deals the blocks of a batch, and makes the sequences of the own tokens: these know only their positions. */
+template <class E>
+std::vector<int> Model<E>::take_own_tokens(const std::vector<int>& cu_seqlens) {
+    const Sequences whole = build_sequences(whole_table_, cu_seqlens, config_.block_sizes());
+    context_->set_batch(whole);
+    const std::vector<int>& own = context_->dealt().tokens;
+    host_seq_table_.clear();
+    for (int m : own) { host_seq_table_.push_back(whole.position[m]); }
+    host_seqs_ = {};
+    host_seqs_.num_tokens = (int)own.size(), host_seqs_.longest = whole.longest, host_seqs_.sizes.levels = 0;
+    host_seqs_.position = host_seq_table_.data();
+    return own;
 }
 
 // The layer's queries, keys and values, after norm1.
@@ -140,6 +165,7 @@ template <class E>
 void Model<E>::choose_blocks(int l) {
     const AttentionShape shape = attention_shape(l);
     if (shape.kind != AttentionKind::moba) { return; }
+    if (context_) { return context_->choose(ctx_, *op_, l, state_[l].q, keys(l)); }
     op_->gate_forward(attention_ctx(), state_[l].routing, state_[l].q, keys(l), seqs_, shape.gate);
     op_->gate_lists(ctx_, state_[l].routing, seqs_, shape.gate);
 }
@@ -148,7 +174,9 @@ template <class E>
 void Model<E>::attend(int l) {
     LayerState& s = state_[l];
     AttentionShape shape = attention_shape(l);
-    if (decoding_) {
+    if (context_) {
+        context_->forward(ctx_, *op_, l, s.attn, s.lse, s.q, keys(l), s.v);
+    } else if (decoding_) {
         shape.kind = decode_layers_[l].attention;
         op_->decode_attention(ctx_, s.attn, s.q, cache_[l].k, cache_[l].v, cache_[l].means, seqs_.position,
                               decode_longest(), cache_shape(), shape);
@@ -243,7 +271,7 @@ bool Model<E>::training_passes(bool last) {
         loss(Pass::training);
         backward(last);
     };
-    if (last && ranks_ > 1) {  // what ranks exchange is not recorded
+    if (context_ || (last && ranks_ > 1)) {  // what ranks exchange is not recorded
         passes();
         return false;
     }
@@ -374,8 +402,12 @@ void Model<E>::attention_backward(int l) {
     op_->linear_backward_weight(ctx_, dw.o, dbranch, s.attn, linear(HD, C));
     op_->linear_backward_input(ctx_, dattn_, dbranch, w.o, linear(HD, C));
     op_->attention_delta(ctx_, delta_, dattn_, s.attn, {M, c.num_heads, c.head_dim});
-    op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, delta_, s.q, keys(l), s.v, s.lse,
-                            s.routing, seqs_, attention_shape(l));
+    if (context_) {
+        context_->backward(ctx_, *op_, l, dq_, dk_, dv_, dattn_, delta_, s.q, keys(l), s.v, s.lse);
+    } else {
+        op_->attention_backward(attention_ctx(), dq_, dk_, dv_, dattn_, delta_, s.q, keys(l), s.v, s.lse,
+                                s.routing, seqs_, attention_shape(l));
+    }
     E* dk = dk_;
     if (c.has_key_conv(l)) {
         if (c.layers[l].position == Position::rope) {

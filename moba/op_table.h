@@ -19,6 +19,7 @@
 #include "moba/ops/residual.h"
 #include "moba/ops/rope.h"
 #include "moba/ops/rows.h"
+#include "moba/ops/slots.h"
 #include "moba/ops/swiglu.h"
 
 namespace moba {
@@ -41,6 +42,7 @@ namespace moba {
     op(key_conv_forward,       key_conv_forward,       <E>)            \
     op(key_conv_backward,      key_conv_backward,      <E>)            \
     op(gate_forward,           gate_forward,           <E>)            \
+    op(block_means,            block_means,            <E>)            \
     op(gate_lists,             gate_lists,             )               \
     op(attention_forward,      attention_forward,      <E>)            \
     op(attention_delta,        attention_delta,        <E>)            \
@@ -54,6 +56,9 @@ namespace moba {
     op(residual_backward,      residual_backward,      <E>)            \
     op(gather_rows,            gather_rows,            <E>)            \
     op(scatter_rows,           scatter_rows,           <E>)            \
+    op(put_rows,               put_rows,               <E>)            \
+    op(merge_slots,            merge_slots,            <E>)            \
+    op(sum_slots,              sum_slots,              <E>)            \
     op(loss_forward_backward,  loss_forward_backward,  <E>)            \
     op(loss_sums,              loss_sums,              <acc_t<E>>)     \
     op(square_sums,            square_sums,            <acc_t<E>>)     \

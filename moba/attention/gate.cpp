@@ -63,6 +63,28 @@ void pool_blocks(GatePanels<acc_t<E>> panels, const E* k, int g, const BlockTabl
     });
 }
 
+}  // namespace
+
+template <class E>
+void block_means_cpu(const Ctx&, E* means, const E* k, const Sequences& seqs, GateShape s) {
+    using A = acc_t<E>;
+    const BlockTable& blocks = seqs.level[0];
+    const int parts = parts_of(s.rule);
+    for (int g = 0; g < s.G; g++) {
+        std::vector<A> panels(GatePanels<A>::elements(blocks.num_blocks, s.D, parts));
+        const GatePanels<A> of_head{panels.data(), s.D, parts};
+        pool_blocks<E>(of_head, k, g, blocks, s);
+        for (int n = 0; n < blocks.num_blocks; n++) {
+            for (int i = 0; i < parts; i++) {
+                E* mean = means + (((size_t)n * parts + i) * s.G + g) * s.D;
+                for (int d = 0; d < s.D; d++) { mean[d] = E(of_head.vector(n, i)[d * of_head.width]); }
+            }
+        }
+    }
+}
+
+namespace {
+
 // The queries of one head: row t is at data + t * stride.
 template <class E>
 struct Queries {
@@ -197,6 +219,7 @@ void gate_lists_cpu(const Ctx&, Routing r, const Sequences& seqs, GateShape s) {
     });
 }
 
+INSTANTIATE_AND_DOUBLE(block_means_cpu)
 INSTANTIATE_AND_DOUBLE(gate_forward_cpu)
 INSTANTIATE_AND_DOUBLE(gate_workspace_bytes_cpu)
 

@@ -101,6 +101,9 @@ struct Routing {
 
 template <class E>
 void gate_forward_cpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
+/* means (num_blocks, parts, G, D) E: what the gate compares with a query, of the blocks of level 0. */
+template <class E>
+void block_means_cpu(const Ctx&, E* means, const E* k, const Sequences&, GateShape);
 /* Fills list_start and list from chosen. */
 void gate_lists_cpu(const Ctx&, Routing, const Sequences&, GateShape);
 
@@ -114,6 +117,8 @@ void gate_lists_gpu(const Ctx&, Routing, const Sequences&, GateShape);
 inline size_t gate_lists_workspace_bytes_cpu(int, int, BlockSizes, GateShape) { return 0; }
 size_t gate_lists_workspace_bytes_gpu(int max_tokens, int max_seqs, BlockSizes sizes, GateShape);
 
+template <class E>
+void block_means_gpu(const Ctx&, E* means, const E* k, const Sequences&, GateShape);
 template <class E>
 void gate_forward_gpu(const Ctx&, Routing, const E* q, const E* k, const Sequences&, GateShape);
 template <class E>

@@ -101,7 +101,7 @@ void Comm::abort(int status) {
     _exit(status);
 }
 
-void Comm::exchange(const Parts& send, const Parts& receive) {
+void Comm::exchange_now(const Parts& send, const Parts& receive) {
     try {
         transport_->exchange(send, receive, limits_);
     } catch (const Transport::Silence& s) {
@@ -131,7 +131,7 @@ void Comm::start_reduce_scatter(const Ctx& ctx, X* data, X* received, size_t n) 
         }
     }
     start([=, this] {
-        exchange(slices(data, n * sizeof(X)), slices(received, n * sizeof(X)));
+        exchange_now(slices(data, n * sizeof(X)), slices(received, n * sizeof(X)));
         X* const mine = data + rank_ * n;
         X* const sum = rank_ == 0 ? mine : received;
         for (int r = 1; r < size_; r++) {
@@ -150,7 +150,19 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
         sent_ += (size_ - 1) * bytes;
         return device_->all_gather(ctx, data, bytes);
     }
-    start([=, this] { exchange(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes)); });
+    start([=, this] { exchange_now(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes)); });
+}
+
+void Comm::start_exchange(const Ctx&, const Parts& send, const Parts& receive) {
+    if (size_ == 1) { return; }
+    need(!device_, "context parallel on several GPUs");
+    start([=, this] { exchange_now(send, receive); });
+}
+
+void Comm::exchange(const Parts& send, const Parts& receive) {
+    if (size_ == 1) { return; }
+    start([&] { exchange_now(send, receive); });
+    wait();
 }
 
 void Comm::drain() noexcept {
@@ -186,7 +198,7 @@ void Comm::all_reduce(double* x, size_t n) {
 
 void Comm::all_gather(const Parts& parts) {
     if (size_ == 1) { return; }
-    start([&] { exchange(Parts(size_, parts[rank_]), parts); });
+    start([&] { exchange_now(Parts(size_, parts[rank_]), parts); });
     wait();
 }
 
@@ -211,7 +223,7 @@ void Comm::broadcast(void* data, size_t bytes) {
         Parts send(size_), receive(size_);
         for (int r = 1; rank_ == 0 && r < size_; r++) { send[r] = {data, bytes}; }
         if (rank_ > 0) { receive[0] = {data, bytes}; }
-        exchange(send, receive);
+        exchange_now(send, receive);
     });
     wait();
 }

@@ -91,12 +91,17 @@ class Comm {
     bool reduces_in_place() const { return device_ != nullptr; }
     /* data (R, bytes): slice r becomes that of rank r. Sends bytes. */
     void start_all_gather(const Ctx&, void* data, size_t bytes);
+    /* send[r] to rank r, receive[r] from rank r, for all r but the own one, in device memory. */
+    void start_exchange(const Ctx&, const std::vector<Transport::Bytes>& send,
+                        const std::vector<Transport::Bytes>& receive);
     void finish(const Ctx&);  // work that is launched from now on has the results
     void drain() noexcept;    // before memory of a started job is freed; errors stay for the next call
 
     // ---- host memory
     /* x[i] becomes the sum over the ranks. Sends n. */
     void all_reduce(double* x, size_t n);
+    /* The same in host memory. */
+    void exchange(const std::vector<Transport::Bytes>& send, const std::vector<Transport::Bytes>& receive);
     /* parts[r] is filled by rank r: mine goes to all others. Sends of it. */
     void all_gather(const std::vector<Transport::Bytes>& parts);
     /* The texts of all ranks, in their order. */
@@ -118,7 +123,7 @@ class Comm {
     void wait();
     void find_hosts();
     Parts slices(void* data, size_t bytes) const;            // of `bytes` each
-    void exchange(const Parts& send, const Parts& receive);  // in the thread
+    void exchange_now(const Parts& send, const Parts& receive);  // in the thread
 
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
     std::vector<std::string> hosts_;

@@ -57,7 +57,7 @@ Sequences build_sequences(std::vector<int>& table, const std::vector<int>& cu, B
 }
 
 Sequences rebase(Sequences s, const int* from, const int* to) {
-    const auto move = [&](const int*& p) { p = to + (p - from); };
+    const auto move = [&](const int*& p) { p = p ? to + (p - from) : nullptr; };
     move(s.cu_seqlens), move(s.position);
     for (int i = 0; i < s.sizes.levels; i++) {
         move(s.level[i].start), move(s.level[i].first), move(s.level[i].own);

@@ -9,6 +9,7 @@
 #include "moba/ops/residual.h"
 #include "moba/ops/rope.h"
 #include "moba/ops/rows.h"
+#include "moba/ops/slots.h"
 #include "moba/ops/swiglu.h"
 #include "test/support/kernel_case.h"
 
@@ -239,6 +240,34 @@ void expect_fused_bits() {
     }
 }
 TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_bits<bf16>(); }
+
+TEST(Kernels, Slots) {
+    for (const auto& [s, versions] : {std::pair{SlotsShape{5, 3, 4, 6}, 1}, {{1, 1, 1, 64}, 2}, {{70, 2, 3, 128}, 2}}) {
+        expect_kernels("slots", versions, [s = s](auto& on) {
+            using E = element<decltype(on)>;
+            using A = wide<decltype(on)>;
+            std::vector<int> used = draw_below((size_t)s.H * s.M, 1, s.K);
+            for (int& n : used) { n++; }
+            const int* slots = on.constant(used);
+            const E* part = on.input((size_t)s.H * s.M * s.K * s.D, 1);
+            const A* lse = on.constant(as<A>(draw<float>((size_t)s.H * s.M * s.K, 2, 5)));
+            CALL(merge_slots, E, on.template output<E>("out", {s.M, s.H, s.D}),
+                 on.template output<A>("lse", {s.H, s.M}), part, lse, slots, s);
+            CALL(sum_slots, E, on.template output<E>("dq", {s.M, s.H, s.D}), part, slots, s);
+        });
+    }
+}
+
+TEST(Kernels, PutRows) {
+    for (const auto& [C, versions] : {std::pair{7, 1}, {64, 2}}) {
+        expect_kernels("put rows", versions, [C = C](auto& on) {
+            using E = element<decltype(on)>;
+            const std::vector<int> row = {9, 0, 40, 3, 8};
+            E* y = on.template inout<E>("y", {41, C}, as<E>(draw<bf16>(41 * C, 1)));
+            CALL(put_rows, E, y, on.input(5 * C, 2), on.constant(row), {5, 41, C});
+        });
+    }
+}
 
 TEST(Kernels, Rows) {
     const std::vector<int> row{0, 3, 4, 17, 40};

@@ -31,6 +31,20 @@ TEST(Kernels, PrefixSum) {
     }
 }
 
+TEST(Kernels, BlockMeans) {
+    for (Gate rule : {Gate::topk, Gate::max, Gate::lse}) {
+        const GateShape s{4, 2, 70, 3, rule};
+        std::vector<int> table;
+        const Sequences seqs = build_sequences(table, {0, 37, 38, 90}, {8});
+        const int parts = parts_of(rule), N = seqs.level[0].num_blocks;
+        expect_kernels("block means", 1, [&](auto& on) {
+            using E = element<decltype(on)>;
+            CALL(block_means, E, on.template output<E>("means", {N, parts, s.G, s.D}),
+                 on.input((size_t)90 * s.G * s.D, 1), rebase(seqs, table.data(), on.constant(table)), s);
+        });
+    }
+}
+
 // One, two and three passes; more rows than the workspace can sort at the same time.
 TEST(Kernels, SortRows) {
     for (const auto& [n, bins, rows, together] : {std::tuple{0, 3, 2, 2},

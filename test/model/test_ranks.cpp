@@ -29,15 +29,19 @@ const std::vector<int> five{20, 17, 1, 33, 12};
 /* Three steps of two micro-batches; each has the five sequences, shared out among the ranks. `uneven`: the
    first rank has only one of them, and none in the second micro-batch. */
 template <class E>
-Result steps(const Config& c, float dropout, Comm& comm, bool uneven) {
-    ModelSizes sizes{
-        .max_tokens = 83, .max_seqs = 5, .max_position = 33, .training = true, .dropout = dropout};
+Result steps(const Config& c, float dropout, Comm& comm, bool uneven, int context = 1) {
+    ModelSizes sizes{.max_tokens = 83,
+                     .max_seqs = 5,
+                     .max_position = 33,
+                     .training = true,
+                     .dropout = dropout,
+                     .context = context};
     Model<E> model(c, sizes, Device::cpu, comm);
     model.allocate();
     model.init_weights(7);
     model.set_optimizer({.weight_decay = 0.1, .clip = 0.5, .embedding_lr_factor = 2});
     Result result;
-    const int R = comm.size(), r = comm.rank();
+    const int R = comm.size() / context, r = comm.rank() / context;  // each group has its own sequences
     for (uint32_t step = 1; step <= 3; step++) {
         StepState s{3, step, 0, 0, 1e-2};
         model.zero_gradients();
@@ -97,6 +101,30 @@ void expect_equal_to_one_rank(double tolerance) {
 TEST(Ranks, EqualOneRank) { expect_equal_to_one_rank<double>(2e-13); }
 TEST(Ranks, EqualOneRankFp32) { expect_equal_to_one_rank<float>(1e-4); }
 TEST(Ranks, EqualOneRankBf16) { expect_equal_to_one_rank<bf16>(6e-6); }
+
+// Ranks that share the sequences, in one group or in two.
+template <class E>
+void expect_context_equals_one_rank(double tolerance) {
+    Config c = small("moba,moba:none");
+    c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 4, c.top_k = 3;
+    for (float dropout : {0.f, 0.3f}) {
+        Comm alone;
+        const Result want = steps<E>(c, dropout, alone, false);
+        for (const auto& [R, context] : {std::pair{2, 2}, {3, 3}, {4, 2}, {4, 4}}) {
+            run_ranks(R, [&, context = context](Comm& comm) {
+                const Result got = steps<E>(c, dropout, comm, false, context);
+                const std::string name = std::string(type_name<E>()) + " context ranks: ";
+                expect_error(name + "losses", relative_error(got.losses, want.losses), tolerance);
+                expect_error(name + "norms", relative_error(got.norms, want.norms), tolerance);
+                expect_error(name + "weights", relative_error(got.weights, want.weights), tolerance);
+                expect_error(name + "moment2", relative_error(got.moment2, want.moment2), tolerance);
+            });
+        }
+    }
+}
+TEST(Ranks, ContextEqualsOneRank) { expect_context_equals_one_rank<double>(2e-13); }
+TEST(Ranks, ContextEqualsOneRankFp32) { expect_context_equals_one_rank<float>(1e-4); }
+TEST(Ranks, ContextEqualsOneRankBf16) { expect_context_equals_one_rank<bf16>(1e-3); }
 
 // All ranks have the same bits, and so do two runs.
 TEST(Ranks, SameBits) {

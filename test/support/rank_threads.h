@@ -26,13 +26,13 @@ class RankThreads {
                       const Limits& limits) override {
             for (int r = 0; r < size(); r++) {
                 const char* from = (const char*)send[r].data;
-                if (r != rank_) { all_.put(rank_, r, {from, from + send[r].count}); }
+                if (r != rank_ && send[r].count > 0) { all_.put(rank_, r, {from, from + send[r].count}); }
             }
             for (int r = 0; r < size(); r++) {
-                if (r == rank_) { continue; }
+                if (r == rank_ || receive[r].count == 0) { continue; }
                 const std::vector<char> message = all_.get(r, rank_, limits.seconds);
                 if (message.size() != receive[r].count) { throw Error("a message of another length"); }
-                if (!message.empty()) { std::memcpy(receive[r].data, message.data(), message.size()); }
+                std::memcpy(receive[r].data, message.data(), message.size());
             }
         }
 

@@ -1,0 +1,141 @@
+/* A sequence on several ranks: the attention of each rank's tokens is that of one rank. */
+#include "moba/context_attention.h"
+#include "test/support/model_case.h"
+#include "test/support/rank_threads.h"
+
+namespace moba {
+
+namespace {
+
+using namespace model_case;
+
+TEST(Context, DealsThereAndBack) {
+    std::vector<int> table;
+    const Sequences s = build_sequences(table, {0, 35, 37}, {4});  // blocks: 9 and 1
+    std::vector<int> all(37, -1);
+    for (int rank = 0; rank < 3; rank++) {
+        const Dealt d = deal(s.level[0], 37, 3, rank);
+        EXPECT_EQ(d.owner, (std::vector<int>{0, 1, 2, 2, 1, 0, 0, 1, 2, 2}));
+        EXPECT_TRUE(std::is_sorted(d.tokens.begin(), d.tokens.end()));
+        for (size_t i = 0; i < d.tokens.size(); i++) {
+            EXPECT_EQ(all[d.tokens[i]], -1);
+            all[d.tokens[i]] = rank;
+            EXPECT_EQ(d.row[d.tokens[i]], (int)i);
+            EXPECT_EQ(d.owner_of_token[d.tokens[i]], rank);
+        }
+        EXPECT_LE((int)d.tokens.size(), most_dealt(37, 2, 4, 3));
+    }
+    EXPECT_EQ(std::count(all.begin(), all.end(), -1), 0);
+}
+
+// Rows of width `width` of these tokens.
+template <class X>
+std::vector<X> rows_of(const std::vector<X>& x, const std::vector<int>& tokens, size_t width) {
+    std::vector<X> out;
+    for (int t : tokens) { out.insert(out.end(), x.begin() + t * width, x.begin() + (t + 1) * width); }
+    return out;
+}
+
+template <class E>
+struct Whole {
+    std::vector<E> q, k, v, dout, out, dq, dk, dv;
+};
+
+template <class E>
+struct Problem {
+    Config config;
+    std::vector<int> cu, table;
+    Sequences seqs;
+    Whole<E> x;
+
+    Problem(const Config& c, const std::vector<int>& lengths) : config(c), cu{0} {
+        for (int n : lengths) { cu.push_back(cu.back() + n); }
+        seqs = build_sequences(table, cu, c.block_sizes());
+        const size_t M = cu.back(), nq = M * c.num_heads * c.head_dim, nk = M * c.num_kv_heads * c.head_dim;
+        x.q = as<E>(draw<bf16>(nq, 1)), x.k = as<E>(draw<bf16>(nk, 2)), x.v = as<E>(draw<bf16>(nk, 3));
+        x.dout = as<E>(draw<bf16>(nq, 4));
+        x.out.resize(nq), x.dq.resize(nq), x.dk.resize(nk), x.dv.resize(nk);
+    }
+    // On one rank.
+    void solve() {
+        using A = acc_t<E>;
+        const int M = cu.back(), B = (int)cu.size() - 1;
+        const AttentionShape s = config.attention_shape(0);
+        const BlockSizes sizes = config.block_sizes();
+        const size_t slots = routing_slots(M, sizes, s.gate);
+        std::vector<int> chosen(slots), list(slots), start(routing_starts(M, B, sizes, s.gate));
+        const Routing r{chosen.data(), start.data(), list.data()};
+        std::vector<A> lse((size_t)s.H * M), delta(lse.size());
+        Workspace work(std::max(gate_workspace_bytes_cpu<E>(M, B, sizes, s.gate),
+                                attention_workspace_bytes_cpu<E>(M, B, sizes, s, Direction::backward)));
+        gate_forward_cpu<E>(work.ctx, r, x.q.data(), x.k.data(), seqs, s.gate);
+        gate_lists_cpu(work.ctx, r, seqs, s.gate);
+        attention_forward_cpu<E>(work.ctx, x.out.data(), lse.data(), x.q.data(), x.k.data(), x.v.data(), r, seqs, s);
+        attention_delta_cpu<E>({}, delta.data(), x.dout.data(), x.out.data(), {M, s.H, s.D});
+        attention_backward_cpu<E>(work.ctx, x.dq.data(), x.dk.data(), x.dv.data(), x.dout.data(), delta.data(),
+                                  x.q.data(), x.k.data(), x.v.data(), lse.data(), r, seqs, s);
+    }
+};
+
+template <class E>
+void expect_equal(const Config& c, const std::vector<int>& lengths, double tolerance) {
+    Problem<E> p(c, lengths);
+    p.solve();
+    const Whole<E>& want = p.x;
+    const size_t HD = (size_t)c.num_heads * c.head_dim, GD = (size_t)c.num_kv_heads * c.head_dim;
+    for (int R : {1, 2, 3, 5}) {
+        run_ranks(R, [&](Comm& comm) {
+            using A = acc_t<E>;
+            ContextAttention<E> attention(c, p.cu.back(), (int)lengths.size(), true, Device::cpu, comm, R);
+            Arena arena("context", &cpu_device);
+            attention.plan(arena);
+            arena.allocate();
+            attention.plan(arena);
+            Workspace work(attention.workspace_bytes(*find_workspaces<E>(Device::cpu)));
+            const Ops<E>& op = *find_ops<E>(Device::cpu);
+            attention.set_batch(p.seqs);
+            const std::vector<int>& tokens = attention.dealt().tokens;
+            const size_t M = tokens.size();
+            const auto q = rows_of(want.q, tokens, HD), k = rows_of(want.k, tokens, GD),
+                       v = rows_of(want.v, tokens, GD), dout = rows_of(want.dout, tokens, HD);
+            std::vector<E> out(M * HD), dq(M * HD), dk(M * GD), dv(M * GD);
+            std::vector<A> lse(M * c.num_heads), delta(lse.size());
+            attention.choose(work.ctx, op, 0, q.data(), k.data());
+            attention.forward(work.ctx, op, 0, out.data(), lse.data(), q.data(), k.data(), v.data());
+            op.attention_delta(work.ctx, delta.data(), dout.data(), out.data(), {(int)M, c.num_heads, c.head_dim});
+            attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), dout.data(), delta.data(),
+                               q.data(), k.data(), v.data(), lse.data());
+            std::string broken;
+            EXPECT_TRUE(arena.guards_intact(&broken)) << broken;
+            EXPECT_TRUE(work.intact());
+            const std::string name = std::string(type_name<E>()) + " context ";
+            EXPECT_EQ(out, rows_of(want.out, tokens, HD)) << "bit for bit, R = " << R;
+            expect_error(name + "dq", relative_error(dq, rows_of(want.dq, tokens, HD)), tolerance);
+            expect_error(name + "dk", relative_error(dk, rows_of(want.dk, tokens, GD)), tolerance);
+            expect_error(name + "dv", relative_error(dv, rows_of(want.dv, tokens, GD)), tolerance);
+        });
+    }
+}
+
+TEST(Context, AttentionEqualsOneRank) {
+    Config c = small("moba", 1);
+    c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 8, c.top_k = 3;
+    for (Gate gate : {Gate::topk, Gate::max, Gate::lse, Gate::recent, Gate::sink}) {
+        for (bool shared : {false, true}) {
+            c.gate = gate, c.shared_gate = shared;
+            expect_equal<double>(c, {90, 1, 37}, 1e-12);
+            expect_equal<float>(c, {90, 1, 37}, 1e-6);
+        }
+    }
+    c.gate = Gate::topk, c.shared_gate = false;
+    for (int K : {1, 2, 8}) {
+        c.top_k = K;
+        expect_equal<double>(c, {7}, 1e-12);
+        expect_equal<double>(c, {8, 64}, 1e-12);
+        expect_equal<float>(c, {200}, 1e-6);
+    }
+}
+
+}  // namespace
+
+}  // namespace moba
