@@ -62,7 +62,7 @@ struct Config {
     int top_k = 3;
     Gate gate = Gate::topk;
     bool shared_gate = false;  // query heads of a key/value head choose together
-    int key_conv = 0;  // taps, in moba and full layers; 0 = none
+    int key_conv = 0;          // taps, in moba and full layers; 0 = none
     // key/value head g uses block_size >> (g % num_block_sizes), top_k << the same
     int num_block_sizes = 1;
     double embedding_std = 0.5;  // of the normal distribution that the embedding starts from

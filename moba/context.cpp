@@ -9,8 +9,14 @@ static int dealt_to(int block, int ranks) {
 }
 
 Dealt deal(const BlockTable& blocks, int num_tokens, int ranks, int rank) {
-    Dealt d{.ranks = ranks, .rank = rank, .owner = {}, .place = {}, .blocks = {}, .tokens = {},
-            .owner_of_token = std::vector<int>(num_tokens), .row = std::vector<int>(num_tokens)};
+    Dealt d{.ranks = ranks,
+            .rank = rank,
+            .owner = {},
+            .place = {},
+            .blocks = {},
+            .tokens = {},
+            .owner_of_token = std::vector<int>(num_tokens),
+            .row = std::vector<int>(num_tokens)};
     d.blocks.resize(ranks);
     std::vector<int> rows(ranks);
     for (int n = 0; n < blocks.num_blocks; n++) {
@@ -30,17 +36,6 @@ Dealt deal(const BlockTable& blocks, int num_tokens, int ranks, int rank) {
 int most_dealt(int max_tokens, int max_seqs, int block_size, int ranks) {
     const int blocks = ceil_div(max_blocks(max_tokens, max_seqs, block_size), ranks) + 1;
     return (int)std::min<long>(max_tokens, (long)blocks * block_size);
-}
-
-size_t RowExchange::sent() const {
-    size_t n = 0;
-    for (const auto& rows : send) { n += rows.size(); }
-    return n;
-}
-size_t RowExchange::received() const {
-    size_t n = 0;
-    for (const auto& rows : receive) { n += rows.size(); }
-    return n;
 }
 
 }  // namespace moba

@@ -1,7 +1,8 @@
 /* Context parallel: the tokens of a micro-batch on several ranks.
 
    Dealing  the blocks of a micro-batch go to C ranks there and back: 0 1 .. C-1 C-1 .. 1 0. So each rank has
-            early and late ones, and the work of causal attention is even. A rank has its tokens in their order
+            early and late ones, and the work of causal attention is even. A rank has its tokens in their
+            order
    Rows     the index of a token among those of its rank */
 #pragma once
 #include "moba/core/sequence.h"
@@ -11,7 +12,7 @@ namespace moba {
 
 struct Dealt {
     int ranks, rank;
-    std::vector<int> owner, place;         // (blocks) the rank that has it; its index among those of this rank
+    std::vector<int> owner, place;  // (blocks) the rank that has it; its index among those of this rank
     std::vector<std::vector<int>> blocks;  // (ranks) the blocks of each, ascending
     std::vector<int> tokens;               // of this rank: numbers in the micro-batch, ascending
     std::vector<int> owner_of_token, row;  // (M) of the whole micro-batch
@@ -19,13 +20,5 @@ struct Dealt {
 Dealt deal(const BlockTable& blocks, int num_tokens, int ranks, int rank);
 /* The most tokens that a rank can get. */
 int most_dealt(int max_tokens, int max_seqs, int block_size, int ranks);
-
-/* What the ranks send each other: for each rank rows to send and rows to fill, in the same order on both
-   sides. */
-struct RowExchange {
-    std::vector<std::vector<int>> send, receive;  // (ranks)
-    size_t sent() const;
-    size_t received() const;
-};
 
 }  // namespace moba

@@ -119,7 +119,8 @@ void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, co
     GateShape gate = config_.attention_shape(layer).gate;
 
     // means of the own blocks, to all
-    const Sequences own = extended({.send = {}, .receive = {}, .from = {}, .slot = {}, .to = {}, .chosen = {}, .tokens = M});
+    const Sequences own =
+        extended({.send = {}, .receive = {}, .from = {}, .slot = {}, .to = {}, .chosen = {}, .tokens = M});
     memory_->to_device(ctx, table_, host_table_.data(), host_table_.size() * sizeof(int));
     op.block_means(ctx, means_, k, rebase(own, host_table_.data(), table_), gate);
     std::vector<Transport::Bytes> send(comm_.size()), receive(comm_.size());
@@ -152,7 +153,9 @@ void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, co
     std::iota(position.begin(), position.end(), 0);
     table.insert(table.end(), position.begin(), position.end());
     memory_->to_device(ctx, gate_table_, table.data(), table.size() * sizeof(int));
-    Sequences seqs{tokens, 1, tokens, {parts, 1}, gate_table_ + tokens + 2 * N + 1, gate_table_ + tokens + 2 * N + 3, {}};
+    Sequences seqs{
+        tokens, 1, tokens, {parts, 1}, gate_table_ + tokens + 2 * N + 1, gate_table_ + tokens + 2 * N + 3,
+        {}};
     seqs.level[0] = {N, gate_table_ + tokens + N, gate_table_ + tokens, gate_table_, parts};
     op.gate_forward(ctx, {gate_chosen_, nullptr, nullptr}, gate_q_, gate_k_, seqs, gate);
     std::vector<int> chosen((size_t)H() * tokens * K());
@@ -163,7 +166,8 @@ void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, co
 /* chosen (H, stride, K): the blocks of each query, ascending, its own one last; of `stride` queries the first
    ones are those of this rank. */
 template <class E>
-typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vector<int>& chosen, int stride) {
+typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vector<int>& chosen,
+                                                                  int stride) {
     const int M = rows();
     Plan p;
     p.out.resize(ranks_), p.in.resize(ranks_);
@@ -230,8 +234,13 @@ typename ContextAttention<E>::Round ContextAttention<E>::round(const Plan& p, in
         for (int r = 0; r < from; r++) { n += p.counts[((size_t)r * ranks_ + to) * H() + h]; }
         return n;
     };
-    Round x{.send = std::vector<size_t>(ranks_), .receive = std::vector<size_t>(ranks_), .from = {}, .slot = {},
-            .to = {}, .chosen = {}, .tokens = M};
+    Round x{.send = std::vector<size_t>(ranks_),
+            .receive = std::vector<size_t>(ranks_),
+            .from = {},
+            .slot = {},
+            .to = {},
+            .chosen = {},
+            .tokens = M};
     std::vector<int> at(H());
     for (int r = 0; r < ranks_; r++) {
         for (int h = 0; h < H(); h++) { at[h] = before(rank_, r, h); }
@@ -258,7 +267,7 @@ typename ContextAttention<E>::Round ContextAttention<E>::round(const Plan& p, in
         }
     }
     x.chosen.assign((size_t)H() * x.tokens, -1);  // rows that a head does not need
-    int place = 0, left = 0;  // own tokens choose their own block
+    int place = 0, left = 0;                      // own tokens choose their own block
     const BlockTable& blocks = whole_.level[0];
     for (int t = 0; t < M; t++) {
         if (left == 0) {
@@ -302,7 +311,8 @@ Sequences ContextAttention<E>::extended(const Round& x) {
 }
 
 template <class E>
-Routing ContextAttention<E>::routing(const Ctx& ctx, const Ops<E>& op, const Round& x, const Sequences& seqs) {
+Routing ContextAttention<E>::routing(const Ctx& ctx, const Ops<E>& op, const Round& x,
+                                     const Sequences& seqs) {
     memory_->to_device(ctx, chosen_, x.chosen.data(), x.chosen.size() * sizeof(int));
     const Routing r{chosen_, list_start_, list_};
     op.gate_lists(ctx, r, seqs, one_slot().gate);
@@ -409,8 +419,8 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
         const Sequences host = extended(x);
         memory_->to_device(ctx, table_, host_table_.data(), host_table_.size() * sizeof(int));
         const Sequences seqs = rebase(host, host_table_.data(), table_);
-        op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_, routing(ctx, op, x, seqs), seqs,
-                              one_slot());
+        op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_, routing(ctx, op, x, seqs),
+                              seqs, one_slot());
         const DropoutShape none{M * GD, 0, 0, DropoutSite::attention};
         for (const auto& [sum, more] : {std::pair{dk, dk_}, {dv, dv_}}) {
             if (number == 0) {

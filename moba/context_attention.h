@@ -1,10 +1,10 @@
 /* MoBA over a sequence whose blocks lie on several ranks (context.h): queries travel, keys and values stay.
 
    Choice   the means of all blocks are gathered, and each rank chooses for its own queries, as one rank would
-   Queries  a query goes to each rank that has a block that it chose; there it attends this block, and the result
-            and its lse come back into a slot of the query. Then its slots are merged. In the backward pass the
-            query goes again, with dout, lse and delta; its share of dq comes back, and dk and dv are added where
-            the keys are
+   Queries  a query goes to each rank that has a block that it chose; there it attends this block, and the
+            result and its lse come back into a slot of the query. Then its slots are merged. In the backward
+            pass the query goes again, with dout, lse and delta; its share of dq comes back, and dk and dv are
+            added where the keys are
    Kernels  those of one rank. What a rank computes for others is one more attention problem: its own tokens,
             then the queries that came, each of which chose one block; with K = 1 a result is that of one slot
    Bytes    for each query, head and chosen block of another rank: D + D (+ lse) forward, 3 D (+ lse, delta)
@@ -44,26 +44,26 @@ class ContextAttention {
         int h, place;
     };
     struct Plan {
-        std::vector<int> used;                 // (H, M)
-        std::vector<std::vector<Query>> out;   // by rank of the group
-        std::vector<std::vector<Guest>> in;    // by rank of the group
-        std::vector<int> counts;               // (from, to, H) queries, of all pairs of ranks
+        std::vector<int> used;                // (H, M)
+        std::vector<std::vector<Query>> out;  // by rank of the group
+        std::vector<std::vector<Guest>> in;   // by rank of the group
+        std::vector<int> counts;              // (from, to, H) queries, of all pairs of ranks
         int rounds = 1;
     };
     /* What one round exchanges: rows of (tokens * H, D) tensors. */
     struct Round {
-        std::vector<size_t> send, receive;       // (ranks) rows
-        std::vector<int> from, slot, to;         // rows of q, rows of part, rows of the extended tensors
-        std::vector<int> chosen;                 // (H, tokens)
-        int tokens = 0;                          // own ones and guests
+        std::vector<size_t> send, receive;  // (ranks) rows
+        std::vector<int> from, slot, to;    // rows of q, rows of part, rows of the extended tensors
+        std::vector<int> chosen;            // (H, tokens)
+        int tokens = 0;                     // own ones and guests
     };
     Plan make_plan(const std::vector<int>& chosen, int stride);
     Round round(const Plan&, int number) const;
     Sequences extended(const Round&);
     Routing routing(const Ctx&, const Ops<E>&, const Round&, const Sequences&);
     template <class X>
-    void exchange(const Ctx&, X* data, const std::vector<size_t>& send, X* got, const std::vector<size_t>& receive,
-                  size_t width, bool on_device);
+    void exchange(const Ctx&, X* data, const std::vector<size_t>& send, X* got,
+                  const std::vector<size_t>& receive, size_t width, bool on_device);
     AttentionShape one_slot() const;
     int H() const { return config_.num_heads; }
     int G() const { return config_.num_kv_heads; }
@@ -77,7 +77,8 @@ class ContextAttention {
     Comm& comm_;
     int ranks_, first_rank_, rank_;  // of the group
     bool training_;
-    int most_rows_, most_guests_, most_blocks_;  // tokens of a rank; guests of a head in a round; blocks of all
+    int most_rows_, most_guests_,
+        most_blocks_;  // tokens of a rank; guests of a head in a round; blocks of all
     Sequences whole_{};
     Dealt dealt_;
     std::vector<Plan> plans_;  // of each layer
@@ -88,12 +89,12 @@ class ContextAttention {
     E *means_, *all_means_;
     int *gate_table_, *gate_chosen_, *mean_rows_;
     // Own tokens, then guests
-    E *q_, *out_, *dout_;         // (tokens, H, D); out_ also holds dq
-    E *k_, *v_, *dk_, *dv_;       // (tokens, G, D)
-    A *lse_, *delta_;             // (H, tokens)
-    E *part_;                     // (H, rows, K, D)
-    A* part_lse_;                 // (H, rows, K)
-    E *sent_, *got_;              // rows of D
+    E *q_, *out_, *dout_;    // (tokens, H, D); out_ also holds dq
+    E *k_, *v_, *dk_, *dv_;  // (tokens, G, D)
+    A *lse_, *delta_;        // (H, tokens)
+    E* part_;                // (H, rows, K, D)
+    A* part_lse_;            // (H, rows, K)
+    E *sent_, *got_;         // rows of D
     int *table_, *chosen_, *list_, *list_start_, *from_, *slot_, *to_, *own_slot_, *used_;
 };
 

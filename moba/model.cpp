@@ -35,9 +35,10 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
     if (sizes_.context > 1) {
         for (const LayerKind& kind : config_.layers) {
             need(kind.attention == AttentionKind::moba && !config_.key_conv && config_.num_block_sizes == 1,
-                 "context parallel: only for moba layers, without key convolution, with one block size");
+                 "--context-parallel: only for moba layers, without --key-conv and --num-blocks");
         }
-        REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only && !sizes_.full_too,
+        REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only &&
+                    !sizes_.full_too,
                 "%d ranks, context %d", ranks_, sizes_.context);
         context_ = std::make_unique<ContextAttention<E>>(config_, sizes_.max_tokens, sizes_.max_seqs,
                                                          sizes_.training, device, comm, sizes_.context);

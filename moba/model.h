@@ -21,9 +21,9 @@
    Files    params.* the weights, model_memory.cpp the plan, model_pass.cpp the passes, model_update.cpp what
             ranks share and the optimizer's step, model.cpp the rest */
 #pragma once
+#include "moba/context_attention.h"
 #include "moba/core/arena.h"
 #include "moba/core/comm.h"
-#include "moba/context_attention.h"
 #include "moba/core/recording.h"
 #include "moba/params.h"
 #include "moba/profile.h"
@@ -44,8 +44,8 @@ struct ModelSizes {
        only for the asked tokens: those with a target; without targets, the last one. */
     bool asked_only = false;
     bool full_too = false;  // memory for set_full(true), too
-    /* So many ranks, neighbours among all ranks, share each micro-batch (context.h): all of them get all of its
-       tokens in set_batch(), and max_tokens counts all. 1: each rank has its own. */
+    /* So many ranks, neighbours among all ranks, share each micro-batch (context.h): all of them get all of
+       its tokens in set_batch(), and max_tokens counts all. 1: each rank has its own. */
     int context = 1;
 };
 

@@ -105,6 +105,10 @@ std::vector<int> Model<E>::take_own_tokens(const std::vector<int>& cu_seqlens) {
     const Sequences whole = build_sequences(whole_table_, cu_seqlens, config_.block_sizes());
     context_->set_batch(whole);
     const std::vector<int>& own = context_->dealt().tokens;
+    need(whole.level[0].num_blocks >= sizes_.context,
+         "context parallel: " + std::to_string(cu_seqlens.back()) + " tokens have " +
+             std::to_string(whole.level[0].num_blocks) + " blocks, too few for " +
+             std::to_string(sizes_.context) + " ranks");
     host_seq_table_.clear();
     for (int m : own) { host_seq_table_.push_back(whole.position[m]); }
     host_seqs_ = {};

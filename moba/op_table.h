@@ -95,7 +95,7 @@ const Ops<E>* find_ops(Device);
 template <class E>
 const WorkspaceBytes<E>* find_workspaces(Device);
 const DeviceOps* find_device(Device);
-std::string gpu_problem();  // "" when there is a GPU that this build can use
+std::string gpu_problem();    // "" when there is a GPU that this build can use
 void choose_gpu(int number);  // choose_card(), where there are GPUs
 
 }  // namespace moba

@@ -150,7 +150,9 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
         sent_ += (size_ - 1) * bytes;
         return device_->all_gather(ctx, data, bytes);
     }
-    start([=, this] { exchange_now(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes)); });
+    start([=, this] {
+        exchange_now(Parts(size_, {(char*)data + rank_ * bytes, bytes}), slices(data, bytes));
+    });
 }
 
 void Comm::start_exchange(const Ctx&, const Parts& send, const Parts& receive) {

@@ -122,7 +122,7 @@ class Comm {
     void start(std::function<void()> job);
     void wait();
     void find_hosts();
-    Parts slices(void* data, size_t bytes) const;            // of `bytes` each
+    Parts slices(void* data, size_t bytes) const;                // of `bytes` each
     void exchange_now(const Parts& send, const Parts& receive);  // in the thread
 
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;

@@ -42,8 +42,8 @@ static void merge(const Ctx& ctx, E* out, float* lse, const E* part, const float
     const int version = choose_version(ctx, packable<E>(s.D, {out, part}) ? 2 : 1);
     const size_t packs = (size_t)s.M * (version == 1 ? s.D : s.D / N);
     launch(version == 1 ? merge_slots_kernel<E, 1> : merge_slots_kernel<E, N>,
-           dim3(blocks_for(packs, slots_threads), s.H), slots_threads, 0, ctx.stream, out, lse, part, part_lse,
-           used, s);
+           dim3(blocks_for(packs, slots_threads), s.H), slots_threads, 0, ctx.stream, out, lse, part,
+           part_lse, used, s);
     LAUNCHED(ctx);
 }
 

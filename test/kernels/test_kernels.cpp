@@ -242,7 +242,8 @@ void expect_fused_bits() {
 TEST(Kernels, ResidualNormIsTheTwo) { expect_fused_bits<float>(), expect_fused_bits<bf16>(); }
 
 TEST(Kernels, Slots) {
-    for (const auto& [s, versions] : {std::pair{SlotsShape{5, 3, 4, 6}, 1}, {{1, 1, 1, 64}, 2}, {{70, 2, 3, 128}, 2}}) {
+    for (const auto& [s, versions] :
+         {std::pair{SlotsShape{5, 3, 4, 6}, 1}, {{1, 1, 1, 64}, 2}, {{70, 2, 3, 128}, 2}}) {
         expect_kernels("slots", versions, [s = s](auto& on) {
             using E = element<decltype(on)>;
             using A = wide<decltype(on)>;

@@ -70,10 +70,11 @@ struct Problem {
                                 attention_workspace_bytes_cpu<E>(M, B, sizes, s, Direction::backward)));
         gate_forward_cpu<E>(work.ctx, r, x.q.data(), x.k.data(), seqs, s.gate);
         gate_lists_cpu(work.ctx, r, seqs, s.gate);
-        attention_forward_cpu<E>(work.ctx, x.out.data(), lse.data(), x.q.data(), x.k.data(), x.v.data(), r, seqs, s);
+        attention_forward_cpu<E>(work.ctx, x.out.data(), lse.data(), x.q.data(), x.k.data(), x.v.data(), r,
+                                 seqs, s);
         attention_delta_cpu<E>({}, delta.data(), x.dout.data(), x.out.data(), {M, s.H, s.D});
-        attention_backward_cpu<E>(work.ctx, x.dq.data(), x.dk.data(), x.dv.data(), x.dout.data(), delta.data(),
-                                  x.q.data(), x.k.data(), x.v.data(), lse.data(), r, seqs, s);
+        attention_backward_cpu<E>(work.ctx, x.dq.data(), x.dk.data(), x.dv.data(), x.dout.data(),
+                                  delta.data(), x.q.data(), x.k.data(), x.v.data(), lse.data(), r, seqs, s);
     }
 };
 
@@ -102,7 +103,8 @@ void expect_equal(const Config& c, const std::vector<int>& lengths, double toler
             std::vector<A> lse(M * c.num_heads), delta(lse.size());
             attention.choose(work.ctx, op, 0, q.data(), k.data());
             attention.forward(work.ctx, op, 0, out.data(), lse.data(), q.data(), k.data(), v.data());
-            op.attention_delta(work.ctx, delta.data(), dout.data(), out.data(), {(int)M, c.num_heads, c.head_dim});
+            op.attention_delta(work.ctx, delta.data(), dout.data(), out.data(),
+                               {(int)M, c.num_heads, c.head_dim});
             attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), dout.data(), delta.data(),
                                q.data(), k.data(), v.data(), lse.data());
             std::string broken;

@@ -108,6 +108,33 @@ TEST(Mpi, ResumedByOtherNumbersOfRanks) {
     EXPECT_LE(losses, 1e-6);
 }
 
+TEST(Mpi, ContextParallel) {
+    TempDir dir;
+    expect_done(moba(small + "--out " + dir / "1"));
+    const Logged want = read_log(dir / "1");
+    for (const auto& [n, shared] : {std::pair{2, 2}, {3, 3}, {4, 2}}) {
+        const std::string out = dir / ("of" + std::to_string(n));
+        expect_done(
+            shell(ranks(n) + small + "--context-parallel " + std::to_string(shared) + " --out " + out));
+        const Logged got = read_log(out);
+        const double losses = worst_difference(got.losses, want.losses),
+                     validations = worst_difference(got.validations, want.validations);
+        std::printf("%d ranks, %d share samples: largest difference of a loss %.2g, of a validation %.2g\n",
+                    n, shared, losses, validations);
+        EXPECT_LE(losses, 1e-6);
+        EXPECT_LE(validations, 1e-6);
+    }
+    expect_done(moba("train --resume --steps 60 --context-parallel 1 --out " + dir / "of3"));
+    const auto refused = [&](const std::string& words, const std::string& says) {
+        const Outcome r = shell(ranks(2) + small + words + " --out " + dir / "x");
+        EXPECT_NE(r.status, 0);
+        EXPECT_NE(r.out.find(says), std::string::npos) << r.out;
+    };
+    refused("--context-parallel 3",
+            "--context-parallel 3: the number of processes, 2, must be a multiple of it");
+    refused("--context-parallel 2 --attention full", "--context-parallel: only for moba layers");
+}
+
 TEST(Mpi, SimulatedGpu) {
     TempDir dir;
     const std::string words =
@@ -117,6 +144,8 @@ TEST(Mpi, SimulatedGpu) {
     const Outcome r = shell(ranks(2, MOBA_SIMULATED) + words + "--out " + dir / "2");
     expect_done(r);
     EXPECT_LE(worst_difference(read_log(dir / "2").losses, read_log(dir / "1").losses), 1e-6);
+    expect_done(shell(ranks(2, MOBA_SIMULATED) + words + "--context-parallel 2 --out " + dir / "shared"));
+    EXPECT_LE(worst_difference(read_log(dir / "shared").losses, read_log(dir / "1").losses), 1e-6);
 }
 
 // Bit for bit, since every figure is computed from the scores of all ranks in the same order.

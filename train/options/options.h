@@ -33,7 +33,7 @@ struct TrainOptions {
     double val_share = 0.1, epochs = 0;
     ModelOptions model;
     std::string size;  // a name of presets.h, or ""
-    int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450;
+    int seq_len = 256, batch_size = 32, grad_accum = 1, steps = 450, context_parallel = 1;
     std::string curriculum, switch_to;
     int full_every = 0;
     double stage_accuracy = 0.985;

@@ -75,6 +75,9 @@ static void add_batch_options(CLI::App& app, TrainOptions& o) {
         ->check(whole(1, 1 << 20));
     add(app, "--grad-accum", o.grad_accum, "BATCHES", "Micro-batches of one optimizer step.")
         ->check(whole(1, 1 << 16));
+    add(app, "--context-parallel", o.context_parallel, "RANKS",
+        "With mpirun or srun: so many processes share each sample, by its blocks.")
+        ->check(whole(1, 1 << 16));
     add(app, "--epochs", o.epochs, "EPOCHS", "Passes over --data, instead of --steps. 0: use --steps.")
         ->check(between(0.0, 1e6));
     add(app, "--curriculum", o.curriculum, "STAGES",

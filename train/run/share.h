@@ -2,7 +2,6 @@
    draw the whole micro-batch, since it costs little: so each knows how many targets there are in all, and
    which of the tokens its own are. */
 #pragma once
-#include "moba/core/comm.h"
 #include "train/data/batch.h"
 
 namespace moba {
@@ -18,15 +17,15 @@ struct Share {
 /* The most samples that a rank has of so many. */
 inline int most_samples(int samples, int ranks) { return ceil_div(samples, ranks); }
 
-/* add(batch) adds the next sample. */
+/* The share of rank `rank` of `ranks`. add(batch) adds the next sample. */
 template <class Add>
-Share share_of(const Comm& comm, int samples, Add add) {
-    const auto begin_of = [&](int rank) { return (int)((long)samples * rank / comm.size()); };
+Share share_of(int rank, int ranks, int samples, Add add) {
+    const auto begin_of = [&](int r) { return (int)((long)samples * r / ranks); };
     Batch all;
     size_t begin = 0, end = 0;  // sequences: a sample of a text can have several
     for (int i = 0; i <= samples; i++) {
-        if (i == begin_of(comm.rank())) { begin = all.cu_seqlens.size() - 1; }
-        if (i == begin_of(comm.rank() + 1)) { end = all.cu_seqlens.size() - 1; }
+        if (i == begin_of(rank)) { begin = all.cu_seqlens.size() - 1; }
+        if (i == begin_of(rank + 1)) { end = all.cu_seqlens.size() - 1; }
         if (i < samples) { add(all); }
     }
     Share s{.batch = {},
@@ -34,7 +33,7 @@ Share share_of(const Comm& comm, int samples, Add add) {
             .counted = all.counted(),
             .tokens = (int)all.tokens.size(),
             .all_cu_seqlens = all.cu_seqlens};
-    if (comm.size() == 1) {
+    if (ranks == 1) {
         s.batch = std::move(all);
         return s;
     }

@@ -61,8 +61,8 @@ static std::vector<std::string> resume_words(json saved, const std::string& out,
     // data and val-data: files may have moved; check_same_data() compares what is in them.
     // steps and epochs: a run may go on for longer.
     static const std::vector<std::string> free = {
-        "out",      "device",  "save-every", "eval-every", "eval-samples", "log-every", "recompute",
-        "no-graph", "timeout", "data",       "val-data",   "steps",        "epochs"};
+        "out",      "device",  "save-every",       "eval-every", "eval-samples", "log-every", "recompute",
+        "no-graph", "timeout", "context-parallel", "data",       "val-data",     "steps",     "epochs"};
     for (const char* files : {"data", "val-data"}) {  // older checkpoints have CLI11's text of an empty list
         if (saved.contains(files) && (saved[files] == "{}" || saved[files] == "[]")) { saved[files] = ""; }
     }

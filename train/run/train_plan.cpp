@@ -73,14 +73,15 @@ std::vector<Stage> training_stages(const TrainOptions& o, const Data& data) {
 }
 
 ModelSizes training_sizes(const TrainOptions& o, const Data& data, const std::vector<Stage>& stages,
-                          int ranks) {
+                          int groups) {
     ModelSizes sizes{.training = true,
                      .recompute = o.recompute,
                      .dropout = (float)o.dropout,
                      .attention_kernel_version = o.attention_impl == "naive" ? 1 : 0,
-                     .full_too = o.full_every > 0};
+                     .full_too = o.full_every > 0,
+                     .context = o.context_parallel};
     for (Stage s : stages) {
-        s.batch = most_samples(s.batch, ranks);
+        s.batch = most_samples(s.batch, groups);
         sizes.max_tokens = std::max(sizes.max_tokens, s.T * s.batch);
         sizes.max_seqs = std::max(sizes.max_seqs, data.max_sequences(s));
         sizes.max_position = std::max(sizes.max_position, s.T);

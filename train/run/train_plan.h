@@ -11,7 +11,7 @@ Config training_config(const TrainCommand&, const Data&, const std::optional<Mod
 /* The stages of --curriculum, then the final one. Throws Error where no sample fits, or there are too many
    steps. */
 std::vector<Stage> training_stages(const TrainOptions&, const Data&);
-/* Memory for the largest micro-batch of all stages. */
-ModelSizes training_sizes(const TrainOptions&, const Data&, const std::vector<Stage>&, int ranks);
+/* Memory for the largest micro-batch of all stages; so many groups of ranks share it. */
+ModelSizes training_sizes(const TrainOptions&, const Data&, const std::vector<Stage>&, int groups);
 
 }  // namespace moba

@@ -85,7 +85,7 @@ Draw Trainer<E>::draw(int stage, uint64_t first_sample) const {
     Draw d{stage, first_sample, {}};
     for (int micro = 0; micro < o_.grad_accum; micro++) {
         d.batches.push_back(
-            share_of(comm_, s.batch, [&](Batch& b) { data_->add_sample(first_sample++, s, b); }));
+            share_of(group_, groups_, s.batch, [&](Batch& b) { data_->add_sample(first_sample++, s, b); }));
         const Share& b = d.batches.back();
         d.counted += b.counted;
         d.tokens += b.tokens;
@@ -316,7 +316,7 @@ void Trainer<E>::validate_model() {
         Share share;
         std::string problem;
         try {
-            share = share_of(comm_, std::min(final.batch, samples - done),
+            share = share_of(group_, groups_, std::min(final.batch, samples - done),
                              [&](Batch& b) { data_->add_validation(done++, final.T, b); });
         } catch (const Error& e) { problem = e.what(); }
         if (!all_go_on(problem)) {
@@ -341,7 +341,10 @@ void Trainer<E>::validate_model() {
     progress_.line(text);
     json line = {{"step", state_.step}, {"val_loss", loss}, {"val_accuracy", accuracy}};
     Rng rng(o_.seed, Purpose::sampling, (uint64_t)state_.step);
-    if (const auto sample = text_sample(*model_, *data_, final.T, rng)) {
+    // Ranks that share samples would all have to compute it.
+    const auto sample =
+        o_.context_parallel > 1 ? std::optional<TextSample>() : text_sample(*model_, *data_, final.T, rng);
+    if (sample) {
         progress_.line("sample: \"" + visible_text(sample->prompt) + "\" -> \"" + visible_text(sample->text) +
                        "\"");
         line["prompt"] = valid_utf8(sample->prompt);

@@ -73,6 +73,7 @@ class Trainer {
 
     TrainOptions o_;
     Comm& comm_;
+    int group_, groups_;                         // --context-parallel: the ranks of a group share samples
     bool stopping_ = false;                      // a rank was asked to stop
     std::optional<ModelFolder> resumed_, init_;  // of --resume, of --init-from
     std::unique_ptr<Data> data_;

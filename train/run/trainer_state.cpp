@@ -48,11 +48,23 @@ std::string tokenizer_of(const TrainCommand& c, const std::optional<ModelFolder>
 
 }  // namespace
 
+// How many groups of ranks have different samples.
+static int groups_of(const TrainOptions& o, int ranks) {
+    const int C = o.context_parallel;
+    if (ranks % C != 0) {
+        throw Error("--context-parallel " + std::to_string(C) + ": the number of processes, " +
+                    std::to_string(ranks) + ", must be a multiple of it");
+    }
+    if (C > 1 && o.full_every > 0) { throw Error("--context-parallel: not with --full-every"); }
+    return ranks / C;
+}
+
 template <class E>
 Trainer<E>::Trainer(const TrainCommand& c, Comm& comm)
-    : o_(c.options), comm_(comm), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
+    : o_(c.options), comm_(comm), group_(comm.rank() / o_.context_parallel),
+      groups_(groups_of(o_, comm.size())), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
       stages_(training_stages(o_, *data_)), config_(training_config(c, *data_, init_)),
-      sizes_(training_sizes(o_, *data_, stages_, comm.size())), progress_(o_.log_every),
+      sizes_(training_sizes(o_, *data_, stages_, groups_)), progress_(o_.log_every),
       switch_(parse_switch(o_.switch_to)) {
     o_.lr.schedule = parse_lr_schedule(o_.lr_schedule);
     int steps = 0;
@@ -136,7 +148,10 @@ void Trainer<E>::print_settings() const {
         std::printf(", matrix products: %s, %d threads",
                     std::strcmp(blas_name(), "none") ? blas_name() : "own loop", max_threads());
     }
-    if (comm_.size() > 1) { std::printf(", %d ranks, %d on this machine", comm_.size(), comm_.local_size()); }
+    if (comm_.size() > 1) {
+        std::printf(", %d ranks, %d on this machine", comm_.size(), comm_.local_size());
+        if (o_.context_parallel > 1) { std::printf(", %d share each sample", o_.context_parallel); }
+    }
     std::printf("\n%s\n%s",
                 o_.verbose ? "settings"
                            : "settings that differ from the defaults for a task (all: --verbose)",
