@@ -6,11 +6,11 @@ namespace moba {
 
 template <class E>
 ContextAttention<E>::ContextAttention(const Config& config, int max_tokens, int max_seqs, bool training,
-                                      Device device, Comm& comm, int ranks)
-    : config_(config), device_(device), memory_(find_device(device)), comm_(comm), ranks_(ranks),
+                                      Device device, Comm& comm, int ranks, int most_guests)
+    : config_(config), memory_(find_device(device)), comm_(comm), ranks_(ranks),
       first_rank_(comm.rank() / ranks * ranks), rank_(comm.rank() % ranks), training_(training),
       most_rows_(most_dealt(max_tokens, max_seqs, config.block_size, ranks)),
-      most_guests_((int)std::min<size_t>((size_t)most_rows_ * (config.top_k - 1) * 5 / 4 + 64, 1 << 28)),
+      most_guests_(most_guests ? most_guests : most_rows_ * (config.top_k - 1) * 5 / 4 + 64),
       most_blocks_(max_blocks(max_tokens, max_seqs, config.block_size)) {
     REQUIRE(config.num_block_sizes == 1, "%d block sizes", config.num_block_sizes);
 }
@@ -20,7 +20,7 @@ void ContextAttention<E>::plan(Arena& arena) {
     const size_t tokens = most_rows_ + most_guests_, blocks = most_blocks_, parts = parts_of(config_.gate),
                  local = ceil_div(most_blocks_, ranks_) + 1, HD = (size_t)H() * D(), GD = (size_t)G() * D(),
                  slots = (size_t)H() * most_rows_ * K(), choosing = most_rows_ + blocks * parts,
-                 guests = (size_t)H() * std::max((size_t)most_guests_, (size_t)most_rows_ * K());
+                 guests = (size_t)H() * std::max(most_guests_, most_rows_ * K());
     const auto take = [&](const char* name, size_t n) { return arena.template take<E>(name, n); };
     const auto table = [&](const char* name, size_t n) { return arena.template take<int>(name, n); };
     gate_q_ = take("context.choice.q", choosing * HD);

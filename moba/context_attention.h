@@ -22,8 +22,11 @@ template <class E>
 class ContextAttention {
   public:
     using A = acc_t<E>;
-    /* max_tokens, max_seqs: of the whole micro-batch. The `ranks` ranks from first_rank on share it. */
-    ContextAttention(const Config&, int max_tokens, int max_seqs, bool training, Device, Comm&, int ranks);
+    /* max_tokens, max_seqs: of the whole micro-batch, which `ranks` neighbouring ranks share. most_guests:
+       queries of others that a head attends at once, further ones follow in more rounds; 0: a quarter more
+       than each rank would get if all got the same. */
+    ContextAttention(const Config&, int max_tokens, int max_seqs, bool training, Device, Comm&, int ranks,
+                     int most_guests = 0);
     void plan(Arena&);  // twice, as arena.h says
     size_t workspace_bytes(const WorkspaceBytes<E>&) const;
     int most_tokens() const { return most_rows_; }  // of a rank
@@ -72,7 +75,6 @@ class ContextAttention {
     int rows() const { return (int)dealt_.tokens.size(); }
 
     Config config_;
-    Device device_;
     const DeviceOps* memory_;
     Comm& comm_;
     int ranks_, first_rank_, rank_;  // of the group
