@@ -9,18 +9,27 @@ ContextAttention<E>::ContextAttention(const Config& config, int max_tokens, int 
                                       Device device, Comm& comm, int ranks, int most_guests)
     : config_(config), memory_(find_device(device)), comm_(comm), ranks_(ranks),
       first_rank_(comm.rank() / ranks * ranks), rank_(comm.rank() % ranks), training_(training),
-      most_rows_(most_dealt(max_tokens, max_seqs, config.block_size, ranks)),
+      whole_tokens_(max_tokens), most_rows_(most_dealt(max_tokens, max_seqs, config.block_size, ranks)),
       most_guests_(most_guests ? most_guests : most_rows_ * (config.top_k - 1) * 5 / 4 + 64),
       most_blocks_(max_blocks(max_tokens, max_seqs, config.block_size)) {
     REQUIRE(config.num_block_sizes == 1, "%d block sizes", config.num_block_sizes);
+    most_extended_ = most_rows_ + most_guests_;
+    most_sent_ = (size_t)H() * std::max(most_guests_, most_rows_ * K());
+    for (const LayerKind& kind : config.layers) {
+        if (kind.attention != AttentionKind::window) { continue; }
+        most_extended_ = std::max(most_extended_, most_rows_ + most_halo(kind.window));
+        // a token of this rank can be in the halos of all other ranks
+        most_sent_ = std::max(most_sent_, G() * std::min(ranks_ * most_halo(kind.window),
+                                                         (size_t)most_blocks_ * (kind.window - 1)));
+    }
 }
 
 template <class E>
 void ContextAttention<E>::plan(Arena& arena) {
-    const size_t tokens = most_rows_ + most_guests_, blocks = most_blocks_, parts = parts_of(config_.gate),
-                 local = ceil_div(most_blocks_, ranks_) + 1, HD = (size_t)H() * D(), GD = (size_t)G() * D(),
+    const size_t tokens = most_extended_, blocks = most_blocks_, parts = parts_of(config_.gate),
+                 local = most_local_blocks(), HD = (size_t)H() * D(), GD = (size_t)G() * D(),
                  slots = (size_t)H() * most_rows_ * K(), choosing = most_rows_ + blocks * parts,
-                 guests = (size_t)H() * std::max(most_guests_, most_rows_ * K());
+                 guests = most_sent_;
     const auto take = [&](const char* name, size_t n) { return arena.template take<E>(name, n); };
     const auto table = [&](const char* name, size_t n) { return arena.template take<int>(name, n); };
     gate_q_ = take("context.choice.q", choosing * HD);
@@ -39,7 +48,7 @@ void ContextAttention<E>::plan(Arena& arena) {
     part_lse_ = arena.template take<A>("context.lse of slots", slots);
     sent_ = take("context.sent", guests * D());
     got_ = take("context.received", guests * D());
-    table_ = table("context.blocks", 2 * tokens + 3 * (tokens / config_.block_size + local + 2) + 8);
+    table_ = table("context.blocks", 2 * tokens + 3 * (tokens / config_.block_size + 2 * local + 2) + 8);
     chosen_ = table("context.chosen", tokens * H());
     list_ = table("context.lists", tokens * H());
     list_start_ = table("context.list starts", H() * (tokens / config_.block_size + local + 3));
@@ -66,15 +75,19 @@ AttentionShape ContextAttention<E>::one_slot() const {
 template <class E>
 size_t ContextAttention<E>::workspace_bytes(const WorkspaceBytes<E>& need) const {
     const BlockSizes sizes{config_.block_size, 1};
-    const int tokens = most_rows_ + most_guests_,
-              choosing = most_rows_ + most_blocks_ * parts_of(config_.gate);
-    const AttentionShape s = one_slot();
-    GateShape gate = s.gate;
-    gate.K = K(), gate.rule = config_.gate, gate.shared = config_.shared_gate;
-    return std::max({need.gate(choosing, most_blocks_, sizes, gate),
-                     need.gate_lists(tokens, most_blocks_, sizes, s.gate),
-                     need.attention(tokens, most_blocks_, sizes, s,
-                                    training_ ? Direction::backward : Direction::forward)});
+    const int tokens = (int)most_extended_, choosing = most_rows_ + most_blocks_ * parts_of(config_.gate);
+    const Direction direction = training_ ? Direction::backward : Direction::forward;
+    const AttentionShape one = one_slot();
+    const GateShape gate = config_.attention_shape(0).gate;
+    size_t most = std::max({need.gate(choosing, most_blocks_, sizes, gate),
+                            need.gate_lists(tokens, most_blocks_, sizes, one.gate),
+                            need.attention(tokens, most_blocks_, sizes, one, direction)});
+    for (int l = 0; l < config_.num_layers; l++) {
+        const AttentionShape s = config_.attention_shape(l);
+        if (s.kind == AttentionKind::moba) { continue; }
+        most = std::max(most, need.attention(tokens, most_blocks_, sizes, s, direction));
+    }
+    return most;
 }
 
 template <class E>
@@ -82,6 +95,11 @@ void ContextAttention<E>::set_batch(const Sequences& whole) {
     whole_ = whole;
     dealt_ = deal(whole.level[0], whole.num_tokens, ranks_, rank_);
     plans_.assign(config_.num_layers, {});
+    halos_.clear();
+    for (const LayerKind& kind : config_.layers) {
+        if (kind.attention != AttentionKind::window || halos_.count(kind.window)) { continue; }
+        halos_[kind.window] = make_halo(kind.window);
+    }
 }
 
 /* Rows of `width` numbers between the ranks of the group, in the order of the ranks on both sides. */
@@ -113,6 +131,7 @@ void ContextAttention<E>::exchange(const Ctx& ctx, X* data, const std::vector<si
    blocks of all ranks. These tokens come after the queries, and are in the last block of the queries. */
 template <class E>
 void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, const E* q, const E* k) {
+    if (config_.layers[layer].attention != AttentionKind::moba) { return; }
     const int M = rows(), parts = parts_of(config_.gate), N = whole_.level[0].num_blocks,
               tokens = M + N * parts;
     const size_t HD = (size_t)H() * D(), GD = (size_t)G() * D();
@@ -324,12 +343,12 @@ Routing ContextAttention<E>::routing(const Ctx& ctx, const Ops<E>& op, const Rou
 template <class E>
 void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E* out, A* lse, const E* q,
                                   const E* k, const E* v) {
+    if (config_.layers[layer].attention == AttentionKind::window) {
+        return window_forward(ctx, op, layer, out, lse, q, k, v);
+    }
     const Plan& p = plans_[layer];
     const int M = rows(), rows_q = M * H();
     const size_t HD = (size_t)H() * D(), GD = (size_t)G() * D(), slots = (size_t)rows_q * K();
-    const auto upload = [&](int* to, const std::vector<int>& from) {
-        memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
-    };
     memory_->copy(ctx, q_, q, M * HD * sizeof(E));
     memory_->copy(ctx, k_, k, M * GD * sizeof(E));
     memory_->copy(ctx, v_, v, M * GD * sizeof(E));
@@ -337,7 +356,7 @@ void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E
     for (int number = 0; number < p.rounds; number++) {
         const Round x = round(p, number);
         const int sent = (int)x.from.size(), got = (int)x.to.size();
-        upload(from_, x.from), upload(slot_, x.slot), upload(to_, x.to);
+        upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
         op.gather_rows(ctx, sent_, q, from_, {sent, rows_q, D()});
         exchange(ctx, sent_, x.send, got_, x.receive, D(), true);
         op.put_rows(ctx, q_, got_, to_, {got, x.tokens * H(), D()});
@@ -363,11 +382,11 @@ void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E
                 part_lse[own.back()] = all[(size_t)h * x.tokens + t];
             }
         }
-        upload(own_slot_, own);
+        upload(ctx, own_slot_, own);
         op.put_rows(ctx, part_, out_, own_slot_, {rows_q, (int)slots, D()});
     }
     memory_->to_device(ctx, part_lse_, part_lse.data(), slots * sizeof(A));
-    upload(used_, p.used);
+    upload(ctx, used_, p.used);
     op.merge_slots(ctx, out, lse, part_, part_lse_, used_, {M, H(), K(), D()});
 }
 
@@ -375,12 +394,12 @@ template <class E>
 void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, E* dq, E* dk, E* dv,
                                    const E* dout, const A* delta, const E* q, const E* k, const E* v,
                                    const A* lse) {
+    if (config_.layers[layer].attention == AttentionKind::window) {
+        return window_backward(ctx, op, layer, dq, dk, dv, dout, delta, q, k, v, lse);
+    }
     const Plan& p = plans_[layer];
     const int M = rows(), rows_q = M * H();
     const size_t HD = (size_t)H() * D(), GD = (size_t)G() * D(), slots = (size_t)rows_q * K();
-    const auto upload = [&](int* to, const std::vector<int>& from) {
-        memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
-    };
     memory_->copy(ctx, q_, q, M * HD * sizeof(E));
     memory_->copy(ctx, k_, k, M * GD * sizeof(E));
     memory_->copy(ctx, v_, v, M * GD * sizeof(E));
@@ -391,7 +410,7 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
     for (int number = 0; number < p.rounds; number++) {
         const Round x = round(p, number);
         const int sent = (int)x.from.size(), got = (int)x.to.size();
-        upload(from_, x.from), upload(slot_, x.slot), upload(to_, x.to);
+        upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
         for (const auto& [from, to] : {std::pair{q, q_}, {dout, dout_}}) {
             op.gather_rows(ctx, sent_, from, from_, {sent, rows_q, D()});
             exchange(ctx, sent_, x.send, got_, x.receive, D(), true);
@@ -439,10 +458,10 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
                 own.push_back((int)(((size_t)h * M + t) * K()) + p.used[(size_t)h * M + t] - 1);
             }
         }
-        upload(own_slot_, own);
+        upload(ctx, own_slot_, own);
         op.put_rows(ctx, part_, out_, own_slot_, {rows_q, (int)slots, D()});
     }
-    upload(used_, p.used);
+    upload(ctx, used_, p.used);
     op.sum_slots(ctx, dq, part_, used_, {M, H(), K(), D()});
 }
 

@@ -1,4 +1,5 @@
-/* MoBA over a sequence whose blocks lie on several ranks (context.h): queries travel, keys and values stay.
+/* Attention over sequences whose blocks lie on several ranks (context.h). MoBA: queries travel, keys and
+   values stay. Window: the keys and values before a block come (context_window.cpp).
 
    Choice   the means of all blocks are gathered, and each rank chooses for its own queries, as one rank would
    Queries  a query goes to each rank that has a block that it chose; there it attends this block, and the
@@ -15,6 +16,7 @@
 #include "moba/core/arena.h"
 #include "moba/core/comm.h"
 #include "moba/op_table.h"
+#include <map>
 
 namespace moba {
 
@@ -34,6 +36,7 @@ class ContextAttention {
     void set_batch(const Sequences& whole);  // in host memory
     const Dealt& dealt() const { return dealt_; }
 
+    // The choice of a moba layer; other layers: nothing.
     void choose(const Ctx&, const Ops<E>&, int layer, const E* q, const E* k);
     void forward(const Ctx&, const Ops<E>&, int layer, E* out, A* lse, const E* q, const E* k, const E* v);
     void backward(const Ctx&, const Ops<E>&, int layer, E* dq, E* dk, E* dv, const E* dout, const A* delta,
@@ -60,6 +63,23 @@ class ContextAttention {
         std::vector<int> chosen;            // (H, tokens)
         int tokens = 0;                     // own ones and guests
     };
+    // What a window layer needs of other ranks.
+    struct Halo {
+        std::vector<int> cu;                       // of the runs of this rank, each with its halo
+        std::vector<int> own;                      // (rows) where the own tokens are among all of these
+        std::vector<std::vector<int>> take, give;  // by rank: where its tokens go; own rows that go there
+    };
+    Halo make_halo(int window) const;
+    size_t most_halo(int window) const;
+    int most_local_blocks() const { return ceil_div(most_blocks_, ranks_) + 1; }
+    Sequences extend_runs(const Ctx&, const Ops<E>&, const Halo&, const E* q, const E* k, const E* v);
+    void window_forward(const Ctx&, const Ops<E>&, int layer, E* out, A* lse, const E* q, const E* k,
+                        const E* v);
+    void window_backward(const Ctx&, const Ops<E>&, int layer, E* dq, E* dk, E* dv, const E* dout,
+                         const A* delta, const E* q, const E* k, const E* v, const A* lse);
+    void upload(const Ctx& ctx, int* to, const std::vector<int>& from) const {
+        memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
+    }
     Plan make_plan(const std::vector<int>& chosen, int stride);
     Round round(const Plan&, int number) const;
     Sequences extended(const Round&);
@@ -79,11 +99,14 @@ class ContextAttention {
     Comm& comm_;
     int ranks_, first_rank_, rank_;  // of the group
     bool training_;
+    int whole_tokens_;  // most of a micro-batch
     int most_rows_, most_guests_,
-        most_blocks_;  // tokens of a rank; guests of a head in a round; blocks of all
+        most_blocks_;                   // tokens of a rank; guests of a head in a round; blocks of all
+    size_t most_extended_, most_sent_;  // tokens with guests or halos; rows of D that are sent at once
     Sequences whole_{};
     Dealt dealt_;
-    std::vector<Plan> plans_;  // of each layer
+    std::vector<Plan> plans_;    // of each layer
+    std::map<int, Halo> halos_;  // by window
     std::vector<int> host_table_;
 
     // Of the choice: own queries, then one token for each part of each block, whose key is its mean

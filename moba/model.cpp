@@ -34,8 +34,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
     }
     if (sizes_.context > 1) {
         for (const LayerKind& kind : config_.layers) {
-            need(kind.attention == AttentionKind::moba && !config_.key_conv && config_.num_block_sizes == 1,
-                 "--context-parallel: only for moba layers, without --key-conv and --num-blocks");
+            need(kind.attention != AttentionKind::full && !config_.key_conv && config_.num_block_sizes == 1,
+                 "--context-parallel: only for moba and window layers, without --key-conv and --num-blocks");
         }
         REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only &&
                     !sizes_.full_too,

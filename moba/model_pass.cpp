@@ -167,9 +167,9 @@ AttentionShape Model<E>::attention_shape(int l) const {
 
 template <class E>
 void Model<E>::choose_blocks(int l) {
+    if (context_) { return context_->choose(ctx_, *op_, l, state_[l].q, keys(l)); }
     const AttentionShape shape = attention_shape(l);
     if (shape.kind != AttentionKind::moba) { return; }
-    if (context_) { return context_->choose(ctx_, *op_, l, state_[l].q, keys(l)); }
     op_->gate_forward(attention_ctx(), state_[l].routing, state_[l].q, keys(l), seqs_, shape.gate);
     op_->gate_lists(ctx_, state_[l].routing, seqs_, shape.gate);
 }

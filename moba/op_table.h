@@ -57,6 +57,7 @@ namespace moba {
     op(gather_rows,            gather_rows,            <E>)            \
     op(scatter_rows,           scatter_rows,           <E>)            \
     op(put_rows,               put_rows,               <E>)            \
+    op(add_rows,               add_rows,               <E>)            \
     op(merge_slots,            merge_slots,            <E>)            \
     op(sum_slots,              sum_slots,              <E>)            \
     op(loss_forward_backward,  loss_forward_backward,  <E>)            \

@@ -46,18 +46,29 @@ void sum_slots_cpu(const Ctx&, E* dq, const E* part, const int* used, SlotsShape
     });
 }
 
-template <class E>
-void put_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape s) {
+// Calls f(element of y, element of x).
+template <class E, class F>
+static void each_row(E* y, const E* x, const int* row, RowsShape s, F f) {
     parallel_ranges(s.R, 256, [&](size_t b, size_t e) {
         for (size_t i = b; i < e; i++) {
             REQUIRE(row[i] >= 0 && row[i] < s.M, "row %d of %d", row[i], s.M);
-            std::copy_n(x + i * s.C, s.C, y + (size_t)row[i] * s.C);
+            for (int c = 0; c < s.C; c++) { f(y[(size_t)row[i] * s.C + c], x[i * s.C + c]); }
         }
     });
+}
+
+template <class E>
+void put_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape s) {
+    each_row(y, x, row, s, [](E& to, E from) { to = from; });
+}
+template <class E>
+void add_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape s) {
+    each_row(y, x, row, s, [](E& to, E from) { to = E(acc_t<E>(to) + acc_t<E>(from)); });
 }
 
 INSTANTIATE_AND_DOUBLE(merge_slots_cpu)
 INSTANTIATE_AND_DOUBLE(sum_slots_cpu)
 INSTANTIATE_AND_DOUBLE(put_rows_cpu)
+INSTANTIATE_AND_DOUBLE(add_rows_cpu)
 
 }  // namespace moba

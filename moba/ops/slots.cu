@@ -57,29 +57,47 @@ void sum_slots_gpu(const Ctx& ctx, E* dq, const E* part, const int* used, SlotsS
     merge<E>(ctx, dq, nullptr, part, nullptr, used, s);
 }
 
-/* y[row[i],:] = x[i,:]
+/* y[row[i],:] = x[i,:], or with `add` y[row[i],:] += x[i,:]
    Maps     a thread -> N neighbouring elements of x. N = 1 is version 1, N = a 16-byte pack is version 2 */
-template <class E, int N>
+template <class E, int N, bool add>
 __global__ void put_rows_kernel(E* y, const E* x, const int* row, RowsShape s) {
     const size_t i = row_of_thread();
     const int c = pack_of_thread() * N;
     if (i >= (size_t)s.R || c >= s.C) { return; }
-    store_pack(y + (size_t)row[i] * s.C + c, load_pack<E, N>(x + i * s.C + c));
+    Pack<E, N> from = load_pack<E, N>(x + i * s.C + c);
+    E* to = y + (size_t)row[i] * s.C + c;
+    if (add) {
+        const Pack<E, N> old = load_pack<E, N>(to);
+        Pack<float, N> sum;
+#pragma unroll
+        for (int j = 0; j < N; j++) { sum.at[j] = (float)old.at[j] + (float)from.at[j]; }
+        from = round_pack<E>(sum);
+    }
+    store_pack(to, from);
 }
 
-template <class E>
-void put_rows_gpu(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
+template <class E, bool add>
+static void put(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
     constexpr int N = pack_elements<E>;
     if (s.R == 0) { return; }
     const int version = choose_version(ctx, packable<E>(s.C, {y, x}) ? 2 : 1);
     const RowThreads t = threads_for_rows(s.R, version == 1 ? s.C : s.C / N);
-    launch(version == 1 ? put_rows_kernel<E, 1> : put_rows_kernel<E, N>, t.grid, t.block, 0, ctx.stream, y, x,
-           row, s);
+    launch(version == 1 ? put_rows_kernel<E, 1, add> : put_rows_kernel<E, N, add>, t.grid, t.block, 0,
+           ctx.stream, y, x, row, s);
     LAUNCHED(ctx);
+}
+template <class E>
+void put_rows_gpu(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
+    put<E, false>(ctx, y, x, row, s);
+}
+template <class E>
+void add_rows_gpu(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
+    put<E, true>(ctx, y, x, row, s);
 }
 
 INSTANTIATE(merge_slots_gpu)
 INSTANTIATE(sum_slots_gpu)
 INSTANTIATE(put_rows_gpu)
+INSTANTIATE(add_rows_gpu)
 
 }  // namespace moba

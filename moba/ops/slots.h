@@ -7,6 +7,7 @@
                        out[t,h] = sum_j e^(part_lse[h,t,j] - lse[h,t]) part[h,t,j]
             sum        dq[t,h] = sum_j part[h,t,j]
             put_rows   y[row[i],:] = x[i,:]; other rows of y stay
+            add_rows   y[row[i],:] += x[i,:]
    Shapes   part (H, M, K, D) E · part_lse (H, M, K), lse (H, M) acc_t<E> · used (H, M) int · out, dq
             (M, H, D) E · x (R, C), y (M, C) E · row (R) int, each at most once. Nothing may alias
    Needs    1 <= used <= K;  0 <= row < M
@@ -29,6 +30,8 @@ template <class E>
 void sum_slots_cpu(const Ctx&, E* dq, const E* part, const int* used, SlotsShape);
 template <class E>
 void put_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
+template <class E>
+void add_rows_cpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
 
 template <class E>
 void merge_slots_gpu(const Ctx&, E* out, acc_t<E>* lse, const E* part, const acc_t<E>* part_lse,
@@ -37,5 +40,7 @@ template <class E>
 void sum_slots_gpu(const Ctx&, E* dq, const E* part, const int* used, SlotsShape);
 template <class E>
 void put_rows_gpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
+template <class E>
+void add_rows_gpu(const Ctx&, E* y, const E* x, const int* row, RowsShape);
 
 }  // namespace moba

@@ -266,6 +266,8 @@ TEST(Kernels, PutRows) {
             const std::vector<int> row = {9, 0, 40, 3, 8};
             E* y = on.template inout<E>("y", {41, C}, as<E>(draw<bf16>(41 * C, 1)));
             CALL(put_rows, E, y, on.input(5 * C, 2), on.constant(row), {5, 41, C});
+            E* sum = on.template inout<E>("sum", {41, C}, as<E>(draw<bf16>(41 * C, 3)));
+            CALL(add_rows, E, sum, on.input(5 * C, 4), on.constant(row), {5, 41, C});
         });
     }
 }

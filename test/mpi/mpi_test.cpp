@@ -132,7 +132,7 @@ TEST(Mpi, ContextParallel) {
     };
     refused("--context-parallel 3",
             "--context-parallel 3: the number of processes, 2, must be a multiple of it");
-    refused("--context-parallel 2 --attention full", "--context-parallel: only for moba layers");
+    refused("--context-parallel 2 --attention full", "--context-parallel: only for moba and window layers");
 }
 
 TEST(Mpi, SimulatedGpu) {
