@@ -43,7 +43,7 @@ class ContextAttention {
                   const E* q, const E* k, const E* v, const A* lse);
 
   private:
-    struct Query {  // a slot of a query of this rank: the block is on another rank, or on this one
+    struct Query {  // a slot of a query of this rank, for any block but the one in which the query lies
         int h, t, slot;
     };
     struct Guest {  // a query that attends the block `place` of this rank

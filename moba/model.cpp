@@ -37,6 +37,7 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
             need(kind.attention != AttentionKind::full && !config_.key_conv && config_.num_block_sizes == 1,
                  "--context-parallel: only for moba and window layers, without --key-conv and --num-blocks");
         }
+        need(!comm.reduces_in_place(), "--context-parallel: not yet with several GPUs");
         REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only &&
                     !sizes_.full_too,
                 "%d ranks, context %d", ranks_, sizes_.context);

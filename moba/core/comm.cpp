@@ -157,7 +157,7 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
 
 void Comm::start_exchange(const Ctx&, const Parts& send, const Parts& receive) {
     if (size_ == 1) { return; }
-    need(!device_, "context parallel on several GPUs");
+    REQUIRE(!device_, "host memory, not a device's");
     start([=, this] { exchange_now(send, receive); });
 }
 
