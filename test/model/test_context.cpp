@@ -2,6 +2,7 @@
 #include "moba/context_attention.h"
 #include "test/support/model_case.h"
 #include "test/support/rank_threads.h"
+#include <utility>
 
 namespace moba {
 
@@ -47,6 +48,7 @@ struct Problem {
     std::vector<int> cu, table;
     Sequences seqs;
     Whole<E> x;
+    std::vector<int> chosen;  // (H, M, K) of a moba layer
 
     Problem(const Config& c, const std::vector<int>& lengths) : config(c), cu{0} {
         for (int n : lengths) { cu.push_back(cu.back() + n); }
@@ -63,7 +65,8 @@ struct Problem {
         const AttentionShape s = config.attention_shape(0);
         const BlockSizes sizes = config.block_sizes();
         const size_t slots = routing_slots(M, sizes, s.gate);
-        std::vector<int> chosen(slots), list(slots), start(routing_starts(M, B, sizes, s.gate));
+        chosen.resize(slots);
+        std::vector<int> list(slots), start(routing_starts(M, B, sizes, s.gate));
         const Routing r{chosen.data(), start.data(), list.data()};
         std::vector<A> lse((size_t)s.H * M), delta(lse.size());
         Workspace work(std::max(gate_workspace_bytes_cpu<E>(M, B, sizes, s.gate),
@@ -146,6 +149,49 @@ TEST(Context, AttentionEqualsOneRank) {
         expect_equal<double>(c, {7}, 1e-12);
         expect_equal<double>(c, {8, 64}, 1e-12);
         expect_equal<float>(c, {200}, 1e-6);
+    }
+}
+
+// The bytes that a rank sends are those of docs/many.md: a query for each chosen block of another rank.
+TEST(Context, BytesAreThoseOfTheFormula) {
+    Config c = small("moba", 1);
+    c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 8, c.top_k = 3;
+    Problem<float> p(c, {90, 1, 37});
+    p.solve();
+    const size_t M = p.cu.back(), D = c.head_dim, number = sizeof(float);
+    for (size_t R : {2, 3}) {
+        run_ranks((int)R, [&](Comm& comm) {
+            ContextAttention<float> attention(c, (int)M, 3, true, Device::cpu, comm, (int)R);
+            Arena arena("context", &cpu_device);
+            attention.plan(arena);
+            arena.allocate();
+            attention.plan(arena);
+            Workspace work(attention.workspace_bytes(*find_workspaces<float>(Device::cpu)));
+            const Ops<float>& op = *find_ops<float>(Device::cpu);
+            attention.set_batch(p.seqs);
+            const Dealt& d = attention.dealt();
+            size_t out = 0, in = 0;  // queries that this rank sends, that it gets
+            for (size_t i = 0; i < p.chosen.size(); i++) {
+                const int t = (int)(i / c.top_k % M), n = p.chosen[i];
+                if (n < 0 || d.owner[n] == d.owner_of_token[t]) { continue; }
+                out += d.owner_of_token[t] == comm.rank(), in += d.owner[n] == comm.rank();
+            }
+            const size_t nq = d.tokens.size() * c.num_heads * D, nk = d.tokens.size() * c.num_kv_heads * D;
+            const auto q = rows_of(p.x.q, d.tokens, c.num_heads * D),
+                       k = rows_of(p.x.k, d.tokens, c.num_kv_heads * D);
+            std::vector<float> o(nq), dq(nq), dk(nk), dv(nk), lse(nq / D), delta(nq / D);
+            size_t before = comm.sent();
+            const auto sent = [&] { return comm.sent() - std::exchange(before, comm.sent()); };
+            attention.choose(work.ctx, op, 0, q.data(), k.data());
+            EXPECT_EQ(sent(), (R - 1) * (d.blocks[comm.rank()].size() * c.num_kv_heads * D * number +
+                                         R * c.num_heads * sizeof(int)) +
+                                  out * 2 * sizeof(int));
+            attention.forward(work.ctx, op, 0, o.data(), lse.data(), q.data(), k.data(), k.data());
+            EXPECT_EQ(sent(), out * D * number + in * (D + 1) * number);
+            attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), q.data(), delta.data(),
+                               q.data(), k.data(), k.data(), lse.data());
+            EXPECT_EQ(sent(), out * (2 * D + 2) * number + in * D * number);
+        });
     }
 }
 
