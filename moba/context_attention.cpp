@@ -15,6 +15,10 @@ ContextAttention<E>::ContextAttention(const Config& config, int max_tokens, int 
     REQUIRE(config.num_block_sizes == 1, "%d block sizes", config.num_block_sizes);
     most_extended_ = most_rows_ + most_guests_;
     most_sent_ = (size_t)H() * std::max(most_guests_, most_rows_ * K());
+    if (const size_t tokens = full_tokens()) {
+        most_extended_ = std::max(most_extended_, tokens);
+        most_sent_ = std::max(most_sent_, G() * std::max((size_t)max_tokens, (size_t)ranks_ * most_rows_));
+    }
     for (const LayerKind& kind : config.layers) {
         if (kind.attention != AttentionKind::window) { continue; }
         most_extended_ = std::max(most_extended_, most_rows_ + most_halo(kind.window));
@@ -28,7 +32,7 @@ template <class E>
 void ContextAttention<E>::plan(Arena& arena) {
     const size_t tokens = most_extended_, blocks = most_blocks_, parts = parts_of(config_.gate),
                  local = most_local_blocks(), HD = (size_t)H() * D(), GD = (size_t)G() * D(),
-                 slots = (size_t)H() * most_rows_ * K(), choosing = most_rows_ + blocks * parts,
+                 slots = (size_t)H() * most_rows_ * std::max(K(), 2), choosing = most_rows_ + blocks * parts,
                  guests = most_sent_;
     const auto take = [&](const char* name, size_t n) { return arena.template take<E>(name, n); };
     const auto table = [&](const char* name, size_t n) { return arena.template take<int>(name, n); };
@@ -62,6 +66,9 @@ void ContextAttention<E>::plan(Arena& arena) {
     dk_ = take("context.dk", tokens * GD);
     dv_ = take("context.dv", tokens * GD);
     delta_ = arena.template take<A>("context.delta", tokens * H());
+    const size_t all = full_tokens() ? (size_t)whole_tokens_ * GD : 0;
+    dk_all_ = take("context.dk of all", all);
+    dv_all_ = take("context.dv of all", all);
 }
 
 template <class E>
@@ -84,8 +91,12 @@ size_t ContextAttention<E>::workspace_bytes(const WorkspaceBytes<E>& need) const
                             need.attention(tokens, most_blocks_, sizes, one, direction)});
     for (int l = 0; l < config_.num_layers; l++) {
         const AttentionShape s = config_.attention_shape(l);
-        if (s.kind == AttentionKind::moba) { continue; }
-        most = std::max(most, need.attention(tokens, most_blocks_, sizes, s, direction));
+        if (s.kind == AttentionKind::window) {
+            most = std::max(most, need.attention(tokens, most_blocks_, sizes, s, direction));
+        } else if (s.kind == AttentionKind::full) {
+            const BlockSizes chunks{chunk_blocks * config_.block_size, 1};
+            most = std::max(most, need.attention(tokens, most_blocks_, chunks, one, direction));
+        }
     }
     return most;
 }
@@ -343,6 +354,9 @@ Routing ContextAttention<E>::routing(const Ctx& ctx, const Ops<E>& op, const Rou
 template <class E>
 void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E* out, A* lse, const E* q,
                                   const E* k, const E* v) {
+    if (config_.layers[layer].attention == AttentionKind::full) {
+        return full_forward(ctx, op, out, lse, q, k, v);
+    }
     if (config_.layers[layer].attention == AttentionKind::window) {
         return window_forward(ctx, op, layer, out, lse, q, k, v);
     }
@@ -394,6 +408,9 @@ template <class E>
 void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, E* dq, E* dk, E* dv,
                                    const E* dout, const A* delta, const E* q, const E* k, const E* v,
                                    const A* lse) {
+    if (config_.layers[layer].attention == AttentionKind::full) {
+        return full_backward(ctx, op, dq, dk, dv, dout, delta, q, k, v, lse);
+    }
     if (config_.layers[layer].attention == AttentionKind::window) {
         return window_backward(ctx, op, layer, dq, dk, dv, dout, delta, q, k, v, lse);
     }

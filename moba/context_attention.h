@@ -1,5 +1,6 @@
 /* Attention over sequences whose blocks lie on several ranks (context.h). MoBA: queries travel, keys and
-   values stay. Window: the keys and values before a block come (context_window.cpp).
+   values stay. Window: the keys and values before a block come (context_window.cpp). Full: all keys and
+   values come (context_full.cpp).
 
    Choice   the means of all blocks are gathered, and each rank chooses for its own queries, as one rank would
    Queries  a query goes to each rank that has a block that it chose; there it attends this block, and the
@@ -19,6 +20,8 @@
 #include <map>
 
 namespace moba {
+
+constexpr int chunk_blocks = 16;  // of a chunk of keys in a full layer
 
 template <class E>
 class ContextAttention {
@@ -77,6 +80,25 @@ class ContextAttention {
                         const E* v);
     void window_backward(const Ctx&, const Ops<E>&, int layer, E* dq, E* dk, E* dv, const E* dout,
                          const A* delta, const E* q, const E* k, const E* v, const A* lse);
+    // What a full layer computes in one round: own tokens, and the piece of the keys that each of them attends.
+    struct Piece {
+        std::vector<int> tokens, chosen;
+    };
+    struct FullPlan {
+        std::vector<int> chunks;  // where they begin
+        std::vector<Piece> by_chunk, by_block;
+    };
+    FullPlan make_full_plan() const;
+    size_t full_tokens() const;
+    std::vector<std::vector<int>> tokens_by_rank() const;
+    void gather_keys(const Ctx&, const Ops<E>&, const E* k, const E* v);
+    Sequences pieces(const Ctx&, const std::vector<int>& starts, int size, const Piece&);
+    template <class F>
+    void each_piece(const Ctx&, const Ops<E>&, const FullPlan&, F);
+    Sequences own_blocks(const Ctx&, const Ops<E>&, Routing*);
+    void full_forward(const Ctx&, const Ops<E>&, E* out, A* lse, const E* q, const E* k, const E* v);
+    void full_backward(const Ctx&, const Ops<E>&, E* dq, E* dk, E* dv, const E* dout, const A* delta,
+                       const E* q, const E* k, const E* v, const A* lse);
     void upload(const Ctx& ctx, int* to, const std::vector<int>& from) const {
         memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
     }
@@ -115,6 +137,7 @@ class ContextAttention {
     int *gate_table_, *gate_chosen_, *mean_rows_;
     // Own tokens, then guests
     E *q_, *out_, *dout_;    // (tokens, H, D); out_ also holds dq
+    E *dk_all_, *dv_all_;    // (T, G, D), full layers
     E *k_, *v_, *dk_, *dv_;  // (tokens, G, D)
     A *lse_, *delta_;        // (H, tokens)
     E* part_;                // (H, rows, K, D)

@@ -33,10 +33,8 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
                     std::to_string(max_head_dim_gpu) + "; --device cpu takes more");
     }
     if (sizes_.context > 1) {
-        for (const LayerKind& kind : config_.layers) {
-            need(kind.attention != AttentionKind::full && !config_.key_conv && config_.num_block_sizes == 1,
-                 "--context-parallel: only for moba and window layers, without --key-conv and --num-blocks");
-        }
+        need(!config_.key_conv && config_.num_block_sizes == 1,
+             "--context-parallel: not with --key-conv or --num-blocks");
         need(!comm.reduces_in_place(), "--context-parallel: not yet with several GPUs");
         REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only &&
                     !sizes_.full_too,

@@ -205,6 +205,16 @@ TEST(Context, WindowEqualsOneRank) {
     }
 }
 
+// Up to two whole chunks of 16 blocks, and the blocks after them.
+TEST(Context, FullEqualsOneRank) {
+    Config c = small("full", 1);
+    c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 4;
+    for (const std::vector<int>& lengths : {std::vector<int>{150, 1, 37}, {3}, {64, 65}, {200}}) {
+        expect_equal<double>(c, lengths, 1e-12);
+        expect_equal<float>(c, lengths, 2e-6);
+    }
+}
+
 }  // namespace
 
 }  // namespace moba

@@ -132,7 +132,7 @@ TEST(Mpi, ContextParallel) {
     };
     refused("--context-parallel 3",
             "--context-parallel 3: the number of processes, 2, must be a multiple of it");
-    refused("--context-parallel 2 --attention full", "--context-parallel: only for moba and window layers");
+    refused("--context-parallel 2 --key-conv 3", "--context-parallel: not with --key-conv or --num-blocks");
 }
 
 TEST(Mpi, SimulatedGpu) {
