@@ -80,7 +80,7 @@ class ContextAttention {
                         const E* v);
     void window_backward(const Ctx&, const Ops<E>&, int layer, E* dq, E* dk, E* dv, const E* dout,
                          const A* delta, const E* q, const E* k, const E* v, const A* lse);
-    // What a full layer computes in one round: own tokens, and the piece of the keys that each of them attends.
+    // What a full layer computes in one round: own tokens, and the piece of the keys that each attends.
     struct Piece {
         std::vector<int> tokens, chosen;
     };

@@ -1,6 +1,6 @@
 /* Full layers of ContextAttention: all keys and values come to every rank. Its queries follow the keys as
-   tokens of a longer sequence, and each attends one piece of its past in a round: whole chunks of blocks, then
-   the blocks between the last chunk and its own block. Results are merged after each round. */
+   tokens of a longer sequence, and each attends one piece of its past in a round: whole chunks of blocks,
+   then the blocks between the last chunk and its own block. Results are merged after each round. */
 #include "moba/context_attention.h"
 #include <algorithm>
 #include <numeric>
@@ -74,8 +74,8 @@ void ContextAttention<E>::gather_keys(const Ctx& ctx, const Ops<E>& op, const E*
     }
 }
 
-/* The keys in pieces that begin at `start`, then the queries of a round: one sequence, in which each query has
-   chosen one piece. */
+/* The keys in pieces that begin at `starts`, then the queries of a round: one sequence, in which each query
+   has chosen one piece. */
 template <class E>
 Sequences ContextAttention<E>::pieces(const Ctx& ctx, const std::vector<int>& starts, int size,
                                       const Piece& piece) {
