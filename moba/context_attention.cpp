@@ -113,27 +113,42 @@ void ContextAttention<E>::set_batch(const Sequences& whole) {
     }
 }
 
-/* Rows of `width` numbers between the ranks of the group, in the order of the ranks on both sides. */
+/* Rows between the ranks of the group, in the order of the ranks on both sides. */
 template <class E>
-template <class X>
-void ContextAttention<E>::exchange(const Ctx& ctx, X* data, const std::vector<size_t>& send, X* got,
-                                   const std::vector<size_t>& receive, size_t width, bool on_device) {
-    std::vector<Transport::Bytes> from(comm_.size()), to(comm_.size());
-    X *mine = nullptr, *copy = nullptr;
+typename ContextAttention<E>::Messages ContextAttention<E>::messages(void* data, const Counts& send,
+                                                                     void* got, const Counts& receive,
+                                                                     size_t row_bytes) const {
+    Messages m{.send = std::vector<Transport::Bytes>(comm_.size()),
+               .receive = std::vector<Transport::Bytes>(comm_.size()),
+               .own = {},
+               .own_copy = {}};
+    char *from = (char*)data, *to = (char*)got;
     for (int r = 0; r < ranks_; r++) {
-        if (r == rank_) { mine = data, copy = got; }
-        from[first_rank_ + r] = {data, send[r] * width * sizeof(X)};
-        to[first_rank_ + r] = {got, receive[r] * width * sizeof(X)};
-        data += send[r] * width, got += receive[r] * width;
+        m.send[first_rank_ + r] = {from, send[r] * row_bytes};
+        m.receive[first_rank_ + r] = {to, receive[r] * row_bytes};
+        from += send[r] * row_bytes, to += receive[r] * row_bytes;
     }
-    if (on_device) {
-        memory_->copy(ctx, copy, mine, send[rank_] * width * sizeof(X));
-        comm_.start_exchange(ctx, from, to);
-        comm_.finish(ctx);
-    } else {
-        std::copy_n(mine, send[rank_] * width, copy);
-        comm_.exchange(from, to);
-    }
+    m.own = m.send[comm_.rank()], m.own_copy = m.receive[comm_.rank()];
+    return m;
+}
+
+template <class E>
+void ContextAttention<E>::exchange(const Ctx& ctx, E* data, const Counts& send, E* got, const Counts& receive,
+                                   size_t width) {
+    const Messages m = messages(data, send, got, receive, width * sizeof(E));
+    memory_->copy(ctx, m.own_copy.data, m.own.data, m.own.count);
+    comm_.start_exchange(ctx, m.send, m.receive);
+    comm_.finish(ctx);
+}
+
+template <class E>
+std::vector<acc_t<E>> ContextAttention<E>::exchange_numbers(std::vector<A> data, const Counts& send,
+                                                            const Counts& receive, size_t width) {
+    std::vector<A> got(std::accumulate(receive.begin(), receive.end(), (size_t)0) * width);
+    const Messages m = messages(data.data(), send, got.data(), receive, width * sizeof(A));
+    if (m.own.count) { std::memcpy(m.own_copy.data, m.own.data, m.own.count); }
+    comm_.exchange(m.send, m.receive);
+    return got;
 }
 
 // ---- the choice
@@ -372,7 +387,7 @@ void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E
         const int sent = (int)x.from.size(), got = (int)x.to.size();
         upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
         op.gather_rows(ctx, sent_, q, from_, {sent, rows_q, D()});
-        exchange(ctx, sent_, x.send, got_, x.receive, D(), true);
+        exchange(ctx, sent_, x.send, got_, x.receive, D());
         op.put_rows(ctx, q_, got_, to_, {got, x.tokens * H(), D()});
         const Sequences host = extended(x);
         memory_->to_device(ctx, table_, host_table_.data(), host_table_.size() * sizeof(int));
@@ -381,12 +396,12 @@ void ContextAttention<E>::forward(const Ctx& ctx, const Ops<E>& op, int layer, E
 
         // results go back
         op.gather_rows(ctx, got_, out_, to_, {got, x.tokens * H(), D()});
-        exchange(ctx, got_, x.receive, sent_, x.send, D(), true);
+        exchange(ctx, got_, x.receive, sent_, x.send, D());
         op.put_rows(ctx, part_, sent_, slot_, {sent, (int)slots, D()});
-        std::vector<A> all((size_t)x.tokens * H()), back(got), came(sent);
+        std::vector<A> all((size_t)x.tokens * H()), back(got);
         memory_->to_host(ctx, all.data(), lse_, all.size() * sizeof(A));
         for (int i = 0; i < got; i++) { back[i] = all[(size_t)(x.to[i] % H()) * x.tokens + x.to[i] / H()]; }
-        exchange(ctx, back.data(), x.receive, came.data(), x.send, 1, false);
+        const std::vector<A> came = exchange_numbers(back, x.receive, x.send, 1);
         for (int i = 0; i < sent; i++) { part_lse[x.slot[i]] = came[i]; }
         if (number > 0) { continue; }
         std::vector<int> own;  // the slot of each query's own block
@@ -430,17 +445,17 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
         upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
         for (const auto& [from, to] : {std::pair{q, q_}, {dout, dout_}}) {
             op.gather_rows(ctx, sent_, from, from_, {sent, rows_q, D()});
-            exchange(ctx, sent_, x.send, got_, x.receive, D(), true);
+            exchange(ctx, sent_, x.send, got_, x.receive, D());
             op.put_rows(ctx, to, got_, to_, {got, x.tokens * H(), D()});
         }
         // In further rounds the own queries have been computed: with dout = 0 they add nothing.
         if (number == 1) { memory_->zero(ctx, dout_, M * HD * sizeof(E)); }
-        std::vector<A> numbers(2 * (size_t)sent), came(2 * (size_t)got);  // lse, delta
+        std::vector<A> numbers(2 * (size_t)sent);  // lse, delta
         for (int i = 0; i < sent; i++) {
             const size_t at = (size_t)(x.from[i] % H()) * M + x.from[i] / H();
             numbers[2 * i] = own_lse[at], numbers[2 * i + 1] = own_delta[at];
         }
-        exchange(ctx, numbers.data(), x.send, came.data(), x.receive, 2, false);
+        const std::vector<A> came = exchange_numbers(numbers, x.send, x.receive, 2);
         std::vector<A> all_lse((size_t)x.tokens * H()), all_delta(all_lse.size());
         for (int h = 0; h < H(); h++) {
             std::copy_n(&own_lse[(size_t)h * M], M, &all_lse[(size_t)h * x.tokens]);
@@ -466,7 +481,7 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
             }
         }
         op.gather_rows(ctx, got_, out_, to_, {got, x.tokens * H(), D()});
-        exchange(ctx, got_, x.receive, sent_, x.send, D(), true);
+        exchange(ctx, got_, x.receive, sent_, x.send, D());
         op.put_rows(ctx, part_, sent_, slot_, {sent, (int)slots, D()});
         if (number > 0) { continue; }
         std::vector<int> own;

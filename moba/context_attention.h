@@ -106,9 +106,16 @@ class ContextAttention {
     Round round(const Plan&, int number) const;
     Sequences extended(const Round&);
     Routing routing(const Ctx&, const Ops<E>&, const Round&, const Sequences&);
-    template <class X>
-    void exchange(const Ctx&, X* data, const std::vector<size_t>& send, X* got,
-                  const std::vector<size_t>& receive, size_t width, bool on_device);
+    using Counts = std::vector<size_t>;  // rows for each rank of the group
+    struct Messages {
+        std::vector<Transport::Bytes> send, receive;  // by rank
+        Transport::Bytes own, own_copy;               // what this rank would send itself
+    };
+    Messages messages(void* data, const Counts& send, void* got, const Counts& receive,
+                      size_t row_bytes) const;
+    void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
+    std::vector<A> exchange_numbers(std::vector<A> data, const Counts& send, const Counts& receive,
+                                    size_t width);  // in host memory
     AttentionShape one_slot() const;
     int H() const { return config_.num_heads; }
     int G() const { return config_.num_kv_heads; }

@@ -223,7 +223,7 @@ void ContextAttention<E>::full_backward(const Ctx& ctx, const Ops<E>& op, E* dq,
     upload(ctx, to_, place), upload(ctx, from_, every);
     for (const auto& [sum, parts] : {std::pair{dk, dk_all_}, {dv, dv_all_}}) {
         op.gather_rows(ctx, sent_, parts, to_, {T, T, GD});
-        exchange(ctx, sent_, send, got_, receive, GD, true);
+        exchange(ctx, sent_, send, got_, receive, GD);
         for (int r = 0; r < ranks_; r++) {
             op.add_rows(ctx, sum, got_ + (size_t)r * M * GD, from_, {M, M, GD});
         }

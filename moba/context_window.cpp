@@ -64,7 +64,7 @@ Sequences ContextAttention<E>::extend_runs(const Ctx& ctx, const Ops<E>& op, con
     for (const auto& [from, to] : {std::pair{k, k_}, {v, v_}}) {
         op.put_rows(ctx, to, from, own_slot_, {M, tokens, GD});
         op.gather_rows(ctx, sent_, from, from_, {(int)give.size(), M, GD});
-        exchange(ctx, sent_, sizes_of(h.give), got_, sizes_of(h.take), GD, true);
+        exchange(ctx, sent_, sizes_of(h.give), got_, sizes_of(h.take), GD);
         op.put_rows(ctx, to, got_, to_, {(int)take.size(), tokens, GD});
     }
     const Sequences host = build_sequences(host_table_, h.cu, {config_.block_size, 1});
@@ -125,7 +125,7 @@ void ContextAttention<E>::window_backward(const Ctx& ctx, const Ops<E>& op, int 
         op.gather_rows(ctx, sum, extended, own_slot_, {M, tokens, GD});
         upload(ctx, to_, take);
         op.gather_rows(ctx, got_, extended, to_, {(int)take.size(), tokens, GD});
-        exchange(ctx, got_, sizes_of(h.take), sent_, sizes_of(h.give), GD, true);
+        exchange(ctx, got_, sizes_of(h.take), sent_, sizes_of(h.give), GD);
         for (size_t w = 0; w < row.size(); w++) {
             const int count = (int)row[w].size();
             upload(ctx, from_, place[w]), upload(ctx, slot_, row[w]);
