@@ -38,44 +38,29 @@ __global__ static void gate_share_kernel(int* chosen, size_t entries, int group)
     for (int h = 1; h < group; h++) { first[h * entries] = first[0]; }
 }
 
-// The mean of a channel over tokens; with Gate::max the largest value. k: of the channel, `stride` apart.
-template <class E>
-__device__ float mean_of(const E* k, size_t stride, int begin, int end, Gate rule) {
-    float sum = 0;
-    for (int t = begin; t < end; t++) {
-        const float x = (float)k[t * stride];
-        sum = rule != Gate::max || t == begin ? sum + x : x > sum || x != x ? x : sum;
-    }
-    return sum / (rule == Gate::max ? 1 : max(end - begin, 1));
-}
+// How block means lie: (G, blocks, width); the same with the channels in the exchanged order of tensor.cuh;
+// (blocks, G, D), for block_means.
+enum class MeansOrder { heads, exchanged, blocks };
 
-/* means[n,part,g,d]: as gate_means_kernel, in the order of the blocks
-   Maps     grid x -> a part of a block of keys, grid y -> a key/value head, thread -> a channel
-   Memory   as there */
-template <class E>
-__global__ void block_means_kernel(E* means, const E* k, BlockTable blocks, GateShape s) {
-    const int parts = parts_of(s.rule), n = blockIdx.x / parts, part = blockIdx.x % parts, g = blockIdx.y;
-    const int start = blocks.start[n], count = blocks.start[n + 1] - start;
-    for (int d = threadIdx.x; d < s.D; d += blockDim.x) {
-        means[((size_t)blockIdx.x * s.G + g) * s.D + d] =
-            E(mean_of(k + (size_t)g * s.D + d, (size_t)s.G * s.D, start + count * part / parts,
-                      start + count * (part + 1) / parts, s.rule));
-    }
-}
-
-/* mean[g,n,d] = mean over the tokens of part n of k[t,g,d], rounded to E; with Gate::max the largest value.
-   exchange: stores the channels in the exchanged order of tensor.cuh
+/* mean[g,n,d] = mean over the tokens of part n of k[t,g,d], rounded to E; with Gate::max the largest value
    Maps     grid x -> a block of keys, or a part of one; grid y -> a key/value head; thread -> a channel
    Memory   reads are coalesced along the channels of a key */
-template <class E, bool exchange>
+template <class E, MeansOrder order>
 __global__ void gate_means_kernel(E* mean, const E* k, GateHeads s) {
     const int parts = parts_of(s.rule), n = blockIdx.x / parts, part = blockIdx.x % parts;
     const int start = s.blocks.start[n], count = s.blocks.start[n + 1] - start;
     const int begin = start + count * part / parts, end = start + count * (part + 1) / parts;
     const int g = s.first / (s.H / s.G) + blockIdx.y;
     for (int d = threadIdx.x; d < s.width; d += blockDim.x) {
-        mean[(blockIdx.y * s.num_means() + blockIdx.x) * s.width + (exchange ? exchanged(d) : d)] =
-            E(d < s.D ? mean_of(k + (size_t)g * s.D + d, (size_t)s.G * s.D, begin, end, s.rule) : 0.f);
+        float sum = 0;
+        for (int t = begin; t < end && d < s.D; t++) {
+            const float x = (float)k[((size_t)t * s.G + g) * s.D + d];
+            sum = s.rule != Gate::max || t == begin ? sum + x : x > sum || x != x ? x : sum;
+        }
+        const float divisor = s.rule == Gate::max ? 1 : max(end - begin, 1);
+        const size_t row = order == MeansOrder::blocks ? (size_t)blockIdx.x * s.G + g
+                                                       : blockIdx.y * s.num_means() + blockIdx.x;
+        mean[row * s.width + (order == MeansOrder::exchanged ? exchanged(d) : d)] = E(sum / divisor);
     }
 }
 
@@ -203,9 +188,9 @@ int gate_versions_gpu(const E* q, const Sequences& seqs, GateShape s) {
 template <class E>
 void block_means_gpu(const Ctx& ctx, E* means, const E* k, const Sequences& seqs, GateShape s) {
     choose_version(ctx, 1);
-    const BlockTable& blocks = seqs.level[0];
-    launch(block_means_kernel<E>, dim3(blocks.num_blocks * parts_of(s.rule), s.G),
-           std::min(round_up(s.D, warp_size), means_threads), 0, ctx.stream, means, k, blocks, s);
+    const GateHeads a{seqs.level[0], seqs.num_tokens, s.G, s.G, s.D, 0, s.K, s.D, s.rule, 1};
+    launch(gate_means_kernel<E, MeansOrder::blocks>, dim3((unsigned)a.num_means(), s.G),
+           std::min(round_up(s.D, warp_size), means_threads), 0, ctx.stream, means, k, a);
     LAUNCHED(ctx);
 }
 
@@ -238,7 +223,8 @@ void gate_forward_gpu(const Ctx& ctx, Routing r, const E* q, const E* k, const S
                           gate_width(s.D), s.rule, group};
         int* chosen = r.chosen + s.first_slot(seqs, h * group);
         if (has_scores(s.rule)) {
-            launch(version >= 3 ? gate_means_kernel<E, true> : gate_means_kernel<E, false>,
+            launch(version >= 3 ? gate_means_kernel<E, MeansOrder::exchanged>
+                                : gate_means_kernel<E, MeansOrder::heads>,
                    dim3((unsigned)a.num_means(), heads * s.G / choosing.H), std::min(a.width, means_threads),
                    0, ctx.stream, mean, k, a);
             LAUNCHED(ctx);
