@@ -10,9 +10,11 @@ ContextAttention<E>::ContextAttention(const Config& config, int max_tokens, int 
     : config_(config), memory_(find_device(device)), comm_(comm), ranks_(ranks),
       first_rank_(comm.rank() / ranks * ranks), rank_(comm.rank() % ranks), training_(training),
       whole_tokens_(max_tokens), most_rows_(most_dealt(max_tokens, max_seqs, config.block_size, ranks)),
-      most_guests_(most_guests ? most_guests : most_rows_ * (config.top_k - 1) * 5 / 4 + 64),
+      most_guests_((int)(most_guests ? most_guests : most_rows_ * (config.top_k - 1l) * 5 / 4 + 64)),
       most_blocks_(max_blocks(max_tokens, max_seqs, config.block_size)) {
     REQUIRE(config.num_block_sizes == 1, "%d block sizes", config.num_block_sizes);
+    REQUIRE((long)H() * most_rows_ * std::max(K(), 2) < 1l << 31 && most_guests_ > 0,
+            "%d heads of %d tokens, K = %d", H(), most_rows_, K());
     most_extended_ = most_rows_ + most_guests_;
     most_sent_ = (size_t)H() * std::max(most_guests_, most_rows_ * K());
     if (const size_t tokens = full_tokens()) {
@@ -52,10 +54,12 @@ void ContextAttention<E>::plan(Arena& arena) {
     part_lse_ = arena.template take<A>("context.lse of slots", slots);
     sent_ = take("context.sent", guests * D());
     got_ = take("context.received", guests * D());
-    table_ = table("context.blocks", 2 * tokens + 3 * (tokens / config_.block_size + 2 * local + 2) + 8);
+    // of the keys, and of the queries after them
+    const size_t pieces = tokens / config_.block_size + 3 + (full_tokens() ? blocks : 2 * local);
+    table_ = table("context.blocks", 2 * tokens + 2 * pieces + 8);
     chosen_ = table("context.chosen", tokens * H());
     list_ = table("context.lists", tokens * H());
-    list_start_ = table("context.list starts", H() * (tokens / config_.block_size + local + 3));
+    list_start_ = table("context.list starts", H() * (pieces + 1));
     from_ = table("context.from", guests);
     slot_ = table("context.slot", guests);
     to_ = table("context.to", guests);
@@ -103,6 +107,8 @@ size_t ContextAttention<E>::workspace_bytes(const WorkspaceBytes<E>& need) const
 
 template <class E>
 void ContextAttention<E>::set_batch(const Sequences& whole) {
+    REQUIRE(whole.num_tokens <= whole_tokens_ && whole.level[0].num_blocks <= most_blocks_,
+            "%d tokens in %d blocks", whole.num_tokens, whole.level[0].num_blocks);
     whole_ = whole;
     dealt_ = deal(whole.level[0], whole.num_tokens, ranks_, rank_);
     plans_.assign(config_.num_layers, {});

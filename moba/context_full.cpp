@@ -204,6 +204,9 @@ void ContextAttention<E>::full_backward(const Ctx& ctx, const Ops<E>& op, E* dq,
                    upload(ctx, from_, piece.tokens);
                    op.gather_rows(ctx, q_ + (size_t)T * HD, q, from_, {count, M, HD});
                    op.gather_rows(ctx, dout_ + (size_t)T * HD, dout, from_, {count, M, HD});
+                   // Kernels store nothing for a piece that no query attends.
+                   memory_->zero(ctx, dk_, (size_t)T * GD * sizeof(E));
+                   memory_->zero(ctx, dv_, (size_t)T * GD * sizeof(E));
                    op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_, lists, seqs,
                                          one_slot());
                    op.add_rows(ctx, dq, out_ + (size_t)T * HD, from_, {count, M, HD});

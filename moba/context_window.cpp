@@ -37,9 +37,11 @@ typename ContextAttention<E>::Halo ContextAttention<E>::make_halo(int window) co
     return h;
 }
 
+// Tokens. A run has a halo only if a full block of its sequence precedes it.
 template <class E>
-size_t ContextAttention<E>::most_halo(int window) const {  // tokens
-    return (size_t)most_local_blocks() * std::min(window - 1, whole_tokens_);
+size_t ContextAttention<E>::most_halo(int window) const {
+    const int runs = std::min(most_local_blocks(), whole_tokens_ / config_.block_size);
+    return (size_t)runs * std::min(window - 1, whole_tokens_);
 }
 
 static std::vector<size_t> sizes_of(const std::vector<std::vector<int>>& lists) {
@@ -60,6 +62,7 @@ Sequences ContextAttention<E>::extend_runs(const Ctx& ctx, const Ops<E>& op, con
     const int M = rows(), tokens = h.cu.back(), HD = H() * D(), GD = G() * D();
     const std::vector<int> give = joined_lists(h.give), take = joined_lists(h.take);
     upload(ctx, from_, give), upload(ctx, to_, take), upload(ctx, own_slot_, h.own);
+    memory_->zero(ctx, q_, (size_t)tokens * HD * sizeof(E));
     op.put_rows(ctx, q_, q, own_slot_, {M, tokens, HD});
     for (const auto& [from, to] : {std::pair{k, k_}, {v, v_}}) {
         op.put_rows(ctx, to, from, own_slot_, {M, tokens, GD});
@@ -67,6 +70,7 @@ Sequences ContextAttention<E>::extend_runs(const Ctx& ctx, const Ops<E>& op, con
         exchange(ctx, sent_, sizes_of(h.give), got_, sizes_of(h.take), GD);
         op.put_rows(ctx, to, got_, to_, {(int)take.size(), tokens, GD});
     }
+    if (tokens == 0) { return {}; }
     const Sequences host = build_sequences(host_table_, h.cu, {config_.block_size, 1});
     upload(ctx, table_, host_table_);
     return rebase(host, host_table_.data(), table_);
@@ -79,7 +83,7 @@ void ContextAttention<E>::window_forward(const Ctx& ctx, const Ops<E>& op, int l
     const Halo& h = halos_.at(s.window);
     const int M = rows(), tokens = h.cu.back();
     const Sequences seqs = extend_runs(ctx, op, h, q, k, v);
-    op.attention_forward(ctx, out_, lse_, q_, k_, v_, {}, seqs, s);
+    if (tokens > 0) { op.attention_forward(ctx, out_, lse_, q_, k_, v_, {}, seqs, s); }
     op.gather_rows(ctx, out, out_, own_slot_, {M, tokens, H() * D()});
     std::vector<A> all((size_t)H() * tokens), mine((size_t)H() * M);
     memory_->to_host(ctx, all.data(), lse_, all.size() * sizeof(A));
@@ -109,7 +113,9 @@ void ContextAttention<E>::window_backward(const Ctx& ctx, const Ops<E>& op, int 
         }
         memory_->to_device(ctx, to, all.data(), all.size() * sizeof(A));
     }
-    op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_, {}, seqs, s);
+    if (tokens > 0) {
+        op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_, {}, seqs, s);
+    }
     op.gather_rows(ctx, dq, out_, own_slot_, {M, tokens, HD});
 
     // Gradients of the halos go back. A token can be in several of them: wave w adds its w-th one.

@@ -277,6 +277,7 @@ std::string Model<E>::shortage(size_t available) const {
         text += (text.back() == '(' ? "" : ", ") + l.name + " " + readable_bytes(l.bytes);
     }
     text += ")";
+    if (context_) { return text; }  // sizes_ is of one rank
     const auto fits = [&](ModelSizes s) {
         return Model(config_, s, ctx_.device, *comm_).bytes() <= available;
     };

@@ -90,8 +90,8 @@ void Model<E>::set_batch(const int* tokens, const int* targets, const std::vecto
     device_->to_device(ctx_, targets_, wanted.data(), wanted.size() * sizeof(int));
     device_->to_device(ctx_, step_, &step, sizeof step);
     if (token_numbers_) {
-        REQUIRE((size_t)(first + M) * config_.hidden_size / 4 <= 0xFFFFFFFFull, "dropout of token %d",
-                first + M);
+        const size_t end = (size_t)first + cu_seqlens.back();
+        REQUIRE(end * config_.hidden_size / 4 <= 0xFFFFFFFFull, "dropout of token %zu", end);
         std::vector<int> numbers = own;
         if (!context_) { numbers.resize(M), std::iota(numbers.begin(), numbers.end(), 0); }
         for (int& m : numbers) { m += first; }
@@ -105,10 +105,6 @@ std::vector<int> Model<E>::take_own_tokens(const std::vector<int>& cu_seqlens) {
     const Sequences whole = build_sequences(whole_table_, cu_seqlens, config_.block_sizes());
     context_->set_batch(whole);
     const std::vector<int>& own = context_->dealt().tokens;
-    need(whole.level[0].num_blocks >= sizes_.context,
-         "context parallel: " + std::to_string(cu_seqlens.back()) + " tokens have " +
-             std::to_string(whole.level[0].num_blocks) + " blocks, too few for " +
-             std::to_string(sizes_.context) + " ranks");
     host_seq_table_.clear();
     for (int m : own) { host_seq_table_.push_back(whole.position[m]); }
     host_seqs_ = {};

@@ -3,7 +3,7 @@
 
    Math     gather   y[i,:] = x[row[i],:]
             scatter  dx[row[i],:] = dy[i,:], all other rows 0      (the backward pass of gather)
-   Shapes   x, dx (M, C) E · y, dy (R, C) E · row (R) int, strictly ascending. Nothing may alias.
+   Shapes   x, dx (M, C) E · y, dy (R, C) E · row (R) int, scatter: strictly ascending. Nothing may alias.
    Units    row: index of a row of x
    Needs    0 <= row < M
    Error    exact

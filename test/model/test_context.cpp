@@ -195,6 +195,17 @@ TEST(Context, BytesAreThoseOfTheFormula) {
     }
 }
 
+// Hundreds of sequences of one token: as many blocks as tokens.
+TEST(Context, ManyShortSequences) {
+    std::vector<int> lengths(300, 1);
+    lengths.push_back(20);
+    for (const char* layers : {"moba", "window:9", "full"}) {
+        Config c = small(layers, 1);
+        c.block_size = 4, c.top_k = std::string(layers) == "full" ? 1 : 3;
+        expect_equal<double>(c, lengths, 1e-12);
+    }
+}
+
 // Windows shorter and longer than a block, than what lies between two runs of a rank, and than a sequence.
 TEST(Context, WindowEqualsOneRank) {
     for (int window : {1, 2, 7, 20, 70, 500}) {

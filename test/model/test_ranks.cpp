@@ -128,6 +128,32 @@ TEST(Ranks, ContextEqualsOneRank) { expect_context_equals_one_rank<double>(2e-13
 TEST(Ranks, ContextEqualsOneRankFp32) { expect_context_equals_one_rank<float>(1e-4); }
 TEST(Ranks, ContextEqualsOneRankBf16) { expect_context_equals_one_rank<bf16>(1e-3); }
 
+// A rank without a block: it takes part in what the others exchange.
+TEST(Ranks, ContextOfFewBlocks) {
+    Config c = small("window:6:rope,moba:none,full", 3);
+    c.block_size = 8;
+    Comm alone;
+    const auto pass_of = [&](Comm& comm, int context) {
+        Model<double> model(
+            c, {.max_tokens = 9, .max_seqs = 1, .max_position = 9, .training = true, .context = context},
+            Device::cpu, comm);
+        model.allocate();
+        model.init_weights(7);
+        const Data d = data({9}, c.vocab_size);  // two blocks
+        StepState s = state;
+        s.loss_scale = d.scale;
+        model.zero_gradients();
+        model.set_batch(d.tokens.data(), d.targets.data(), d.cu, s);
+        model.training_passes();
+        model.update(s);
+        return all(model, Model<double>::Kind::weight);
+    };
+    const std::vector<double> want = pass_of(alone, 1);
+    run_ranks(4, [&](Comm& comm) {
+        expect_error("context of few blocks", relative_error(pass_of(comm, 4), want), 1e-13);
+    });
+}
+
 // All ranks have the same bits, and so do two runs.
 TEST(Ranks, SameBits) {
     const Config c = variety()[0].first;

@@ -132,6 +132,7 @@ TEST(Mpi, ContextParallel) {
     };
     refused("--context-parallel 3",
             "--context-parallel 3: the number of processes, 2, must be a multiple of it");
+    refused("--context-parallel 2 --attention-impl naive", "--context-parallel: not with --full-every");
     refused("--context-parallel 2 --key-conv 3", "--context-parallel: not with --key-conv or --num-blocks");
 }
 
@@ -146,6 +147,13 @@ TEST(Mpi, SimulatedGpu) {
     EXPECT_LE(worst_difference(read_log(dir / "2").losses, read_log(dir / "1").losses), 1e-6);
     expect_done(shell(ranks(2, MOBA_SIMULATED) + words + "--context-parallel 2 --out " + dir / "shared"));
     EXPECT_LE(worst_difference(read_log(dir / "shared").losses, read_log(dir / "1").losses), 1e-6);
+    // all kinds of layers; 20 blocks, so that full layers attend a chunk and single blocks
+    const std::string kinds = words + "--layers window:5:rope,full,moba:none --num-layers 3 --seq-len 80 "
+                                      "--block-size 4 --batch-size 1 --steps 2 --warmup 0 ";
+    expect_done(shell(MOBA_SIMULATED " " + kinds + "--out " + dir / "kinds"));
+    expect_done(
+        shell(ranks(2, MOBA_SIMULATED) + kinds + "--context-parallel 2 --out " + dir / "shared-kinds"));
+    EXPECT_LE(worst_difference(read_log(dir / "shared-kinds").losses, read_log(dir / "kinds").losses), 1e-6);
 }
 
 // Bit for bit, since every figure is computed from the scores of all ranks in the same order.

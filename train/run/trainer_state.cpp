@@ -55,7 +55,9 @@ static int groups_of(const TrainOptions& o, int ranks) {
         throw Error("--context-parallel " + std::to_string(C) + ": the number of processes, " +
                     std::to_string(ranks) + ", must be a multiple of it");
     }
-    if (C > 1 && o.full_every > 0) { throw Error("--context-parallel: not with --full-every"); }
+    if (C > 1 && (o.full_every > 0 || !o.switch_to.empty() || o.attention_impl == "naive")) {
+        throw Error("--context-parallel: not with --full-every, --switch or --attention-impl naive");
+    }
     return ranks / C;
 }
 
