@@ -66,11 +66,7 @@ void Comm::work(const std::function<std::unique_ptr<Transport>()>& open) {
         });
     }
     lock.unlock();
-    if (failed_) {
-        transport_.release();  // MPI's end would wait for the ranks that are lost
-    } else {
-        transport_.reset();  // in the thread that began it
-    }
+    transport_.reset();  // in the thread that began it
 }
 
 void Comm::start(std::function<void()> job) {

@@ -60,7 +60,9 @@ class Mpi : public Transport {
                                    std::to_string(size_) +
                                    ": use the mpirun of this MPI, or srun --mpi=pmix");
     }
-    ~Mpi() override { MPI_Finalize(); }
+    ~Mpi() override {
+        if (!lost_) { MPI_Finalize(); }  // it would wait for a rank that is lost
+    }
     int rank() const override { return rank_; }
     int size() const override { return size_; }
     void abort() override { MPI_Abort(MPI_COMM_WORLD, 1); }
@@ -71,7 +73,9 @@ class Mpi : public Transport {
         partners_.clear();
         for (int i = 1; i < size_; i++) { add<MPI_Irecv>(receive, (rank_ + size_ - i) % size_, "MPI_Irecv"); }
         for (int i = 1; i < size_; i++) { add<MPI_Isend>(send, (rank_ + i) % size_, "MPI_Isend"); }
+        lost_ = true;  // until everything has come
         finish(limits);
+        lost_ = false;
     }
 
   private:
@@ -123,6 +127,7 @@ class Mpi : public Transport {
     }
 
     int rank_ = 0, size_ = 1;
+    bool lost_ = false;  // an exchange has failed
     std::vector<MPI_Request> requests_;
     std::vector<int> partners_;  // of each request
 };
