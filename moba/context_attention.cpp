@@ -464,8 +464,10 @@ void ContextAttention<E>::backward(const Ctx& ctx, const Ops<E>& op, int layer, 
         const std::vector<A> came = exchange_numbers(numbers, x.send, x.receive, 2);
         std::vector<A> all_lse((size_t)x.tokens * H()), all_delta(all_lse.size());
         for (int h = 0; h < H(); h++) {
-            std::copy_n(&own_lse[(size_t)h * M], M, &all_lse[(size_t)h * x.tokens]);
-            if (number == 0) { std::copy_n(&own_delta[(size_t)h * M], M, &all_delta[(size_t)h * x.tokens]); }
+            std::copy_n(own_lse.data() + (size_t)h * M, M, all_lse.data() + (size_t)h * x.tokens);
+            if (number == 0) {
+                std::copy_n(own_delta.data() + (size_t)h * M, M, all_delta.data() + (size_t)h * x.tokens);
+            }
         }
         for (int i = 0; i < got; i++) {
             const size_t at = (size_t)(x.to[i] % H()) * x.tokens + x.to[i] / H();

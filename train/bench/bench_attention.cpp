@@ -119,6 +119,40 @@ std::vector<OpBench> attention_benches(Operands& t, const BenchOptions& o, Atten
     return all;
 }
 
+// Delta alone, and what ranks that share a sequence need besides (docs/many.md).
+template <class E>
+std::vector<OpBench> slots_benches(Operands& t, const BenchOptions& o) {
+    using A = acc_t<E>;
+    const Ops<E>& op = *find_ops<E>(t.ctx.device);
+    const AttentionShape s = shape_of(o, AttentionKind::moba);
+    const int M = o.batch * o.seq_len, K = s.gate.K;
+    const Sequences seqs = sequences_of(t, o);
+    const size_t nq = (size_t)M * s.H * s.D, nk = (size_t)M * s.G * s.D;
+    const E *k = t.random<E>(nk), *part = t.random<E>(nq * K);
+    const A* part_lse = t.random<A>((size_t)s.H * M * K);
+    E *means = t.zeros<E>(nk), *out = t.zeros<E>(nq);
+    A* lse = t.zeros<A>((size_t)s.H * M);
+    const int* used = t.copy(std::vector<int>((size_t)s.H * M, K));
+    const double e = sizeof(E);
+    const E* dout = t.random<E>(nq);
+    return {
+        {"attention_delta", Versions::gpu, e * 2 * nq + sizeof(A) * (double)s.H * M, 0,
+         [=](const Ctx& c) {
+             op.attention_delta(c, lse, dout, out, {M, s.H, s.D});
+         }},
+        {"block_means", Versions::none, e * nk * (1 + 1.0 / o.block_size), 0,
+         [=](const Ctx& c) { op.block_means(c, means, k, seqs, s.gate); }},
+        {"merge_slots", Versions::gpu, e * nq * (K + 1) + sizeof(A) * (double)s.H * M * (K + 1), 0,
+         [=](const Ctx& c) {
+             op.merge_slots(c, out, lse, part, part_lse, used, {M, s.H, K, s.D});
+         }},
+        {"sum_slots", Versions::gpu, e * nq * (K + 1), 0,
+         [=](const Ctx& c) {
+             op.sum_slots(c, out, part, used, {M, s.H, K, s.D});
+         }},
+    };
+}
+
 template <class E>
 std::vector<OpBench> decode_benches(Operands& t, const BenchOptions& o) {
     using A = acc_t<E>;
@@ -221,6 +255,7 @@ void bench_attention(const BenchOptions& o, json& result) {
 INSTANTIATE(bench_attention)
 INSTANTIATE(attention_benches)
 INSTANTIATE(gate_benches)
+INSTANTIATE(slots_benches)
 INSTANTIATE(decode_benches)
 
 }  // namespace moba

@@ -14,6 +14,9 @@ std::vector<OpBench> attention_benches(Operands&, const BenchOptions&, Attention
 /* The other scores of the gate than that of MoBA. */
 template <class E>
 std::vector<OpBench> gate_benches(Operands&, const BenchOptions&);
+/* Delta of attention, and the operations that ranks need which share a sequence. */
+template <class E>
+std::vector<OpBench> slots_benches(Operands&, const BenchOptions&);
 /* The operations that decode one token after --seq-len others, and those that fill the cache. */
 template <class E>
 std::vector<OpBench> decode_benches(Operands&, const BenchOptions&);

@@ -202,6 +202,10 @@ struct OpSets {
              [=, this](const Ctx& c) { op.gather_rows(c, y, x, row, shape); }},
             {"scatter_rows", Versions::gpu, few + narrow * s.mc, 0,
              [=, this](const Ctx& c) { op.scatter_rows(c, y, x, row, shape); }},
+            {"put_rows", Versions::gpu, 2 * few, 0,
+             [=, this](const Ctx& c) { op.put_rows(c, y, x, row, shape); }},
+            {"add_rows", Versions::gpu, 3 * few, 0,
+             [=, this](const Ctx& c) { op.add_rows(c, y, x, row, shape); }},
         };
     }
 
@@ -272,6 +276,7 @@ OpSetList op_sets(const BenchOptions& o) {
         {"attention, full", attention(AttentionKind::full)},
         {"attention, window", attention(AttentionKind::window)},
         {"gate", [=](Operands& t) { return gate_benches<E>(t, o); }},
+        {"slots", [=](Operands& t) { return slots_benches<E>(t, o); }},
         {"decoding", [=](Operands& t) { return decode_benches<E>(t, o); }},
         {"swiglu", [=](Operands& t) { return sets.swiglu(t); }},
         {"qkv", [=](Operands& t) { return sets.qkv(t); }},
