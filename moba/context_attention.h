@@ -46,6 +46,26 @@ class ContextAttention {
                   const E* q, const E* k, const E* v, const A* lse);
 
   private:
+    using Counts = std::vector<size_t>;  // rows for each rank of the group
+    struct Messages {
+        std::vector<Transport::Bytes> send, receive;  // by rank
+        Transport::Bytes own, own_copy;               // what this rank would send itself
+    };
+    Messages messages(void* data, const Counts& send, void* got, const Counts& receive,
+                      size_t row_bytes) const;
+    void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
+    std::vector<A> exchange_numbers(std::vector<A> data, const Counts& send, const Counts& receive,
+                                    size_t width);  // in host memory
+    void gather(const Ctx&, const E* mine, E* all, const Counts&, size_t width);
+    void upload(const Ctx& ctx, int* to, const std::vector<int>& from) const {
+        memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
+    }
+    Sequences extended(const Ctx&, int tokens);
+    Sequences one_sequence(const Ctx&, std::vector<int> start, int tokens, int size);
+    Routing routing(const Ctx&, const Ops<E>&, const std::vector<int>& chosen, const Sequences&);
+    void choose_own_blocks(std::vector<int>& chosen, int tokens) const;
+
+    // ---- context_choice.cpp
     struct Query {  // a slot of a query of this rank, for any block but the one in which the query lies
         int h, t, slot;
     };
@@ -59,14 +79,27 @@ class ContextAttention {
         std::vector<int> counts;              // (from, to, H) queries, of all pairs of ranks
         int rounds = 1;
     };
-    /* What one round exchanges: rows of (tokens * H, D) tensors. */
+    Plan make_plan(const std::vector<int>& chosen, int stride);
+
+    // ---- context_moba.cpp
     struct Round {
-        std::vector<size_t> send, receive;  // (ranks) rows
-        std::vector<int> from, slot, to;    // rows of q, rows of part, rows of the extended tensors
-        std::vector<int> chosen;            // (H, tokens)
-        int tokens = 0;                     // own ones and guests
+        int number;
+        Counts send, receive;
+        std::vector<int> from, slot, to;  // rows of q, rows of part, rows of the extended tensors
+        std::vector<int> chosen;          // (H, tokens)
+        int tokens = 0;                   // own ones and guests
     };
-    // What a window layer needs of other ranks.
+    Round round(const Plan&, int number) const;
+    void begin_extended(const Ctx&, const E* q, const E* k, const E* v);
+    void send_queries(const Ctx&, const Ops<E>&, const Round&, E* extended, const E* own);
+    void results_to_slots(const Ctx&, const Ops<E>&, const Plan&, const Round&);
+    std::vector<int> own_slots(const Plan&) const;
+    void moba_forward(const Ctx&, const Ops<E>&, const Plan&, E* out, A* lse, const E* q, const E* k,
+                      const E* v);
+    void moba_backward(const Ctx&, const Ops<E>&, const Plan&, E* dq, E* dk, E* dv, const E* dout,
+                       const A* delta, const E* q, const E* k, const E* v, const A* lse);
+
+    // ---- context_window.cpp
     struct Halo {
         std::vector<int> cu;                       // of the runs of this rank, each with its halo
         std::vector<int> own;                      // (rows) where the own tokens are among all of these
@@ -74,14 +107,14 @@ class ContextAttention {
     };
     Halo make_halo(int window) const;
     size_t most_halo(int window) const;
-    int most_local_blocks() const { return ceil_div(most_blocks_, ranks_) + 1; }
     Sequences extend_runs(const Ctx&, const Ops<E>&, const Halo&, const E* q, const E* k, const E* v);
     void window_forward(const Ctx&, const Ops<E>&, int layer, E* out, A* lse, const E* q, const E* k,
                         const E* v);
     void window_backward(const Ctx&, const Ops<E>&, int layer, E* dq, E* dk, E* dv, const E* dout,
                          const A* delta, const E* q, const E* k, const E* v, const A* lse);
-    // What a full layer computes in one round: own tokens, and the piece of the keys that each attends.
-    struct Piece {
+
+    // ---- context_full.cpp
+    struct Piece {  // of one round: own tokens, and the piece of the keys that each attends
         std::vector<int> tokens, chosen;
     };
     struct FullPlan {
@@ -92,51 +125,36 @@ class ContextAttention {
     size_t full_tokens() const;
     std::vector<std::vector<int>> tokens_by_rank() const;
     void gather_keys(const Ctx&, const Ops<E>&, const E* k, const E* v);
-    Sequences pieces(const Ctx&, const std::vector<int>& starts, int size, const Piece&);
     template <class F>
     void each_piece(const Ctx&, const Ops<E>&, const FullPlan&, F);
     Sequences own_blocks(const Ctx&, const Ops<E>&, Routing*);
     void full_forward(const Ctx&, const Ops<E>&, E* out, A* lse, const E* q, const E* k, const E* v);
     void full_backward(const Ctx&, const Ops<E>&, E* dq, E* dk, E* dv, const E* dout, const A* delta,
                        const E* q, const E* k, const E* v, const A* lse);
-    void upload(const Ctx& ctx, int* to, const std::vector<int>& from) const {
-        memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
-    }
-    Plan make_plan(const std::vector<int>& chosen, int stride);
-    Round round(const Plan&, int number) const;
-    Sequences extended(const Round&);
-    Routing routing(const Ctx&, const Ops<E>&, const Round&, const Sequences&);
-    using Counts = std::vector<size_t>;  // rows for each rank of the group
-    struct Messages {
-        std::vector<Transport::Bytes> send, receive;  // by rank
-        Transport::Bytes own, own_copy;               // what this rank would send itself
-    };
-    Messages messages(void* data, const Counts& send, void* got, const Counts& receive,
-                      size_t row_bytes) const;
-    void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
-    std::vector<A> exchange_numbers(std::vector<A> data, const Counts& send, const Counts& receive,
-                                    size_t width);  // in host memory
+
     AttentionShape one_slot() const;
     int H() const { return config_.num_heads; }
     int G() const { return config_.num_kv_heads; }
     int D() const { return config_.head_dim; }
     int K() const { return config_.top_k; }
     int rows() const { return (int)dealt_.tokens.size(); }
+    int most_local_blocks() const { return ceil_div(most_blocks_, ranks_) + 1; }
 
     Config config_;
     const DeviceOps* memory_;
     Comm& comm_;
     int ranks_, first_rank_, rank_;  // of the group
     bool training_;
-    int whole_tokens_;  // most of a micro-batch
-    int most_rows_, most_guests_,
-        most_blocks_;                   // tokens of a rank; guests of a head in a round; blocks of all
-    size_t most_extended_, most_sent_;  // tokens with guests or halos; rows of D that are sent at once
+    int whole_tokens_;      // most of a micro-batch
+    int most_rows_;         // tokens of a rank
+    int most_guests_;       // of a head in a round
+    int most_blocks_;       // of a micro-batch
+    size_t most_extended_;  // own tokens and guests, or halos, or all keys
+    size_t most_sent_;      // rows of D at once
     Sequences whole_{};
     Dealt dealt_;
     std::vector<Plan> plans_;    // of each layer
     std::map<int, Halo> halos_;  // by window
-    std::vector<int> host_table_;
 
     // Of the choice: own queries, then one token for each part of each block, whose key is its mean
     E *gate_q_, *gate_k_;  // (rows + blocks * parts, H, D), (same, G, D)
@@ -150,7 +168,9 @@ class ContextAttention {
     E* part_;                // (H, rows, K, D)
     A* part_lse_;            // (H, rows, K)
     E *sent_, *got_;         // rows of D
-    int *table_, *chosen_, *list_, *list_start_, *from_, *slot_, *to_, *own_slot_, *used_;
+    int *table_, *chosen_, *list_, *list_start_;
+    int *from_, *slot_, *to_, *own_slot_,
+        *used_;  // of the round: Round::from, slot, to; own_slots(); Plan::used
 };
 
 }  // namespace moba

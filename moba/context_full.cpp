@@ -49,89 +49,50 @@ std::vector<std::vector<int>> ContextAttention<E>::tokens_by_rank() const {
 
 template <class E>
 void ContextAttention<E>::gather_keys(const Ctx& ctx, const Ops<E>& op, const E* k, const E* v) {
-    const int M = rows(), T = whole_.num_tokens, GD = G() * D();
-    const std::vector<std::vector<int>> tokens = tokens_by_rank();
-    std::vector<size_t> receive;
+    const int T = whole_.num_tokens, GD = G() * D();
+    Counts counts;
     std::vector<int> place;
-    for (const auto& of_rank : tokens) {
-        receive.push_back(of_rank.size());
+    for (const auto& of_rank : tokens_by_rank()) {
+        counts.push_back(of_rank.size());
         place.insert(place.end(), of_rank.begin(), of_rank.end());
     }
     upload(ctx, to_, place);
     for (const auto& [from, to] : {std::pair{k, k_}, {v, v_}}) {
-        std::vector<Transport::Bytes> send(comm_.size()), fill(comm_.size());
-        E* at = got_;
-        for (int r = 0; r < ranks_; r++) {
-            const size_t bytes = receive[r] * GD * sizeof(E);
-            send[first_rank_ + r] = {(void*)from, (size_t)M * GD * sizeof(E)};
-            fill[first_rank_ + r] = {at, bytes};
-            if (r == rank_) { memory_->copy(ctx, at, from, bytes); }
-            at += receive[r] * GD;
-        }
-        comm_.start_exchange(ctx, send, fill);
-        comm_.finish(ctx);
+        gather(ctx, from, got_, counts, GD);
         op.put_rows(ctx, to, got_, to_, {T, T, GD});
     }
 }
 
-/* The keys in pieces that begin at `starts`, then the queries of a round: one sequence, in which each query
-   has chosen one piece. */
-template <class E>
-Sequences ContextAttention<E>::pieces(const Ctx& ctx, const std::vector<int>& starts, int size,
-                                      const Piece& piece) {
-    const int T = whole_.num_tokens, tokens = T + (int)piece.tokens.size();
-    std::vector<int> start = starts, own(tokens);
-    for (int t = T; t < tokens; t += size) { start.push_back(t); }
-    const int N = (int)start.size();
-    start.push_back(tokens);
-    for (int n = 0; n < N; n++) { std::fill(own.begin() + start[n], own.begin() + start[n + 1], n); }
-    std::vector<int>& table = host_table_;
-    table = {0, tokens};
-    for (int t = 0; t < tokens; t++) { table.push_back(t); }
-    table.insert(table.end(), start.begin(), start.end());
-    table.insert(table.end(), N, 0);  // the first piece
-    table.insert(table.end(), own.begin(), own.end());
-    upload(ctx, table_, table);
-    const int* at = table_ + 2 + tokens;
-    Sequences s{tokens, 1, tokens, {size, 1}, table_, table_ + 2, {}};
-    s.level[0] = {N, at, at + N + 1, at + 2 * N + 1, size};
-    std::vector<int> chosen((size_t)H() * tokens, -1);
-    for (int h = 0; h < H(); h++) {
-        std::copy(piece.chosen.begin(), piece.chosen.end(), chosen.begin() + (size_t)h * tokens + T);
-    }
-    upload(ctx, chosen_, chosen);
-    return s;
-}
-
-// Calls f(piece, sequences) for each round.
+/* Calls f(piece, sequences, routing) for each round. The keys lie in pieces, and the queries of the round
+   come after them, in pieces that nobody chooses; each query has chosen one piece. */
 template <class E>
 template <class F>
 void ContextAttention<E>::each_piece(const Ctx& ctx, const Ops<E>& op, const FullPlan& p, F f) {
+    const int T = whole_.num_tokens;
     const BlockTable& blocks = whole_.level[0];
-    const std::vector<int> starts(blocks.start, blocks.start + blocks.num_blocks);
-    const auto all = [&](const std::vector<Piece>& list, const std::vector<int>& from, int size) {
-        for (const Piece& piece : list) {
-            const Sequences seqs = pieces(ctx, from, size, piece);
-            const Routing r{chosen_, list_start_, list_};
-            op.gate_lists(ctx, r, seqs, one_slot().gate);
-            f(piece, seqs, r);
+    const auto all = [&](const std::vector<Piece>& pieces, const std::vector<int>& starts, int size) {
+        for (const Piece& piece : pieces) {
+            const int tokens = T + (int)piece.tokens.size();
+            std::vector<int> start = starts, chosen((size_t)H() * tokens, -1);
+            for (int t = T; t < tokens; t += size) { start.push_back(t); }
+            for (int h = 0; h < H(); h++) {
+                std::copy(piece.chosen.begin(), piece.chosen.end(), chosen.begin() + (size_t)h * tokens + T);
+            }
+            const Sequences seqs = one_sequence(ctx, start, tokens, size);
+            f(piece, seqs, routing(ctx, op, chosen, seqs));
         }
     };
     all(p.by_chunk, p.chunks, chunk_blocks * config_.block_size);
-    all(p.by_block, starts, config_.block_size);
+    all(p.by_block, {blocks.start, blocks.start + blocks.num_blocks}, config_.block_size);
 }
 
-// The queries, and their own blocks, as in a round of MoBA without guests.
+// The sequence of the own tokens, of which each has chosen its own block.
 template <class E>
-Sequences ContextAttention<E>::own_blocks(const Ctx& ctx, const Ops<E>& op, Routing* routing_of_own) {
-    Plan nobody;
-    nobody.out.resize(ranks_), nobody.in.resize(ranks_);
-    nobody.counts.assign((size_t)ranks_ * ranks_ * H(), 0);
-    const Round x = round(nobody, 0);
-    const Sequences host = extended(x);
-    upload(ctx, table_, host_table_);
-    const Sequences seqs = rebase(host, host_table_.data(), table_);
-    *routing_of_own = routing(ctx, op, x, seqs);
+Sequences ContextAttention<E>::own_blocks(const Ctx& ctx, const Ops<E>& op, Routing* r) {
+    std::vector<int> chosen((size_t)H() * rows());
+    choose_own_blocks(chosen, rows());
+    const Sequences seqs = extended(ctx, rows());
+    *r = routing(ctx, op, chosen, seqs);
     return seqs;
 }
 
@@ -216,7 +177,7 @@ void ContextAttention<E>::full_backward(const Ctx& ctx, const Ops<E>& op, E* dq,
                });
 
     // The gradients of the keys go to their ranks, which add them in the order of the ranks.
-    std::vector<size_t> send, receive(ranks_, (size_t)M);
+    Counts send, receive(ranks_, (size_t)M);
     std::vector<int> place, every(M);
     for (const auto& of_rank : tokens_by_rank()) {
         send.push_back(of_rank.size());

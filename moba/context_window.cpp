@@ -1,5 +1,5 @@
 /* Window layers of ContextAttention: keys and values come to the queries. Each run of neighbouring blocks of
-   a rank becomes a sequence of its own, which begins with the W - 1 tokens before it (the halo). */
+   a rank becomes one sequence, which begins with the W - 1 tokens before the run (the halo). */
 #include "moba/context_attention.h"
 #include <algorithm>
 #include <map>
@@ -71,9 +71,10 @@ Sequences ContextAttention<E>::extend_runs(const Ctx& ctx, const Ops<E>& op, con
         op.put_rows(ctx, to, got_, to_, {(int)take.size(), tokens, GD});
     }
     if (tokens == 0) { return {}; }
-    const Sequences host = build_sequences(host_table_, h.cu, {config_.block_size, 1});
-    upload(ctx, table_, host_table_);
-    return rebase(host, host_table_.data(), table_);
+    std::vector<int> table;
+    const Sequences host = build_sequences(table, h.cu, {config_.block_size, 1});
+    upload(ctx, table_, table);
+    return rebase(host, table.data(), table_);
 }
 
 template <class E>

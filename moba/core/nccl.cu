@@ -1,4 +1,4 @@
-/* Ranks on GPUs exchange tensors with NCCL, on a stream of its own. So what is sent and what is computed
+/* Ranks on GPUs exchange tensors with NCCL, on a separate stream. So what is sent and what is computed
    overlap. In the simulator a device's memory is the host's, and MPI moves it.
 
    The library is loaded when it is first needed, like cuBLASLt. Its interface is declared here, so that no
