@@ -168,7 +168,7 @@ void ContextAttention<E>::gather(const Ctx& ctx, const E* mine, E* all, const Co
     comm_.finish(ctx);
 }
 
-/* One sequence of so many tokens: the own ones in their blocks, then guests, in blocks that nobody chooses. */
+// One sequence of so many tokens: own ones in their blocks, then guests, in blocks that nobody chooses.
 template <class E>
 Sequences ContextAttention<E>::extended(const Ctx& ctx, int tokens) {
     const int M = rows(), S = config_.block_size;
