@@ -4,19 +4,16 @@
 
 namespace moba {
 
-static const int slots_threads = 256;
-
 /* out = sum over the slots of e^(part_lse - top) part / total, lse = top + log(total). With part_lse null:
    only the sum of the parts, and no lse.
-   Maps     thread -> N neighbouring channels of a query; grid y -> a head
+   Maps     a thread -> N neighbouring channels of a query in a head. N as in put_rows_kernel
    Memory   coalesced along the channels; the lse of a slot is read by all threads of the query */
 template <class E, int N>
 __global__ void merge_slots_kernel(E* out, float* lse, const E* part, const float* part_lse, const int* used,
                                    SlotsShape s) {
-    const size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x, packs = s.D / N;
-    const size_t t = i / packs, d = i % packs * N, h = blockIdx.y;
-    if (t >= (size_t)s.M) { return; }
-    const size_t row = h * s.M + t, slot = row * s.K;
+    const size_t row = row_of_thread(), slot = row * s.K, h = row / s.M, t = row % s.M;
+    const int d = pack_of_thread() * N;
+    if (h >= (size_t)s.H || d >= s.D) { return; }
     const int count = used[row];
     float top = -INFINITY, total = 0;
     for (int j = 0; part_lse && j < count; j++) { top = fmaxf(top, part_lse[slot + j]); }
@@ -40,10 +37,9 @@ static void merge(const Ctx& ctx, E* out, float* lse, const E* part, const float
                   SlotsShape s) {
     constexpr int N = pack_elements<E>;
     const int version = choose_version(ctx, packable<E>(s.D, {out, part}) ? 2 : 1);
-    const size_t packs = (size_t)s.M * (version == 1 ? s.D : s.D / N);
-    launch(version == 1 ? merge_slots_kernel<E, 1> : merge_slots_kernel<E, N>,
-           dim3(blocks_for(packs, slots_threads), s.H), slots_threads, 0, ctx.stream, out, lse, part,
-           part_lse, used, s);
+    const RowThreads threads = threads_for_rows((size_t)s.H * s.M, version == 1 ? s.D : s.D / N);
+    launch(version == 1 ? merge_slots_kernel<E, 1> : merge_slots_kernel<E, N>, threads.grid, threads.block, 0,
+           ctx.stream, out, lse, part, part_lse, used, s);
     LAUNCHED(ctx);
 }
 
