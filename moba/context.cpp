@@ -3,7 +3,7 @@
 
 namespace moba {
 
-static int dealt_to(int block, int ranks) {
+int dealt_to(int block, int ranks) {
     const int i = block % (2 * ranks);
     return i < ranks ? i : 2 * ranks - 1 - i;
 }

@@ -35,7 +35,6 @@ Model<E>::Model(Config config, ModelSizes sizes, Device device, Comm& comm)
     if (sizes_.context > 1) {
         need(!config_.key_conv && config_.num_block_sizes == 1,
              "--context-parallel: not with --key-conv or --num-blocks");
-        need(!comm.reduces_in_place(), "--context-parallel: not yet with several GPUs");
         REQUIRE(ranks_ % sizes_.context == 0 && !sizes_.cache_tokens && !sizes_.asked_only &&
                     !sizes_.full_too,
                 "%d ranks, context %d", ranks_, sizes_.context);

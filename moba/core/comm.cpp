@@ -24,6 +24,12 @@ Comm::Comm(std::function<std::unique_ptr<Transport>()> open) {
     }
 }
 
+std::unique_ptr<Comm> Comm::planned(int size, bool gpus) {
+    auto comm = std::make_unique<Comm>();
+    comm->size_ = size, comm->planned_gpus_ = gpus;
+    return comm;
+}
+
 Comm::~Comm() { end_thread(); }
 
 void Comm::end_thread() {
@@ -105,6 +111,10 @@ void Comm::exchange_now(const Parts& send, const Parts& receive) {
         std::snprintf(text, sizeof text, " has not answered for %g s (--timeout)", (double)limits_.seconds);
         throw Error(name(s.rank) + text);
     }
+    count_sent(send);
+}
+
+void Comm::count_sent(const Parts& send) {
     for (int r = 0; r < size_; r++) { sent_ += r == rank_ ? 0 : send[r].count; }
 }
 
@@ -151,9 +161,12 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
     });
 }
 
-void Comm::start_exchange(const Ctx&, const Parts& send, const Parts& receive) {
+void Comm::start_exchange(const Ctx& ctx, const Parts& send, const Parts& receive) {
     if (size_ == 1) { return; }
-    REQUIRE(!device_, "host memory, not a device's");
+    if (device_) {
+        count_sent(send);
+        return device_->exchange(ctx, send, receive);
+    }
     start([=, this] { exchange_now(send, receive); });
 }
 

@@ -56,6 +56,8 @@ class DeviceComm {
     virtual ~DeviceComm() = default;
     virtual void reduce_scatter(const Ctx&, float* data, size_t n) = 0;
     virtual void all_gather(const Ctx&, void* data, size_t bytes) = 0;
+    virtual void exchange(const Ctx&, const std::vector<Transport::Bytes>& send,
+                          const std::vector<Transport::Bytes>& receive) = 0;
     /* False: something did not come within this time. */
     virtual bool finish(const Ctx&, double seconds) = 0;
 };
@@ -71,6 +73,8 @@ class Comm {
     Comm();                // alone: rank 0 of 1; every function is then a no-op
     static Comm& alone();  // one for all models that do not get another
     explicit Comm(std::function<std::unique_ptr<Transport>()> open);
+    /* Rank 0 of a run that is only planned: with others, but nothing can be sent to them. */
+    static std::unique_ptr<Comm> planned(int size, bool gpus);
     ~Comm();
     Comm(const Comm&) = delete;
 
@@ -88,7 +92,7 @@ class Comm {
        defined. received (R, n): scratch, unused where reduces_in_place(). X: float, double. Sends (R-1) n. */
     template <class X>
     void start_reduce_scatter(const Ctx&, X* data, X* received, size_t n);
-    bool reduces_in_place() const { return device_ != nullptr; }
+    bool reduces_in_place() const { return device_ || planned_gpus_; }
     /* data (R, bytes): slice r becomes that of rank r. Sends bytes. */
     void start_all_gather(const Ctx&, void* data, size_t bytes);
     /* send[r] to rank r, receive[r] from rank r, for all r but the own one, in device memory. */
@@ -124,9 +128,11 @@ class Comm {
     void find_hosts();
     Parts slices(void* data, size_t bytes) const;                // of `bytes` each
     void exchange_now(const Parts& send, const Parts& receive);  // in the thread
+    void count_sent(const Parts& send);
 
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
     std::vector<std::string> hosts_;
+    bool planned_gpus_ = false;
     Transport::Limits limits_;
     std::unique_ptr<Transport> transport_;
     std::unique_ptr<DeviceComm> device_;

@@ -22,6 +22,7 @@ using simt::launch;
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t stream,
             A&&... arguments) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) { return; }  // no work: CUDA would report an error
     kernel<<<grid, block, shared_bytes, stream>>>(static_cast<P>(arguments)...);
 }
 #endif

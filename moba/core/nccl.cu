@@ -38,6 +38,10 @@ struct Library {
     int (*CommGetAsyncError)(Handle, int* status);
     int (*ReduceScatter)(const void* from, void* to, size_t count, Type, Op, Handle, cudaStream_t);
     int (*AllGather)(const void* from, void* to, size_t count, Type, Handle, cudaStream_t);
+    int (*Send)(const void* from, size_t count, Type, int rank, Handle, cudaStream_t);
+    int (*Recv)(void* to, size_t count, Type, int rank, Handle, cudaStream_t);
+    int (*GroupStart)();
+    int (*GroupEnd)();
 
     Library() {
         void* file = dlopen("libnccl.so.2", RTLD_NOW | RTLD_LOCAL);
@@ -54,6 +58,10 @@ struct Library {
         find(CommGetAsyncError, "ncclCommGetAsyncError");
         find(ReduceScatter, "ncclReduceScatter");
         find(AllGather, "ncclAllGather");
+        find(Send, "ncclSend");
+        find(Recv, "ncclRecv");
+        find(GroupStart, "ncclGroupStart");
+        find(GroupEnd, "ncclGroupEnd");
     }
     void check(int status, const char* call) const {
         if (status != 0) { throw Error(std::string("nccl") + call + ": " + GetErrorString(status)); }
@@ -102,6 +110,23 @@ class Nccl : public DeviceComm {
         library_.check(
             library_.AllGather((char*)data + comm_.rank() * bytes, data, bytes, uint8, handle_, stream_),
             "AllGather");
+    }
+    void exchange(const Ctx& ctx, const std::vector<Transport::Bytes>& send,
+                  const std::vector<Transport::Bytes>& receive) override {
+        order(ctx.stream, stream_);
+        library_.check(library_.GroupStart(), "GroupStart");
+        for (int r = 0; r < comm_.size(); r++) {
+            if (r == comm_.rank()) { continue; }
+            if (send[r].count > 0) {
+                library_.check(library_.Send(send[r].data, send[r].count, uint8, r, handle_, stream_),
+                               "Send");
+            }
+            if (receive[r].count > 0) {
+                library_.check(library_.Recv(receive[r].data, receive[r].count, uint8, r, handle_, stream_),
+                               "Recv");
+            }
+        }
+        library_.check(library_.GroupEnd(), "GroupEnd");
     }
     // The host waits: so a rank that never answers ends the run, and not only this stream.
     bool finish(const Ctx& ctx, double seconds) override {

@@ -105,6 +105,7 @@ __global__ void __launch_bounds__(threads3) product_kernel3(Product<E, Out> p) {
 template <class E, class Out>
 static void product(const Ctx& ctx, const Product<E, Out>& p) {
     const int version = choose_version(ctx, best_linear_version());
+    if (p.M == 0 || p.N == 0 || (p.K == 0 && p.add)) { return; }  // cuBLASLt refuses it
 #ifndef SIMT_CPU
     if (version == 4) {
         product_cublaslt(ctx, p);

@@ -1,5 +1,6 @@
 /* A sequence on several ranks: the attention of each rank's tokens is that of one rank. */
 #include "moba/context_attention.h"
+#include "moba/context_bytes.h"
 #include "test/support/model_case.h"
 #include "test/support/rank_threads.h"
 #include <utility>
@@ -198,6 +199,59 @@ TEST(Context, BytesAreThoseOfTheFormula) {
                                q.data(), k.data(), k.data(), lse.data());
             EXPECT_EQ(sent(), out * (2 * D + 2) * number + in * D * number);
         });
+    }
+}
+
+/* What a layer sends, forward with its choice and backward: the count without running it is exact where the
+   choice is not open. */
+template <class E>
+void expect_counted_bytes(const Config& c, const std::vector<int>& lengths) {
+    const Problem<E> p(c, lengths);
+    const size_t HD = (size_t)c.num_heads * c.head_dim, GD = (size_t)c.num_kv_heads * c.head_dim;
+    for (int R : {1, 2, 3, 4}) {
+        const std::vector<ContextBytes> counted = context_bytes(c, 0, p.cu, R, sizeof(E), sizeof(acc_t<E>));
+        run_ranks(R, [&](Comm& comm) {
+            Shared<E> shared(p, comm);
+            auto& [attention, arena, work, op] = shared;
+            const std::vector<int>& tokens = attention.dealt().tokens;
+            const auto q = rows_of(p.x.q, tokens, HD), k = rows_of(p.x.k, tokens, GD);
+            std::vector<E> out(q.size()), dq(q.size()), dk(k.size()), dv(k.size());
+            std::vector<acc_t<E>> lse(tokens.size() * c.num_heads), delta(lse.size());
+            size_t before = comm.sent();
+            const auto sent = [&] { return (double)(comm.sent() - std::exchange(before, comm.sent())); };
+            attention.choose(work.ctx, op, 0, q.data(), k.data());
+            attention.forward(work.ctx, op, 0, out.data(), lse.data(), q.data(), k.data(), k.data());
+            EXPECT_EQ(sent(), counted[comm.rank()].forward) << "R = " << R;
+            attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), q.data(), delta.data(),
+                               q.data(), k.data(), k.data(), lse.data());
+            EXPECT_EQ(sent(), counted[comm.rank()].backward) << "R = " << R;
+        });
+    }
+}
+
+TEST(Context, BytesAreCountedWithoutRunning) {
+    for (const char* layers : {"full", "window:1", "window:7", "window:20", "window:500", "moba"}) {
+        Config c = small(layers, 1);
+        c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 8;
+        if (std::string(layers) == "moba") { c.top_k = 13; }  // all blocks
+        for (const std::vector<int>& lengths : {std::vector<int>{90, 1, 37}, {100}, {3}}) {
+            expect_counted_bytes<float>(c, lengths);
+            expect_counted_bytes<bf16>(c, lengths);
+        }
+    }
+}
+
+// Each of four ranks begins with 25 tokens, keys and values of 2 x 2 x 4 numbers. In a ring each rank passes on 75.
+TEST(Context, BytesOfARing) {
+    Config c = small("full", 1);
+    c.num_heads = 4, c.num_kv_heads = 2, c.head_dim = 4, c.block_size = 25;
+    for (const ContextBytes& b : ring_bytes(c, {0, 100}, 4, sizeof(float))) {
+        EXPECT_EQ(b.forward, 75 * 16 * 4);
+        EXPECT_EQ(b.backward, (75 + 100) * 16 * 4);
+    }
+    for (const ContextBytes& b : gathering_bytes(c, {0, 100}, 4, sizeof(float))) {
+        EXPECT_EQ(b.forward, 3 * 25 * 16 * 4);
+        EXPECT_EQ(b.backward, (3 * 25 + 75) * 16 * 4);
     }
 }
 

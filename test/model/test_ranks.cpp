@@ -169,6 +169,32 @@ TEST(Ranks, SameBits) {
     }
 }
 
+// Through a device's collectives: the same bits, and the same bytes are counted.
+TEST(Ranks, CollectivesOfADevice) {
+    Config c = small("window:6:rope,moba:none,full", 3);
+    c.num_heads = 4, c.num_kv_heads = 2, c.block_size = 4, c.top_k = 3;
+    for (int context : {1, 2, 4}) {
+        std::vector<Result> host(4), device(4);
+        std::vector<size_t> sent_host(4), sent_device(4);
+        run_ranks(4, [&](Comm& comm) {
+            host[comm.rank()] = steps<float>(c, 0.3f, comm, false, context);
+            sent_host[comm.rank()] = comm.sent();
+        });
+        RankThreads devices(4);
+        run_ranks(4, [&](Comm& comm) {
+            comm.set_device(std::make_unique<HostDeviceComm>(devices, comm.rank()));
+            device[comm.rank()] = steps<float>(c, 0.3f, comm, false, context);
+            sent_device[comm.rank()] = comm.sent();
+        });
+        EXPECT_EQ(sent_device, sent_host);
+        for (int r = 0; r < 4; r++) {
+            EXPECT_EQ(device[r].losses, host[r].losses) << context;
+            EXPECT_EQ(device[r].weights, host[r].weights) << context;
+            EXPECT_EQ(device[r].moment2, host[r].moment2) << context;
+        }
+    }
+}
+
 // What a step sends: gradients, the sums for their norm, weights.
 TEST(Ranks, BytesAreThoseOfTheFormula) {
     const Config c = variety()[0].first;

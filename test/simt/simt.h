@@ -229,6 +229,7 @@ SIMT_UNSEEN inline uint32_t ballot(unsigned mask, bool vote, WarpOp operation, S
 template <class... P, class... A>
 void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cudaStream_t,
             A&&... arguments) {
+    if (grid.x == 0 || grid.y == 0 || grid.z == 0) { return; }
     std::tuple<std::decay_t<P>...> values(static_cast<P>(arguments)...);
     check_shared((const void*)kernel, shared_bytes);
     record((const void*)kernel, block, shared_bytes);

@@ -1,0 +1,126 @@
+#include "moba/context_bytes.h"
+#include "moba/context.h"
+#include <algorithm>
+
+namespace moba {
+
+namespace {
+
+struct Block {
+    int begin, end;  // tokens
+    int place;       // in its sequence
+    int owner;
+};
+std::vector<Block> dealt_blocks(const std::vector<int>& cu_seqlens, int block_size, int ranks) {
+    std::vector<Block> blocks;
+    for (size_t s = 0; s + 1 < cu_seqlens.size(); s++) {
+        const int first = (int)blocks.size();
+        for (int t = cu_seqlens[s]; t < cu_seqlens[s + 1]; t += block_size) {
+            const int n = (int)blocks.size();
+            blocks.push_back({t, std::min(t + block_size, cu_seqlens[s + 1]), n - first, dealt_to(n, ranks)});
+        }
+    }
+    return blocks;
+}
+std::vector<double> tokens_of_ranks(const std::vector<Block>& blocks, int ranks) {
+    std::vector<double> tokens(ranks);
+    for (const Block& b : blocks) { tokens[b.owner] += b.end - b.begin; }
+    return tokens;
+}
+
+/* (from, to) queries of one head that a rank sends to another one. */
+std::vector<std::vector<double>> travelling(const std::vector<Block>& blocks, int K, int ranks) {
+    std::vector<std::vector<double>> queries(ranks, std::vector<double>(ranks));
+    std::vector<double> earlier;  // blocks of this sequence, by owner
+    for (const Block& b : blocks) {
+        if (b.place == 0) { earlier.assign(ranks, 0); }
+        for (int r = 0; b.place > 0 && r < ranks; r++) {
+            if (r == b.owner) { continue; }
+            queries[b.owner][r] += (b.end - b.begin) * earlier[r] / b.place * std::min(b.place, K - 1);
+        }
+        earlier[b.owner]++;
+    }
+    return queries;
+}
+
+std::vector<ContextBytes> moba_bytes(const Config& c, const std::vector<Block>& blocks, int ranks,
+                                     double number, double sum) {
+    const auto queries = travelling(blocks, c.top_k, ranks);
+    const double H = c.num_heads, D = c.head_dim, others = ranks - 1;
+    std::vector<ContextBytes> bytes(ranks);
+    for (const Block& b : blocks) {
+        bytes[b.owner].choice += others * parts_of(c.gate) * c.num_kv_heads * D * number;
+    }
+    for (int r = 0; r < ranks; r++) {
+        double out = 0, in = 0;
+        for (int other = 0; other < ranks; other++) {
+            out += H * queries[r][other], in += H * queries[other][r];
+        }
+        // how many queries go from each rank to each, by head; then head and block of each query
+        bytes[r].choice += others * ranks * H * sizeof(int) + out * 2 * sizeof(int);
+        bytes[r].forward = bytes[r].choice + out * D * number + in * (D * number + sum);
+        bytes[r].backward = out * (2 * D * number + 2 * sum) + in * D * number;
+    }
+    return bytes;
+}
+
+/* Each run of neighbouring blocks of a rank needs the W - 1 tokens before it. */
+std::vector<ContextBytes> window_bytes(const Config& c, int window, const std::vector<Block>& blocks,
+                                       int ranks, double number) {
+    std::vector<double> given(ranks), taken(ranks);  // tokens
+    for (size_t n = 0; n < blocks.size(); n++) {
+        const Block& b = blocks[n];
+        if (b.place == 0 || blocks[n - 1].owner == b.owner) { continue; }  // not the first one of a run
+        const int begin = b.begin - window + 1;                            // of the halo
+        for (size_t m = n; m-- > 0 && blocks[m].end > begin;) {
+            const int tokens = blocks[m].end - std::max(begin, blocks[m].begin);
+            if (blocks[m].owner != b.owner) { given[blocks[m].owner] += tokens, taken[b.owner] += tokens; }
+            if (blocks[m].place == 0) { break; }
+        }
+    }
+    const double width = 2.0 * c.num_kv_heads * c.head_dim * number;  // key and value
+    std::vector<ContextBytes> bytes(ranks);
+    for (int r = 0; r < ranks; r++) {
+        bytes[r].forward = given[r] * width;
+        bytes[r].backward = (given[r] + taken[r]) * width;
+    }
+    return bytes;
+}
+
+}  // namespace
+
+std::vector<ContextBytes> gathering_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
+                                          size_t number_bytes) {
+    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number_bytes, all = cu_seqlens.back();
+    std::vector<ContextBytes> bytes;
+    for (double own : tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks)) {
+        const double forward = (ranks - 1) * own * width;
+        bytes.push_back({forward, forward + (all - own) * width});
+    }
+    return bytes;
+}
+
+std::vector<ContextBytes> ring_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
+                                     size_t number_bytes) {
+    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number_bytes, all = cu_seqlens.back();
+    const std::vector<double> tokens = tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks);
+    std::vector<ContextBytes> bytes;
+    for (int r = 0; r < ranks; r++) {
+        // A rank passes on all but what its neighbour began with. Gradients also have to go home.
+        const double passed = all - tokens[(r + 1) % ranks];
+        bytes.push_back({passed * width, (passed + all) * width});
+    }
+    return bytes;
+}
+
+std::vector<ContextBytes> context_bytes(const Config& c, int layer, const std::vector<int>& cu_seqlens,
+                                        int ranks, size_t number_bytes, size_t sum_bytes) {
+    const LayerKind& kind = c.layers[layer];
+    if (kind.attention == AttentionKind::full) { return gathering_bytes(c, cu_seqlens, ranks, number_bytes); }
+    const std::vector<Block> blocks = dealt_blocks(cu_seqlens, c.block_size, ranks);
+    return kind.attention == AttentionKind::window
+               ? window_bytes(c, kind.window, blocks, ranks, (double)number_bytes)
+               : moba_bytes(c, blocks, ranks, (double)number_bytes, (double)sum_bytes);
+}
+
+}  // namespace moba
