@@ -38,6 +38,7 @@ class ContextAttention {
 
     void set_batch(const Sequences& whole);  // in host memory
     const Dealt& dealt() const { return dealt_; }
+    size_t sent() const { return bytes_sent_; }  // to the other ranks, so far
 
     // The choice of a moba layer; other layers: nothing.
     void choose(const Ctx&, const Ops<E>&, int layer, const E* q, const E* k);
@@ -53,6 +54,7 @@ class ContextAttention {
     };
     Messages messages(void* data, const Counts& send, void* got, const Counts& receive,
                       size_t row_bytes) const;
+    void count_sent(const std::vector<Transport::Bytes>&);
     void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
     std::vector<A> exchange_numbers(std::vector<A> data, const Counts& send, const Counts& receive,
                                     size_t width);  // in host memory
@@ -151,6 +153,7 @@ class ContextAttention {
     int most_blocks_;       // of a micro-batch
     size_t most_extended_;  // own tokens and guests, or halos, or all keys
     size_t most_sent_;      // rows of D at once
+    size_t bytes_sent_ = 0;
     Sequences whole_{};
     Dealt dealt_;
     std::vector<Plan> plans_;    // of each layer

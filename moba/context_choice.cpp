@@ -83,6 +83,7 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
     }
     std::vector<Transport::Bytes> same(comm_.size());
     for (int r = 0; r < ranks_; r++) { same[first_rank_ + r] = parts[comm_.rank()]; }
+    count_sent(same);
     comm_.exchange(same, parts);
     std::vector<std::vector<int>> got(ranks_);
     std::vector<Transport::Bytes> send(comm_.size()), receive(comm_.size());
@@ -93,6 +94,7 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
         receive[first_rank_ + r] = {got[r].data(), got[r].size() * sizeof(int)};
     }
     got[rank_] = meta[rank_];
+    count_sent(send);
     comm_.exchange(send, receive);
     for (int r = 0; r < ranks_; r++) {
         for (size_t i = 0; i < got[r].size(); i += 2) { p.in[r].push_back({got[r][i], got[r][i + 1]}); }

@@ -22,6 +22,7 @@ train/data
 train/run
 train/eval train/bench train/inspect train/plot
 train/compare train/lab
+train/plan
 train
 test/simt
 docs/course

@@ -10,6 +10,7 @@
 #include "train/lab/lab.h"
 #include "train/options/options.h"
 #include "train/options/suggest.h"
+#include "train/plan/plan.h"
 #include "train/plot/plot.h"
 #include "train/run/info.h"
 #include "train/run/launch.h"
@@ -78,6 +79,8 @@ const Command commands[] = {
      parse_and_run<SampleOptions, add_sample_options, run_sample>},
     {"compare", "train MoBA and full attention alike, and write a report",
      parse_and_run<CompareOptions, add_compare_options, run_compare>},
+    {"plan", "memory, bytes sent and time of a training step, without running it",
+     [](const Command&, const Words& words) { return run_plan(words); }},
     {"inspect", "a page that shows which blocks each query chose",
      parse_and_run<InspectOptions, add_inspect_options, run_inspect>},
     {"plot", "a page with the curves of training runs; CSV, TensorBoard",

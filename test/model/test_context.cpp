@@ -1,6 +1,6 @@
 /* A sequence on several ranks: the attention of each rank's tokens is that of one rank. */
 #include "moba/context_attention.h"
-#include "moba/context_bytes.h"
+#include "moba/sent_bytes.h"
 #include "test/support/model_case.h"
 #include "test/support/rank_threads.h"
 #include <utility>
@@ -209,7 +209,7 @@ void expect_counted_bytes(const Config& c, const std::vector<int>& lengths) {
     const Problem<E> p(c, lengths);
     const size_t HD = (size_t)c.num_heads * c.head_dim, GD = (size_t)c.num_kv_heads * c.head_dim;
     for (int R : {1, 2, 3, 4}) {
-        const std::vector<ContextBytes> counted = context_bytes(c, 0, p.cu, R, sizeof(E), sizeof(acc_t<E>));
+        const std::vector<ContextBytes> counted = context_bytes(c, 0, p.cu, R, {sizeof(E), sizeof(acc_t<E>)});
         run_ranks(R, [&](Comm& comm) {
             Shared<E> shared(p, comm);
             auto& [attention, arena, work, op] = shared;
@@ -217,7 +217,8 @@ void expect_counted_bytes(const Config& c, const std::vector<int>& lengths) {
             const auto q = rows_of(p.x.q, tokens, HD), k = rows_of(p.x.k, tokens, GD);
             std::vector<E> out(q.size()), dq(q.size()), dk(k.size()), dv(k.size());
             std::vector<acc_t<E>> lse(tokens.size() * c.num_heads), delta(lse.size());
-            size_t before = comm.sent();
+            const size_t at_first = comm.sent();
+            size_t before = at_first;
             const auto sent = [&] { return (double)(comm.sent() - std::exchange(before, comm.sent())); };
             attention.choose(work.ctx, op, 0, q.data(), k.data());
             attention.forward(work.ctx, op, 0, out.data(), lse.data(), q.data(), k.data(), k.data());
@@ -225,6 +226,7 @@ void expect_counted_bytes(const Config& c, const std::vector<int>& lengths) {
             attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), q.data(), delta.data(),
                                q.data(), k.data(), k.data(), lse.data());
             EXPECT_EQ(sent(), counted[comm.rank()].backward) << "R = " << R;
+            EXPECT_EQ(attention.sent(), comm.sent() - at_first);
         });
     }
 }
@@ -241,15 +243,15 @@ TEST(Context, BytesAreCountedWithoutRunning) {
     }
 }
 
-// Each of four ranks begins with 25 tokens, keys and values of 2 x 2 x 4 numbers. In a ring each rank passes on 75.
+// Each of four ranks begins with 25 tokens, whose keys and values are 16 numbers. In a ring it passes on 75.
 TEST(Context, BytesOfARing) {
     Config c = small("full", 1);
     c.num_heads = 4, c.num_kv_heads = 2, c.head_dim = 4, c.block_size = 25;
-    for (const ContextBytes& b : ring_bytes(c, {0, 100}, 4, sizeof(float))) {
+    for (const ContextBytes& b : ring_bytes(c, {0, 100}, 4, {4, 4})) {
         EXPECT_EQ(b.forward, 75 * 16 * 4);
         EXPECT_EQ(b.backward, (75 + 100) * 16 * 4);
     }
-    for (const ContextBytes& b : gathering_bytes(c, {0, 100}, 4, sizeof(float))) {
+    for (const ContextBytes& b : gathering_bytes(c, {0, 100}, 4, {4, 4})) {
         EXPECT_EQ(b.forward, 3 * 25 * 16 * 4);
         EXPECT_EQ(b.backward, (3 * 25 + 75) * 16 * 4);
     }

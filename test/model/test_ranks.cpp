@@ -1,4 +1,5 @@
 /* Ranks together compute what one rank computes alone. */
+#include "moba/sent_bytes.h"
 #include "test/support/model_case.h"
 #include "test/support/rank_threads.h"
 
@@ -209,11 +210,10 @@ TEST(Ranks, BytesAreThoseOfTheFormula) {
             const size_t before = comm.sent();
             model.training_passes();
             model.update(state);
-            size_t sums = 0;
-            for (const Bucket& b : list_params(c, R).buckets) { sums += square_sums_count(b.slice); }
-            EXPECT_EQ(comm.sent() - before,
-                      (R - 1) *
-                          (model.owned_elements() * (sizeof(float) + sizeof(bf16)) + sums * sizeof(double)));
+            EXPECT_EQ((double)(comm.sent() - before), update_bytes(c, R, {sizeof(bf16), sizeof(float)}));
+            EXPECT_NEAR((double)(comm.sent() - before), 6.0 * model.num_parameters() * (R - 1) / R,
+                        64 * 6 * (c.num_layers + 3) + 8e3)
+                << "docs/many.md";
         });
     }
 }

@@ -136,6 +136,41 @@ TEST(Mpi, ContextParallel) {
     refused("--context-parallel 2 --key-conv 3", "--context-parallel: not with --key-conv or --num-blocks");
 }
 
+// The part of `out` from `begin` up to `end`.
+std::string text_between(const std::string& out, const std::string& begin, const std::string& end) {
+    const size_t from = out.find(begin);
+    EXPECT_NE(from, std::string::npos) << begin << " in " << out;
+    if (from == std::string::npos) { return ""; }
+    const std::string text = out.substr(from, out.find(end, from) - from);
+    return text.substr(0, text.find_last_not_of('\n') + 1);
+}
+
+// In these runs the choice is not open: with top-k 6 a query attends all blocks before its own.
+TEST(Mpi, PlanTellsMemoryAndBytes) {
+    TempDir dir;
+    const std::string shares = "--steps 3 --context-parallel ", kinds = "--layers window:20:rope,full ";
+    int i = 0;
+    for (const auto& [n, words] :
+         std::vector<std::pair<int, std::string>>{{3, "--steps 3"},
+                                                  {3, "--steps 3 --precision bf16"},
+                                                  {2, shares + "2 --top-k 6"},
+                                                  {4, shares + "2 --top-k 6 --precision bf16 --recompute"},
+                                                  {3, shares + "3 " + kinds}}) {
+        const Outcome run = shell(ranks(n) + small + words + " --out " + dir / std::to_string(i++)),
+                      plan = shell("OMP_NUM_THREADS=1 " MOBA_PROGRAM " plan" + small.substr(5) + words +
+                                   " --ranks " + std::to_string(n));
+        expect_done(run), expect_done(plan);
+        const auto sent = [](const Outcome& r, const std::string& end) {
+            return text_between(r.out, "sent     ", end);
+        };
+        EXPECT_EQ(sent(plan, "\ntime of"), sent(run, "\ngo on")) << words;
+        const auto memory = [](const Outcome& r) {
+            return text_between(r.out, "memory of each rank:", "\n");
+        };
+        EXPECT_EQ(memory(plan), memory(run)) << words;
+    }
+}
+
 TEST(Mpi, SimulatedGpu) {
     TempDir dir;
     const std::string words =

@@ -9,12 +9,13 @@ namespace moba {
 
 static const std::vector<LabCard>& cards() {
     // H100 and H200: fp32 at the boost clock would be 67 TFLOP/s; here everything is at one clock.
-    static const std::vector<LabCard> all{{"h100", "H100 SXM", "sm_90a", "90", 3.35e12, 5.5e12, 1.755e9,
-                                           59.3e12, 949e12, 132, 50 << 20, 256 << 10, 228 << 10, 227 << 10},
-                                          {"h200", "H200", "sm_90a", "90", 4.8e12, 5.5e12, 1.755e9, 59.3e12,
-                                           949e12, 132, 50 << 20, 256 << 10, 228 << 10, 227 << 10},
-                                          {"a100", "A100 SXM 80GB", "sm_80", "80", 2.04e12, 4.5e12, 1.41e9,
-                                           19.5e12, 312e12, 108, 40 << 20, 192 << 10, 164 << 10, 163 << 10}};
+    static const std::vector<LabCard> all{
+        {"h100", "H100 SXM", "sm_90a", "90", 3.35e12, 5.5e12, 1.755e9, 59.3e12, 949e12, 132, size_t(80e9),
+         50 << 20, 256 << 10, 228 << 10, 227 << 10},
+        {"h200", "H200", "sm_90a", "90", 4.8e12, 5.5e12, 1.755e9, 59.3e12, 949e12, 132, size_t(141e9),
+         50 << 20, 256 << 10, 228 << 10, 227 << 10},
+        {"a100", "A100 SXM 80GB", "sm_80", "80", 2.04e12, 4.5e12, 1.41e9, 19.5e12, 312e12, 108, size_t(80e9),
+         40 << 20, 192 << 10, 164 << 10, 163 << 10}};
     return all;
 }
 const LabCard& lab_card(std::string_view id) {

@@ -1,3 +1,4 @@
+#include "moba/sent_bytes.h"
 #include "train/core/device_choice.h"
 #include "train/core/flops.h"
 #include "train/core/shell_text.h"
@@ -53,8 +54,6 @@ int Trainer<E>::run() {
     });
     note_stop_signals();
     const double begin = now_ms();
-    const int first_step = state_.step;
-    const size_t sent_before = comm_.sent();
     bool validated = log_.validated();
     comm_.broadcast(&validated, sizeof validated);
     if (resumed_ && validation_due() && !validated) { validate_model(); }
@@ -68,11 +67,7 @@ int Trainer<E>::run() {
     std::printf("%s at step %d after %s; model in %s/latest\n",
                 stop() && remaining() > 0 ? "stopped" : "done", state_.step,
                 readable_seconds((now_ms() - begin) / 1000).c_str(), o_.out.c_str());
-    if (comm_.size() > 1 && state_.step > first_step) {
-        std::printf(
-            "sent     %s per step by rank 0 to the others, checkpoints included\n",
-            readable_bytes((comm_.sent() - sent_before) / (size_t)(state_.step - first_step)).c_str());
-    }
+    print_sent();
     if (remaining() > 0) {
         std::printf("go on with: %s\n", program_text({"train", "--resume", "--out", o_.out}).c_str());
     }
@@ -194,6 +189,7 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
                   .loss_scale = 1.0 / drawn.counted,
                   .learning_rate = learning_rate(o_.lr, state_.step, remaining())};
     bool replayed = true;
+    const size_t sent = comm_.sent(), attention_sent = model_->attention_sent();
     model_->set_full(is_full_step(state_.step));
     model_->zero_gradients();
     for (const Share& b : drawn.batches) {
@@ -215,11 +211,46 @@ std::optional<StepOutcome> Trainer<E>::train_step(const Draw& drawn) {
     }
     model_->set_full(false);
     model_->update(now);
+    count_sent(drawn, sent, attention_sent);
     draw_next();
     const auto [loss, correct, norm] = model_->step_result();  // waits
     double sums[2] = {loss, correct};
     comm_.all_reduce(sums, 2);
     return StepOutcome{sums[0] / drawn.counted, sums[1] / drawn.counted, norm, now.learning_rate, replayed};
+}
+
+template <class E>
+void Trainer<E>::count_sent(const Draw& drawn, size_t before, size_t attention_before) {
+    if (comm_.size() == 1) { return; }
+    sent_.all += (double)(comm_.sent() - before);
+    sent_.attention += (double)(model_->attention_sent() - attention_before);
+    steps_counted_++;
+    const int C = o_.context_parallel;
+    if (C == 1) { return; }
+    const auto instead = [&](const Share& b, Sending way) {
+        return attention_bytes(config_, b.batch.cu_seqlens, C, {sizeof(E), sizeof(acc_t<E>)}, o_.recompute,
+                               way)[comm_.rank() % C];
+    };
+    for (const Share& b : drawn.batches) {
+        if (b.empty()) { continue; }
+        sent_.ring += instead(b, Sending::ring), sent_.gathering += instead(b, Sending::gathering);
+    }
+}
+
+// What the rank that sent most sent in a step, on average.
+template <class E>
+void Trainer<E>::print_sent() {
+    if (steps_counted_ == 0) { return; }
+    const size_t R = comm_.size();
+    std::vector<StepBytes> of_ranks(R);
+    of_ranks[comm_.rank()] = sent_;
+    static_assert(sizeof(StepBytes) == 4 * sizeof(double));
+    comm_.all_reduce(&of_ranks[0].all, 4 * R);
+    for (StepBytes& b : of_ranks) {
+        b = {b.all / steps_counted_, b.attention / steps_counted_, b.ring / steps_counted_,
+             b.gathering / steps_counted_};
+    }
+    std::printf("%s\n", sent_line(of_ranks, o_.context_parallel > 1).c_str());
 }
 
 template <class E>
@@ -361,6 +392,28 @@ TrainPlan plan_training(const TrainOptions& o) {
         Comm alone;
         return Trainer<decltype(e)>({.options = o, .values = json::object(), .resumed = {}}, alone).plan();
     });
+}
+
+template <class E>
+StepPlan Trainer<E>::plan_step() const {
+    StepPlan p{config_, model_->num_parameters(), model_->bytes(), memory_text(), {}};
+    const Stage& s = stages_.back();
+    for (int micro = 0; micro < o_.grad_accum; micro++) {
+        StepPlan::MicroBatch& b = p.batches.emplace_back();
+        for (int group = 0; group < groups_; group++) {
+            uint64_t sample = (uint64_t)micro * s.batch;
+            const Share share =
+                share_of(group, groups_, s.batch, [&](Batch& all) { data_->add_sample(sample++, s, all); });
+            b.cu_seqlens.push_back(share.batch.cu_seqlens);
+            b.tokens = share.tokens, b.counted = share.counted;
+        }
+    }
+    return p;
+}
+
+StepPlan plan_step(const TrainCommand& c, Comm& comm, std::unique_ptr<Data> data) {
+    return with_precision(c.options.precision,
+                          [&](auto e) { return Trainer<decltype(e)>(c, comm, std::move(data)).plan_step(); });
 }
 
 int run_train(Comm& comm, const std::vector<std::string>& words) {

@@ -1,6 +1,7 @@
 /* The training loop: draws batches, steps the model, validates, saves, resumes. */
 #pragma once
 #include "moba/core/comm.h"
+#include "train/data/data.h"
 #include "train/run/train_command.h"
 
 namespace moba {
@@ -16,5 +17,18 @@ struct TrainPlan {
     nlohmann::json fingerprint;  // of the data, as in check_same_data()
 };
 TrainPlan plan_training(const TrainOptions&);
+
+/* A step of the last stage, on as many ranks as the Comm has. data: instead of what the options name. */
+struct StepPlan {
+    Config config;
+    size_t parameters, memory_bytes;
+    std::string memory;  // of a rank, as text
+    struct MicroBatch {
+        std::vector<std::vector<int>> cu_seqlens;  // of each group of ranks (--context-parallel); {0}: none
+        long tokens, counted;                      // of all ranks
+    };
+    std::vector<MicroBatch> batches;
+};
+StepPlan plan_step(const TrainCommand&, Comm&, std::unique_ptr<Data> data);
 
 }  // namespace moba

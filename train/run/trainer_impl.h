@@ -2,6 +2,7 @@
 #pragma once
 #include "train/core/progress.h"
 #include "train/files/run_log.h"
+#include "train/run/sent_line.h"
 #include "train/run/share.h"
 #include "train/run/train_plan.h"
 #include "train/run/trainer.h"
@@ -31,11 +32,13 @@ class Trainer {
     using json = nlohmann::json;
 
   public:
-    Trainer(const TrainCommand&, Comm&);
+    /* data: instead of what the options name. */
+    Trainer(const TrainCommand&, Comm&, std::unique_ptr<Data> data = nullptr);
     int run();
     TrainPlan plan() const {
         return {config_, model_->num_parameters(), model_->bytes(), data_->fingerprint()};
     }
+    StepPlan plan_step() const;
 
   private:
     void resume();
@@ -45,6 +48,7 @@ class Trainer {
     bool is_first() const { return comm_.rank() == 0; }  // the rank that writes and prints
     json settings() const;
     void print_settings() const;
+    std::string memory_text() const;
     double share_of_peak(double flops);
     bool step();
     void switch_if_due();
@@ -63,6 +67,8 @@ class Trainer {
     void validate_model();
     void save();
     void print_new_length() const;
+    void count_sent(const Draw&, size_t before, size_t attention_before);
+    void print_sent();
     int remaining() const;
     bool is_full_step(int step) const;  // --full-every
     double tokens_left() const;
@@ -82,6 +88,8 @@ class Trainer {
     ModelSizes sizes_;
     std::unique_ptr<Model<E>> model_;
     RunState state_;
+    StepBytes sent_;         // by this rank, in the steps since this process began
+    int steps_counted_ = 0;  // in sent_
     Draw next_;              // of the next step, perhaps drawn in advance
     bool next_set_ = false;  // its first micro-batch is the model's batch
     Progress progress_;

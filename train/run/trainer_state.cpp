@@ -62,9 +62,10 @@ static int groups_of(const TrainOptions& o, int ranks) {
 }
 
 template <class E>
-Trainer<E>::Trainer(const TrainCommand& c, Comm& comm)
+Trainer<E>::Trainer(const TrainCommand& c, Comm& comm, std::unique_ptr<Data> data)
     : o_(c.options), comm_(comm), group_(comm.rank() / o_.context_parallel),
-      groups_(groups_of(o_, comm.size())), init_(open_init(c)), data_(open_data(o_, tokenizer_of(c, init_))),
+      groups_(groups_of(o_, comm.size())), init_(open_init(c)),
+      data_(data ? std::move(data) : open_data(o_, tokenizer_of(c, init_))),
       stages_(training_stages(o_, *data_)), config_(training_config(c, *data_, init_)),
       sizes_(training_sizes(o_, *data_, stages_, groups_)), progress_(o_.log_every),
       switch_(parse_switch(o_.switch_to)) {
@@ -161,11 +162,7 @@ void Trainer<E>::print_settings() const {
     std::printf("layers   %s\n", layer_summary(config_).c_str());
     std::printf("weights  %zu parameters, %zu without the embedding\n", model_->num_parameters(),
                 model_->num_parameters() - model_->params()[0].count);
-    std::printf(comm_.size() > 1 ? "memory of each rank:" : "memory  ");
-    for (const auto& l : model_->lists()) {
-        std::printf(" %s %s,", l.name.c_str(), readable_bytes(l.bytes).c_str());
-    }
-    std::printf(" in all %s", readable_bytes(model_->bytes()).c_str());
+    std::printf("%s", memory_text().c_str());
     const DeviceOps* device_ops = find_device(device);
     if (const size_t taken = device_ops->taken()) {
         std::printf("; context, libraries and others hold %s, %s stay free", readable_bytes(taken).c_str(),
@@ -183,6 +180,13 @@ void Trainer<E>::print_settings() const {
         std::printf("sparsity T = %d: a moba layer leaves out %.0f%% of the causal pairs\n", T,
                     100 * config_.sparsity({AttentionKind::moba}, T));
     }
+}
+
+template <class E>
+std::string Trainer<E>::memory_text() const {
+    std::string text = comm_.size() > 1 ? "memory of each rank:" : "memory  ";
+    for (const auto& l : model_->lists()) { text += " " + l.name + " " + readable_bytes(l.bytes) + ","; }
+    return text + " in all " + readable_bytes(model_->bytes());
 }
 
 template <class E>

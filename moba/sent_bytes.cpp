@@ -1,5 +1,7 @@
-#include "moba/context_bytes.h"
+#include "moba/sent_bytes.h"
 #include "moba/context.h"
+#include "moba/ops/adamw.h"
+#include "moba/params.h"
 #include <algorithm>
 
 namespace moba {
@@ -89,9 +91,16 @@ std::vector<ContextBytes> window_bytes(const Config& c, int window, const std::v
 
 }  // namespace
 
+double update_bytes(const Config& c, int ranks, NumberBytes number) {
+    const ParamList list = list_params(c, ranks);
+    size_t sums = 0;
+    for (const Bucket& b : list.buckets) { sums += square_sums_count(b.slice); }
+    return (ranks - 1.0) * (double)(list.owned * (number.sum + number.element) + sums * sizeof(double));
+}
+
 std::vector<ContextBytes> gathering_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
-                                          size_t number_bytes) {
-    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number_bytes, all = cu_seqlens.back();
+                                          NumberBytes number) {
+    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number.element, all = cu_seqlens.back();
     std::vector<ContextBytes> bytes;
     for (double own : tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks)) {
         const double forward = (ranks - 1) * own * width;
@@ -101,8 +110,8 @@ std::vector<ContextBytes> gathering_bytes(const Config& c, const std::vector<int
 }
 
 std::vector<ContextBytes> ring_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
-                                     size_t number_bytes) {
-    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number_bytes, all = cu_seqlens.back();
+                                     NumberBytes number) {
+    const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number.element, all = cu_seqlens.back();
     const std::vector<double> tokens = tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks);
     std::vector<ContextBytes> bytes;
     for (int r = 0; r < ranks; r++) {
@@ -114,13 +123,31 @@ std::vector<ContextBytes> ring_bytes(const Config& c, const std::vector<int>& cu
 }
 
 std::vector<ContextBytes> context_bytes(const Config& c, int layer, const std::vector<int>& cu_seqlens,
-                                        int ranks, size_t number_bytes, size_t sum_bytes) {
+                                        int ranks, NumberBytes number) {
     const LayerKind& kind = c.layers[layer];
-    if (kind.attention == AttentionKind::full) { return gathering_bytes(c, cu_seqlens, ranks, number_bytes); }
+    if (kind.attention == AttentionKind::full) { return gathering_bytes(c, cu_seqlens, ranks, number); }
     const std::vector<Block> blocks = dealt_blocks(cu_seqlens, c.block_size, ranks);
     return kind.attention == AttentionKind::window
-               ? window_bytes(c, kind.window, blocks, ranks, (double)number_bytes)
-               : moba_bytes(c, blocks, ranks, (double)number_bytes, (double)sum_bytes);
+               ? window_bytes(c, kind.window, blocks, ranks, (double)number.element)
+               : moba_bytes(c, blocks, ranks, (double)number.element, (double)number.sum);
+}
+
+std::vector<double> attention_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
+                                    NumberBytes number, bool recompute, Sending way) {
+    std::vector<double> sum(ranks);
+    for (int l = 0; l < c.num_layers; l++) {
+        const bool ours = way == Sending::ours || c.layers[l].attention == AttentionKind::window;
+        const std::vector<ContextBytes> bytes = ours ? context_bytes(c, l, cu_seqlens, ranks, number)
+                                                : way == Sending::ring
+                                                    ? ring_bytes(c, cu_seqlens, ranks, number)
+                                                    : gathering_bytes(c, cu_seqlens, ranks, number);
+        for (int r = 0; r < ranks; r++) {
+            const bool again = recompute && l + 1 < c.num_layers;  // the last layer is still there
+            sum[r] += bytes[r].forward + bytes[r].backward;
+            sum[r] += again ? bytes[r].forward - bytes[r].choice : 0;
+        }
+    }
+    return sum;
 }
 
 }  // namespace moba
