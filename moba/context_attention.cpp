@@ -1,6 +1,6 @@
 #include "moba/context_attention.h"
+#include "moba/core/parallel.h"
 #include <algorithm>
-#include <numeric>
 
 namespace moba {
 
@@ -61,9 +61,12 @@ void ContextAttention<E>::plan(Arena& arena) {
     list_ = table("context.lists", tokens * H());
     list_start_ = table("context.list starts", H() * (pieces + 1));
     from_ = table("context.from", sent);
+    from_lse_ = table("context.from lse", sent);
     slot_ = table("context.slot", sent);
     to_ = table("context.to", sent);
+    to_lse_ = table("context.to lse", sent);
     own_slot_ = table("context.own slot", (size_t)H() * most_rows_);
+    own_lse_ = table("context.own lse", (size_t)H() * most_rows_);
     used_ = table("context.used", (size_t)H() * most_rows_);
     if (!training_) { return; }
     dout_ = take("context.dout", tokens * HD);
@@ -153,17 +156,6 @@ void ContextAttention<E>::exchange(const Ctx& ctx, E* data, const Counts& send, 
     comm_.finish(ctx);
 }
 
-template <class E>
-std::vector<acc_t<E>> ContextAttention<E>::exchange_numbers(std::vector<A> data, const Counts& send,
-                                                            const Counts& receive, size_t width) {
-    std::vector<A> got(std::accumulate(receive.begin(), receive.end(), (size_t)0) * width);
-    const Messages m = messages(data.data(), send, got.data(), receive, width * sizeof(A));
-    if (m.own.count) { std::memcpy(m.own_copy.data, m.own.data, m.own.count); }
-    count_sent(m.send);
-    comm_.exchange(m.send, m.receive);
-    return got;
-}
-
 /* all: the rows of every rank, rank by rank. */
 template <class E>
 void ContextAttention<E>::gather(const Ctx& ctx, const E* mine, E* all, const Counts& counts, size_t width) {
@@ -218,10 +210,11 @@ Routing ContextAttention<E>::routing(const Ctx& ctx, const Ops<E>& op, const std
 template <class E>
 void ContextAttention<E>::choose_own_blocks(std::vector<int>& chosen, int tokens) const {
     const BlockTable& blocks = whole_.level[0];
-    for (int t = 0; t < rows(); t++) {
-        const int place = dealt_.place[blocks.own[dealt_.tokens[t]]];
-        for (int h = 0; h < H(); h++) { chosen[(size_t)h * tokens + t] = place; }
-    }
+    parallel_for(H(), [&](size_t h, int) {
+        for (int t = 0; t < rows(); t++) {
+            chosen[h * tokens + t] = dealt_.place[blocks.own[dealt_.tokens[t]]];
+        }
+    });
 }
 
 template <class E>

@@ -56,8 +56,8 @@ class ContextAttention {
                       size_t row_bytes) const;
     void count_sent(const std::vector<Transport::Bytes>&);
     void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
-    std::vector<A> exchange_numbers(std::vector<A> data, const Counts& send, const Counts& receive,
-                                    size_t width);  // in host memory
+    // lse or delta, of the type A, are copied as rows of elements E.
+    static constexpr int number_width = sizeof(A) / sizeof(E);
     void gather(const Ctx&, const E* mine, E* all, const Counts&, size_t width);
     void upload(const Ctx& ctx, int* to, const std::vector<int>& from) const {
         memory_->to_device(ctx, to, from.data(), from.size() * sizeof(int));
@@ -68,18 +68,15 @@ class ContextAttention {
     void choose_own_blocks(std::vector<int>& chosen, int tokens) const;
 
     // ---- context_choice.cpp
-    struct Query {  // a slot of a query of this rank, for any block but the one in which the query lies
-        int h, t, slot;
-    };
-    struct Guest {  // a query that attends the block `place` of this rank
-        int h, place;
-    };
     struct Plan {
-        std::vector<int> used;                // (H, M)
-        std::vector<std::vector<Query>> out;  // by rank of the group
-        std::vector<std::vector<Guest>> in;   // by rank of the group
-        std::vector<int> counts;              // (from, to, H) queries, of all pairs of ranks
+        std::vector<int> used;    // (H, M)
+        std::vector<int> counts;  // (from, to, H) queries, of all pairs of ranks
+        std::vector<int> slot;    // of queries that go out, by rank and head: the row of part to fill
+        std::vector<int> place;   // of queries that come (guests), by rank and head: the block to attend
         int rounds = 1;
+        int count(int from, int to, int h, int ranks, int heads) const {
+            return counts[((size_t)from * ranks + to) * heads + h];
+        }
     };
     Plan make_plan(const std::vector<int>& chosen, int stride);
 
@@ -87,15 +84,26 @@ class ContextAttention {
     struct Round {
         int number;
         Counts send, receive;
-        std::vector<int> from, slot, to;  // rows of q, rows of part, rows of the extended tensors
-        std::vector<int> chosen;          // (H, tokens)
-        int tokens = 0;                   // own ones and guests
+        // Of queries that go out: rows of q, of lse, of part. Of guests: rows of extended q, of extended lse
+        std::vector<int> from, from_lse, slot, to, to_lse;
+        std::vector<int> chosen;  // (H, tokens)
+        int tokens = 0;           // own ones and guests
     };
+    struct Part {  // of a round: queries of one head between this rank and another one
+        int h;
+        size_t begin, end;  // in Plan::slot or Plan::place
+        size_t at;          // in the lists of the round
+        int guest;          // the first one's number among the guests of the head, in this round
+    };
+    std::vector<Part> parts(const Plan&, int number, bool out) const;
     Round round(const Plan&, int number) const;
+    void upload(const Ctx&, const Round&);
     void begin_extended(const Ctx&, const E* q, const E* k, const E* v);
     void send_queries(const Ctx&, const Ops<E>&, const Round&, E* extended, const E* own);
-    void results_to_slots(const Ctx&, const Ops<E>&, const Plan&, const Round&);
-    std::vector<int> own_slots(const Plan&) const;
+    void send_numbers(const Ctx&, const Ops<E>&, const Round&, A* extended, const A* own);
+    void results_to_slots(const Ctx&, const Ops<E>&, const Round&);
+    void upload_own_slots(const Ctx&, const Plan&);
+    void own_numbers(const Ctx&, A* extended, const A* own, int tokens);
     void moba_forward(const Ctx&, const Ops<E>&, const Plan&, E* out, A* lse, const E* q, const E* k,
                       const E* v);
     void moba_backward(const Ctx&, const Ops<E>&, const Plan&, E* dq, E* dk, E* dv, const E* dout,
@@ -172,8 +180,8 @@ class ContextAttention {
     A* part_lse_;            // (H, rows, K)
     E *sent_, *got_;         // rows of D
     int *table_, *chosen_, *list_, *list_start_;
-    int *from_, *slot_, *to_, *own_slot_,
-        *used_;  // of the round: Round::from, slot, to; own_slots(); Plan::used
+    int *from_, *from_lse_, *slot_, *to_, *to_lse_;  // Round::from and so on
+    int *own_slot_, *own_lse_, *used_;  // rows of part, of extended lse: by token and head; Plan::used
 };
 
 }  // namespace moba

@@ -1,5 +1,6 @@
 /* The choice of moba layers of ContextAttention, and who sends which queries to whom. */
 #include "moba/context_attention.h"
+#include "moba/core/parallel.h"
 #include <algorithm>
 #include <numeric>
 
@@ -57,54 +58,59 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
                                                                   int stride) {
     const int M = rows();
     Plan p;
-    p.out.resize(ranks_), p.in.resize(ranks_);
     p.used.resize((size_t)H() * M);
-    std::vector<std::vector<int>> meta(ranks_);  // head, place of the block
     p.counts.assign((size_t)ranks_ * ranks_ * H(), 0);
-    int* mine = p.counts.data() + (size_t)rank_ * ranks_ * H();
-    for (int h = 0; h < H(); h++) {
+    // f(owner, block, row of part) for each block that queries of head h chose, but for their own ones
+    const auto each_sent = [&](int h, auto f) {
         for (int t = 0; t < M; t++) {
             const int* block = chosen.data() + ((size_t)h * stride + t) * K();
-            int used = 0;
-            while (used < K() && block[used] >= 0) { used++; }
-            p.used[(size_t)h * M + t] = used;
-            for (int j = 0; j + 1 < used; j++) {  // the last one is its own
-                const int owner = dealt_.owner[block[j]];
-                p.out[owner].push_back({h, t, j});
-                meta[owner].insert(meta[owner].end(), {h, dealt_.place[block[j]]});
-                mine[owner * H() + h]++;
+            for (int j = 0; j + 1 < K() && block[j + 1] >= 0; j++) {  // the last one is its own
+                f(dealt_.owner[block[j]], block[j], (h * M + t) * K() + j);
             }
         }
-    }
-    std::vector<Transport::Bytes> parts(comm_.size());
+    };
+    int* mine = p.counts.data() + (size_t)rank_ * ranks_ * H();
+    parallel_for(H(), [&](size_t h, int) {
+        for (int t = 0; t < M; t++) {
+            const int* block = chosen.data() + (h * stride + t) * K();
+            p.used[h * M + t] = (int)(std::find(block, block + K(), -1) - block);
+        }
+        each_sent((int)h, [&](int owner, int, int) { mine[owner * H() + h]++; });
+    });
+    std::vector<size_t> end((size_t)ranks_ * H());  // of each rank and head, while they are filled
+    std::exclusive_scan(mine, mine + end.size(), end.begin(), (size_t)0);
+    p.slot.resize(end.back() + mine[end.size() - 1]);
+    std::vector<int> place(p.slot.size());
+    parallel_for(H(), [&](size_t h, int) {
+        each_sent((int)h, [&](int owner, int block, int slot) {
+            const size_t at = end[owner * H() + h]++;
+            p.slot[at] = slot, place[at] = dealt_.place[block];
+        });
+    });
+
+    std::vector<Transport::Bytes> same(comm_.size()), all(comm_.size());
     const size_t of_rank = (size_t)ranks_ * H();
     for (int r = 0; r < ranks_; r++) {
-        parts[first_rank_ + r] = {p.counts.data() + r * of_rank, of_rank * sizeof(int)};
+        all[first_rank_ + r] = {p.counts.data() + r * of_rank, of_rank * sizeof(int)};
+        same[first_rank_ + r] = {mine, of_rank * sizeof(int)};
     }
-    std::vector<Transport::Bytes> same(comm_.size());
-    for (int r = 0; r < ranks_; r++) { same[first_rank_ + r] = parts[comm_.rank()]; }
     count_sent(same);
-    comm_.exchange(same, parts);
-    std::vector<std::vector<int>> got(ranks_);
-    std::vector<Transport::Bytes> send(comm_.size()), receive(comm_.size());
+    comm_.exchange(same, all);
+    Counts send(ranks_), receive(ranks_);
     for (int r = 0; r < ranks_; r++) {
-        const int* count = p.counts.data() + ((size_t)r * ranks_ + rank_) * H();
-        got[r].resize(2 * (size_t)std::accumulate(count, count + H(), 0));
-        send[first_rank_ + r] = {meta[r].data(), meta[r].size() * sizeof(int)};
-        receive[first_rank_ + r] = {got[r].data(), got[r].size() * sizeof(int)};
+        for (int h = 0; h < H(); h++) {
+            send[r] += p.count(rank_, r, h, ranks_, H()), receive[r] += p.count(r, rank_, h, ranks_, H());
+        }
     }
-    got[rank_] = meta[rank_];
-    count_sent(send);
-    comm_.exchange(send, receive);
-    for (int r = 0; r < ranks_; r++) {
-        for (size_t i = 0; i < got[r].size(); i += 2) { p.in[r].push_back({got[r][i], got[r][i + 1]}); }
-    }
+    p.place.resize(std::accumulate(receive.begin(), receive.end(), (size_t)0));
+    const Messages m = messages(place.data(), send, p.place.data(), receive, sizeof(int));
+    if (m.own.count) { std::memcpy(m.own_copy.data, m.own.data, m.own.count); }
+    count_sent(m.send);
+    comm_.exchange(m.send, m.receive);
     for (int to = 0; to < ranks_; to++) {
         for (int h = 0; h < H(); h++) {
             long guests = 0;
-            for (int from = 0; from < ranks_; from++) {
-                guests += p.counts[((size_t)from * ranks_ + to) * H() + h];
-            }
+            for (int from = 0; from < ranks_; from++) { guests += p.count(from, to, h, ranks_, H()); }
             p.rounds = std::max(p.rounds, (int)ceil_div(guests, (long)most_guests_));
         }
     }

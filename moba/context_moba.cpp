@@ -1,56 +1,78 @@
 /* MoBA layers of ContextAttention: queries go to the blocks they chose, in rounds, and results come back. */
 #include "moba/context_attention.h"
+#include "moba/core/parallel.h"
 #include <algorithm>
+#include <numeric>
 
 namespace moba {
 
 /* Guest i of a head, counted over the ranks in their order, comes in round i / most_guests_, as row
-   i % most_guests_ after the own tokens. Both sides can tell that. */
+   i % most_guests_ after the own tokens. Both sides can tell that. By rank and head. */
+template <class E>
+std::vector<typename ContextAttention<E>::Part> ContextAttention<E>::parts(const Plan& p, int number,
+                                                                           bool out) const {
+    const long first_guest = (long)number * most_guests_;
+    std::vector<Part> parts;
+    size_t begin = 0, at = 0;
+    for (int r = 0; r < ranks_; r++) {
+        for (int h = 0; h < H(); h++) {
+            const int from = out ? rank_ : r, to = out ? r : rank_;
+            const long count = p.count(from, to, h, ranks_, H());
+            long before = 0;  // guests of this head from earlier ranks
+            for (int i = 0; i < from; i++) { before += p.count(i, to, h, ranks_, H()); }
+            const long first = std::clamp(first_guest - before, 0l, count),
+                       last = std::clamp(first_guest + most_guests_ - before, 0l, count);
+            parts.push_back({h, begin + first, begin + last, at, (int)(before + first - first_guest)});
+            begin += count, at += last - first;
+        }
+    }
+    return parts;
+}
+
 template <class E>
 typename ContextAttention<E>::Round ContextAttention<E>::round(const Plan& p, int number) const {
     const int M = rows();
-    const auto before = [&](int from, int to, int h) {  // guests of a head from ranks before this one
-        int n = 0;
-        for (int r = 0; r < from; r++) { n += p.counts[((size_t)r * ranks_ + to) * H() + h]; }
-        return n;
-    };
+    const std::vector<Part> out = parts(p, number, true), in = parts(p, number, false);
     Round x{.number = number,
             .send = Counts(ranks_),
             .receive = Counts(ranks_),
             .from = {},
+            .from_lse = {},
             .slot = {},
             .to = {},
+            .to_lse = {},
             .chosen = {},
             .tokens = M};
-    std::vector<int> at(H());
-    for (int r = 0; r < ranks_; r++) {
-        for (int h = 0; h < H(); h++) { at[h] = before(rank_, r, h); }
-        for (const Query& q : p.out[r]) {
-            if (at[q.h]++ / most_guests_ != number) { continue; }
-            x.from.push_back(q.t * H() + q.h);
-            x.slot.push_back(((size_t)q.h * M + q.t) * K() + q.slot);
-            x.send[r]++;
+    for (size_t i = 0; i < out.size(); i++) {
+        x.send[i / H()] += out[i].end - out[i].begin, x.receive[i / H()] += in[i].end - in[i].begin;
+        if (in[i].end > in[i].begin) {
+            x.tokens = std::max(x.tokens, M + in[i].guest + (int)(in[i].end - in[i].begin));
         }
     }
-    struct Placed {
-        int h, row, place;
-    };
-    std::vector<Placed> guests;
-    for (int r = 0; r < ranks_; r++) {
-        for (int h = 0; h < H(); h++) { at[h] = before(r, rank_, h); }
-        for (const Guest& g : p.in[r]) {
-            const int i = at[g.h]++;
-            if (i / most_guests_ != number) { continue; }
-            guests.push_back({g.h, M + i % most_guests_, g.place});
-            x.to.push_back(guests.back().row * H() + g.h);
-            x.receive[r]++;
-            x.tokens = std::max(x.tokens, guests.back().row + 1);
-        }
-    }
+    const size_t sent = std::accumulate(x.send.begin(), x.send.end(), (size_t)0),
+                 got = std::accumulate(x.receive.begin(), x.receive.end(), (size_t)0);
+    x.from.resize(sent), x.from_lse.resize(sent), x.slot.resize(sent), x.to.resize(got), x.to_lse.resize(got);
     x.chosen.assign((size_t)H() * x.tokens, -1);  // rows that a head does not need
     choose_own_blocks(x.chosen, x.tokens);
-    for (const Placed& g : guests) { x.chosen[(size_t)g.h * x.tokens + g.row] = g.place; }
+    parallel_for(out.size(), [&](size_t n, int) {
+        for (size_t i = out[n].begin, at = out[n].at; i < out[n].end; i++, at++) {
+            const int query = p.slot[i] / K();  // h * M + t
+            x.slot[at] = p.slot[i], x.from_lse[at] = query;
+            x.from[at] = (query - out[n].h * M) * H() + out[n].h;
+        }
+        int row = M + in[n].guest;
+        for (size_t i = in[n].begin, at = in[n].at; i < in[n].end; i++, at++, row++) {
+            x.to[at] = row * H() + in[n].h, x.to_lse[at] = in[n].h * x.tokens + row;
+            x.chosen[x.to_lse[at]] = p.place[i];
+        }
+    });
     return x;
+}
+
+template <class E>
+void ContextAttention<E>::upload(const Ctx& ctx, const Round& x) {
+    upload(ctx, from_, x.from), upload(ctx, from_lse_, x.from_lse), upload(ctx, slot_, x.slot);
+    upload(ctx, to_, x.to), upload(ctx, to_lse_, x.to_lse);
 }
 
 /* q, k and v of the own tokens begin the extended tensors. */
@@ -72,55 +94,79 @@ void ContextAttention<E>::send_queries(const Ctx& ctx, const Ops<E>& op, const R
     op.put_rows(ctx, extended, got_, to_, {got, x.tokens * H(), D()});
 }
 
+// lse or delta of queries to where they attend. own (H, M), extended (H, tokens)
+template <class E>
+void ContextAttention<E>::send_numbers(const Ctx& ctx, const Ops<E>& op, const Round& x, A* extended,
+                                       const A* own) {
+    const int sent = (int)x.from.size(), got = (int)x.to.size();
+    op.gather_rows(ctx, sent_, (const E*)own, from_lse_, {sent, rows() * H(), number_width});
+    exchange(ctx, sent_, x.send, got_, x.receive, number_width);
+    op.put_rows(ctx, (E*)extended, got_, to_lse_, {got, x.tokens * H(), number_width});
+}
+
 // The results of a round, out or dq, into the slots of their queries.
 template <class E>
-void ContextAttention<E>::results_to_slots(const Ctx& ctx, const Ops<E>& op, const Plan& p, const Round& x) {
+void ContextAttention<E>::results_to_slots(const Ctx& ctx, const Ops<E>& op, const Round& x) {
     const int sent = (int)x.from.size(), got = (int)x.to.size(), queries = rows() * H();
     op.gather_rows(ctx, got_, out_, to_, {got, x.tokens * H(), D()});
     exchange(ctx, got_, x.receive, sent_, x.send, D());
     op.put_rows(ctx, part_, sent_, slot_, {sent, queries * K(), D()});
-    if (x.number > 0) { return; }
-    upload(ctx, own_slot_, own_slots(p));
-    op.put_rows(ctx, part_, out_, own_slot_, {queries, queries * K(), D()});
+    if (x.number == 0) { op.put_rows(ctx, part_, out_, own_slot_, {queries, queries * K(), D()}); }
 }
 
 // The slot of each query's own block, by token and head.
 template <class E>
-std::vector<int> ContextAttention<E>::own_slots(const Plan& p) const {
-    std::vector<int> slots;
-    for (int t = 0; t < rows(); t++) {
-        for (int h = 0; h < H(); h++) {
-            const int query = h * rows() + t;
-            slots.push_back(query * K() + p.used[query] - 1);
+void ContextAttention<E>::upload_own_slots(const Ctx& ctx, const Plan& p) {
+    const int M = rows();
+    std::vector<int> slots((size_t)M * H());
+    parallel_ranges(M, 1024, [&](size_t begin, size_t end) {
+        for (size_t t = begin; t < end; t++) {
+            for (int h = 0; h < H(); h++) {
+                const int query = h * M + (int)t;
+                slots[t * H() + h] = query * K() + p.used[query] - 1;
+            }
         }
+    });
+    upload(ctx, own_slot_, slots);
+}
+
+// lse or delta of the own tokens; other rows are 0.
+template <class E>
+void ContextAttention<E>::own_numbers(const Ctx& ctx, A* extended, const A* own, int tokens) {
+    const size_t M = rows();
+    memory_->zero(ctx, extended, (size_t)H() * tokens * sizeof(A));
+    for (int h = 0; own && h < H(); h++) {
+        memory_->copy(ctx, extended + (size_t)h * tokens, own + h * M, M * sizeof(A));
     }
-    return slots;
 }
 
 template <class E>
 void ContextAttention<E>::moba_forward(const Ctx& ctx, const Ops<E>& op, const Plan& p, E* out, A* lse,
                                        const E* q, const E* k, const E* v) {
-    const int M = rows();
+    const int M = rows(), queries = M * H();
     begin_extended(ctx, q, k, v);
-    std::vector<A> part_lse((size_t)M * H() * K());
+    upload_own_slots(ctx, p);
+    E* const part_lse = (E*)part_lse_;
     for (int number = 0; number < p.rounds; number++) {
         const Round x = round(p, number);
-        upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
+        const int sent = (int)x.from.size(), got = (int)x.to.size();
+        upload(ctx, x);
         send_queries(ctx, op, x, q_, q);
         const Sequences seqs = extended(ctx, x.tokens);
         op.attention_forward(ctx, out_, lse_, q_, k_, v_, routing(ctx, op, x.chosen, seqs), seqs, one_slot());
-        results_to_slots(ctx, op, p, x);
+        results_to_slots(ctx, op, x);
 
-        std::vector<A> all((size_t)x.tokens * H()), back;
-        memory_->to_host(ctx, all.data(), lse_, all.size() * sizeof(A));
-        for (int row : x.to) { back.push_back(all[(size_t)(row % H()) * x.tokens + row / H()]); }
-        const std::vector<A> came = exchange_numbers(back, x.receive, x.send, 1);
-        for (size_t i = 0; i < came.size(); i++) { part_lse[x.slot[i]] = came[i]; }
+        const int of_lse = x.tokens * H();
+        op.gather_rows(ctx, got_, (const E*)lse_, to_lse_, {got, of_lse, number_width});
+        exchange(ctx, got_, x.receive, sent_, x.send, number_width);
+        op.put_rows(ctx, part_lse, sent_, slot_, {sent, queries * K(), number_width});
         if (number > 0) { continue; }
-        const std::vector<int> own = own_slots(p);
-        for (int i = 0; i < M * H(); i++) { part_lse[own[i]] = all[(size_t)(i % H()) * x.tokens + i / H()]; }
+        std::vector<int> own((size_t)queries);
+        for (int i = 0; i < queries; i++) { own[i] = i % H() * x.tokens + i / H(); }
+        upload(ctx, own_lse_, own);
+        op.gather_rows(ctx, sent_, (const E*)lse_, own_lse_, {queries, of_lse, number_width});
+        op.put_rows(ctx, part_lse, sent_, own_slot_, {queries, queries * K(), number_width});
     }
-    memory_->to_device(ctx, part_lse_, part_lse.data(), part_lse.size() * sizeof(A));
     upload(ctx, used_, p.used);
     op.merge_slots(ctx, out, lse, part_, part_lse_, used_, {M, H(), K(), D()});
 }
@@ -132,37 +178,19 @@ void ContextAttention<E>::moba_backward(const Ctx& ctx, const Ops<E>& op, const 
     const int M = rows();
     const size_t HD = (size_t)H() * D(), GD = (size_t)G() * D();
     begin_extended(ctx, q, k, v);
+    upload_own_slots(ctx, p);
     memory_->copy(ctx, dout_, dout, M * HD * sizeof(E));
-    std::vector<A> own_lse((size_t)M * H()), own_delta(own_lse.size());  // (H, M)
-    memory_->to_host(ctx, own_lse.data(), lse, own_lse.size() * sizeof(A));
-    memory_->to_host(ctx, own_delta.data(), delta, own_delta.size() * sizeof(A));
     for (int number = 0; number < p.rounds; number++) {
         const Round x = round(p, number);
-        const int sent = (int)x.from.size(), got = (int)x.to.size();
-        upload(ctx, from_, x.from), upload(ctx, slot_, x.slot), upload(ctx, to_, x.to);
+        upload(ctx, x);
         send_queries(ctx, op, x, q_, q);
         send_queries(ctx, op, x, dout_, dout);
-        // In further rounds the own queries have been computed: with dout = 0 they add nothing.
+        // In further rounds the own queries have been computed: with dout = 0 and delta = 0 they add nothing.
         if (number == 1) { memory_->zero(ctx, dout_, M * HD * sizeof(E)); }
-        std::vector<A> numbers(2 * (size_t)sent);  // lse, delta
-        for (int i = 0; i < sent; i++) {
-            const size_t at = (size_t)(x.from[i] % H()) * M + x.from[i] / H();
-            numbers[2 * i] = own_lse[at], numbers[2 * i + 1] = own_delta[at];
-        }
-        const std::vector<A> came = exchange_numbers(numbers, x.send, x.receive, 2);
-        std::vector<A> all_lse((size_t)x.tokens * H()), all_delta(all_lse.size());
-        for (int h = 0; h < H(); h++) {
-            std::copy_n(own_lse.data() + (size_t)h * M, M, all_lse.data() + (size_t)h * x.tokens);
-            if (number == 0) {
-                std::copy_n(own_delta.data() + (size_t)h * M, M, all_delta.data() + (size_t)h * x.tokens);
-            }
-        }
-        for (int i = 0; i < got; i++) {
-            const size_t at = (size_t)(x.to[i] % H()) * x.tokens + x.to[i] / H();
-            all_lse[at] = came[2 * i], all_delta[at] = came[2 * i + 1];
-        }
-        memory_->to_device(ctx, lse_, all_lse.data(), all_lse.size() * sizeof(A));
-        memory_->to_device(ctx, delta_, all_delta.data(), all_delta.size() * sizeof(A));
+        own_numbers(ctx, lse_, lse, x.tokens);
+        own_numbers(ctx, delta_, number == 0 ? delta : nullptr, x.tokens);
+        send_numbers(ctx, op, x, lse_, lse);
+        send_numbers(ctx, op, x, delta_, delta);
         const Sequences seqs = extended(ctx, x.tokens);
         op.attention_backward(ctx, out_, dk_, dv_, dout_, delta_, q_, k_, v_, lse_,
                               routing(ctx, op, x.chosen, seqs), seqs, one_slot());
@@ -174,7 +202,7 @@ void ContextAttention<E>::moba_backward(const Ctx& ctx, const Ops<E>& op, const 
                 op.residual_forward(ctx, sum, sum, more, nullptr, none);
             }
         }
-        results_to_slots(ctx, op, p, x);
+        results_to_slots(ctx, op, x);
     }
     upload(ctx, used_, p.used);
     op.sum_slots(ctx, dq, part_, used_, {M, H(), K(), D()});

@@ -58,8 +58,8 @@ std::vector<ContextBytes> moba_bytes(const Config& c, const std::vector<Block>& 
         for (int other = 0; other < ranks; other++) {
             out += H * queries[r][other], in += H * queries[other][r];
         }
-        // how many queries go from each rank to each, by head; then head and block of each query
-        bytes[r].choice += others * ranks * H * sizeof(int) + out * 2 * sizeof(int);
+        // how many queries go from each rank to each, by head; then the block of each query
+        bytes[r].choice += others * ranks * H * sizeof(int) + out * sizeof(int);
         bytes[r].forward = bytes[r].choice + out * D * number + in * (D * number + sum);
         bytes[r].backward = out * (2 * D * number + 2 * sum) + in * D * number;
     }

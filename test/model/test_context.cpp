@@ -192,7 +192,7 @@ TEST(Context, BytesAreThoseOfTheFormula) {
             attention.choose(work.ctx, op, 0, q.data(), k.data());
             EXPECT_EQ(sent(), (R - 1) * (d.blocks[comm.rank()].size() * c.num_kv_heads * D * number +
                                          R * c.num_heads * sizeof(int)) +
-                                  out * 2 * sizeof(int));
+                                  out * sizeof(int));
             attention.forward(work.ctx, op, 0, o.data(), lse.data(), q.data(), k.data(), k.data());
             EXPECT_EQ(sent(), out * D * number + in * (D + 1) * number);
             attention.backward(work.ctx, op, 0, dq.data(), dk.data(), dv.data(), q.data(), delta.data(),
