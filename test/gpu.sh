@@ -8,7 +8,7 @@
 #   --tier N      only tier 1, 2 or 3
 #   --only NAME   only one unit: build card kernel_tests golden losses,
 #                 attention step torch ops decode attention_sizes,
-#                 needle graph torch_step large ncu lab sanitizers
+#                 needle graph ranks torch_step large ncu lab sanitizers
 #   --simulate    tests this script itself, on the simulated GPU with tiny sizes
 # Tier 1: correctness (90 s). Tier 2: speed (180 s). Tier 3: everything that takes longer. Parts that do not fit
 # the time of their tier are SKIPPED. Results are written during the run to $OUT (out/gpu): tierN.table.txt, a row
@@ -35,7 +35,7 @@ while [ $# -gt 0 ]; do
     esac
     shift || usage
 done
-units=('' 'card kernel_tests golden losses again' 'attention step torch ops decode attention_sizes' 'needle graph torch_step large ncu lab sanitizers')
+units=('' 'card kernel_tests golden losses again' 'attention step torch ops decode attention_sizes' 'needle graph ranks torch_step large ncu lab sanitizers')
 case $tiers in 1 | 2 | 3 | '1 2 3') ;; *) usage ;; esac
 case " build ${units[*]} " in *" ${only:-card} "*) ;; *) usage ;; esac
 

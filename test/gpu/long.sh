@@ -46,6 +46,25 @@ unit_needle() {
     done
 }
 
+# Two ranks, each with a GPU: losses against those of one rank, with samples shared out and with one sample on both
+unit_ranks() {
+    local gpus=2 two=(mpirun --oversubscribe --allow-run-as-root -np 2 "$moba")
+    if ! simulated; then gpus=$(nvidia-smi -L | grep -c ^GPU); fi
+    if [ "$gpus" -lt 2 ]; then
+        row "two ranks" - "two GPUs; here are $gpus" SKIPPED
+        return
+    fi
+    if ! command -v mpirun > /dev/null || [ "$(ldd "$moba" | grep -c libmpi)" = 0 ]; then
+        row "two ranks" - "MPI; none here or when it was built" SKIPPED
+        return
+    fi
+    if ! [ -e "$work/first_gpu" ]; then twenty_steps gpu "$moba" --device gpu; fi
+    twenty_steps "two ranks" "${two[@]}" --device gpu
+    compare_losses "two ranks against one" gpu "two ranks" 1e-5
+    twenty_steps "sharing samples" "${two[@]}" --device gpu --context-parallel 2
+    compare_losses "sharing samples" gpu "sharing samples" 1e-4
+}
+
 # A training whose steps are recorded once and replayed, against one whose kernels are launched one by one
 unit_graph() {
     part "train --help" 20 "$moba" train --help

@@ -23,11 +23,11 @@ find_programs() {
     export MOBA_GOLDEN_DIR=${MOBA_GOLDEN_DIR:-test/golden}
     if [ -d deps/golden ]; then MOBA_GOLDEN_DIR=deps/golden; fi
 
-    # cuBLASLt installed by pip, which the program uses if the system has none
+    # cuBLASLt and NCCL installed by pip, which the program uses if the system has none
     local python folder
     for python in $pythons; do
         for folder in "$($python -c 'import nvidia; print(list(nvidia.__path__)[0])' 2> /dev/null)"/*/lib; do
-            if compgen -G "$folder/libcublasLt.so.*" > /dev/null; then
+            if compgen -G "$folder/libcublasLt.so.*" > /dev/null || compgen -G "$folder/libnccl.so.*" > /dev/null; then
                 export LD_LIBRARY_PATH=${LD_LIBRARY_PATH:+$LD_LIBRARY_PATH:}$folder
             fi
         done

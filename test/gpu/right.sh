@@ -160,13 +160,22 @@ unit_golden() {
 
 # 20 losses in fp32, on the CPU and on the GPU
 unit_losses() {
-    local device first=(--config train/configs/needle.json --curriculum '' --steps 20 --eval-every 0 --log-every 1)
+    local device
+    for device in cpu gpu; do twenty_steps $device "$moba" --device $device; done
+    compare_losses "GPU against CPU" cpu gpu 1e-4
+}
+# twenty_steps NAME COMMAND... OPTIONS: trains with the words of COMMAND, `train` and OPTIONS, which begin with --
+twenty_steps() {
+    local name=$1 command=() first=(--config train/configs/needle.json --curriculum '' --steps 20 --eval-every 0 --log-every 1)
+    shift
     if simulated; then first+=(--batch-size 2 --seq-len 32); fi
-    for device in cpu gpu; do
-        check "20 steps, $device" 60 "$moba" train "${first[@]}" --device $device --out "$work/first_$device"
-    done
-    figure "20 losses, GPU against CPU" "$(paste <(losses cpu) <(losses gpu) |
+    while [ $# -gt 0 ] && [ "${command[*]: -1}" != "$moba" ]; do command+=("$1") && shift; done
+    check "20 steps, $name" 60 "${command[@]}" train "${first[@]}" "$@" --out "$work/first_$name"
+}
+# compare_losses WHAT NAME NAME LIMIT
+compare_losses() {
+    figure "20 losses, $1" "$(paste <(losses "$2") <(losses "$3") |
         awk 'NF == 2 { d = ($2 - $1) / $1; d = d < 0 ? -d : d; if (!(d <= worst)) worst = d; n++ }
-             END { if (n == 20) printf "%.1e", worst }')" "relative <= 1e-4" "v <= 1e-4"
+             END { if (n == 20) printf "%.1e", worst }')" "relative <= $4" "v <= $4"
 }
 losses() { grep -o '"loss":[^,}]*' "$work/first_$1/log.jsonl" 2> /dev/null | cut -d: -f2; }
