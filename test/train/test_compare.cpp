@@ -354,6 +354,19 @@ TEST_F(Compare, DryRunPrintsCommandsThatWork) {
               std::string::npos);
 }
 
+// Router recall is measured where the model has MoBA layers at the end.
+TEST_F(Compare, RouterRecallAfterASwitch) {
+    const auto evaluated_with_router = [&](const json& variant) {
+        json plan = tiny_plan();
+        plan["variants"] = json::array({variant});
+        const Outcome r = moba(words(plan, "out") + " --dry-run");
+        EXPECT_EQ(r.status, 0) << r.out;
+        return r.out.find("--router") != std::string::npos;
+    };
+    EXPECT_TRUE(evaluated_with_router({{"name", "later"}, {"attention", "full"}, {"switch", "moba@0.5"}}));
+    EXPECT_FALSE(evaluated_with_router({{"name", "first"}, {"switch", "full@0.5"}}));
+}
+
 // An empty value replaces that of the file of options.
 TEST_F(Compare, AVariantWithoutTheCurriculumOfTheConfig) {
     write_text(dir / "c.json", R"({"task": "needle", "hidden-size": 16, "curriculum": "32:4:4:3"})");

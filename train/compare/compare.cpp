@@ -93,7 +93,7 @@ std::vector<std::string> Comparison::eval_settings(const Run& r) const {
     if (r.options.data.empty()) {
         if (task_of(r.options)->has_depth()) { words.push_back("--depths=" + std::to_string(r.eval.depths)); }
         words.push_back("--samples=" + joined(r.eval.samples, ","));
-        if (r.plan.config.has(AttentionKind::moba)) { words.push_back("--router"); }
+        if (final_config(r).has(AttentionKind::moba)) { words.push_back("--router"); }
     } else {
         words.push_back("--windows=" + std::to_string(r.eval.windows));
     }
@@ -186,7 +186,7 @@ void Comparison::check_memory() {
         }
         if (!r.options.data.empty()) { continue; }
         const auto task = task_of(r.options);
-        options.router = r.plan.config.has(AttentionKind::moba);
+        options.router = final_config(r).has(AttentionKind::moba);
         for (size_t i = 0; i < r.eval.lengths.size(); i++) {
             const int T = r.eval.lengths[i], samples = r.eval.samples[r.eval.samples.size() > 1 ? i : 0];
             const size_t bytes = with_precision(options.precision, [&](auto e) {
