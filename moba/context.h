@@ -17,7 +17,7 @@ struct Dealt {
     std::vector<int> tokens;               // of this rank: numbers in the micro-batch, ascending
     std::vector<int> owner_of_token, row;  // (M) of the whole micro-batch
 };
-int dealt_to(int block, int ranks);
+int dealt_to(int block, int ranks);  // the rank that gets it
 Dealt deal(const BlockTable& blocks, int num_tokens, int ranks, int rank);
 /* The most tokens that a rank can get. */
 int most_dealt(int max_tokens, int max_seqs, int block_size, int ranks);

@@ -4,20 +4,31 @@
 
 namespace moba {
 
+// A quarter more than each rank would get if all got the same. The tables have rows of all heads as ints.
+static int guests_of_head(const Config& c, int rows) {
+    const long guests = rows * (c.top_k - 1l) * 5 / 4 + 64,
+               most = std::max(rows + guests, rows * (long)c.top_k);
+    need(most * c.num_heads < 1l << 31, "--context-parallel: " + std::to_string(rows) +
+                                            " tokens for each rank are too many with " +
+                                            std::to_string(c.num_heads) + " heads that choose " +
+                                            std::to_string(c.top_k) + " blocks; use more ranks");
+    return (int)guests;
+}
+
 template <class E>
 ContextAttention<E>::ContextAttention(const Config& config, int max_tokens, int max_seqs, bool training,
                                       Device device, Comm& comm, int ranks, int most_guests)
     : config_(config), memory_(find_device(device)), comm_(comm), ranks_(ranks),
       first_rank_(comm.rank() / ranks * ranks), rank_(comm.rank() % ranks), training_(training),
       whole_tokens_(max_tokens), most_rows_(most_dealt(max_tokens, max_seqs, config.block_size, ranks)),
-      most_guests_((int)(most_guests ? most_guests : most_rows_ * (config.top_k - 1l) * 5 / 4 + 64)),
+      most_guests_(most_guests ? most_guests : guests_of_head(config, most_rows_)),
       most_blocks_(max_blocks(max_tokens, max_seqs, config.block_size)) {
     REQUIRE(config.num_block_sizes == 1, "%d block sizes", config.num_block_sizes);
-    REQUIRE((long)H() * most_rows_ * std::max(K(), 2) < 1l << 31 && most_guests_ > 0,
-            "%d heads of %d tokens, K = %d", H(), most_rows_, K());
-    most_extended_ = most_rows_ + most_guests_;
+    most_extended_ = (size_t)most_rows_ + most_guests_;
     most_sent_ = (size_t)H() * std::max(most_guests_, most_rows_ * K());
     if (const size_t tokens = full_tokens()) {
+        need(tokens * H() < 1ul << 31, "--context-parallel: " + std::to_string(max_tokens) + " tokens with " +
+                                           std::to_string(H()) + " heads are too many for full layers");
         most_extended_ = std::max(most_extended_, tokens);
         most_sent_ = std::max(most_sent_, G() * std::max((size_t)max_tokens, (size_t)ranks_ * most_rows_));
     }
@@ -38,12 +49,11 @@ void ContextAttention<E>::plan(Arena& arena) {
                  sent = most_sent_;
     const auto take = [&](const char* name, size_t n) { return arena.template take<E>(name, n); };
     const auto table = [&](const char* name, size_t n) { return arena.template take<int>(name, n); };
-    gate_q_ = take("context.choice.q", choosing * HD);
     gate_k_ = take("context.choice.k", choosing * GD);
     means_ = take("context.means", local * parts * GD);
     all_means_ = take("context.means of all", blocks * parts * GD);
-    gate_table_ = table("context.choice.blocks", 2 * choosing + 3 * blocks + 8);
-    gate_chosen_ = table("context.choice", choosing * H() * K());
+    gate_table_ = table("context.choice.blocks", 2 * (size_t)most_rows_ + 2 * blocks + 3);
+    gate_chosen_ = table("context.choice", (size_t)H() * most_rows_ * K());
     mean_rows_ = table("context.rows of means", blocks * parts);
     q_ = take("context.q", tokens * HD);
     out_ = take("context.out", tokens * HD);
@@ -89,11 +99,11 @@ AttentionShape ContextAttention<E>::one_slot() const {
 template <class E>
 size_t ContextAttention<E>::workspace_bytes(const WorkspaceBytes<E>& need) const {
     const BlockSizes sizes{config_.block_size, 1};
-    const int tokens = (int)most_extended_, choosing = most_rows_ + most_blocks_ * parts_of(config_.gate);
+    const int tokens = (int)most_extended_;
     const Direction direction = training_ ? Direction::backward : Direction::forward;
     const AttentionShape one = one_slot();
     const GateShape gate = config_.attention_shape(0).gate;
-    size_t most = std::max({need.gate(choosing, most_blocks_, sizes, gate),
+    size_t most = std::max({need.gate(most_rows_, most_blocks_, sizes, gate),
                             need.gate_lists(tokens, most_blocks_, sizes, one.gate),
                             need.attention(tokens, most_blocks_, sizes, one, direction)});
     for (int l = 0; l < config_.num_layers; l++) {

@@ -9,8 +9,8 @@
             added where the keys are
    Kernels  those of one rank. What a rank computes for others is one more attention problem: its own tokens,
             then the queries that came, each of which chose one block; with K = 1 a result is that of one slot
-   Bytes    for each query, head and chosen block of another rank: D + D (+ lse) forward, 3 D (+ lse, delta)
-            backward, whatever the length of the sequence */
+   Bytes    for each query, head and chosen block of another rank: D + D (+ lse, and 4 bytes that say which
+            block) forward, 3 D (+ lse, delta) backward, whatever the length of the sequence */
 #pragma once
 #include "moba/config.h"
 #include "moba/context.h"
@@ -78,7 +78,7 @@ class ContextAttention {
             return counts[((size_t)from * ranks + to) * heads + h];
         }
     };
-    Plan make_plan(const std::vector<int>& chosen, int stride);
+    Plan make_plan(const std::vector<int>& chosen);
 
     // ---- context_moba.cpp
     struct Round {
@@ -167,8 +167,8 @@ class ContextAttention {
     std::vector<Plan> plans_;    // of each layer
     std::map<int, Halo> halos_;  // by window
 
-    // Of the choice: own queries, then one token for each part of each block, whose key is its mean
-    E *gate_q_, *gate_k_;  // (rows + blocks * parts, H, D), (same, G, D)
+    // Of the choice: rows for the own tokens, then one for each part of each block, its mean
+    E* gate_k_;  // (rows + blocks * parts, G, D)
     E *means_, *all_means_;
     int *gate_table_, *gate_chosen_, *mean_rows_;
     // Own tokens, then guests

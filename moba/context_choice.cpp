@@ -7,13 +7,13 @@
 namespace moba {
 
 /* One token for each part of each block, whose key is the mean, makes the gate of one rank choose among the
-   blocks of all ranks. These tokens come after the queries, and are in the last block of the queries. */
+   blocks of all ranks. These tokens come after the queries, and choose nothing themselves. */
 template <class E>
 void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, const E* q, const E* k) {
     if (config_.layers[layer].attention != AttentionKind::moba) { return; }
     const int M = rows(), parts = parts_of(config_.gate), N = whole_.level[0].num_blocks,
               tokens = M + N * parts;
-    const size_t HD = (size_t)H() * D(), GD = (size_t)G() * D();
+    const size_t GD = (size_t)G() * D();
     const GateShape gate = config_.attention_shape(layer).gate;
 
     op.block_means(ctx, means_, k, extended(ctx, M), gate);
@@ -28,34 +28,29 @@ void ContextAttention<E>::choose(const Ctx& ctx, const Ops<E>& op, int layer, co
     gather(ctx, means_, all_means_, counts, GD);
     upload(ctx, mean_rows_, place);
     op.put_rows(ctx, gate_k_, all_means_, mean_rows_, {N * parts, tokens, (int)GD});
-    memory_->copy(ctx, gate_q_, q, M * HD * sizeof(E));
 
-    // own (tokens), first (N), start (N + 1)
+    // own (M), first (N), start (N + 1)
     const BlockTable& blocks = whole_.level[0];
-    std::vector<int> table(tokens), position(tokens);
+    std::vector<int> table(M), position(M);
     for (int m = 0; m < M; m++) { table[m] = blocks.own[dealt_.tokens[m]]; }
-    std::fill(table.begin() + M, table.end(), M > 0 ? table[M - 1] : 0);
     table.insert(table.end(), blocks.first, blocks.first + N);
     for (int n = 0; n <= N; n++) { table.push_back(M + n * parts); }
-    table.insert(table.end(), {0, tokens});
+    table.insert(table.end(), {0, M});
     std::iota(position.begin(), position.end(), 0);
     table.insert(table.end(), position.begin(), position.end());
     upload(ctx, gate_table_, table);
-    Sequences seqs{
-        tokens, 1, tokens, {parts, 1}, gate_table_ + tokens + 2 * N + 1, gate_table_ + tokens + 2 * N + 3,
-        {}};
-    seqs.level[0] = {N, gate_table_ + tokens + N, gate_table_ + tokens, gate_table_, parts};
-    op.gate_forward(ctx, {gate_chosen_, nullptr, nullptr}, gate_q_, gate_k_, seqs, gate);
-    std::vector<int> chosen((size_t)H() * tokens * K());
+    const int* const first = gate_table_ + M;
+    Sequences seqs{M, 1, M, {parts, 1}, first + 2 * N + 1, first + 2 * N + 3, {}};
+    seqs.level[0] = {N, first + N, first, gate_table_, parts};
+    op.gate_forward(ctx, {gate_chosen_, nullptr, nullptr}, q, gate_k_, seqs, gate);
+    std::vector<int> chosen((size_t)H() * M * K());
     memory_->to_host(ctx, chosen.data(), gate_chosen_, chosen.size() * sizeof(int));
-    plans_[layer] = make_plan(chosen, tokens);
+    plans_[layer] = make_plan(chosen);
 }
 
-/* chosen (H, stride, K): the blocks of each query, ascending, its own one last; of `stride` queries the first
-   ones are those of this rank. */
+/* chosen (H, M, K): the blocks of each query, ascending, its own one last. */
 template <class E>
-typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vector<int>& chosen,
-                                                                  int stride) {
+typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vector<int>& chosen) {
     const int M = rows();
     Plan p;
     p.used.resize((size_t)H() * M);
@@ -63,7 +58,7 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
     // f(owner, block, row of part) for each block that queries of head h chose, but for their own ones
     const auto each_sent = [&](int h, auto f) {
         for (int t = 0; t < M; t++) {
-            const int* block = chosen.data() + ((size_t)h * stride + t) * K();
+            const int* block = chosen.data() + ((size_t)h * M + t) * K();
             for (int j = 0; j + 1 < K() && block[j + 1] >= 0; j++) {  // the last one is its own
                 f(dealt_.owner[block[j]], block[j], (h * M + t) * K() + j);
             }
@@ -72,7 +67,7 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
     int* mine = p.counts.data() + (size_t)rank_ * ranks_ * H();
     parallel_for(H(), [&](size_t h, int) {
         for (int t = 0; t < M; t++) {
-            const int* block = chosen.data() + (h * stride + t) * K();
+            const int* block = chosen.data() + (h * M + t) * K();
             p.used[h * M + t] = (int)(std::find(block, block + K(), -1) - block);
         }
         each_sent((int)h, [&](int owner, int, int) { mine[owner * H() + h]++; });

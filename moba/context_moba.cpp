@@ -22,7 +22,8 @@ std::vector<typename ContextAttention<E>::Part> ContextAttention<E>::parts(const
             for (int i = 0; i < from; i++) { before += p.count(i, to, h, ranks_, H()); }
             const long first = std::clamp(first_guest - before, 0l, count),
                        last = std::clamp(first_guest + most_guests_ - before, 0l, count);
-            parts.push_back({h, begin + first, begin + last, at, (int)(before + first - first_guest)});
+            const int guest = last > first ? (int)(before + first - first_guest) : 0;
+            parts.push_back({h, begin + first, begin + last, at, guest});
             begin += count, at += last - first;
         }
     }

@@ -134,7 +134,7 @@ class Model {
     // Of a weight also the copy that kernels read. With ranks, each one keeps what it owns.
     void write_param(Kind, const ParamInfo&, const std::vector<A>&);
     size_t attention_sent() const { return context_ ? context_->sent() : 0; }  // bytes, to other ranks
-    size_t owned_elements() const { return owned_elements_; }  // of params, with gaps
+    size_t owned_elements() const { return owned_elements_; }                  // of params, with gaps
 
     /* The first tensor with a value that is not finite: weights, activations in forward order, gradients. ""
        if none. */

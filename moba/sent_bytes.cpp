@@ -3,6 +3,7 @@
 #include "moba/ops/adamw.h"
 #include "moba/params.h"
 #include <algorithm>
+#include <map>
 
 namespace moba {
 
@@ -24,40 +25,35 @@ std::vector<Block> dealt_blocks(const std::vector<int>& cu_seqlens, int block_si
     }
     return blocks;
 }
-std::vector<double> tokens_of_ranks(const std::vector<Block>& blocks, int ranks) {
-    std::vector<double> tokens(ranks);
-    for (const Block& b : blocks) { tokens[b.owner] += b.end - b.begin; }
-    return tokens;
-}
-
-/* (from, to) queries of one head that a rank sends to another one. */
-std::vector<std::vector<double>> travelling(const std::vector<Block>& blocks, int K, int ranks) {
-    std::vector<std::vector<double>> queries(ranks, std::vector<double>(ranks));
+/* Queries of one head that each rank sends to all others, and gets. */
+struct Travelling {
+    std::vector<double> out, in;
+};
+Travelling travelling(const std::vector<Block>& blocks, int K, int ranks) {
+    Travelling t{std::vector<double>(ranks), std::vector<double>(ranks)};
     std::vector<double> earlier;  // blocks of this sequence, by owner
     for (const Block& b : blocks) {
         if (b.place == 0) { earlier.assign(ranks, 0); }
         for (int r = 0; b.place > 0 && r < ranks; r++) {
             if (r == b.owner) { continue; }
-            queries[b.owner][r] += (b.end - b.begin) * earlier[r] / b.place * std::min(b.place, K - 1);
+            const double queries = (b.end - b.begin) * earlier[r] / b.place * std::min(b.place, K - 1);
+            t.out[b.owner] += queries, t.in[r] += queries;
         }
         earlier[b.owner]++;
     }
-    return queries;
+    return t;
 }
 
 std::vector<ContextBytes> moba_bytes(const Config& c, const std::vector<Block>& blocks, int ranks,
                                      double number, double sum) {
-    const auto queries = travelling(blocks, c.top_k, ranks);
+    const Travelling queries = travelling(blocks, c.top_k, ranks);
     const double H = c.num_heads, D = c.head_dim, others = ranks - 1;
     std::vector<ContextBytes> bytes(ranks);
     for (const Block& b : blocks) {
         bytes[b.owner].choice += others * parts_of(c.gate) * c.num_kv_heads * D * number;
     }
     for (int r = 0; r < ranks; r++) {
-        double out = 0, in = 0;
-        for (int other = 0; other < ranks; other++) {
-            out += H * queries[r][other], in += H * queries[other][r];
-        }
+        const double out = H * queries.out[r], in = H * queries.in[r];
         // how many queries go from each rank to each, by head; then the block of each query
         bytes[r].choice += others * ranks * H * sizeof(int) + out * sizeof(int);
         bytes[r].forward = bytes[r].choice + out * D * number + in * (D * number + sum);
@@ -91,6 +87,14 @@ std::vector<ContextBytes> window_bytes(const Config& c, int window, const std::v
 
 }  // namespace
 
+std::vector<double> dealt_tokens(const Config& c, const std::vector<int>& cu_seqlens, int ranks) {
+    std::vector<double> tokens(ranks);
+    for (const Block& b : dealt_blocks(cu_seqlens, c.block_size, ranks)) {
+        tokens[b.owner] += b.end - b.begin;
+    }
+    return tokens;
+}
+
 double update_bytes(const Config& c, int ranks, NumberBytes number) {
     const ParamList list = list_params(c, ranks);
     size_t sums = 0;
@@ -102,7 +106,7 @@ std::vector<ContextBytes> gathering_bytes(const Config& c, const std::vector<int
                                           NumberBytes number) {
     const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number.element, all = cu_seqlens.back();
     std::vector<ContextBytes> bytes;
-    for (double own : tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks)) {
+    for (double own : dealt_tokens(c, cu_seqlens, ranks)) {
         const double forward = (ranks - 1) * own * width;
         bytes.push_back({forward, forward + (all - own) * width});
     }
@@ -112,7 +116,7 @@ std::vector<ContextBytes> gathering_bytes(const Config& c, const std::vector<int
 std::vector<ContextBytes> ring_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
                                      NumberBytes number) {
     const double width = 2.0 * c.num_kv_heads * c.head_dim * (double)number.element, all = cu_seqlens.back();
-    const std::vector<double> tokens = tokens_of_ranks(dealt_blocks(cu_seqlens, c.block_size, ranks), ranks);
+    const std::vector<double> tokens = dealt_tokens(c, cu_seqlens, ranks);
     std::vector<ContextBytes> bytes;
     for (int r = 0; r < ranks; r++) {
         // A rank passes on all but what its neighbour began with. Gradients also have to go home.
@@ -135,14 +139,18 @@ std::vector<ContextBytes> context_bytes(const Config& c, int layer, const std::v
 std::vector<double> attention_bytes(const Config& c, const std::vector<int>& cu_seqlens, int ranks,
                                     NumberBytes number, bool recompute, Sending way) {
     std::vector<double> sum(ranks);
+    std::map<std::pair<AttentionKind, int>, std::vector<ContextBytes>> of_kinds;
     for (int l = 0; l < c.num_layers; l++) {
-        const bool ours = way == Sending::ours || c.layers[l].attention == AttentionKind::window;
-        const std::vector<ContextBytes> bytes = ours ? context_bytes(c, l, cu_seqlens, ranks, number)
-                                                : way == Sending::ring
-                                                    ? ring_bytes(c, cu_seqlens, ranks, number)
-                                                    : gathering_bytes(c, cu_seqlens, ranks, number);
+        const LayerKind& kind = c.layers[l];
+        std::vector<ContextBytes>& bytes = of_kinds[{kind.attention, kind.window}];
+        if (bytes.empty()) {
+            const bool ours = way == Sending::ours || kind.attention == AttentionKind::window;
+            bytes = ours                   ? context_bytes(c, l, cu_seqlens, ranks, number)
+                    : way == Sending::ring ? ring_bytes(c, cu_seqlens, ranks, number)
+                                           : gathering_bytes(c, cu_seqlens, ranks, number);
+        }
+        const bool again = recompute && l + 1 < c.num_layers;  // the last layer is still there
         for (int r = 0; r < ranks; r++) {
-            const bool again = recompute && l + 1 < c.num_layers;  // the last layer is still there
             sum[r] += bytes[r].forward + bytes[r].backward;
             sum[r] += again ? bytes[r].forward - bytes[r].choice : 0;
         }

@@ -20,6 +20,9 @@ struct NumberBytes {
     size_t element, sum;  // sizes of E and acc_t<E>
 };
 
+/* The tokens of a micro-batch that each of the ranks has. */
+std::vector<double> dealt_tokens(const Config&, const std::vector<int>& cu_seqlens, int ranks);
+
 /* The gradients and weights of a step, and the sums for the norm. All ranks send the same. */
 double update_bytes(const Config&, int ranks, NumberBytes);
 

@@ -50,7 +50,8 @@ class Transport {
     virtual void abort() = 0;
 };
 
-/* Collectives in the memory of a device whose memory is not the host's: NCCL (nccl.cu). */
+/* What ranks exchange in the memory of a device that is not the host's: NCCL (nccl.cu). As the start_
+   functions of Comm: each returns before the data is there. */
 class DeviceComm {
   public:
     virtual ~DeviceComm() = default;

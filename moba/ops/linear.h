@@ -6,9 +6,9 @@
    Shapes   x, dx (M, I) E · w (O, I) E · y (M, O) Out, dy (M, O) E · dw (O, I) acc_t<E>. Nothing may alias.
             Out is E, or acc_t<E> for logits.
    Units    -
-   Needs    M, I, O >= 1; GPU versions 1, 2, 3: M (dw: O) <= 16, 32, 64 * 65535, that is 65535 tiles of rows;
-            workspace of linear_workspace_bytes_cpu or _gpu. cuBLASLt never gets more than that, so that no
-            other operation changes its choice of an algorithm
+   Needs    I, O >= 1; M >= 0: with M = 0 nothing is written. GPU versions 1, 2, 3: M (dw: O) <= 16, 32, 64 *
+            65535, that is 65535 tiles of rows; workspace of linear_workspace_bytes_cpu or _gpu. cuBLASLt
+            never gets more than that, so that no other operation changes its choice of an algorithm
    Error    fp32 against fp64: about sqrt(k) * 2^-24 relative to the largest value, for sums of length k
             (measured 6e-7)
    Cost     2*M*I*O flop each; compute bound if I and O are about 64 or more

@@ -32,7 +32,6 @@ __global__ void scatter_rows_kernel(E* dx, const E* dy, const int* row, RowsShap
 template <class E>
 void gather_rows_gpu(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
     constexpr int N = pack_elements<E>;
-    if (s.R == 0) { return; }
     const int version = choose_version(ctx, packable<E>(s.C, {y, x}) ? 2 : 1);
     const RowThreads t = threads_for_rows(s.R, version == 1 ? s.C : s.C / N);
     launch(version == 1 ? gather_rows_kernel<E, 1> : gather_rows_kernel<E, N>, t.grid, t.block, 0, ctx.stream,

@@ -75,7 +75,6 @@ __global__ void put_rows_kernel(E* y, const E* x, const int* row, RowsShape s) {
 template <class E, bool add>
 static void put(const Ctx& ctx, E* y, const E* x, const int* row, RowsShape s) {
     constexpr int N = pack_elements<E>;
-    if (s.R == 0) { return; }
     const int version = choose_version(ctx, packable<E>(s.C, {y, x}) ? 2 : 1);
     const RowThreads t = threads_for_rows(s.R, version == 1 ? s.C : s.C / N);
     launch(version == 1 ? put_rows_kernel<E, 1, add> : put_rows_kernel<E, N, add>, t.grid, t.block, 0,

@@ -1,5 +1,6 @@
-/* NCCL on a real GPU, with one rank: the library loads, and its calls leave a rank's own data as they are.
-   Several ranks need several GPUs: test/gpu.sh trains on two where there are two. */
+/* NCCL on a real GPU, with one rank: the library loads, and its sums leave a rank's own data as they are.
+   Send and Recv are only found in the library, since a rank sends itself nothing. Several ranks need several
+   GPUs: test/gpu.sh trains on two where there are two. */
 #include "moba/core/comm.h"
 #include "moba/op_table.h"
 #include "test/support/kernel_case.h"
@@ -25,7 +26,7 @@ TEST(KernelsRanks, NcclWithOneRank) {
     device.to_device(ctx, on_gpu, x.data(), n * sizeof(float));
     nccl->reduce_scatter(ctx, on_gpu, n);
     nccl->all_gather(ctx, on_gpu, n * sizeof(float));
-    nccl->exchange(ctx, {{on_gpu, n}}, {{on_gpu, n}});
+    nccl->exchange(ctx, {{on_gpu, n * sizeof(float)}}, {{on_gpu, n * sizeof(float)}});
     EXPECT_TRUE(nccl->finish(ctx, 30));
     device.to_host(ctx, back.data(), on_gpu, n * sizeof(float));
     EXPECT_EQ(back, x);

@@ -48,12 +48,44 @@ TEST(Plan, ManyRanks) {
     const std::string words = gpt2 + "--precision bf16 --top-k 8 --batch-size 1 --seq-len 1048576 ";
     const Outcome alone = moba(words), eight = moba(words + "--ranks 8 --context-parallel 8"),
                   nvlink = moba(words + "--ranks 8 --context-parallel 8 --net 3600");
-    EXPECT_NE(alone.out.find("which is too little"), std::string::npos) << alone.out;
+    EXPECT_NE(alone.out.find("too little"), std::string::npos) << alone.out;
     EXPECT_EQ(alone.out.find("sent "), std::string::npos) << alone.out;
-    EXPECT_EQ(eight.out.find("which is too little"), std::string::npos) << eight.out;
+    EXPECT_EQ(eight.out.find("too little"), std::string::npos) << eight.out;
     EXPECT_NE(eight.out.find("one rank alone would need"), std::string::npos) << eight.out;
     EXPECT_NE(eight.out.find("with ring attention"), std::string::npos) << eight.out;
     EXPECT_LT(predicted_ms(nvlink.out), predicted_ms(eight.out));
+}
+
+// Ranks without a sample save no time; the slowest rank decides.
+TEST(Plan, UnevenShares) {
+    const std::string words = gpt2 + "--precision bf16 --top-k 4 --seq-len 8192 --net 1000000 --batch-size ";
+    const double one = predicted_ms(moba(words + "1").out),
+                 idle = predicted_ms(moba(words + "1 --ranks 8").out),
+                 even = predicted_ms(moba(words + "8 --ranks 8").out),
+                 uneven = predicted_ms(moba(words + "9 --ranks 8").out);
+    EXPECT_NEAR(idle / one, 1, 0.1);  // AdamW alone is shared out
+    EXPECT_NEAR(even / one, 1, 0.1);
+    EXPECT_GT(uneven / even, 1.7);
+}
+
+// The choice costs what the gate computes.
+TEST(Plan, CostOfTheChoice) {
+    const auto choice = [](const std::string& words) {
+        const Outcome r = moba(gpt2 +
+                               "--precision bf16 --top-k 8 --batch-size 1 --seq-len 1048576 "
+                               "--num-kv-heads 3 " +
+                               words);
+        EXPECT_EQ(r.status, 0) << r.out;
+        const size_t at = r.out.find("choice of blocks");
+        double ms = 0;
+        if (at != std::string::npos) { std::sscanf(r.out.c_str() + at, "choice of blocks %lf", &ms); }
+        return ms;
+    };
+    const double topk = choice("");
+    EXPECT_GT(topk, 0);
+    EXPECT_EQ(choice("--gate recent"), 0);
+    EXPECT_NEAR(choice("--shared-gate") / topk, 0.25, 0.01);
+    EXPECT_NEAR(choice("--context-parallel 8 --ranks 8") / topk, 0.125, 0.01);
 }
 
 TEST(Plan, WrongWords) {
@@ -66,8 +98,17 @@ TEST(Plan, WrongWords) {
     says("--net 0", "--net");
     says("--card h999", "--card");
     says("--lrr 3", "--lrr: there is no such option; did you mean --lr?");
-    EXPECT_NE(moba("plan --ranks 3 --context-parallel 2").out.find("must be a multiple of it"),
-              std::string::npos);
+    const auto fails = [](const std::string& words, const std::string& message) {
+        const Outcome r = moba("plan " + words);
+        EXPECT_EQ(r.status, 1) << r.out;
+        EXPECT_NE(r.out.find(message), std::string::npos) << r.out;
+    };
+    fails("--ranks 3 --context-parallel 2", "must be a multiple of it");
+    fails("--context-parallel 2", "the number of processes, 1, must be a multiple of it");
+    fails("--full-every 2", "not with --full-every or --switch");
+    fails("--vocab-size 100 --task mqar", "--vocab-size: not with");
+    fails("--ranks 2 --context-parallel 2 --num-heads 32 --top-k 16 --batch-size 1 --seq-len 16777216",
+          "use more ranks");
 }
 
 }  // namespace

@@ -6,15 +6,25 @@
 
 namespace moba {
 
-double step_flop(const Config& c, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted) {
+StepFlop step_flop_parts(const Config& c, size_t num_parameters, const std::vector<int>& cu_seqlens,
+                         int counted) {
     const double embedding = (double)c.vocab_size * c.hidden_size, tokens = cu_seqlens.back(),
                  weights = (double)num_parameters - (c.tie_word_embeddings ? 1 : 2) * embedding;
-    double pairs = 0;
+    StepFlop flop{6 * (weights * tokens + embedding * counted)};
     for (size_t i = 0; i + 1 < cu_seqlens.size(); i++) {
         const int T = cu_seqlens[i + 1] - cu_seqlens[i];
-        pairs += (double)c.layers.size() * T * (T + 1.0) / 2 * (1 - c.sparsity(T));
+        for (const LayerKind& kind : c.layers) {
+            const double pairs = T * (T + 1.0) / 2 * (1 - c.sparsity(kind, T));
+            (kind.attention == AttentionKind::moba ? flop.moba : flop.dense) +=
+                14.0 * c.head_dim * c.num_heads * pairs;
+        }
     }
-    return 6 * (weights * tokens + embedding * counted) + 14.0 * c.head_dim * c.num_heads * pairs;
+    return flop;
+}
+
+double step_flop(const Config& c, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted) {
+    const StepFlop flop = step_flop_parts(c, num_parameters, cu_seqlens, counted);
+    return flop.products + flop.moba + flop.dense;
 }
 
 // Peaks of the data sheets, without sparsity, in TFLOP/s. Names as the driver reports them; a part of a card

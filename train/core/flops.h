@@ -15,6 +15,13 @@ namespace moba {
 
 double step_flop(const Config&, size_t num_parameters, const std::vector<int>& cu_seqlens, int counted);
 
+/* Its parts. moba and dense: the pairs of moba layers, and of full and window layers. */
+struct StepFlop {
+    double products = 0, moba = 0, dense = 0;
+};
+StepFlop step_flop_parts(const Config&, size_t num_parameters, const std::vector<int>& cu_seqlens,
+                         int counted);
+
 /* The manufacturer's number for dense products in bf16 (`low`), or in fp32 without tensor cores; 0 for a
    device that is not in the list. */
 double published_peak(const std::string& device_name, bool low);

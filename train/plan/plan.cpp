@@ -64,9 +64,9 @@ std::vector<StepBytes> sent_by_ranks(const StepPlan& p, const TrainOptions& o, i
     const NumberBytes number{o.precision == "bf16" ? sizeof(bf16) : sizeof(float), sizeof(float)};
     const int C = o.context_parallel;
     std::vector<StepBytes> sent(ranks, {update_bytes(p.config, ranks, number)});
-    for (const StepPlan::MicroBatch& b : p.batches) {
+    for (const std::vector<StepPlan::Samples>& groups : p.batches) {
         for (int group = 0; C > 1 && group < ranks / C; group++) {
-            const std::vector<int>& cu = b.cu_seqlens[group];
+            const std::vector<int>& cu = groups[group].cu_seqlens;
             if (cu.back() == 0) { continue; }
             const auto bytes = [&](Sending way) {
                 return attention_bytes(p.config, cu, C, number, o.recompute, way);
@@ -91,12 +91,15 @@ void print_row(const char* what, double seconds, const std::string& why) {
 void print_time(const StepPlan& p, const TrainOptions& o, const PlanOptions& plan, double bytes_sent) {
     const bool low = o.precision == "bf16";
     const LabCard& card = lab_card(plan.card);
-    const StepWork w = step_work(p, plan.ranks, o.recompute, low);
+    const StepWork w = step_work(p, plan.ranks, o.context_parallel, o.recompute, low);
     const StepTime t = step_time(card, p.config, w, low);
     const double sent = bytes_sent * 8 / (plan.net * 1e9), all = t.sum() + sent;
     double tokens = 0;
-    for (const StepPlan::MicroBatch& b : p.batches) { tokens += (double)b.tokens; }
-    std::printf("time of a step on %d x %s, predicted\n", plan.ranks, card.name);
+    for (const auto& groups : p.batches) {
+        for (const StepPlan::Samples& s : groups) { tokens += s.cu_seqlens.back(); }
+    }
+    std::printf("time of a step on %d x %s, predicted from speeds reached on an H100 and an H200\n",
+                plan.ranks, card.name);
     print_row("matrix products", t.products, readable_number(w.products) + " flop of a rank");
     print_row("attention", t.attention, readable_number(w.moba + w.dense) + " flop");
     if (w.choice > 0) { print_row("choice of blocks", t.choice, readable_number(w.choice) + " flop"); }
@@ -117,22 +120,31 @@ int run_plan(const std::vector<std::string>& words) {
     const TrainCommand train = parse_train(app.remaining(), false);
     const TrainOptions& o = train.options;
     const bool gpus = o.device != "cpu";
-    TrainCommand here = train;
-    here.options.device = gpus && has_gpu() ? "gpu" : "cpu";
-    const auto on = [&](int ranks) {
-        if (ranks == 1) { here.options.context_parallel = 1; }
+    if (o.full_every > 0 || !o.switch_to.empty()) {
+        throw Error("moba plan: not with --full-every or --switch; plan each kind of step by itself");
+    }
+    if (plan.vocab > 0 && (train.resumed || !o.init_from.empty() || !o.data.empty() || o.has("task"))) {
+        throw Error(
+            "--vocab-size: not with --resume, --init-from, --data or --task, which have a vocabulary");
+    }
+    const auto on = [&](int ranks, int context) {
+        TrainCommand here = train;
+        here.options.device = gpus && has_gpu() ? "gpu" : "cpu";
+        here.options.context_parallel = context;
         const std::unique_ptr<Comm> comm = Comm::planned(ranks, gpus);
         return plan_step(here, *comm, plan.vocab ? std::make_unique<AnyText>(plan.vocab) : nullptr);
     };
-    const StepPlan p = on(plan.ranks);
+    const StepPlan p = on(plan.ranks, o.context_parallel);
     std::printf("layers   %s\n", layer_summary(p.config).c_str());
     std::printf("weights  %zu parameters\n", p.parameters);
     std::printf("%s\n", p.memory.c_str());
     const LabCard& card = lab_card(plan.card);
-    std::printf("         a card (%s) has %s%s", card.name, readable_bytes(card.memory).c_str(),
-                p.memory_bytes > card.memory ? ", which is too little" : "");
+    const size_t not_free = 2ul << 30;  // CUDA, its libraries, and what the program keeps free
+    std::printf("         a card (%s) has %s, %s of it not free%s", card.name,
+                readable_bytes(card.memory).c_str(), readable_bytes(not_free).c_str(),
+                p.memory_bytes + not_free > card.memory ? ": too little" : "");
     if (plan.ranks > 1) {
-        std::printf("; one rank alone would need %s", readable_bytes(on(1).memory_bytes).c_str());
+        std::printf("; one rank alone would need %s", readable_bytes(on(1, 1).memory_bytes).c_str());
     }
     std::printf("\n");
     double most = 0;

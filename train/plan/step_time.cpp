@@ -1,46 +1,58 @@
 #include "train/plan/step_time.h"
+#include "moba/sent_bytes.h"
+#include "train/core/flops.h"
+#include <algorithm>
 
 namespace moba {
 
-StepWork step_work(const StepPlan& p, int ranks, bool recompute, bool bf16) {
+// Of a micro-batch of a group.
+static StepWork work_of(const StepPlan& p, const StepPlan::Samples& b, int context, bool recompute,
+                        bool bf16) {
     const Config& c = p.config;
-    double tokens = 0, counted = 0;
-    for (const StepPlan::MicroBatch& b : p.batches) { tokens += b.tokens, counted += b.counted; }
-    const double C = c.hidden_size, F = c.intermediate_size, V = c.vocab_size, L = c.num_layers,
-                 H = c.num_heads, G = c.num_kv_heads, D = c.head_dim, number = bf16 ? 2 : 4,
-                 embedding = V * C,
-                 weights = (double)p.parameters - (c.tie_word_embeddings ? 1 : 2) * embedding;
-    const double again = recompute ? (L - 1) / L : 0;  // forward passes of the layers
+    const std::vector<int>& cu = b.cu_seqlens;
+    const std::vector<double> dealt = dealt_tokens(c, cu, context);
+    const double C = c.hidden_size, F = c.intermediate_size, L = c.num_layers, H = c.num_heads,
+                 G = c.num_kv_heads, D = c.head_dim, number = bf16 ? 2 : 4, tokens = cu.back(),
+                 again = recompute ? (L - 1) / L : 0,  // forward passes of the layers
+        share = *std::max_element(dealt.begin(), dealt.end()) / tokens;
+    const StepFlop flop = step_flop_parts(c, p.parameters, cu, b.counted);
     StepWork w;
-    w.products = (6 + 2 * again) * weights * tokens + 6 * embedding * counted;
-    std::vector<std::vector<int>> all;
-    for (const StepPlan::MicroBatch& b : p.batches) {
-        all.insert(all.end(), b.cu_seqlens.begin(), b.cu_seqlens.end());
+    const double logits = 6.0 * c.vocab_size * C * b.counted;  // a third of products is the forward pass
+    w.products = share * (flop.products + again / 3 * (flop.products - logits));
+    w.moba = share * flop.moba * (1 + again * 4 / 14), w.dense = share * flop.dense * (1 + again * 4 / 14);
+    double means = 0;  // that queries are compared with, in one layer
+    for (size_t i = 0; i + 1 < cu.size(); i++) {
+        const double T = cu[i + 1] - cu[i];
+        means += T * std::ceil(T / c.block_size) * parts_of(c.gate);
     }
-    for (const std::vector<int>& cu : all) {
-        for (size_t i = 0; i + 1 < cu.size(); i++) {
-            const double T = cu[i + 1] - cu[i];
-            for (int l = 0; l < c.num_layers; l++) {
-                const bool twice = recompute && l + 1 < c.num_layers;
-                const double pairs = T * (T + 1) / 2 * (1 - c.sparsity(c.layers[l], (int)T));
-                const bool moba = c.layers[l].attention == AttentionKind::moba;
-                (moba ? w.moba : w.dense) += (twice ? 18 : 14) * D * H * pairs;
-                w.choice += !moba ? 0 : H * D * T * std::ceil(T / c.block_size);
-            }
-        }
+    for (const LayerKind& kind : c.layers) {
+        if (kind.attention != AttentionKind::moba || !has_scores(c.gate)) { continue; }
+        w.choice += share * (c.shared_gate ? G : H) * D * means;
     }
     // Of each layer and token, in elements. Forward: norms and residuals 9 C, q, k, v apart, RoPE, SwiGLU.
     const double qkv = (H + 2 * G) * D, rotated = (H + G) * D,
                  forward = 9 * C + 2 * qkv + 2 * rotated + 3 * F,
                  backward = 8 * C + 2 * H * D + 2 * qkv + 2 * rotated + 5 * F;
-    w.bytes = number * L * tokens * ((1 + again) * forward + backward)
-              // logits, in fp32, read twice by the loss, which L2 makes one and a half; their gradient
-              + (6 + number) * V * counted;
-    w.products /= ranks, w.moba /= ranks, w.dense /= ranks, w.choice /= ranks, w.bytes /= ranks;
+    w.bytes = share * (number * L * tokens * ((1 + again) * forward + backward) +
+                       // logits, in fp32, read twice by the loss, once of it from L2; and their gradient
+                       (6 + number) * c.vocab_size * b.counted);
+    return w;
+}
+
+StepWork step_work(const StepPlan& p, int ranks, int context, bool recompute, bool bf16) {
+    StepWork sum;
+    for (const std::vector<StepPlan::Samples>& groups : p.batches) {
+        const auto most = std::max_element(groups.begin(), groups.end(), [](const auto& a, const auto& b) {
+            return a.cu_seqlens.back() < b.cu_seqlens.back();
+        });
+        const StepWork w = work_of(p, *most, context, recompute, bf16);
+        sum.products += w.products, sum.moba += w.moba, sum.dense += w.dense, sum.choice += w.choice;
+        sum.bytes += w.bytes;
+    }
     // AdamW, for each weight that the rank owns: four fp32 numbers in, three out, and the rounded weight. All
     // gradients are set to zero, and the norm reads those that the rank owns.
-    w.bytes += (double)p.parameters * ((28 + (bf16 ? 2 : 0) + 4) / (double)ranks + 4);
-    return w;
+    sum.bytes += (double)p.parameters * ((28 + (bf16 ? 2 : 0) + 4) / (double)ranks + 4);
+    return sum;
 }
 
 StepTime step_time(const LabCard& card, const Config& c, const StepWork& w, bool bf16) {

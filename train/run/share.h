@@ -17,15 +17,17 @@ struct Share {
 /* The most samples that a rank has of so many. */
 inline int most_samples(int samples, int ranks) { return ceil_div(samples, ranks); }
 
+/* Where the samples of this rank begin. */
+inline long first_sample_of(int rank, int ranks, int samples) { return (long)samples * rank / ranks; }
+
 /* The share of rank `rank` of `ranks`. add(batch) adds the next sample. */
 template <class Add>
 Share share_of(int rank, int ranks, int samples, Add add) {
-    const auto begin_of = [&](int r) { return (int)((long)samples * r / ranks); };
     Batch all;
     size_t begin = 0, end = 0;  // sequences: a sample of a text can have several
     for (int i = 0; i <= samples; i++) {
-        if (i == begin_of(rank)) { begin = all.cu_seqlens.size() - 1; }
-        if (i == begin_of(rank + 1)) { end = all.cu_seqlens.size() - 1; }
+        if (i == first_sample_of(rank, ranks, samples)) { begin = all.cu_seqlens.size() - 1; }
+        if (i == first_sample_of(rank + 1, ranks, samples)) { end = all.cu_seqlens.size() - 1; }
         if (i < samples) { add(all); }
     }
     Share s{.batch = {},

@@ -398,14 +398,21 @@ template <class E>
 StepPlan Trainer<E>::plan_step() const {
     StepPlan p{config_, model_->num_parameters(), model_->bytes(), memory_text(), {}};
     const Stage& s = stages_.back();
+    uint64_t sample = 0;
     for (int micro = 0; micro < o_.grad_accum; micro++) {
-        StepPlan::MicroBatch& b = p.batches.emplace_back();
+        auto& groups = p.batches.emplace_back(groups_);
         for (int group = 0; group < groups_; group++) {
-            uint64_t sample = (uint64_t)micro * s.batch;
-            const Share share =
-                share_of(group, groups_, s.batch, [&](Batch& all) { data_->add_sample(sample++, s, all); });
-            b.cu_seqlens.push_back(share.batch.cu_seqlens);
-            b.tokens = share.tokens, b.counted = share.counted;
+            StepPlan::Samples& all = groups[group];
+            for (long i = first_sample_of(group, groups_, s.batch);
+                 i < first_sample_of(group + 1, groups_, s.batch); i++) {
+                Batch one;
+                data_->add_sample(sample++, s, one);
+                const int begin = all.cu_seqlens.back();
+                for (size_t n = 1; n < one.cu_seqlens.size(); n++) {
+                    all.cu_seqlens.push_back(begin + one.cu_seqlens[n]);
+                }
+                all.counted += one.counted();
+            }
         }
     }
     return p;

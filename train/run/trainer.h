@@ -23,11 +23,11 @@ struct StepPlan {
     Config config;
     size_t parameters, memory_bytes;
     std::string memory;  // of a rank, as text
-    struct MicroBatch {
-        std::vector<std::vector<int>> cu_seqlens;  // of each group of ranks (--context-parallel); {0}: none
-        long tokens, counted;                      // of all ranks
+    struct Samples {
+        std::vector<int> cu_seqlens{0};  // {0}: none
+        int counted = 0;                 // targets
     };
-    std::vector<MicroBatch> batches;
+    std::vector<std::vector<Samples>> batches;  // of each micro-batch and group of ranks (--context-parallel)
 };
 StepPlan plan_step(const TrainCommand&, Comm&, std::unique_ptr<Data> data);
 
