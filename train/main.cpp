@@ -79,7 +79,7 @@ const Command commands[] = {
      parse_and_run<SampleOptions, add_sample_options, run_sample>},
     {"compare", "train MoBA and full attention alike, and write a report",
      parse_and_run<CompareOptions, add_compare_options, run_compare>},
-    {"plan", "memory, bytes sent and time of a training step, without running it",
+    {"plan", "memory, bytes sent and time of a training step, on paper",
      [](const Command&, const Words& words) { return run_plan(words); }},
     {"inspect", "a page that shows which blocks each query chose",
      parse_and_run<InspectOptions, add_inspect_options, run_inspect>},

@@ -112,8 +112,7 @@ void print_time(const StepPlan& p, const TrainOptions& o, const PlanOptions& pla
 
 int run_plan(const std::vector<std::string>& words) {
     PlanOptions plan;
-    CLI::App app("moba plan: memory, bytes sent and time of a training step, without running it",
-                 "moba plan");
+    CLI::App app("moba plan: memory, bytes sent and time of a training step, on paper", "moba plan");
     add_plan_options(app, plan);
     app.allow_extras();
     parse_words(app, words);
