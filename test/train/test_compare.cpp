@@ -322,6 +322,12 @@ TEST_F(Compare, BadPlansGetOneLine) {
 }
 
 TEST_F(Compare, ShippedPlansCanRun) {
+    // In the place of texts that a script would prepare
+    shell("cd " + dir.path() +
+          " && ln -s " MOBA_SOURCE_DIR "/data " MOBA_SOURCE_DIR "/train . && mkdir -p out/docs");
+    const std::string text(1 << 17, 'a');
+    write_text(dir / "out/docs/train.jsonl", json{{"text", text}}.dump() + "\n");
+    write_text(dir / "out/docs/long.txt", text);
     int plans = 0;
     for (const char* where : {"/train/configs", "/docs/experiments"}) {
         for (const auto& entry : std::filesystem::directory_iterator(MOBA_SOURCE_DIR + std::string(where))) {
@@ -331,7 +337,7 @@ TEST_F(Compare, ShippedPlansCanRun) {
                 continue;
             }
             const Outcome r =
-                shell("cd " MOBA_SOURCE_DIR " && " MOBA_PROGRAM " compare --dry-run --config " + file);
+                shell("cd " + dir.path() + " && " MOBA_PROGRAM " compare --dry-run --config " + file);
             EXPECT_EQ(r.status, 0) << r.out;
             plans++;
         }

@@ -75,8 +75,8 @@ TEST(Options, ALaterWordReplacesAnEarlierOne) {
 // Every option has a sentence; its default, unless that is empty; lines of at most 80 characters; no limits
 // of values.
 TEST(Options, HelpReadsWellAtEightyColumns) {
-    for (const char* command :
-         {"", "train", "eval", "sample", "bench", "compare", "info", "inspect", "plot"}) {
+    for (const char* command : {"", "train", "eval", "swap", "sample", "compare", "plan", "inspect", "plot",
+                                "bench", "lab", "tokens", "info"}) {
         const std::string help = moba(std::string(command) + " --help").out;
         ASSERT_FALSE(help.empty()) << command;
         std::istringstream lines(help);
