@@ -152,16 +152,11 @@ typename ContextAttention<E>::Messages ContextAttention<E>::messages(void* data,
 }
 
 template <class E>
-void ContextAttention<E>::count_sent(const std::vector<Transport::Bytes>& send) {
-    for (int r = 0; r < comm_.size(); r++) { bytes_sent_ += r == comm_.rank() ? 0 : send[r].count; }
-}
-
-template <class E>
 void ContextAttention<E>::exchange(const Ctx& ctx, E* data, const Counts& send, E* got, const Counts& receive,
                                    size_t width) {
     const Messages m = messages(data, send, got, receive, width * sizeof(E));
     memory_->copy(ctx, m.own_copy.data, m.own.data, m.own.count);
-    count_sent(m.send);
+    bytes_sent_ += comm_.bytes_to_others(m.send);
     comm_.start_exchange(ctx, m.send, m.receive);
     comm_.finish(ctx);
 }
@@ -173,7 +168,7 @@ void ContextAttention<E>::gather(const Ctx& ctx, const E* mine, E* all, const Co
     const Transport::Bytes own = {(void*)mine, counts[rank_] * width * sizeof(E)};
     std::fill_n(m.send.begin() + first_rank_, ranks_, own);
     memory_->copy(ctx, m.own_copy.data, mine, own.count);
-    count_sent(m.send);
+    bytes_sent_ += comm_.bytes_to_others(m.send);
     comm_.start_exchange(ctx, m.send, m.receive);
     comm_.finish(ctx);
 }

@@ -54,7 +54,6 @@ class ContextAttention {
     };
     Messages messages(void* data, const Counts& send, void* got, const Counts& receive,
                       size_t row_bytes) const;
-    void count_sent(const std::vector<Transport::Bytes>&);
     void exchange(const Ctx&, E* data, const Counts& send, E* got, const Counts& receive, size_t width);
     // lse or delta, of the type A, are copied as rows of elements E.
     static constexpr int number_width = sizeof(A) / sizeof(E);
@@ -74,10 +73,10 @@ class ContextAttention {
         std::vector<int> slot;    // of queries that go out, by rank and head: the row of part to fill
         std::vector<int> place;   // of queries that come (guests), by rank and head: the block to attend
         int rounds = 1;
-        int count(int from, int to, int h, int ranks, int heads) const {
-            return counts[((size_t)from * ranks + to) * heads + h];
-        }
     };
+    int count(const Plan& p, int from, int to, int h) const {
+        return p.counts[((size_t)from * ranks_ + to) * H() + h];
+    }
     Plan make_plan(const std::vector<int>& chosen);
 
     // ---- context_moba.cpp

@@ -89,23 +89,23 @@ typename ContextAttention<E>::Plan ContextAttention<E>::make_plan(const std::vec
         all[first_rank_ + r] = {p.counts.data() + r * of_rank, of_rank * sizeof(int)};
         same[first_rank_ + r] = {mine, of_rank * sizeof(int)};
     }
-    count_sent(same);
+    bytes_sent_ += comm_.bytes_to_others(same);
     comm_.exchange(same, all);
     Counts send(ranks_), receive(ranks_);
     for (int r = 0; r < ranks_; r++) {
         for (int h = 0; h < H(); h++) {
-            send[r] += p.count(rank_, r, h, ranks_, H()), receive[r] += p.count(r, rank_, h, ranks_, H());
+            send[r] += count(p, rank_, r, h), receive[r] += count(p, r, rank_, h);
         }
     }
     p.place.resize(std::accumulate(receive.begin(), receive.end(), (size_t)0));
     const Messages m = messages(place.data(), send, p.place.data(), receive, sizeof(int));
     if (m.own.count) { std::memcpy(m.own_copy.data, m.own.data, m.own.count); }
-    count_sent(m.send);
+    bytes_sent_ += comm_.bytes_to_others(m.send);
     comm_.exchange(m.send, m.receive);
     for (int to = 0; to < ranks_; to++) {
         for (int h = 0; h < H(); h++) {
             long guests = 0;
-            for (int from = 0; from < ranks_; from++) { guests += p.count(from, to, h, ranks_, H()); }
+            for (int from = 0; from < ranks_; from++) { guests += count(p, from, to, h); }
             p.rounds = std::max(p.rounds, (int)ceil_div(guests, (long)most_guests_));
         }
     }

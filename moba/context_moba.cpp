@@ -17,14 +17,14 @@ std::vector<typename ContextAttention<E>::Part> ContextAttention<E>::parts(const
     for (int r = 0; r < ranks_; r++) {
         for (int h = 0; h < H(); h++) {
             const int from = out ? rank_ : r, to = out ? r : rank_;
-            const long count = p.count(from, to, h, ranks_, H());
+            const long queries = count(p, from, to, h);
             long before = 0;  // guests of this head from earlier ranks
-            for (int i = 0; i < from; i++) { before += p.count(i, to, h, ranks_, H()); }
-            const long first = std::clamp(first_guest - before, 0l, count),
-                       last = std::clamp(first_guest + most_guests_ - before, 0l, count);
+            for (int i = 0; i < from; i++) { before += count(p, i, to, h); }
+            const long first = std::clamp(first_guest - before, 0l, queries),
+                       last = std::clamp(first_guest + most_guests_ - before, 0l, queries);
             const int guest = last > first ? (int)(before + first - first_guest) : 0;
             parts.push_back({h, begin + first, begin + last, at, guest});
-            begin += count, at += last - first;
+            begin += queries, at += last - first;
         }
     }
     return parts;

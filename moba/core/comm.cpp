@@ -111,11 +111,13 @@ void Comm::exchange_now(const Parts& send, const Parts& receive) {
         std::snprintf(text, sizeof text, " has not answered for %g s (--timeout)", (double)limits_.seconds);
         throw Error(name(s.rank) + text);
     }
-    count_sent(send);
+    sent_ += bytes_to_others(send);
 }
 
-void Comm::count_sent(const Parts& send) {
-    for (int r = 0; r < size_; r++) { sent_ += r == rank_ ? 0 : send[r].count; }
+size_t Comm::bytes_to_others(const Parts& send) const {
+    size_t bytes = 0;
+    for (int r = 0; r < size_; r++) { bytes += r == rank_ ? 0 : send[r].count; }
+    return bytes;
 }
 
 // ---- tensors
@@ -164,7 +166,7 @@ void Comm::start_all_gather(const Ctx& ctx, void* data, size_t bytes) {
 void Comm::start_exchange(const Ctx& ctx, const Parts& send, const Parts& receive) {
     if (size_ == 1) { return; }
     if (device_) {
-        count_sent(send);
+        sent_ += bytes_to_others(send);
         return device_->exchange(ctx, send, receive);
     }
     start([=, this] { exchange_now(send, receive); });

@@ -86,7 +86,8 @@ class Comm {
     std::string name(int rank) const;  // "rank 1 (host b)"
     void set_timeout(double seconds) { limits_.seconds = seconds; }
     void set_device(std::unique_ptr<DeviceComm> d) { device_ = std::move(d); }
-    size_t sent() const { return sent_; }  // bytes, to all other ranks
+    size_t sent() const { return sent_; }                                     // bytes, to all other ranks
+    size_t bytes_to_others(const std::vector<Transport::Bytes>& send) const;  // by rank
 
     // ---- tensors, in the memory of the device
     /* data (R, n): slice `rank` becomes the sum of this slice over all ranks; the other slices are then not
@@ -129,7 +130,6 @@ class Comm {
     void find_hosts();
     Parts slices(void* data, size_t bytes) const;                // of `bytes` each
     void exchange_now(const Parts& send, const Parts& receive);  // in the thread
-    void count_sent(const Parts& send);
 
     int rank_ = 0, size_ = 1, local_rank_ = 0, local_size_ = 1;
     std::vector<std::string> hosts_;

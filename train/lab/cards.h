@@ -12,7 +12,7 @@ struct LabCard {
     double clock;            // Hz, of the SMs
     double fp32, tensor;     // flop/s at that clock: 128 multiply-adds of an SM and clock; bf16, dense
     int sms;
-    size_t memory, l2_bytes;  // memory: what the driver reports
+    size_t memory, l2_bytes;  // memory: that a driver reports, rounded down; only the H200's was seen
     size_t l1_bytes, shared_bytes,
         block_shared;  // of an SM: L1 with shared memory, shared alone; of a thread block
     int warps = 64, blocks = 32, registers = 65536;  // of an SM
